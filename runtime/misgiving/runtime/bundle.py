@@ -1,0 +1,244 @@
+"""The bundle: a folder with one graph, its manifest and its self-check samples.
+
+The manifest is the contract between training and driving. It names every file with its sha256;
+what it does not name is refused, what it lacks is an error and never a default.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.errors import BundleError, MisgivingError
+from misgiving.runtime.geometry import CropRule
+from misgiving.runtime.keypoints import KeypointSet
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+SAMPLES = "samples.npz"
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Signal(_Part):
+    """A free score: it costs nothing beside the heatmaps."""
+
+    name: str
+    higher_is: Literal["safer", "riskier"]
+
+
+class FailureDefinition(_Part):
+    """What counts as a failure for this model."""
+
+    metric: str
+    """For example ``PCK@0.2``: the share of a person's labelled joints found."""
+    normaliser: str
+    below: float
+    """A person whose metric is below this has failed."""
+
+    def __str__(self) -> str:
+        return f"{self.metric} ({self.normaliser}) of the person < {self.below:g}"
+
+
+class Threshold(_Part):
+    """A value of ``predicted_loss`` from which on a person is flagged, and what it is for."""
+
+    target: Literal["flag_rate"]
+    target_value: float = Field(gt=0, lt=1)
+    """Share of frames like those of ``data`` that the threshold flags."""
+    predicted_loss: float
+    n: int = Field(gt=0)
+    """Images that the threshold was read from."""
+    data: str
+
+
+class Calibration(_Part):
+    """How a score becomes a decision."""
+
+    thresholds: tuple[Threshold, ...] = Field(min_length=1)
+    """The first one is the default of a runtime."""
+    failure_probability: None
+    """Null: this schema knows no fit from score to probability."""
+
+
+class Parity(_Part):
+    """How far the graph is from the network it was made of, over real validation images."""
+
+    n: int
+    data: str
+    keypoint_drift_px_p999: float
+    """99.9th percentile of the keypoints' shift in input px."""
+    predicted_loss_drift: float
+    """Largest shift of predicted_loss, in standard deviations of it over these images."""
+    predicted_loss_spearman: float
+    end_to_end_keypoint_px_p999: float
+    """As above, from the image file and in image px: decode, crop, engine, back."""
+    end_to_end_predicted_loss_drift: float
+
+
+class Provenance(_Part):
+    """Where the weights come from."""
+
+    recipe: str
+    training_data: tuple[str, ...]
+    label_count: int
+    validation_data: str
+    commit: str
+    """Commit of the code that trained, empty where it was not a checkout."""
+    created: str
+    """ISO 8601, UTC."""
+    metrics: dict[str, float]
+    config: dict[str, Any]
+
+
+class Manifest(_Part):
+    """Everything that a runtime must know about a graph."""
+
+    schema_version: Literal[1]
+    name: str
+    version: str
+    keypoints: KeypointSet
+    crop: CropRule
+    outputs: tuple[str, ...]
+    signals: tuple[Signal, ...]
+    embedding_size: int
+    failure: FailureDefinition
+    calibration: Calibration
+    parity: dict[str, Parity]
+    """By precision."""
+    provenance: Provenance
+    weights_licence: str
+    files: dict[str, str]
+    """File name → sha256 in hex, of every file of the bundle but the manifest."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files are all there and unaltered."""
+
+    path: Path
+    manifest: Manifest
+    digest: str
+    """sha256 of the manifest's bytes, in hex; it covers every file through ``files``."""
+
+    @classmethod
+    def load(cls, path: Path) -> "Bundle":
+        """Read and verify a bundle.
+
+        Raises:
+            BundleError: no bundle, an incomplete or unknown manifest, a file that is missing,
+                altered or not listed.
+        """
+        manifest_path = path / MANIFEST
+        try:
+            text = manifest_path.read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{path} is no bundle: {MANIFEST}: {error.strerror}; "
+                "expected a folder written by 'misgiving export'"
+            ) from error
+        manifest = _parse(text, manifest_path)
+        _check_files(path, manifest.files)
+        return cls(path, manifest, hashlib.sha256(text).hexdigest())
+
+    @property
+    def model(self) -> Path:
+        return self.path / MODEL
+
+    @property
+    def default_threshold(self) -> float:
+        return self.manifest.calibration.thresholds[0].predicted_loss
+
+    def self_check(self, engine: Engine) -> None:
+        """Run the bundle's samples and compare with the answers recorded at export.
+
+        Raises:
+            BundleError: the engine answers otherwise.
+        """
+        try:
+            with np.load(self.path / SAMPLES, allow_pickle=False) as archive:
+                samples = dict(archive)
+            got = engine.infer(samples["image"])
+            compare_samples(got, samples)
+        except MisgivingError:
+            raise
+        except (OSError, KeyError, ValueError) as error:
+            raise BundleError(f"{self.path / SAMPLES} cannot be used: {error}") from error
+
+
+def compare_samples(got: Prediction, expected: dict[str, Any]) -> None:
+    """Raise BundleError where a prediction differs from the recorded one.
+
+    The tolerance admits another CPU's rounding, not another network.
+    """
+    spread = float(np.std(expected["predicted_loss"])) or 1.0
+    drift = float(np.abs(got.predicted_loss - expected["predicted_loss"]).max()) / spread
+    moved = np.linalg.norm(got.keypoints[..., :2] - expected["keypoints"][..., :2], axis=-1)
+    # A flat heatmap's peak may jump between equal cells; the median does not.
+    shift = float(np.median(moved))
+    if not (drift <= 0.05 and shift <= 0.1):
+        raise BundleError(
+            f"self-check failed: keypoints moved {shift:.3f} px and predicted_loss "
+            f"{drift:.3f} standard deviations from the bundle's samples; expected at most "
+            "0.1 px and 0.05. The engine computes something else here: try another device"
+        )
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write a manifest into its bundle's folder."""
+    (path / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _parse(text: bytes, path: Path) -> Manifest:
+    try:
+        version = json.loads(text).get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise BundleError(
+                f"{path} has schema_version {version!r}; expected {SCHEMA_VERSION}. "
+                "Export again with this version of misgiving"
+            )
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(
+            f"{path}: {where}: {first['msg']} ({error.error_count()} problem(s)); "
+            "expected a manifest written by 'misgiving export'. Export or copy it again"
+        ) from error
+    except (ValueError, AttributeError) as error:
+        raise BundleError(f"{path} is not a JSON object: {error}. Copy the bundle again") from error
+
+
+def _check_files(path: Path, files: dict[str, str]) -> None:
+    present = {str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir()}
+    present -= {MANIFEST}
+    if extra := sorted(present - files.keys()):
+        raise BundleError(f"{path} holds {extra[0]}, which its manifest does not list; remove it")
+    for name, expected in files.items():
+        if name not in present:
+            raise BundleError(f"{path} lacks {name}, which its manifest lists; copy it again")
+        if (got := sha256_file(path / name)) != expected:
+            raise BundleError(
+                f"{path / name} has sha256 {got[:12]}…; its manifest says {expected[:12]}…. "
+                "The file was altered or cut short: copy the bundle again"
+            )
+    for name in (MODEL, SAMPLES):
+        if name not in files:
+            raise BundleError(f"{path / MANIFEST} lists no {name}; export the bundle again")

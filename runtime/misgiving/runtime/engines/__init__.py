@@ -1,0 +1,5 @@
+"""Engines: what runs a bundle's graph."""
+
+from misgiving.runtime.engines.base import Engine, Prediction
+
+__all__ = ["Engine", "Prediction"]

@@ -1,0 +1,101 @@
+"""ONNX Runtime as an engine, with the asked provider asserted."""
+
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from misgiving.runtime.engines.base import Prediction
+from misgiving.runtime.errors import EngineError
+
+OUTPUTS = ("keypoints", "predicted_loss", "signals", "embedding")
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxEngine:
+    """Runs ``model.onnx`` on one device.
+
+    ONNX Runtime falls back to the CPU without a word when a provider cannot be loaded; here
+    that is an error, because a vehicle that silently runs on its CPU drops frames.
+    """
+
+    def __init__(self, model: Path, device: str = "cpu", threads: int = 1) -> None:
+        """Load a graph.
+
+        Args:
+            model: the ONNX file.
+            device: ``cpu`` or ``cuda``.
+            threads: CPU threads within one inference.
+
+        Raises:
+            EngineError: the device is unknown or its provider does not run here, or the file
+                is no graph of ours.
+        """
+        if device not in PROVIDERS:
+            raise EngineError(f"device is {device!r}; expected one of {', '.join(PROVIDERS)}")
+        refuse_both_wheels()
+        self._session = _session(model, PROVIDERS[device], threads)
+        names = [output.name for output in self._session.get_outputs()]
+        if missing := [name for name in OUTPUTS if name not in names]:
+            raise EngineError(
+                f"{model.name} lacks the outputs {', '.join(missing)}; "
+                "expected a graph written by 'misgiving export'"
+            )
+
+    @property
+    def provider(self) -> str:
+        return f"onnxruntime {self._session.get_providers()[0]}"
+
+    def infer(self, images: NDArray[np.uint8]) -> Prediction:
+        return Prediction(*self._session.run(OUTPUTS, {"image": images}))
+
+
+def refuse_both_wheels() -> None:
+    """Raise EngineError where onnxruntime and onnxruntime-gpu are both installed."""
+    names: Sequence[str] = ("onnxruntime", "onnxruntime-gpu")
+    if all(_installed(name) for name in names):
+        raise EngineError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files; "
+            "expected one. Run: pip uninstall -y onnxruntime onnxruntime-gpu, "
+            "then install misgiving[cpu] or misgiving[gpu]"
+        )
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _session(model: Path, provider: str, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning threads take a core from the decoder and the network for little latency.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    available = ort.get_available_providers()
+    if provider not in available:
+        raise EngineError(
+            f"{provider} was asked for; this onnxruntime has {', '.join(available)}. "
+            "Install misgiving[gpu] for CUDA, or choose another device"
+        )
+    try:
+        session = ort.InferenceSession(str(model), options, providers=[provider])
+    except Exception as error:  # onnxruntime's own exceptions share no public base class
+        raise EngineError(f"{model.name} cannot be loaded: {_first_line(error)}") from error
+    if session.get_providers()[0] != provider:
+        raise EngineError(
+            f"{provider} was asked for, but onnxruntime runs {session.get_providers()[0]}; "
+            "the driver or a CUDA library is missing. Install it, or choose another device"
+        )
+    return session
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,64 @@
+"""What can go wrong, as types; every message says what came, what was expected, what to do.
+
+::
+
+    MisgivingError
+    ├── InvalidInput            the caller sent something that cannot be answered
+    │   ├── ImageError          not an image we take: corrupt, empty, alpha, float, wrong shape
+    │   ├── RegionError         a box without area, or outside its image
+    │   └── DataError           a data set, label file or spec that cannot be read
+    ├── ResourceExhausted       more than a stated limit: pixels, bytes, queue places
+    └── FailedPrecondition      the installation or the artefacts are not in order
+        ├── BundleError         a bundle that is altered, incomplete or of another schema
+        ├── EngineError         the asked provider does not run here
+        └── ParityError         an export that differs from what was trained
+"""
+
+
+class MisgivingError(Exception):
+    """Base of everything this package raises on purpose."""
+
+    status = "INTERNAL"
+    """Name of the gRPC status that a server answers with."""
+
+
+class InvalidInput(MisgivingError, ValueError):
+    """The caller sent something that cannot be answered."""
+
+    status = "INVALID_ARGUMENT"
+
+
+class ImageError(InvalidInput):
+    """Not an image that is taken here."""
+
+
+class RegionError(InvalidInput):
+    """A region without area, or outside its image."""
+
+
+class DataError(InvalidInput):
+    """A data set, a label file or a data spec that cannot be read."""
+
+
+class ResourceExhausted(MisgivingError):
+    """More than a stated limit."""
+
+    status = "RESOURCE_EXHAUSTED"
+
+
+class FailedPrecondition(MisgivingError):
+    """The installation or its artefacts are not in order."""
+
+    status = "FAILED_PRECONDITION"
+
+
+class BundleError(FailedPrecondition):
+    """A bundle that is altered, incomplete or of another schema."""
+
+
+class EngineError(FailedPrecondition):
+    """The asked engine or provider does not run here."""
+
+
+class ParityError(FailedPrecondition):
+    """An exported graph that does not answer as the trained network does."""

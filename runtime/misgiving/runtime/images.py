@@ -1,0 +1,158 @@
+"""Bytes and arrays that claim to be images: checked before they are decoded, then decoded."""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from misgiving.runtime.errors import ImageError, ResourceExhausted
+
+MAX_PIXELS = 50_000_000
+"""Largest image that is decoded; a header that says more is refused unread."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def decode(data: bytes, name: str = "image") -> NDArray[np.uint8]:
+    """Decode a JPEG or an 8-bit PNG without alpha to RGB (H, W, 3); grey becomes RGB.
+
+    Args:
+        data: the encoded bytes.
+        name: what messages call it.
+
+    Raises:
+        ImageError: empty, truncated, corrupt, another format, alpha, or 16 bits a channel.
+        ResourceExhausted: the header says more than MAX_PIXELS.
+    """
+    width, height = _header_size(data, name)
+    if width * height > MAX_PIXELS:
+        raise ResourceExhausted(
+            f"{name} says it is {width} × {height} px; at most {MAX_PIXELS:,} pixels are decoded. "
+            "Send it smaller"
+        )
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise _corrupt(data, name) from error
+    if image is None:
+        raise _corrupt(data, name)
+    return np.asarray(image, np.uint8)
+
+
+def read(path: Path) -> NDArray[np.uint8]:
+    """Read and decode an image file; errors as :func:`decode`, and for what is not a file."""
+    return decode(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        ImageError: there is no such file, or it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}; expected a JPEG or PNG file") from error
+
+
+def check_rgb(image: Any, name: str = "frame") -> NDArray[np.uint8]:
+    """Raise ImageError unless ``image`` is a non-empty uint8 array (H, W, 3)."""
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"{name} is a {type(image).__name__}; expected a numpy array (H, W, 3)")
+    expected = "expected (H, W, 3) uint8 RGB"
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        hint = ". Drop the alpha channel before sending" if image.shape[2:] == (4,) else ""
+        raise ImageError(f"{name} is {image.shape}; {expected}{hint}")
+    if image.dtype != np.uint8:
+        raise ImageError(f"{name} is {image.dtype}; {expected}. Scale to 0–255 and convert")
+    return image
+
+
+def from_raw(pixels: bytes, height: int, width: int, name: str = "frame") -> NDArray[np.uint8]:
+    """Raw RGB rows as an array (height, width, 3), without a copy.
+
+    Raises:
+        ImageError: the number of bytes is not height × width × 3.
+        ResourceExhausted: more than MAX_PIXELS.
+    """
+    if height * width > MAX_PIXELS:
+        raise ResourceExhausted(f"{name} is {width} × {height} px; at most {MAX_PIXELS:,} pixels")
+    if height * width == 0 or len(pixels) != height * width * 3:
+        alpha = len(pixels) == height * width * 4 > 0
+        hint = ". Drop the alpha channel before sending" if alpha else ""
+        raise ImageError(
+            f"{name} has {len(pixels)} bytes for {width} × {height} px; "
+            f"expected uint8 RGB, {height * width * 3} bytes and at least one pixel{hint}"
+        )
+    return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int = 92) -> bytes:
+    """An RGB array (H, W, 3) as JPEG bytes."""
+    bgr = cv2.cvtColor(check_rgb(image), cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """An RGB array (H, W, 3) as PNG bytes, losslessly."""
+    bgr = cv2.cvtColor(check_rgb(image), cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def _header_size(data: bytes, name: str) -> tuple[int, int]:
+    if not data:
+        raise ImageError(f"{name} is empty (0 bytes); expected a JPEG or PNG")
+    if data.startswith(_PNG):
+        return _png_size(data, name)
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg_size(data, name)
+    raise ImageError(
+        f"{name} starts with {data[:4].hex(' ')}; expected a JPEG (ff d8) or PNG (89 50 4e 47). "
+        "Convert it first"
+    )
+
+
+def _png_size(data: bytes, name: str) -> tuple[int, int]:
+    if len(data) < 33:
+        raise _corrupt(data, name)
+    width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
+    if colour in (4, 6):
+        raise ImageError(f"{name} is a PNG with alpha; expected RGB. Drop the alpha channel")
+    if bits == 16:
+        raise ImageError(f"{name} is a PNG with 16 bits a channel; expected 8. Convert it first")
+    if b"IEND" not in data[-16:]:
+        raise _corrupt(data, name)
+    return width, height
+
+
+def _jpeg_size(data: bytes, name: str) -> tuple[int, int]:
+    """Walk the segments to the frame header; the walk is bounded by the length of the data."""
+    at, size = 2, None
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker in _FRAME_MARKERS:
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            size = (width, height)
+        if marker == 0xDA:  # pixels follow; a whole file ends them with ff d9
+            break
+        at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
+    if size is None or 0 in size or data.find(b"\xff\xd9", at) < 0:
+        raise _corrupt(data, name)
+    return size
+
+
+def _corrupt(data: bytes, name: str) -> ImageError:
+    return ImageError(
+        f"{name} is corrupt or cut short ({len(data)} bytes); expected a whole JPEG or PNG. "
+        "Encode or copy it again"
+    )

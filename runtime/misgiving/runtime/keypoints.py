@@ -1,0 +1,102 @@
+"""Keypoint sets: names, skeleton, mirror pairs and the torso that normalises distances."""
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class KeypointSet(BaseModel):
+    """The joints that a model answers with, in order. Left and right are the person's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    names: tuple[str, ...]
+    skeleton: tuple[tuple[int, int], ...]
+    """Bones as pairs of indices into ``names``."""
+    torso: tuple[tuple[int, int], ...]
+    """Diagonals whose longer one is the torso size, pairs of indices into ``names``."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "KeypointSet":
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"keypoint set {self.name!r} names a joint twice; rename one")
+        for pair in (*self.skeleton, *self.torso):
+            if not all(0 <= index < len(self.names) for index in pair):
+                raise ValueError(
+                    f"keypoint set {self.name!r} has bone {pair}; "
+                    f"expected indices from 0 to {len(self.names) - 1}"
+                )
+        return self
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def mirror(self) -> NDArray[np.int64]:
+        """Permutation that swaps left and right, shape (K,): ``points[mirror]`` of a flipped image."""
+        swap = {"left": "right", "right": "left"}
+        partners = []
+        for name in self.names:
+            side, _, rest = name.partition("_")
+            partner = f"{swap[side]}_{rest}" if side in swap else name
+            partners.append(self.names.index(partner))
+        return np.array(partners)
+
+    def torso_size(self, points: NDArray[np.float32], labelled: NDArray[np.bool_]) -> float:
+        """Length of the longer labelled torso diagonal in the units of ``points``.
+
+        Args:
+            points: shape (K, 2).
+            labelled: shape (K,).
+
+        Returns:
+            NaN where a torso joint is not labelled: the normaliser is then undefined.
+        """
+        joints = sorted({index for pair in self.torso for index in pair})
+        if not self.torso or not labelled[joints].all():
+            return float("nan")
+        return float(max(np.linalg.norm(points[a] - points[b]) for a, b in self.torso))
+
+
+LSP = KeypointSet(
+    name="lsp14",
+    names=(
+        "right_ankle",
+        "right_knee",
+        "right_hip",
+        "left_hip",
+        "left_knee",
+        "left_ankle",
+        "right_wrist",
+        "right_elbow",
+        "right_shoulder",
+        "left_shoulder",
+        "left_elbow",
+        "left_wrist",
+        "neck",
+        "head_top",
+    ),
+    skeleton=(
+        (0, 1),
+        (1, 2),
+        (2, 3),
+        (3, 4),
+        (4, 5),
+        (6, 7),
+        (7, 8),
+        (8, 12),
+        (12, 9),
+        (9, 10),
+        (10, 11),
+        (12, 13),
+        (8, 2),
+        (9, 3),
+    ),
+    torso=((9, 2), (8, 3)),
+)
+"""Leeds Sports Pose, 14 joints; also the joints of the synthetic people."""
+
+SETS = {keypoints.name: keypoints for keypoints in (LSP,)}

@@ -1,0 +1,80 @@
+"""A versioned label set on disk: what annotators hand back and training takes (``labels:DIR``).
+
+A folder with ``labels.json`` and ``images/``. Written by the collector, read by the trainer.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from misgiving.runtime.errors import DataError
+from misgiving.runtime.keypoints import KeypointSet
+
+LABELS = "labels.json"
+IMAGES = "images"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LabelledPerson(_Part):
+    """One person of one collected frame, corrected by an annotator."""
+
+    id: str
+    image: str
+    """File name below ``images/``."""
+    region: tuple[float, float, float, float]
+    """x, y, width, height in image px."""
+    points: tuple[tuple[float, float], ...]
+    """(K, 2) in continuous image px."""
+    labelled: tuple[bool, ...]
+    """(K,): False where the joint is not labelled and its point means nothing."""
+    sampling_probability: float = Field(gt=0, le=1)
+    """Probability with which the vehicle kept this person; weight by its inverse."""
+    predicted_loss: float
+    """What the collecting bundle said."""
+    bundle_digest: str
+    device_id: str
+
+
+class LabelSet(_Part):
+    """All persons of a version. Versions are immutable: an import makes a new folder."""
+
+    schema_version: int = Field(ge=1, le=1)
+    version: str
+    keypoints: KeypointSet
+    persons: tuple[LabelledPerson, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> "LabelSet":
+        for person in self.persons:
+            if not len(person.points) == len(person.labelled) == len(self.keypoints):
+                raise ValueError(
+                    f"person {person.id} has {len(person.points)} points and "
+                    f"{len(person.labelled)} flags; expected {len(self.keypoints)} of each"
+                )
+        return self
+
+
+def read_labels(folder: Path) -> LabelSet:
+    """Read ``labels.json`` of a label set.
+
+    Raises:
+        DataError: the file is missing, is not a label set, or names an image that is not there.
+    """
+    path = folder / LABELS
+    try:
+        labels = LabelSet.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(
+            f"{path}: {error.strerror}; expected a folder written by 'misgiving annotations import'"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{path}: {where}: {first['msg']}; import the annotations again") from error
+    missing = [p.image for p in labels.persons if not (folder / IMAGES / p.image).is_file()]
+    if missing:
+        raise DataError(f"{folder / IMAGES} lacks {missing[0]}; import the annotations again")
+    return labels

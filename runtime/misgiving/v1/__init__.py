@@ -1,0 +1,1 @@
+"""Code generated from protos/; renewed by `make proto`."""

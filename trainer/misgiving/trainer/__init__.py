@@ -1,0 +1,1 @@
+"""The training part: data, networks, loss heads, active-learning cycles."""
