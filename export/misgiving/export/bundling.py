@@ -1,0 +1,229 @@
+"""From a checkpoint to a bundle: export, gate, calibrate the threshold, write, sum up."""
+
+import shutil
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from misgiving.export import parity
+from misgiving.export.graph import FusedGraph, FusedOutput
+from misgiving.export.onnx import write_onnx
+from misgiving.runtime.bundle import (
+    MODEL,
+    SAMPLES,
+    Bundle,
+    Calibration,
+    FailureDefinition,
+    Manifest,
+    Parity,
+    Provenance,
+    Signal,
+    Threshold,
+    sha256_file,
+    write_manifest,
+)
+from misgiving.runtime.detector import Detector
+from misgiving.runtime.engines.onnx import OnnxEngine
+from misgiving.runtime.errors import DataError
+from misgiving.runtime.flagging import FlagPolicy
+from misgiving.trainer import heatmaps, metrics, progress
+from misgiving.trainer.checkpoint import Record, load_checkpoint
+from misgiving.trainer.config import Recipe, to_dict
+from misgiving.trainer.data import PoseSet
+from misgiving.trainer.data.crops import evaluation_crop
+from misgiving.trainer.data.synthetic import open_synthetic
+from misgiving.trainer.scoring import Scores, score, summarise
+from misgiving.trainer.training import Compute, check_keypoints
+
+SAMPLE_COUNT = 4
+_SAMPLE_SEED = 20_260
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportConfig:
+    """What an export needs beside its checkpoint."""
+
+    name: str
+    version: str
+    head: str | None = None
+    """None for the checkpoint's first."""
+    flag_rate: float = 0.1
+    """Share of persons like the validation data's that the shipped threshold flags."""
+    licence: str = "not stated"
+    """Of the weights; the training data's terms bind them."""
+
+    def __post_init__(self) -> None:
+        """Check the rate."""
+        if not 0 < self.flag_rate < 1:
+            raise DataError(f"flag rate is {self.flag_rate}; expected between 0 and 1, as in 0.1")
+
+
+def export_bundle(
+    checkpoint: Path, validation: PoseSet, out: Path, config: ExportConfig, compute: Compute
+) -> Bundle:
+    """Export a checkpoint; the folder ``out`` appears only when every gate has passed.
+
+    Args:
+        checkpoint: from ``misgiving train`` or ``cycle``.
+        validation: at least 256 persons that trained nothing; the gates run and the threshold
+            is read on them.
+        out: the bundle's folder; must not exist.
+        config: name, head, threshold.
+        compute: where torch runs.
+
+    Raises:
+        DataError: too few validation images, wrong keypoints, or ``out`` is there already.
+        ParityError: the exported graph does not answer as the trained network does.
+    """
+    network, recipe, record = load_checkpoint(checkpoint)
+    check_keypoints(record, validation)
+    _check_request(validation, out)
+    compute.prepare()
+    graph = FusedGraph(network, config.head)
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        _fill(part, graph, recipe, record, validation, config)
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Bundle.load(out)
+
+
+def _check_request(validation: PoseSet, out: Path) -> None:
+    if len(validation) < parity.MIN_IMAGES:
+        raise DataError(
+            f"{validation.spec} has {len(validation)} persons; parity needs at least "
+            f"{parity.MIN_IMAGES}. Give a larger range"
+        )
+    if out.exists():
+        raise DataError(f"{out} is there already; a bundle is never overwritten. Choose another")
+
+
+def _fill(
+    part: Path,
+    graph: FusedGraph,
+    recipe: Recipe,
+    record: Record,
+    validation: PoseSet,
+    config: ExportConfig,
+) -> None:
+    essentials = {
+        "name": config.name,
+        "version": config.version,
+        "keypoints": record.keypoints.model_dump(),
+        "crop": recipe.model.crop.model_dump(),
+        "signals": heatmaps.SIGNALS,
+    }
+    write_onnx(graph, part / MODEL, essentials)
+    engine = OnnxEngine(part / MODEL, "cpu", threads=1)
+    drift = _graph_drift(graph, engine, recipe, validation)
+    parity.check(drift, "graph", "input px")
+    device = Compute(device="cpu").prepare()
+    count = len(validation)
+    scores = score(graph.network, recipe, validation, device, progress.counted(count, "scoring"))
+    _write_samples(part / SAMPLES, graph, recipe)
+    files = {name: sha256_file(part / name) for name in (MODEL, SAMPLES)}
+    threshold = _threshold(scores, graph.head_name, validation, config.flag_rate)
+    manifest = _manifest(recipe, record, config, threshold, files, scores, validation)
+    detector = Detector(Bundle(part, manifest, ""), FlagPolicy(threshold.predicted_loss, 0.0))
+    counted = progress.counted(count, "end to end")
+    whole = parity.end_to_end_drift(detector, engine, graph.head_name, validation, scores, counted)
+    parity.check(whole, "end-to-end", "image px")
+    parities = {"fp32": _parity(count, validation, drift, whole)}
+    write_manifest(part, manifest.model_copy(update={"parity": parities}))
+
+
+def _graph_drift(
+    graph: FusedGraph, engine: OnnxEngine, recipe: Recipe, validation: PoseSet
+) -> parity.Drift:
+    counted = progress.counted(len(validation), "graph parity")
+    crops = np.stack([evaluation_crop(validation[i], recipe.model.crop)[0] for i in counted])
+    return parity.graph_drift(graph, engine, crops)
+
+
+def _parity(n: int, data: PoseSet, drift: parity.Drift, whole: parity.Drift) -> Parity:
+    return Parity(
+        n=n,
+        data=data.spec,
+        keypoint_drift_px_p999=drift.keypoint_px,
+        predicted_loss_drift=drift.loss,
+        predicted_loss_spearman=drift.spearman,
+        end_to_end_keypoint_px_p999=whole.keypoint_px,
+        end_to_end_predicted_loss_drift=whole.loss,
+    )
+
+
+def _threshold(scores: Scores, head: str, data: PoseSet, rate: float) -> Threshold:
+    predicted = scores.predicted_losses[head]
+    return Threshold(
+        target="flag_rate",
+        target_value=rate,
+        predicted_loss=float(np.quantile(predicted, 1 - rate)),
+        n=len(predicted),
+        data=data.spec,
+    )
+
+
+def _write_samples(path: Path, graph: FusedGraph, recipe: Recipe) -> None:
+    """Synthetic inputs with the trained network's answers, for the self-check of a runtime."""
+    people = open_synthetic(_SAMPLE_SEED, SAMPLE_COUNT)
+    crops: NDArray[np.uint8] = np.stack(
+        [evaluation_crop(people[i], recipe.model.crop)[0] for i in range(SAMPLE_COUNT)]
+    )
+    answer = parity.run_torch(graph, crops)
+    outputs = {name: getattr(answer, name) for name in FusedOutput._fields}
+    np.savez_compressed(path, image=crops, **outputs)
+
+
+def _manifest(
+    recipe: Recipe,
+    record: Record,
+    config: ExportConfig,
+    threshold: Threshold,
+    files: dict[str, str],
+    scores: Scores,
+    validation: PoseSet,
+) -> Manifest:
+    return Manifest(
+        schema_version=1,
+        name=config.name,
+        version=config.version,
+        keypoints=record.keypoints,
+        crop=recipe.model.crop,
+        outputs=FusedOutput._fields,
+        signals=tuple(Signal(name=n, higher_is=_higher_is(n)) for n in heatmaps.SIGNALS),
+        embedding_size=scores.embedding.shape[1],
+        failure=FailureDefinition(
+            metric=f"PCK@{metrics.PCK_THRESHOLD}",
+            normaliser="longer torso diagonal",
+            below=metrics.FAILURE_BELOW,
+        ),
+        calibration=Calibration(thresholds=(threshold,), failure_probability=None),
+        parity={},
+        provenance=_provenance(recipe, record, scores, validation),
+        weights_licence=config.licence,
+        files=files,
+    )
+
+
+def _higher_is(signal: str) -> Literal["safer", "riskier"]:
+    return "safer" if signal in heatmaps.SAFER_SIGNALS else "riskier"
+
+
+def _provenance(recipe: Recipe, record: Record, scores: Scores, validation: PoseSet) -> Provenance:
+    return Provenance(
+        recipe=recipe.name,
+        training_data=record.training_data,
+        label_count=record.label_count,
+        validation_data=validation.spec,
+        commit=record.commit,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        metrics=summarise(scores),
+        config=to_dict(recipe),
+    )

@@ -1,0 +1,52 @@
+"""Verbs of the joining part: ``export`` and ``demo``. Imports torch and onnx only inside them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+_SPECS = "lsp:DIR, lspet:DIR, synthetic:SEED,N[,LOW-HIGH] or labels:DIR, each with #FIRST-LAST"
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder from 'misgiving train' or 'cycle'.")],
+    out: Annotated[Path, typer.Option(help="The bundle's folder; must not exist.")],
+    val: Annotated[
+        str, typer.Option(help=f"At least 256 persons that trained nothing: {_SPECS}.")
+    ] = "synthetic:900001,256",
+    name: Annotated[str, typer.Option(help="Name of the model.")] = "misgiving",
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
+    head: Annotated[
+        str | None, typer.Option(help="Loss head, the checkpoint's first by default.")
+    ] = None,
+    flag_rate: Annotated[
+        float, typer.Option(help="Share of persons like --val's that the threshold flags.")
+    ] = 0.1,
+    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",
+    threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
+) -> None:
+    """Export a checkpoint to a bundle, and refuse where the graph answers otherwise than torch.
+
+    Example: misgiving export runs/first --out bundles/first --val synthetic:2,256
+    """
+    from misgiving.export.bundling import ExportConfig, export_bundle
+    from misgiving.trainer.data import open_data
+    from misgiving.trainer.training import Compute
+
+    config = ExportConfig(
+        name=name, version=version, head=head, flag_rate=flag_rate, licence=licence
+    )
+    compute = Compute(device="cpu", threads=threads)
+    bundle = export_bundle(checkpoint, open_data(val), out, config, compute)
+    measured = bundle.manifest.parity["fp32"]
+    typer.echo(
+        f"bundle {out}: parity over {measured.n} persons of {measured.data}: keypoints "
+        f"{measured.keypoint_drift_px_p999:.1e} input px, predicted_loss "
+        f"{measured.predicted_loss_drift:.1e} sd, Spearman {measured.predicted_loss_spearman:.6f}; "
+        f"end to end {measured.end_to_end_keypoint_px_p999:.1e} image px, "
+        f"{measured.end_to_end_predicted_loss_drift:.1e} sd"
+    )
+    typer.echo(f"digest {bundle.digest} (next: misgiving serve --bundle {out})")

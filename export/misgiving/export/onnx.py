@@ -1,0 +1,60 @@
+"""The fused graph as one ONNX file that describes itself."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import torch
+
+from misgiving.export.graph import FusedGraph, FusedOutput
+
+OPSET = 18
+IR_VERSION = 9
+"""Older boards' runtimes load nothing newer."""
+MAX_BATCH = 1024
+
+
+def write_onnx(graph: FusedGraph, path: Path, essentials: Mapping[str, object]) -> None:
+    """Export a graph with a dynamic batch.
+
+    Args:
+        graph: in evaluation mode, on the CPU.
+        path: the file to write.
+        essentials: what a lone file must say of itself; stored as JSON in its metadata.
+    """
+    size = graph.network.config.input_size
+    # Batch 2: an example batch of one would be taken for a constant.
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    graph = graph.cpu()
+    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+    program = torch.onnx.export(
+        graph,
+        (example,),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["image"],
+        output_names=list(FusedOutput._fields),
+        dynamic_shapes={"image": {0: batch}},
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None
+    model = _stripped(program.model_proto)
+    for key, value in essentials.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = f"misgiving.{key}", json.dumps(value)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save_model(model, path)
+
+
+def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without notes: the exporter records stack traces with the paths of its machine."""
+    model.ir_version = IR_VERSION
+    graph = model.graph
+    values = (*graph.input, *graph.output, *graph.initializer, *graph.value_info)
+    functions = [node for function in model.functions for node in function.node]
+    for part in (model, graph, *graph.node, *values, *functions):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    return model

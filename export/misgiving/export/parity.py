@@ -1,0 +1,167 @@
+"""The gate: an export that answers otherwise than the trained network does not ship.
+
+Two comparisons over the same validation persons, and both must hold:
+
+* **graph**: the same crops through torch and through the engine, at batch sizes 1, 2 and 5;
+* **end to end**: image file → runtime → engine against image file → trainer → torch, in image
+  pixels and in score.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from misgiving.export.graph import FusedGraph
+from misgiving.runtime import images
+from misgiving.runtime.detector import Detector
+from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.errors import ParityError
+from misgiving.trainer import metrics
+from misgiving.trainer.data import PoseSet, Sample
+from misgiving.trainer.scoring import Scores
+from misgiving.v1 import pose_pb2 as pose
+
+Floats = NDArray[np.floating]
+
+MIN_IMAGES = 256
+BATCHES = (1, 2, 5)
+KEYPOINT_PX = 0.05
+"""In input px, at the 99.9th percentile over all keypoints."""
+LOSS_DRIFT = 1e-3
+"""Largest shift of predicted_loss in standard deviations of it over the images."""
+LOSS_SPEARMAN = 0.9999
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far two answers to the same persons are apart."""
+
+    keypoint_px: float
+    """99.9th percentile."""
+    loss: float
+    """Largest, in standard deviations."""
+    spearman: float
+
+
+def graph_drift(graph: FusedGraph, engine: Engine, crops: NDArray[np.uint8]) -> Drift:
+    """The worst of all batch sizes, in input px.
+
+    Args:
+        graph: the torch module, on the CPU.
+        engine: of the exported file.
+        crops: (N, H, W, 3).
+    """
+    expected = run_torch(graph, crops)
+    drifts = [drift_of(_in_batches(engine, crops, size), expected) for size in BATCHES]
+    return Drift(
+        max(drift.keypoint_px for drift in drifts),
+        max(drift.loss for drift in drifts),
+        min(drift.spearman for drift in drifts),
+    )
+
+
+def run_torch(graph: FusedGraph, crops: NDArray[np.uint8]) -> Prediction:
+    """What the trained network says of crops (N, H, W, 3)."""
+    with torch.no_grad():
+        parts = [graph(batch) for batch in torch.split(torch.from_numpy(crops), 64)]
+    return Prediction(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)))
+
+
+def drift_of(got: Prediction, expected: Prediction) -> Drift:
+    """Compare two predictions of the same crops; every output counts.
+
+    The signals and the embedding go into ``loss``, each in its own standard deviations, at the
+    99.9th percentile: where a heatmap is flat, two equal peaks may change places.
+    """
+    columns = (
+        *zip(got.signals.T, expected.signals.T, strict=True),
+        *zip(got.embedding.T, expected.embedding.T, strict=True),
+    )
+    others = max(_shift(a, b, 99.9) for a, b in columns)
+    return Drift(
+        _keypoint_shift(got.keypoints[..., :2], expected.keypoints[..., :2]),
+        max(_shift(got.predicted_loss, expected.predicted_loss, 100), others),
+        metrics.spearman(got.predicted_loss, expected.predicted_loss),
+    )
+
+
+def end_to_end_drift(
+    detector: Detector,
+    engine: Engine,
+    head: str,
+    data: PoseSet,
+    scores: Scores,
+    progress: Iterable[int],
+) -> Drift:
+    """Compare the runtime's answers to image files with the trainer's, in image px.
+
+    Args:
+        detector: of the bundle that is being made.
+        engine: of the exported file.
+        head: whose predicted loss was exported.
+        data: the persons.
+        scores: the trainer's answers to the same persons, from its own reading of the images.
+        progress: the positions.
+    """
+    points, losses = [], []
+    for index in progress:
+        result = detector.detect(frame_of(data[index]), engine)
+        person = result.persons[0]
+        points.append([(k.x_px, k.y_px) for k in person.keypoints])
+        losses.append(person.predicted_loss)
+    expected = scores.predicted_losses[head]
+    predicted = np.array(losses)
+    return Drift(
+        _keypoint_shift(np.array(points), scores.points),
+        _shift(predicted, expected, 100),
+        metrics.spearman(predicted, expected),
+    )
+
+
+def frame_of(sample: Sample) -> pose.Frame:
+    """A person as a vehicle's client would send it: the encoded file and the person's box."""
+    encoded = images.read_bytes(sample.path) if sample.path else images.encode_png(sample.image)
+    box = sample.region
+    region = pose.Region(x_px=box.x, y_px=box.y, width_px=box.width, height_px=box.height)
+    return pose.Frame(frame_id=sample.id, image=pose.Image(encoded=encoded), regions=[region])
+
+
+def check(drift: Drift, what: str, unit: str) -> None:
+    """Raise ParityError unless a drift is within the gate."""
+    within = (
+        drift.keypoint_px <= KEYPOINT_PX
+        and drift.loss <= LOSS_DRIFT
+        and drift.spearman >= LOSS_SPEARMAN
+    )
+    # Written so that a NaN fails too.
+    if not within:
+        raise ParityError(
+            f"{what} parity failed: keypoints moved {drift.keypoint_px:.4f} {unit} (at most "
+            f"{KEYPOINT_PX}), predicted_loss {drift.loss:.2e} standard deviations (at most "
+            f"{LOSS_DRIFT:g}), Spearman {drift.spearman:.6f} (at least {LOSS_SPEARMAN}). "
+            "No bundle was written; the exported graph does not compute what was trained"
+        )
+
+
+def _in_batches(engine: Engine, crops: NDArray[np.uint8], size: int) -> Prediction:
+    parts = [engine.infer(crops[start : start + size]) for start in range(0, len(crops), size)]
+    return Prediction(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("keypoints", "predicted_loss", "signals", "embedding")
+        )
+    )
+
+
+def _keypoint_shift(got: Floats, expected: Floats) -> float:
+    return float(np.percentile(np.linalg.norm(got - expected, axis=-1), 99.9))
+
+
+def _shift(got: Floats, expected: Floats, percentile: float) -> float:
+    spread = float(expected.std())
+    # A constant output (a dead feature) has no spread; then only equality is in order.
+    scale = spread if spread > 1e-6 else 1.0
+    return float(np.percentile(np.abs(got - expected), percentile)) / scale

@@ -1,0 +1,85 @@
+"""Checkpoints: a folder with the weights (safetensors), the resolved recipe and the record."""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from misgiving.runtime.errors import DataError
+from misgiving.runtime.keypoints import KeypointSet
+from misgiving.trainer.config import Recipe, read_recipe, to_json
+from misgiving.trainer.models import Network
+
+WEIGHTS = "model.safetensors"
+RECIPE = "recipe.json"
+RECORD = "record.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What a checkpoint was trained on and how well it does."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    keypoints: KeypointSet
+    training_data: tuple[str, ...]
+    """Specs, earlier trainings' first."""
+    label_count: int
+    validation_data: str
+    metrics: dict[str, float]
+    """Of the validation data."""
+    commit: str
+    """Commit of the code, empty where it was not a checkout."""
+
+
+_ADAPTER = TypeAdapter(Record)
+
+
+def save_checkpoint(folder: Path, network: Network, recipe: Recipe, record: Record) -> None:
+    """Write a checkpoint; the folder appears when it is whole, and replaces an older one."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    weights = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
+    save_file(weights, part / WEIGHTS)
+    (part / RECIPE).write_text(to_json(recipe), encoding="utf-8")
+    (part / RECORD).write_bytes(_ADAPTER.dump_json(record, indent=2) + b"\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:
+    """Read a checkpoint, on the CPU and in evaluation mode.
+
+    Raises:
+        DataError: no checkpoint, or one whose parts do not fit each other.
+    """
+    try:
+        record = _ADAPTER.validate_json((folder / RECORD).read_bytes())
+        recipe = read_recipe(folder / RECIPE)
+        network = Network(recipe.model, record.keypoints)
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except OSError as error:
+        raise DataError(
+            f"{folder} is no checkpoint: {error.filename or error}: {error.strerror}; "
+            "expected a folder written by 'misgiving train' or 'misgiving cycle'"
+        ) from error
+    except (ValidationError, SafetensorError, RuntimeError) as error:
+        raise DataError(
+            f"{folder} is a damaged checkpoint: {str(error).splitlines()[0]}; train it again"
+        ) from error
+    return network.eval(), recipe, record
+
+
+def code_commit() -> str:
+    """The commit of the checkout that this code runs from, empty where it is none."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,182 @@
+"""Configuration of networks, augmentation and trainings, as frozen dataclasses.
+
+Files on disk go through pydantic: an unknown or missing key is an error. The resolved
+configuration is saved beside every checkpoint.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.geometry import CropRule
+
+_FORBID = ConfigDict(extra="forbid")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InvalidInput(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadConfig:
+    """One loss head; several may share a pose net, because they read detached features."""
+
+    __pydantic_config__ = _FORBID
+
+    kind: Literal["gap", "conv"]
+    """``gap``: pooled features and fully connected layers; ``conv``: multi-scale convolutions."""
+    objective: Literal["margin", "kl"]
+    """``margin``: Learning Loss; ``kl``: LearningLoss++."""
+
+    @property
+    def name(self) -> str:
+        """Names the head in checkpoints, tables and options, for example ``conv-kl``."""
+        return f"{self.kind}-{self.objective}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """A stacked hourglass with its loss heads."""
+
+    __pydantic_config__ = _FORBID
+
+    input_size: int
+    """Height and width of the input in px."""
+    stride: Literal[2, 4] = 4
+    """Input px for each heatmap cell."""
+    stacks: int = 1
+    channels: int = 32
+    depth: int = 3
+    """How often an hourglass halves the heatmap's size."""
+    heads: tuple[HeadConfig, ...] = (HeadConfig(kind="conv", objective="kl"),)
+    """The first one is exported unless another is asked for."""
+    padding: float = 1.25
+    """Window size over the person's box (see ``CropRule``)."""
+
+    def __post_init__(self) -> None:
+        """Check that the sizes divide."""
+        cells = self.stride * 2**self.depth
+        _require(
+            self.input_size > 0 and self.input_size % cells == 0,
+            f"input_size is {self.input_size}; expected a multiple of stride × 2^depth = {cells}",
+        )
+        _require(self.stacks >= 1, f"stacks is {self.stacks}; expected at least 1")
+        _require(
+            self.channels >= 8 and self.channels % 2 == 0,
+            f"channels is {self.channels}; expected an even number from 8",
+        )
+        _require(self.padding >= 1, f"padding is {self.padding}; expected at least 1")
+        names = [head.name for head in self.heads]
+        _require(
+            0 < len(set(names)) == len(names), f"heads are {names}; expected one or more, once"
+        )
+
+    @property
+    def heatmap_size(self) -> int:
+        """Height and width of the heatmaps in cells."""
+        return self.input_size // self.stride
+
+    @property
+    def crop(self) -> CropRule:
+        """How a region becomes this network's input."""
+        return CropRule(height=self.input_size, width=self.input_size, padding=self.padding)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentConfig:
+    """Random changes of a training image; zero switches a change off."""
+
+    __pydantic_config__ = _FORBID
+
+    rotation_deg: float = 40.0
+    """Uniform in ± this."""
+    scale: float = 0.25
+    """Factor uniform in 1 ± this."""
+    shift: float = 0.08
+    """Uniform in ± this share of the input's side."""
+    flip: float = 0.5
+    """Probability of a mirrored image; left and right joints change places."""
+    colour: float = 0.2
+    """Gain of each channel uniform in 1 ± this, and as much of a common brightness."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitConfig:
+    """One training."""
+
+    __pydantic_config__ = _FORBID
+
+    epochs: int
+    continued_epochs: int
+    """Epochs of a training that starts from a checkpoint, as a cycle's later stages do."""
+    batch_size: int = 16
+    """Even: image k is paired with image k + B/2 in the loss head's objective."""
+    learning_rate: float = 1e-3
+    """Of the pose net, at its peak."""
+    head_learning_rate: float = 3e-4
+    weight_decay: float = 1e-4
+    warmup: float = 0.05
+    """Share of all steps with a rising rate; a half cosine follows."""
+    sigma: float = 1.75
+    """Standard deviation of the target Gaussians in heatmap cells."""
+    margin: float = 1.0
+    """Of the margin objective, in units of predicted_loss."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in ("epochs", "continued_epochs"):
+            epochs = getattr(self, name)
+            _require(epochs >= 1, f"{name} is {epochs}; expected at least 1")
+        _require(
+            self.batch_size >= 2 and self.batch_size % 2 == 0,
+            f"batch_size is {self.batch_size}; expected an even number, images are paired",
+        )
+        _require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; expected above 0")
+        _require(0 <= self.warmup < 1, f"warmup is {self.warmup}; expected from 0 to below 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """A named run: everything that decides its weights, but the data."""
+
+    __pydantic_config__ = _FORBID
+
+    name: str
+    model: ModelConfig
+    fit: FitConfig
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+_ADAPTER = TypeAdapter(Recipe)
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain JSON values."""
+    values: dict[str, Any] = _ADAPTER.dump_python(recipe, mode="json")
+    return values
+
+
+def to_json(recipe: Recipe) -> str:
+    """A recipe as it stands beside a checkpoint."""
+    return _ADAPTER.dump_json(recipe, indent=2).decode() + "\n"
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from a JSON file.
+
+    Raises:
+        InvalidInput: no such file, or a key that is unknown, missing or out of range.
+    """
+    try:
+        return _ADAPTER.validate_json(path.read_bytes())
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}; expected a recipe's JSON file") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"{path}: {where}: {first['msg']}; see docs/design.md") from error

@@ -1,0 +1,33 @@
+"""Label sets that came back from annotators (``labels:DIR``)."""
+
+from pathlib import Path
+
+import numpy as np
+
+from misgiving.runtime import images
+from misgiving.runtime.errors import DataError
+from misgiving.runtime.labelset import IMAGES, read_labels
+from misgiving.trainer.data.base import PoseSet, Sample
+
+
+def open_labels(folder: Path) -> PoseSet:
+    """A label set written by ``misgiving annotations import``.
+
+    Persons without a labelled joint are left out: they have nothing to learn from.
+
+    Raises:
+        DataError: the folder is no label set, or nobody in it has a labelled joint.
+    """
+    labels = read_labels(folder)
+    persons = [person for person in labels.persons if any(person.labelled)]
+    if not persons:
+        raise DataError(f"{folder} has no person with a labelled joint; label some, import again")
+
+    def read(index: int) -> Sample:
+        person = persons[index]
+        path = folder / IMAGES / person.image
+        points = np.array(person.points, np.float32)
+        return Sample(person.id, images.read(path), points, np.array(person.labelled), path)
+
+    ids = tuple(person.id for person in persons)
+    return PoseSet(f"labels:{folder}@{labels.version}", labels.keypoints, ids, read)

@@ -1,0 +1,70 @@
+"""The whole network: normalisation, pose net, loss heads on detached features."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from misgiving.runtime.keypoints import KeypointSet
+from misgiving.trainer.config import ModelConfig
+from misgiving.trainer.loss_heads import make_head
+from misgiving.trainer.models.hourglass import PoseOutput, StackedHourglass
+
+EMBEDDING_SIZE = 128
+"""Largest embedding; wider features are projected."""
+
+_MEAN = (123.7, 116.3, 103.5)
+_STD = (58.4, 57.1, 57.4)
+
+
+class NetworkOutput(NamedTuple):
+    """One pass over a batch."""
+
+    pose: PoseOutput
+    predicted_losses: dict[str, Tensor]
+    """Head name → (B,)."""
+
+
+class Network(nn.Module):
+    """Pose net and loss heads. No gradient of a head reaches the pose net."""
+
+    mean: Tensor
+    std: Tensor
+    projection: Tensor
+
+    def __init__(self, config: ModelConfig, keypoints: KeypointSet) -> None:
+        super().__init__()
+        self.config = config
+        self.keypoints = keypoints
+        self.pose = StackedHourglass(config, len(keypoints))
+        self.heads = nn.ModuleDict({h.name: make_head(h, config) for h in config.heads})
+        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1))
+        self.register_buffer("projection", _projection(config.channels))
+
+    def forward(self, image: Tensor) -> NetworkOutput:
+        """Images (B, 3, H, W), RGB, float in 0–255 → NetworkOutput."""
+        pose = self.pose(self.normalise(image))
+        seen = PoseOutput(
+            pose.heatmaps.detach(), pose.features.detach(), tuple(f.detach() for f in pose.pyramid)
+        )
+        return NetworkOutput(pose, {name: head(seen) for name, head in self.heads.items()})
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """RGB in 0–255, (B, 3, H, W) → what the pose net was trained on."""
+        normalised: Tensor = (image - self.mean) / self.std
+        return normalised
+
+    def embed(self, pose: PoseOutput) -> Tensor:
+        """Pooled features of the pose net, (B, D), D ≤ EMBEDDING_SIZE."""
+        pooled: Tensor = pose.features.mean(dim=(2, 3))
+        if self.config.channels <= EMBEDDING_SIZE:
+            return pooled
+        return pooled @ self.projection
+
+
+def _projection(channels: int) -> Tensor:
+    """A fixed Gaussian projection, which keeps distances (Johnson & Lindenstrauss, 1984)."""
+    size = min(channels, EMBEDDING_SIZE)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(channels, size, generator=generator) / size**0.5

@@ -1,0 +1,72 @@
+"""Named runs. A recipe fixes network, augmentation and optimiser; the data is given beside it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from misgiving.runtime.errors import InvalidInput
+from misgiving.trainer.config import (
+    AugmentConfig,
+    FitConfig,
+    HeadConfig,
+    ModelConfig,
+    Recipe,
+    read_recipe,
+)
+
+ALL_HEADS = (
+    HeadConfig(kind="conv", objective="kl"),
+    HeadConfig(kind="conv", objective="margin"),
+    HeadConfig(kind="gap", objective="kl"),
+    HeadConfig(kind="gap", objective="margin"),
+)
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        # Small enough for two cores and five minutes; the demo and the tests use it.
+        Recipe(
+            name="demo",
+            model=ModelConfig(input_size=64, stride=2, channels=32, depth=3, padding=1.25),
+            fit=FitConfig(
+                epochs=24,
+                continued_epochs=10,
+                learning_rate=2e-3,
+                head_learning_rate=1e-3,
+                sigma=1.25,
+            ),
+            augment=AugmentConfig(rotation_deg=25.0),
+        ),
+        # Real images on a CPU, in an hour or two.
+        Recipe(
+            name="cpu",
+            model=ModelConfig(input_size=128, stride=4, channels=64, depth=3, heads=ALL_HEADS),
+            fit=FitConfig(epochs=60, continued_epochs=30, learning_rate=3e-3, sigma=1.5),
+        ),
+        # The paper's geometry; wants a GPU.
+        Recipe(
+            name="paper",
+            model=ModelConfig(
+                input_size=256, stride=4, stacks=2, channels=256, depth=4, heads=ALL_HEADS
+            ),
+            fit=FitConfig(epochs=80, continued_epochs=80, learning_rate=3e-4),
+        ),
+    )
+}
+
+
+def recipe_named(name: str, epochs: int | None = None, seed: int | None = None) -> Recipe:
+    """A recipe by its name or by the path of its JSON file, with the daily changes.
+
+    Raises:
+        InvalidInput: neither a name nor a readable file.
+    """
+    recipe = RECIPES.get(name)
+    if recipe is None:
+        if not name.endswith(".json"):
+            raise InvalidInput(
+                f"recipe is {name!r}; expected one of {', '.join(RECIPES)}, or a .json file"
+            )
+        recipe = read_recipe(Path(name))
+    changes = {"epochs": epochs, "continued_epochs": epochs, "seed": seed}
+    fit = replace(recipe.fit, **{k: v for k, v in changes.items() if v is not None})
+    return replace(recipe, fit=fit)

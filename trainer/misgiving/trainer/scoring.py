@@ -1,0 +1,180 @@
+"""Ask a network about a whole data set: keypoints, predicted losses, free scores, true losses.
+
+Axes: N persons, K keypoints, S signals, D embedding.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from misgiving.runtime import geometry
+from misgiving.runtime.geometry import Window
+from misgiving.runtime.keypoints import KeypointSet
+from misgiving.trainer import heatmaps, metrics
+from misgiving.trainer.config import Recipe
+from misgiving.trainer.data.base import PoseSet
+from misgiving.trainer.data.crops import evaluation_crop
+from misgiving.trainer.models import Network, NetworkOutput
+
+Floats = NDArray[np.floating]
+BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What a network says of the persons of a data set, and what is true of them."""
+
+    ids: tuple[str, ...]
+    keypoints: KeypointSet
+    points: Floats
+    """(N, K, 2) predicted, image px."""
+    confidence: Floats
+    """(N, K): heatmap peaks."""
+    predicted_losses: dict[str, Floats]
+    """Head → (N,)."""
+    signals: Floats
+    """(N, S) in the order of ``heatmaps.SIGNALS``."""
+    embedding: Floats
+    """(N, D)"""
+    true_points: Floats
+    labelled: NDArray[np.bool_]
+    true_loss: Floats
+    """(N,): the pose net's own loss against the label."""
+
+    @property
+    def predicted_loss(self) -> Floats:
+        """The first head's predicted loss, (N,)."""
+        return next(iter(self.predicted_losses.values()))
+
+    def signal(self, name: str) -> Floats:
+        """One free score, (N,)."""
+        return self.signals[:, heatmaps.SIGNALS.index(name)]
+
+    @property
+    def found(self) -> Floats:
+        """Joints found, (N, K); see ``metrics.hits``."""
+        return metrics.hits(self.points, self.true_points, self.labelled, self.keypoints)
+
+    def risk_scores(self) -> dict[str, Floats]:
+        """Every score turned so that higher means riskier, by name."""
+        signs = {n: -1.0 if n in heatmaps.SAFER_SIGNALS else 1.0 for n in heatmaps.SIGNALS}
+        free = {f"−{n}" if s < 0 else n: s * self.signal(n) for n, s in signs.items()}
+        return {**self.predicted_losses, **free}
+
+
+def score(
+    network: Network,
+    recipe: Recipe,
+    data: PoseSet,
+    device: torch.device,
+    progress: Iterable[int] | None = None,
+) -> Scores:
+    """Run a network over a data set, on the runtime's own crops and without augmentation.
+
+    Args:
+        network: put on ``device`` and into evaluation mode here.
+        recipe: gives the crop rule and the width of the true loss's targets.
+        data: the persons.
+        device: where to compute.
+        progress: the positions in order; wrap ``range(len(data))`` to show progress.
+    """
+    network.to(device).eval()
+    parts: list[Scores] = []
+    pending: list[int] = []
+    for index in progress if progress is not None else range(len(data)):
+        pending.append(index)
+        if len(pending) == BATCH:
+            parts.append(_score_batch(network, recipe, data, pending, device))
+            pending = []
+    if pending:
+        parts.append(_score_batch(network, recipe, data, pending, device))
+    return _joined(parts)
+
+
+@torch.no_grad()
+def _score_batch(
+    network: Network, recipe: Recipe, data: PoseSet, indices: list[int], device: torch.device
+) -> Scores:
+    samples = [data[index] for index in indices]
+    rule = recipe.model.crop
+    crops, windows = zip(*(evaluation_crop(s, rule) for s in samples), strict=True)
+    images = torch.from_numpy(np.stack(crops)).to(device).permute(0, 3, 1, 2).float()
+    output: NetworkOutput = network(images)
+    last = output.pose.heatmaps[:, -1].float()
+    cells, peaks = heatmaps.decode(last)
+    true_points = np.stack([s.points for s in samples])
+    labelled = np.stack([s.labelled for s in samples])
+    true_cells = _to_cells(true_points, windows, recipe)
+    mask = torch.from_numpy(labelled).to(device)
+    targets = heatmaps.encode(
+        torch.from_numpy(true_cells).to(device), mask, last.shape[-1], recipe.fit.sigma
+    )
+    return Scores(
+        ids=tuple(s.id for s in samples),
+        keypoints=data.keypoints,
+        points=_to_image(cells.cpu().numpy() * recipe.model.stride, windows, recipe),
+        confidence=peaks.clamp(0, 1).cpu().numpy(),
+        predicted_losses={n: p.float().cpu().numpy() for n, p in output.predicted_losses.items()},
+        signals=heatmaps.signals(last, peaks).cpu().numpy(),
+        embedding=network.embed(output.pose).float().cpu().numpy(),
+        true_points=true_points,
+        labelled=labelled,
+        true_loss=heatmaps.observed_loss(output.pose.heatmaps, targets, mask).cpu().numpy(),
+    )
+
+
+def _to_image(points: Floats, windows: tuple[Window, ...], recipe: Recipe) -> Floats:
+    size = recipe.model.input_size
+    pairs = zip(points, windows, strict=True)
+    return np.stack([geometry.input_to_image(p, window, size, size) for p, window in pairs])
+
+
+def _to_cells(points: Floats, windows: tuple[Window, ...], recipe: Recipe) -> Floats:
+    size = recipe.model.input_size
+    pairs = zip(points, windows, strict=True)
+    inputs = np.stack([geometry.image_to_input(p, window, size, size) for p, window in pairs])
+    return inputs / recipe.model.stride
+
+
+def _joined(parts: list[Scores]) -> Scores:
+    def stacked(name: str) -> Floats:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    first = parts[0]
+    return replace(
+        first,
+        ids=tuple(name for part in parts for name in part.ids),
+        points=stacked("points"),
+        confidence=stacked("confidence"),
+        predicted_losses={
+            head: np.concatenate([part.predicted_losses[head] for part in parts])
+            for head in first.predicted_losses
+        },
+        signals=stacked("signals"),
+        embedding=stacked("embedding"),
+        true_points=stacked("true_points"),
+        labelled=np.concatenate([part.labelled for part in parts]),
+        true_loss=stacked("true_loss"),
+    )
+
+
+def summarise(scores: Scores) -> dict[str, float]:
+    """Pose accuracy, and for the first head how well it tells failures, as plain numbers."""
+    found = scores.found
+    shares = metrics.person_pck(found)
+    defined = np.isfinite(shares)
+    failed = shares[defined] < metrics.FAILURE_BELOW
+    predicted = scores.predicted_loss[defined]
+    summary = {
+        "pck": metrics.pck(found),
+        "persons": float(len(shares)),
+        "persons_with_torso": float(defined.sum()),
+        "failures": float(failed.sum()),
+        "auroc": metrics.auroc(predicted, failed),
+        "spearman": metrics.spearman(predicted, scores.true_loss[defined]),
+    }
+    # JSON has no NaN: what is undefined on this data is left out.
+    return {name: value for name, value in summary.items() if np.isfinite(value)}

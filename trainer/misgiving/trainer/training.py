@@ -1,0 +1,107 @@
+"""A training from data sets to a checkpoint: what ``misgiving train`` and each stage do."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from misgiving.runtime.errors import DataError
+from misgiving.trainer import progress
+from misgiving.trainer.checkpoint import Record, code_commit, load_checkpoint, save_checkpoint
+from misgiving.trainer.config import Recipe
+from misgiving.trainer.data import PoseSet
+from misgiving.trainer.data.crops import load_crops
+from misgiving.trainer.fit import fit, pick_device
+from misgiving.trainer.models import Network
+from misgiving.trainer.scoring import Scores, score, summarise
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compute:
+    """Where to compute."""
+
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    threads: int | None = None
+    """CPU threads of torch; None takes the cores that this process may use, at most 8."""
+
+    def prepare(self) -> torch.device:
+        """Set torch's threads and give the device."""
+        torch.set_num_threads(self.threads or min(8, len(os.sched_getaffinity(0))))
+        return pick_device(self.device)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training."""
+
+    network: Network
+    recipe: Recipe
+    record: Record
+    validation: Scores
+
+
+def train(
+    recipe: Recipe,
+    data: PoseSet,
+    validation: PoseSet,
+    out: Path,
+    compute: Compute,
+    init: Path | None = None,
+    what: str = "training",
+) -> Trained:
+    """Train, measure on the validation data, write the checkpoint.
+
+    Args:
+        recipe: the run; with ``init``, only its ``fit`` and ``augment`` count.
+        data: labelled persons.
+        validation: persons that are not in ``data``.
+        out: the checkpoint's folder; TensorBoard events go to ``<out>-logs``.
+        compute: where.
+        init: a checkpoint to train on from, with a fresh optimiser.
+        what: names the progress bar.
+    """
+    device = compute.prepare()
+    torch.manual_seed(recipe.fit.seed)
+    network, recipe, earlier = _start(recipe, data, init)
+    crops = load_crops(data, recipe.model.crop, device, progress.counted(len(data), "reading"))
+    count = recipe.fit.continued_epochs if init else recipe.fit.epochs
+    with progress.epochs(count, what) as report:
+        fit(network, recipe, crops, count, report, out.with_name(out.name + "-logs"))
+    scores = score(network, recipe, validation, device, _counted(validation))
+    record = Record(
+        keypoints=data.keypoints,
+        training_data=(*earlier, data.spec),
+        label_count=len(data),
+        validation_data=validation.spec,
+        metrics=summarise(scores),
+        commit=code_commit(),
+    )
+    save_checkpoint(out, network, recipe, record)
+    return Trained(network, recipe, record, scores)
+
+
+def _start(
+    recipe: Recipe, data: PoseSet, init: Path | None
+) -> tuple[Network, Recipe, tuple[str, ...]]:
+    if init is None:
+        return Network(recipe.model, data.keypoints), recipe, ()
+    network, old, record = load_checkpoint(init)
+    check_keypoints(record, data)
+    resumed = Recipe(name=recipe.name, model=old.model, fit=recipe.fit, augment=recipe.augment)
+    return network, resumed, record.training_data
+
+
+def check_keypoints(record: Record, data: PoseSet) -> None:
+    """Raise DataError unless the data has the checkpoint's keypoints."""
+    if record.keypoints.names != data.keypoints.names:
+        raise DataError(
+            f"{data.spec} has the keypoints of {data.keypoints.name}, the checkpoint those of "
+            f"{record.keypoints.name}; expected the same"
+        )
+
+
+def _counted(data: PoseSet) -> Iterator[int]:
+    return progress.counted(len(data), "scoring")
