@@ -131,7 +131,9 @@ def _fill(
     files = {name: sha256_file(part / name) for name in (MODEL, SAMPLES)}
     threshold = _threshold(scores, graph.head_name, validation, config.flag_rate)
     manifest = _manifest(recipe, record, config, threshold, files, scores, validation)
-    detector = Detector(Bundle(part, manifest, ""), FlagPolicy(threshold.predicted_loss, 0.0))
+    detector = Detector(
+        Bundle(part, manifest, ""), FlagPolicy(threshold=threshold.predicted_loss, audit_rate=0.0)
+    )
     counted = progress.counted(count, "end to end")
     whole = parity.end_to_end_drift(detector, engine, graph.head_name, validation, scores, counted)
     parity.check(whole, "end-to-end", "image px")

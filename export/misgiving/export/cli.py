@@ -50,3 +50,32 @@ def export(
         f"{measured.end_to_end_predicted_loss_drift:.1e} sd"
     )
     typer.echo(f"digest {bundle.digest} (next: misgiving serve --bundle {out})")
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        str, typer.Option(help=f"Labelled data to start from: {_SPECS}.")
+    ] = "synthetic:1,500,0-0.5",
+    pool: Annotated[
+        str, typer.Option(help="Data out there: selected from, streamed, validated and tested on.")
+    ] = "synthetic:2,1400",
+    out: Annotated[
+        Path, typer.Option(help="Folder to write; an earlier demo's is replaced.")
+    ] = Path("demo"),
+    recipe: Annotated[
+        str | None, typer.Option(help="demo for synthetic data, cpu for other, by default.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
+) -> None:
+    """Run the whole loop here: train, select, export, serve, flag, collect, label, train on.
+
+    Example: misgiving demo --data lsp:data/lsp#1-1000 --pool lspet:data/lspet --out runs/real
+    """
+    from misgiving.export.demo import DemoConfig, run_demo
+    from misgiving.export.demo.run import summary_table
+
+    chosen = recipe or ("demo" if data.startswith("synthetic:") else "cpu")
+    config = DemoConfig(data=data, pool=pool, out=out, recipe=chosen, threads=threads)
+    typer.echo(summary_table(run_demo(config)))
+    typer.echo(f"pictures: {out / 'report.html'}, numbers: {out / 'summary.json'}")

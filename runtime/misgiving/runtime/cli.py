@@ -2,6 +2,7 @@
 
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,23 +33,149 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"misgiving {metadata.version('misgiving')}")
+        typer.echo(f"misgiving {_version()}")
         raise typer.Exit
+
+
+def _version() -> str:
+    try:
+        return metadata.version("misgiving")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
 
 
 @app.callback()
 def root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Human pose estimation that knows when it is wrong."""
 
 
+Bundle = Annotated[
+    Path | None,
+    typer.Option(help="Bundle folder; without it MISGIVING_BUNDLE, else the package's own."),
+]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Threads = Annotated[
+    int, typer.Option(min=0, help="CPU threads within one inference; 0 for half of the cores.")
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(help="predicted_loss from which on to flag; without it the bundle's."),
+]
+
+
+@app.command()
+def serve(
+    bundle: Bundle = None,
+    listen: Annotated[str, typer.Option(help="HOST:PORT.")] = "127.0.0.1:50051",
+    device: Device = "cpu",
+    threads: Threads = 0,
+    threshold: Threshold = None,
+    audit_rate: Annotated[
+        float, typer.Option(help="Share of unflagged persons to keep at random.")
+    ] = 0.01,
+    spool: Annotated[Path | None, typer.Option(help="Folder that keeps flagged frames.")] = None,
+    collector: Annotated[
+        str | None, typer.Option(help="HOST:PORT that the spool is uploaded to; needs --spool.")
+    ] = None,
+    device_id: Annotated[str, typer.Option(help="Name of this device in collected frames.")] = "",
+) -> None:
+    """Answer frames over gRPC until SIGTERM.
+
+    Example: misgiving serve --listen 127.0.0.1:50051 --spool /var/spool/misgiving
+    """
+    from misgiving.runtime.serve import ServeOptions
+    from misgiving.runtime.serve import serve as run
+
+    run(
+        ServeOptions(
+            bundle=bundle,
+            listen=listen,
+            device=device,
+            threads=threads,
+            threshold=threshold,
+            audit_rate=audit_rate,
+            spool=spool,
+            collector=collector,
+            device_id=device_id,
+        )
+    )
+
+
+@app.command()
+def stream(
+    source: Annotated[Path, typer.Argument(help="Folder of images, image, or video file.")],
+    server: Annotated[str, typer.Option(help="HOST:PORT.")] = "127.0.0.1:50051",
+    live: Annotated[
+        bool, typer.Option("--live", help="Pace like a camera; the newest frame wins.")
+    ] = False,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames per second of --live; else the video's, or 25.")
+    ] = None,
+    regions: Annotated[
+        Path | None, typer.Option(help="JSON file: frame name to list of [x,y,w,h].")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="File for one JSON line a reply.")] = None,
+) -> None:
+    """Send a recording to a server, and count what comes back. Exit code 1 if a frame failed.
+
+    Example: misgiving stream drive.mp4 --live --json replies.jsonl
+    """
+    from misgiving.runtime.stream import StreamOptions
+    from misgiving.runtime.stream import stream as run
+
+    options = StreamOptions(
+        source=source, server=server, live=live, fps=fps, regions=regions, json=json
+    )
+    raise typer.Exit(run(options))
+
+
+@app.command()
+def infer(
+    images: Annotated[list[Path], typer.Argument(help="JPEG or PNG files.")],
+    bundle: Bundle = None,
+    region: Annotated[
+        list[str] | None, typer.Option(help="X,Y,W,H of a person in px; may be repeated.")
+    ] = None,
+    threshold: Threshold = None,
+    device: Device = "cpu",
+    threads: Threads = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON line an image.")] = False,
+    draw: Annotated[Path | None, typer.Option(help="Folder for the drawn images.")] = None,
+) -> None:
+    """Answer images without a server. Exit code 1 if an image failed.
+
+    Example: misgiving infer runner.jpg --region 40,10,120,200 --draw drawn/
+    """
+    from misgiving.runtime.infer import InferOptions, parse_region
+    from misgiving.runtime.infer import infer as run
+
+    options = InferOptions(
+        paths=tuple(images),
+        bundle=bundle,
+        regions=tuple(parse_region(text) for text in region or ()),
+        threshold=threshold,
+        device=device,
+        threads=threads,
+        json=json,
+        draw=draw,
+    )
+    raise typer.Exit(run(options))
+
+
 def _mount_verbs() -> None:
     for entry in metadata.entry_points(group="misgiving.verbs"):
-        part: typer.Typer = entry.load()
+        try:
+            part: typer.Typer = entry.load()
+        except ImportError as error:  # a broken part must not keep a vehicle from serving
+            _say(f"verbs of {entry.name} are missing: {error}; install misgiving again")
+            continue
         app.registered_commands.extend(part.registered_commands)
         app.registered_groups.extend(part.registered_groups)
 
@@ -70,3 +197,7 @@ def main() -> None:
 def _say(message: str) -> int:
     typer.echo(f"misgiving: {message}", err=True)
     return 2
+
+
+if __name__ == "__main__":
+    main()

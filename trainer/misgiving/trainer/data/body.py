@@ -1,14 +1,17 @@
 """Poses of an articulated person in three dimensions, and the camera that looks at it.
 
-Axes, for body and camera alike: x to the right of the picture, y down, z towards the viewer. A person at
-rest faces the viewer, so the person's own left is +x. Body units are statures (a standing person is about
-1 tall), camera units are pixels. Angles are degrees in the tables and radians nowhere else than in
-``_turn``. Arrays: ``K`` = 14 joints in LSP order.
+Axes, for body and camera alike: x to the right of the picture, y down, z towards the viewer. A
+person at rest faces the viewer, so the person's own left is +x. Lengths of the body are in statures
+(a standing person is about 1 tall), of the picture in px; angles are in degrees. Joints are in LSP
+order.
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -18,16 +21,16 @@ Array = NDArray[np.float64]
 
 # Stance angles carry sampling noise of this many degrees at difficulty 0, and this much more at 1.
 _JITTER_EASY, _JITTER_GAIN = 4.0, 16.0
-# How far a hip, knee, … may turn at most, degrees: (elevation, plane, twist, bend) of arms and of legs.
-_ARM_RANGE = ((0.0, 176.0), (-90.0, 125.0), (-110.0, 110.0), (0.0, 148.0))
-_LEG_RANGE = ((0.0, 128.0), (-95.0, 105.0), (-35.0, 35.0), (0.0, 145.0))
+# Least and greatest elevation, plane, twist and bend of arms and of legs, degrees.
+_ARM_RANGE = np.array([[0.0, -90.0, -110.0, 0.0], [176.0, 125.0, 110.0, 148.0]])
+_LEG_RANGE = np.array([[0.0, -95.0, -35.0, 0.0], [128.0, 105.0, 35.0, 145.0]])
 
 
 class Swing(NamedTuple):
     """Angles of one arm or leg in degrees.
 
-    ``elevation`` from hanging (0) to overhead (180), in the vertical plane that ``plane`` names: 0 to the
-    side, 90 to the front, -90 to the back. ``twist`` turns the limb about itself (arms: positive
+    ``elevation`` from hanging (0) to overhead (180), in the vertical plane that ``plane`` names: 0
+    to the side, 90 to the front, -90 to the back. ``twist`` turns the limb about itself (positive
     inwards). ``bend`` is the flexion of elbow or knee.
     """
 
@@ -41,17 +44,16 @@ class Swing(NamedTuple):
 class Stance:
     """A named way of holding the body, from which poses are sampled by adding noise.
 
-    ``onset`` is the difficulty from which it appears. ``trunk`` holds forward flexion, bend towards the
-    person's right and twist; ``roll`` the in-plane turn that belongs to the stance, both in degrees.
+    ``onset`` is the difficulty from which it appears. ``trunk`` holds forward flexion, sideways
+    bend and twist, ``roll`` the in-plane turn that belongs to the stance, all in degrees. Arms and
+    legs: the right one, then the left one.
     """
 
     name: str
     onset: float
     trunk: tuple[float, float, float]
-    right_arm: Swing
-    left_arm: Swing
-    right_leg: Swing
-    left_leg: Swing
+    arms: tuple[Swing, Swing]
+    legs: tuple[Swing, Swing]
     roll: float = 0.0
 
 
@@ -84,8 +86,8 @@ class Build:
 class Body:
     """A posed body in statures, camera axes.
 
-    ``joints`` is (14, 3); ``tips`` (4, 3): right hand, left hand, right toe, left toe. The frames are
-    (3, 3), columns = the part's own left, down and front.
+    ``joints`` is (14, 3); ``tips`` (4, 3): right hand, left hand, right toe, left toe. The frames
+    are (3, 3), columns = the part's own left, down and front.
     """
 
     joints: Array
@@ -102,7 +104,8 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """Perspective camera: ``scale`` px per stature at depth 0, ``distance`` in statures, ``offset`` px."""
+    """Perspective camera: ``scale`` px per stature at depth 0, ``distance`` in statures, ``offset``
+    (2,) px."""
 
     scale: float
     distance: float
@@ -112,133 +115,72 @@ class Camera:
         """Pixels per stature at each of the points, shape (N, 3) -> (N,)."""
         return self.scale * self.distance / (self.distance - points[:, 2])
 
+    def place(self, point: Array) -> tuple[Array, float]:
+        """Image x, y and depth in px of one point (3,), and the pixels per stature there."""
+        x, y, z = point.tolist()
+        zoom = self.scale * self.distance / (self.distance - z)
+        left, top = self.offset.tolist()
+        return np.array([x * zoom + left, y * zoom + top, z * self.scale]), zoom
+
     def project(self, points: Array) -> Array:
         """Image x, y and depth in px, shape (N, 3) -> (N, 3); larger depth is nearer."""
-        plane = points[:, :2] * self.zoom(points)[:, None] + self.offset
-        return np.column_stack([plane, points[:, 2] * self.scale])
+        image = points * self.zoom(points)[:, None]
+        image[:, :2] += self.offset
+        image[:, 2] = points[:, 2] * self.scale
+        return image
 
 
 _HANG, _STAND = Swing(11, 0, 10, 14), Swing(5, 0, -10, 4)
 
+
+def _both(swing: Swing) -> tuple[Swing, Swing]:
+    return swing, swing
+
+
+# The table stays one or two lines a stance.
+# fmt: off
 STANCES = (
-    Stance("standing", 0.0, (0, 0, 0), _HANG, _HANG, _STAND, _STAND),
-    Stance(
-        "contrapposto", 0.0, (0, 5, 6), Swing(20, 20, 10, 35), _HANG, _STAND, Swing(9, 30, -15, 16)
-    ),
-    Stance(
-        "hands on hips", 0.0, (0, 0, 0), *[Swing(44, -10, 80, 92)] * 2, _STAND, Swing(9, 0, -12, 3)
-    ),
-    Stance("waving", 0.0, (0, -3, 0), Swing(98, 10, -92, 75), _HANG, _STAND, _STAND),
-    Stance("arms out", 0.0, (0, 0, 0), *[Swing(72, 5, 0, 10)] * 2, *[Swing(8, 0, -10, 3)] * 2),
-    Stance(
-        "arm to the side",
-        0.0,
-        (0, 3, 0),
-        Swing(65, 15, 0, 15),
-        Swing(25, 40, 30, 70),
-        _STAND,
-        _STAND,
-    ),
-    Stance(
-        "walking",
-        0.1,
-        (4, 0, 8),
-        Swing(28, -80, 0, 15),
-        Swing(30, 80, 0, 35),
-        Swing(25, 80, 0, 10),
-        Swing(20, -80, 0, 25),
-    ),
-    Stance("pointing", 0.1, (0, 0, 10), Swing(88, 45, 0, 8), _HANG, _STAND, Swing(12, 60, -10, 20)),
-    Stance("cheering", 0.15, (-5, 0, 0), *[Swing(152, 20, 0, 22)] * 2, *[Swing(10, 0, -10, 5)] * 2),
-    Stance("star jump", 0.2, (0, 0, 0), *[Swing(132, 0, 0, 8)] * 2, *[Swing(32, 0, -10, 6)] * 2),
-    Stance(
-        "running",
-        0.25,
-        (14, 0, 12),
-        Swing(35, -80, 0, 92),
-        Swing(45, 80, 0, 95),
-        Swing(62, 85, 0, 78),
-        Swing(26, -85, 0, 65),
-    ),
-    Stance(
-        "lunge",
-        0.25,
-        (5, 0, 0),
-        Swing(70, 30, 0, 40),
-        Swing(60, 0, 0, 20),
-        Swing(72, 50, -10, 82),
-        Swing(42, -25, -10, 8),
-    ),
-    Stance(
-        "throwing",
-        0.3,
-        (8, 0, 22),
-        Swing(112, -10, -90, 78),
-        Swing(82, 60, 0, 10),
-        Swing(22, -40, -20, 18),
-        Swing(48, 60, -10, 35),
-    ),
-    Stance("squat", 0.35, (30, 0, 0), *[Swing(85, 70, 0, 15)] * 2, *[Swing(96, 52, -15, 108)] * 2),
-    Stance("sitting", 0.35, (12, 0, 0), *[Swing(35, 70, 15, 55)] * 2, *[Swing(88, 68, -8, 88)] * 2),
-    Stance(
-        "kick",
-        0.35,
-        (-12, 10, -8),
-        Swing(70, 10, 0, 25),
-        Swing(80, 40, 0, 45),
-        Swing(88, 40, 0, 12),
-        Swing(6, 0, -12, 12),
-    ),
-    Stance(
-        "side bend",
-        0.35,
-        (5, 38, 0),
-        Swing(40, 10, 30, 30),
-        Swing(165, 10, 0, 12),
-        *[Swing(20, 0, -10, 4)] * 2,
-    ),
-    Stance(
-        "arabesque",
-        0.45,
-        (45, 0, 0),
-        Swing(95, 30, 0, 8),
-        Swing(85, -20, 0, 8),
-        Swing(62, -80, 0, 10),
-        Swing(20, 85, 0, 6),
-        10.0,
-    ),
-    Stance(
-        "split leap",
-        0.45,
-        (0, 0, 5),
-        Swing(95, 20, 0, 8),
-        Swing(110, 0, 0, 8),
-        Swing(84, 70, 0, 5),
-        Swing(66, -75, 0, 12),
-    ),
-    Stance(
-        "side split",
-        0.5,
-        (0, 10, 0),
-        Swing(150, 0, 0, 15),
-        Swing(95, 10, 0, 10),
-        *[Swing(78, 5, -10, 5)] * 2,
-    ),
-    Stance("tuck", 0.5, (48, 0, 0), *[Swing(62, 70, 20, 62)] * 2, *[Swing(118, 78, -5, 122)] * 2),
-    Stance("bridge", 0.55, (-42, 0, 0), *[Swing(168, 20, 0, 15)] * 2, *[Swing(28, -80, 0, 72)] * 2),
-    Stance(
-        "handstand",
-        0.5,
-        (-6, 0, 0),
-        *[Swing(168, 10, 0, 8)] * 2,
-        Swing(22, 70, 0, 12),
-        Swing(20, -60, 0, 30),
-        180.0,
-    ),
-    Stance(
-        "cartwheel", 0.5, (0, 12, 0), *[Swing(138, 0, 0, 6)] * 2, *[Swing(48, 5, 0, 6)] * 2, 130.0
-    ),
+    Stance("standing", 0.0, (0, 0, 0), _both(_HANG), _both(_STAND)),
+    Stance("contrapposto", 0.0, (0, 5, 6), (Swing(20, 20, 10, 35), _HANG),
+           (_STAND, Swing(9, 30, -15, 16))),
+    Stance("hands on hips", 0.0, (0, 0, 0), _both(Swing(44, -10, 80, 92)),
+           (_STAND, Swing(9, 0, -12, 3))),
+    Stance("waving", 0.0, (0, -3, 0), (Swing(98, 10, -92, 75), _HANG), _both(_STAND)),
+    Stance("arms out", 0.0, (0, 0, 0), _both(Swing(72, 5, 0, 10)), _both(Swing(8, 0, -10, 3))),
+    Stance("arm to the side", 0.0, (0, 3, 0), (Swing(65, 15, 0, 15), Swing(25, 40, 30, 70)),
+           _both(_STAND)),
+    Stance("walking", 0.1, (4, 0, 8), (Swing(28, -80, 0, 15), Swing(30, 80, 0, 35)),
+           (Swing(25, 80, 0, 10), Swing(20, -80, 0, 25))),
+    Stance("pointing", 0.1, (0, 0, 10), (Swing(88, 45, 0, 8), _HANG),
+           (_STAND, Swing(12, 60, -10, 20))),
+    Stance("cheering", 0.15, (-5, 0, 0), _both(Swing(152, 20, 0, 22)), _both(Swing(10, 0, -10, 5))),
+    Stance("star jump", 0.2, (0, 0, 0), _both(Swing(132, 0, 0, 8)), _both(Swing(32, 0, -10, 6))),
+    Stance("running", 0.25, (14, 0, 12), (Swing(35, -80, 0, 92), Swing(45, 80, 0, 95)),
+           (Swing(62, 85, 0, 78), Swing(26, -85, 0, 65))),
+    Stance("lunge", 0.25, (5, 0, 0), (Swing(70, 30, 0, 40), Swing(60, 0, 0, 20)),
+           (Swing(72, 50, -10, 82), Swing(42, -25, -10, 8))),
+    Stance("throwing", 0.3, (8, 0, 22), (Swing(112, -10, -90, 78), Swing(82, 60, 0, 10)),
+           (Swing(22, -40, -20, 18), Swing(48, 60, -10, 35))),
+    Stance("squat", 0.35, (30, 0, 0), _both(Swing(85, 70, 0, 15)), _both(Swing(96, 52, -15, 108))),
+    Stance("sitting", 0.35, (12, 0, 0), _both(Swing(35, 70, 15, 55)), _both(Swing(88, 68, -8, 88))),
+    Stance("kick", 0.35, (-12, 10, -8), (Swing(70, 10, 0, 25), Swing(80, 40, 0, 45)),
+           (Swing(88, 40, 0, 12), Swing(6, 0, -12, 12))),
+    Stance("side bend", 0.35, (5, 38, 0), (Swing(40, 10, 30, 30), Swing(165, 10, 0, 12)),
+           _both(Swing(20, 0, -10, 4))),
+    Stance("arabesque", 0.45, (45, 0, 0), (Swing(95, 30, 0, 8), Swing(85, -20, 0, 8)),
+           (Swing(62, -80, 0, 10), Swing(20, 85, 0, 6)), 10.0),
+    Stance("split leap", 0.45, (0, 0, 5), (Swing(95, 20, 0, 8), Swing(110, 0, 0, 8)),
+           (Swing(84, 70, 0, 5), Swing(66, -75, 0, 12))),
+    Stance("side split", 0.5, (0, 10, 0), (Swing(150, 0, 0, 15), Swing(95, 10, 0, 10)),
+           _both(Swing(78, 5, -10, 5))),
+    Stance("tuck", 0.5, (48, 0, 0), _both(Swing(62, 70, 20, 62)), _both(Swing(118, 78, -5, 122))),
+    Stance("bridge", 0.55, (-42, 0, 0), _both(Swing(168, 20, 0, 15)), _both(Swing(28, -80, 0, 72))),
+    Stance("handstand", 0.5, (-6, 0, 0), _both(Swing(168, 10, 0, 8)),
+           (Swing(22, 70, 0, 12), Swing(20, -60, 0, 30)), 180.0),
+    Stance("cartwheel", 0.5, (0, 12, 0), _both(Swing(138, 0, 0, 6)),
+           _both(Swing(48, 5, 0, 6)), 130.0),
 )
+# fmt: on
 
 
 def sample_pose(rng: np.random.Generator, difficulty: float) -> Pose:
@@ -267,7 +209,7 @@ def sample_build(rng: np.random.Generator) -> Build:
 
 
 def pose_body(pose: Pose, build: Build) -> Body:
-    """Put the joints of a posed body where forward kinematics says; the hips' middle is the origin."""
+    """Forward kinematics from the middle of the hips, which is the origin."""
     stance = pose.stance
     flex, side, twist = stance.trunk
     pelvis = _turn("z", pose.roll) @ _turn("x", pose.pitch) @ _turn("y", pose.yaw)
@@ -278,19 +220,13 @@ def pose_body(pose: Pose, build: Build) -> Body:
     ribs = waist + belly @ (0.0, -0.10, 0.0)
     collar = ribs + chest @ (0.0, -0.125, 0.0)
     neck = collar + chest @ (0.0, -0.022, 0.0)
-    head_centre = neck + chest @ (0.0, -0.035, 0.004) + head @ (0.0, -0.035 - build.head, 0.012)
+    head_centre = neck + chest @ (0.0, -0.024, 0.004) + head @ (0.0, -0.035 - build.head, 0.012)
 
     joints, tips = np.empty((14, 3)), np.empty((4, 3))
-    for sign, order, swing, tip in (
-        (1, (8, 7, 6), stance.right_arm, 0),
-        (-1, (9, 10, 11), stance.left_arm, 1),
-    ):
-        joints[list(order)], tips[tip] = _arm(collar, chest, swing, sign, build)
-    for sign, order, swing, tip in (
-        (1, (2, 1, 0), stance.right_leg, 2),
-        (-1, (3, 4, 5), stance.left_leg, 3),
-    ):
-        joints[list(order)], tips[tip] = _leg(pelvis, swing, sign, build)
+    joints[[8, 7, 6]], tips[0] = _arm(collar, chest, stance.arms[0], 1, build)
+    joints[[9, 10, 11]], tips[1] = _arm(collar, chest, stance.arms[1], -1, build)
+    joints[[2, 1, 0]], tips[2] = _leg(pelvis, stance.legs[0], 1, build)
+    joints[[3, 4, 5]], tips[3] = _leg(pelvis, stance.legs[1], -1, build)
     joints[12] = neck
     # The crown of the hair is the top of the head: it is what one sees and labels.
     joints[13] = head_centre + head @ (0.0, -1.1 * build.head, -0.006)
@@ -309,7 +245,7 @@ def pose_body(pose: Pose, build: Build) -> Body:
 
 
 def frame_body(rng: np.random.Generator, body: Body, difficulty: float, size: int) -> Camera:
-    """Choose distance, scale and place so that the body fills a fraction of a ``size`` px square image."""
+    """Choose distance, scale and place so that the body fills part of a ``size`` px square."""
     distance = float(rng.uniform(4.0, 6.0) - 1.8 * difficulty * rng.random())
     flat = Camera(1.0, distance, np.zeros(2)).project(np.vstack([body.joints, body.tips]))[:, :2]
     low, high = flat.min(axis=0) - 0.02, flat.max(axis=0) + 0.02
@@ -323,11 +259,15 @@ def frame_body(rng: np.random.Generator, body: Body, difficulty: float, size: in
 
 
 def _pick_stance(rng: np.random.Generator, difficulty: float) -> Stance:
-    onsets = np.array([stance.onset for stance in STANCES])
-    weights = np.where(
-        onsets == 0.0, 1.0 - 0.85 * difficulty, 1.5 * ((difficulty - onsets) / 0.3).clip(0.0, 1.0)
+    """Easy stances fade out as ``difficulty`` rises; others fade in over 0.3 from their onset."""
+    fading = (
+        1.5 * min(max((difficulty - stance.onset) / 0.3, 0.0), 1.0)
+        if stance.onset
+        else 1.0 - 0.85 * difficulty
+        for stance in STANCES
     )
-    return STANCES[int(rng.choice(len(STANCES), p=weights / weights.sum()))]
+    reached = list(accumulate(fading))
+    return STANCES[bisect_right(reached, rng.random() * reached[-1])]
 
 
 def _sample_yaw(rng: np.random.Generator, difficulty: float) -> float:
@@ -338,32 +278,26 @@ def _sample_yaw(rng: np.random.Generator, difficulty: float) -> float:
 
 def _jittered(rng: np.random.Generator, stance: Stance, difficulty: float) -> Stance:
     noise = rng.normal(0.0, _JITTER_EASY + _JITTER_GAIN * difficulty, (5, 4)) * (1.0, 1.4, 1.2, 1.2)
-    arms = (
-        _shaken(stance.right_arm, noise[0], _ARM_RANGE),
-        _shaken(stance.left_arm, noise[1], _ARM_RANGE),
-    )
-    # Legs stray less: they carry the body.
-    legs = (
-        _shaken(stance.right_leg, 0.6 * noise[2], _LEG_RANGE),
-        _shaken(stance.left_leg, 0.6 * noise[3], _LEG_RANGE),
-    )
-    flex, side, twist = np.add(stance.trunk, 0.6 * noise[4, :3]).clip((-45, -40, -40), (70, 40, 40))
+    right_arm, left_arm = stance.arms
+    right_leg, left_leg = stance.legs
+    trunk = np.add(stance.trunk, 0.6 * noise[4, :3]).clip((-45, -40, -40), (70, 40, 40))
     return replace(
         stance,
-        trunk=(float(flex), float(side), float(twist)),
-        right_arm=arms[0],
-        left_arm=arms[1],
-        right_leg=legs[0],
-        left_leg=legs[1],
+        trunk=(float(trunk[0]), float(trunk[1]), float(trunk[2])),
+        arms=(_shaken(right_arm, noise[0], _ARM_RANGE), _shaken(left_arm, noise[1], _ARM_RANGE)),
+        # Legs stray less: they carry the body.
+        legs=(
+            _shaken(right_leg, 0.6 * noise[2], _LEG_RANGE),
+            _shaken(left_leg, 0.6 * noise[3], _LEG_RANGE),
+        ),
     )
 
 
-def _shaken(swing: Swing, noise: Array, limits: tuple[tuple[float, float], ...]) -> Swing:
-    low, high = np.transpose(limits)
+def _shaken(swing: Swing, noise: Array, limits: Array) -> Swing:
+    angles: Array = np.add(swing, noise)
     # Elevation and bend fold at zero, so that noise on a hanging limb does not pile up there.
-    angles = np.add(swing, noise) * 1.0
-    angles[[0, 3]] = np.abs(angles[[0, 3]])
-    return Swing(*(float(angle) for angle in angles.clip(low, high)))
+    angles[::3] = np.abs(angles[::3])
+    return Swing(*np.minimum(np.maximum(angles, limits[0]), limits[1]).tolist())
 
 
 def _mirrored(stance: Stance) -> Stance:
@@ -372,17 +306,18 @@ def _mirrored(stance: Stance) -> Stance:
         stance,
         trunk=(flex, -side, -twist),
         roll=-stance.roll,
-        right_arm=stance.left_arm,
-        left_arm=stance.right_arm,
-        right_leg=stance.left_leg,
-        left_leg=stance.right_leg,
+        arms=stance.arms[::-1],
+        legs=stance.legs[::-1],
     )
 
 
 def _turn(axis: str, degrees: float) -> Array:
-    """Rotation matrix (3, 3). About x, positive swings a hanging limb to the front; about y, positive
-    turns the front to the person's left; about z, positive swings a hanging limb to the right."""
-    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    """Rotation matrix (3, 3).
+
+    Positive about x swings a hanging limb to the front, about y turns the front to the person's
+    left, about z swings a hanging limb to the person's right.
+    """
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     if axis == "x":
         return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
     if axis == "y":
@@ -395,9 +330,10 @@ def _spine(flex: float, side: float, twist: float) -> Array:
 
 
 def _swing(swing: Swing, sign: int) -> Array:
-    """Frame of an upper limb relative to the trunk; ``sign`` is +1 for the right side, -1 for the left."""
-    plane = _turn("y", sign * swing.plane)
-    return plane @ _turn("z", sign * swing.elevation) @ plane.T @ _turn("y", sign * swing.twist)
+    """Frame of an upper limb relative to the trunk; ``sign`` is +1 on the right, -1 on the left."""
+    plane, lift = _turn("y", sign * swing.plane), _turn("z", sign * swing.elevation)
+    frame: Array = plane @ lift @ plane.T @ _turn("y", sign * swing.twist)
+    return frame
 
 
 def _arm(collar: Array, chest: Array, swing: Swing, sign: int, build: Build) -> tuple[Array, Array]:
@@ -405,7 +341,7 @@ def _arm(collar: Array, chest: Array, swing: Swing, sign: int, build: Build) -> 
     upper = chest @ _swing(swing, sign)
     lower = upper @ _turn("x", swing.bend)
     # A raised arm takes the shoulder blade up and in with it.
-    raised = np.sin(np.deg2rad(0.5 * swing.elevation)) ** 2
+    raised = math.sin(math.radians(0.5 * swing.elevation)) ** 2
     shoulder = collar + chest @ (
         -sign * build.shoulder * (1.0 - 0.12 * raised),
         -0.03 * raised,

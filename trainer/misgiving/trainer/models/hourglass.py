@@ -121,6 +121,7 @@ def _answer(channels: int, keypoints: int) -> nn.Conv2d:
     # only learn to be silent.
     conv = nn.Conv2d(channels, keypoints, 1)
     nn.init.normal_(conv.weight, std=1e-3)
+    assert conv.bias is not None
     nn.init.zeros_(conv.bias)
     return conv
 

@@ -1,5 +1,6 @@
 """The whole network: normalisation, pose net, loss heads on detached features."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -60,11 +61,12 @@ class Network(nn.Module):
         pooled: Tensor = pose.features.mean(dim=(2, 3))
         if self.config.channels <= EMBEDDING_SIZE:
             return pooled
-        return pooled @ self.projection
+        projected: Tensor = pooled @ self.projection
+        return projected
 
 
 def _projection(channels: int) -> Tensor:
     """A fixed Gaussian projection, which keeps distances (Johnson & Lindenstrauss, 1984)."""
     size = min(channels, EMBEDDING_SIZE)
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(channels, size, generator=generator) / size**0.5
+    return torch.randn(channels, size, generator=generator) / math.sqrt(size)

@@ -1,0 +1,111 @@
+"""The demo's processes: commands that run to their end, and services that run until stopped."""
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from misgiving.runtime.errors import MisgivingError
+
+READY_S = 60.0
+STOP_S = 30.0
+
+
+class DemoError(MisgivingError):
+    """A step of the demo fell short."""
+
+
+def run(arguments: list[str], log: Path) -> str:
+    """Run ``misgiving ARGUMENTS`` to its end and give what it printed on stdout.
+
+    Raises:
+        DemoError: it ended with another code than 0.
+    """
+    print(f"$ misgiving {shlex.join(arguments)}", flush=True)
+    with log.open("w", encoding="utf-8") as errors:
+        done = subprocess.run(
+            _command(arguments), stdout=subprocess.PIPE, stderr=errors, text=True, check=False
+        )
+    if done.returncode != 0:
+        lines = log.read_text(encoding="utf-8").splitlines()
+        raise DemoError(
+            f"'misgiving {arguments[0]}' ended with code {done.returncode}: "
+            f"{lines[-1] if lines else 'no message'} (all of it in {log})"
+        )
+    for line in done.stdout.splitlines():
+        print(f"  {line}", flush=True)
+    return done.stdout
+
+
+@contextmanager
+def service(arguments: list[str], log: Path) -> Iterator[str]:
+    """Run ``misgiving ARGUMENTS`` beside the caller; gives its HOST:PORT once it is ready.
+
+    At the end it is asked to stop, and must end with code 0.
+
+    Raises:
+        DemoError: it did not become ready, or did not end well.
+    """
+    print(f"$ misgiving {shlex.join(arguments)} &", flush=True)
+    process = subprocess.Popen(_command(arguments), stderr=subprocess.PIPE, text=True)
+    watch = _Watch(process, log)
+    try:
+        yield watch.address(arguments[0])
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    _stop(process, arguments[0], log)
+
+
+def _command(arguments: list[str]) -> list[str]:
+    return [sys.executable, "-m", "misgiving.runtime.cli", *arguments]
+
+
+def _stop(process: "subprocess.Popen[str]", name: str, log: Path) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        code = process.wait(STOP_S)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        process.wait()
+        raise DemoError(f"'misgiving {name}' did not end in {STOP_S:g} s; see {log}") from error
+    if code != 0:
+        raise DemoError(f"'misgiving {name}' ended with code {code}; expected 0. See {log}")
+
+
+class _Watch:
+    """Copies a service's stderr into its log and waits for the line that says it is ready."""
+
+    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
+        self._process = process
+        self._log = log
+        self._found = ""
+        self._settled = threading.Event()
+        threading.Thread(target=self._copy, daemon=True).start()
+
+    def _copy(self) -> None:
+        assert self._process.stderr is not None
+        with self._log.open("w", encoding="utf-8") as log:
+            for line in self._process.stderr:
+                log.write(line)
+                log.flush()
+                if not self._found and (match := re.search(r" on (\S+:\d+) ", line)):
+                    self._found = match[1]
+                    self._settled.set()
+        self._settled.set()
+
+    def address(self, name: str) -> str:
+        if not self._settled.wait(READY_S) or not self._found:
+            raise DemoError(f"'misgiving {name}' did not become ready; see {self._log}")
+        return self._found
+
+
+def stop_on_sigterm() -> None:
+    """Let SIGTERM unwind this process, so that it stops its services."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -1,0 +1,140 @@
+"""The demo's page: one HTML file with its pictures inside."""
+
+import base64
+import io
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from misgiving.export.demo import outcome
+from misgiving.runtime import images
+from misgiving.runtime.draw import draw_result
+from misgiving.trainer import metrics
+from misgiving.trainer.data import PoseSet
+from misgiving.trainer.scoring import Floats, Scores
+from misgiving.v1 import pose_pb2 as pose
+
+PICTURES = 12
+_INK, _LEARNED, _FREE, _RANDOM, _ORACLE = "#333333", "#c8352f", "#2869b0", "#999999", "#3a8f4f"
+_COLOURS = {
+    "predicted loss": _LEARNED,
+    "− mean heatmap peak": _FREE,
+    "random": _RANDOM,
+    "true PCK (oracle)": _ORACLE,
+}
+_STYLE: dict[Any, Any] = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "svg.hashsalt": "misgiving",
+}
+
+
+def write_report(
+    path: Path,
+    summary: dict[str, Any],
+    replies: outcome.Replies,
+    truth: Scores,
+    streamed: PoseSet,
+) -> None:
+    """Write ``report.html``: the table, what was flagged and what was not, and two charts."""
+    order = np.argsort(-replies.predicted_loss, kind="stable")
+    shares = metrics.person_pck(outcome.found_by_vehicle(replies, truth))
+    template = resources.files("misgiving.export.demo").joinpath("report.html.j2")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(template.read_text(encoding="utf-8")).render(
+        summary=summary,
+        synthetic=streamed.spec.startswith("synthetic:"),
+        highest=_pictures(order[:PICTURES], replies, truth, shares, streamed),
+        lowest=_pictures(order[::-1][:PICTURES], replies, truth, shares, streamed),
+        scatter=_scatter(replies, truth),
+        curves=_curves(outcome.budget_curves(replies, truth)),
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _pictures(
+    chosen: NDArray[np.intp],
+    replies: outcome.Replies,
+    truth: Scores,
+    shares: Floats,
+    streamed: PoseSet,
+) -> list[dict[str, str]]:
+    return [
+        {
+            "image": _drawn(int(index), replies, truth, streamed),
+            "score": f"{replies.predicted_loss[index]:.3f}",
+            "found": "no torso label" if np.isnan(shares[index]) else f"{shares[index]:.0%} found",
+        }
+        for index in chosen
+    ]
+
+
+def _drawn(index: int, replies: outcome.Replies, truth: Scores, streamed: PoseSet) -> str:
+    sample = streamed[index]
+    person = pose.Person(
+        keypoints=[
+            pose.Keypoint(x_px=x, y_px=y, confidence=c)
+            for (x, y), c in zip(replies.points[index], replies.confidence[index], strict=True)
+        ],
+        predicted_loss=replies.predicted_loss[index],
+        flag=pose.Flag(raised=bool(replies.flagged[index])),
+        region=pose.Region(width_px=sample.image.shape[1], height_px=sample.image.shape[0]),
+    )
+    drawn = draw_result(sample.image, [person], truth.keypoints)
+    return base64.b64encode(images.encode_jpeg(drawn, 80)).decode()
+
+
+def _scatter(replies: outcome.Replies, truth: Scores) -> str:
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, 3.8), layout="constrained")
+        axes = figure.subplots()
+        for mask, colour, label in (
+            (~replies.flagged, _RANDOM, "not flagged"),
+            (replies.flagged, _LEARNED, "flagged"),
+        ):
+            axes.scatter(
+                truth.true_loss[mask],
+                replies.predicted_loss[mask],
+                9,
+                colour,
+                label=label,
+                alpha=0.6,
+                linewidths=0,
+            )
+        axes.set_xlabel("true loss (heatmap MSE, targets peak at 30)")
+        axes.set_ylabel("predicted loss (unitless)")
+        axes.legend(frameon=False)
+        return _svg(figure)
+
+
+def _curves(curves: dict[str, list[float]]) -> str:
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, 3.8), layout="constrained")
+        axes = figure.subplots()
+        budgets = [100 * budget for budget in outcome.BUDGETS]
+        for name, values in curves.items():
+            axes.plot(budgets, values, marker="o", markersize=3, color=_COLOURS[name], label=name)
+        axes.set_xlabel("frames picked, %")
+        axes.set_ylabel("PCK@0.2 of the picked (lower finds more)")
+        axes.set_ylim(0, 1)
+        axes.legend(frameon=False)
+        return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg")
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,18 @@
+"""Frames out to annotators, labels back in."""
+
+from misgiving.collector.annotations.coco_export import ExportCounts, export_coco
+from misgiving.collector.annotations.coco_import import (
+    Corrected,
+    import_coco,
+    read_corrected,
+    write_labels,
+)
+
+__all__ = [
+    "Corrected",
+    "ExportCounts",
+    "export_coco",
+    "import_coco",
+    "read_corrected",
+    "write_labels",
+]

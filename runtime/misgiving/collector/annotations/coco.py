@@ -1,0 +1,110 @@
+"""COCO's person-keypoints file, as it is written and as tools hand it back.
+
+What other tools add is ignored, what the format promises is checked. Coordinates are continuous
+image px, top-left corner (0, 0), as in the rest of misgiving.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+
+from misgiving.runtime.errors import DataError
+
+ANNOTATIONS = "annotations.json"
+"""What annotators correct."""
+
+ORIGINAL = "original.json"
+"""The same as exported: what a tool drops from the annotations is looked up here."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Origin(_Part):
+    """Where an annotation comes from: our own key of it."""
+
+    frame_digest: str
+    person_index: int
+    """Place in CollectedFrame.persons."""
+    flagged: bool
+    flag_reason: str
+    predicted_loss: FiniteFloat
+    sampling_probability: float = Field(gt=0, le=1)
+    """That the vehicle kept this person's frame, for whichever of its persons."""
+    bundle_digest: str
+    device_id: str
+
+
+class Image(_Part):
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class Annotation(_Part):
+    id: int
+    image_id: int
+    category_id: int
+    keypoints: tuple[FiniteFloat, ...] = ()
+    """x, y, v for each joint; v is 0 where it is not labelled, 1 hidden, 2 visible."""
+    num_keypoints: int = 0
+    bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = None
+    """x, y, width, height."""
+    area: float | None = None
+    iscrowd: int = 0
+    segmentation: object = ()
+    """Always empty, but some tools do not read a file without it."""
+    score: float | None = None
+    """Minus the predicted loss: higher is better, as COCO has it."""
+    misgiving: Origin | None = None
+
+
+class Category(_Part):
+    id: int
+    name: str
+    supercategory: str = ""
+    keypoints: tuple[str, ...] = ()
+    skeleton: tuple[tuple[int, int], ...] = ()
+    """Bones as pairs of places in ``keypoints``, counted from 1."""
+
+
+class Document(_Part):
+    info: object = None
+    licenses: object = ()
+    categories: tuple[Category, ...]
+    images: tuple[Image, ...]
+    annotations: tuple[Annotation, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> "Document":
+        for what, parts in (("image", self.images), ("annotation", self.annotations)):
+            ids = [part.id for part in parts]
+            if len(set(ids)) != len(ids):
+                raise ValueError(f"{what} id {max(ids, key=ids.count)} occurs twice")
+        return self
+
+    def to_json(self) -> bytes:
+        return self.model_dump_json(indent=1).encode() + b"\n"
+
+
+def read_document(path: Path) -> Document:
+    """Read a COCO file.
+
+    Raises:
+        DataError: it is missing, no JSON, or not COCO's person keypoints.
+    """
+    try:
+        return Document.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(
+            f"{path}: {error.strerror}; expected a folder written by 'misgiving annotations export'"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise DataError(
+            f"{path}: {where}: {first['msg']} ({error.error_count()} problem(s)); "
+            "expected COCO person keypoints. Export them from the tool again"
+        ) from error

@@ -1,0 +1,187 @@
+"""Stored frames as a COCO person-keypoints folder that annotation tools read."""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from misgiving.collector.annotations.coco import (
+    ANNOTATIONS,
+    ORIGINAL,
+    Annotation,
+    Category,
+    Document,
+    Image,
+    Origin,
+)
+from misgiving.collector.folders import new_folder, write_durably
+from misgiving.collector.store import REASONS, Store
+from misgiving.runtime.errors import DataError, MisgivingError
+from misgiving.runtime.images import decode
+from misgiving.runtime.labelset import IMAGES
+from misgiving.runtime.spool import frame_name
+from misgiving.v1.fleet_pb2 import CollectedFrame
+from misgiving.v1.pose_pb2 import Person
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExportCounts:
+    images: int
+    persons: int
+    flagged: int
+    unusable: int
+    """Frames left out because they cannot be annotated; logged by frame id."""
+
+
+def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
+    """Write every stored frame, with all its persons, into a new folder.
+
+    The folder holds ``images/``, ``annotations.json`` to be corrected, and ``original.json``.
+
+    Args:
+        store: of the collector.
+        out: must not exist.
+        bundle: only frames of the bundle whose digest begins so.
+
+    Raises:
+        DataError: ``out`` exists or cannot be written, nothing can be exported, an object of the
+            store is damaged, or the frames have different keypoints.
+    """
+    images: list[Image] = []
+    annotations: list[Annotation] = []
+    category: Category | None = None
+    unusable = 0
+    with new_folder(out) as folder:
+        (folder / IMAGES).mkdir()
+        for row, frame in store.frames(bundle):
+            try:
+                image = _image(len(images) + 1, row.digest, frame)
+            except MisgivingError as error:
+                log.warning("frame %s is not exported: %s", frame_name(frame.frame), error)
+                unusable += 1
+                continue
+            category = _same_category(category, frame)
+            write_durably(folder / IMAGES / image.file_name, frame.frame.image.encoded)
+            images.append(image)
+            annotations += _annotations(len(annotations) + 1, image, row.digest, frame)
+        if category is None:
+            raise DataError(
+                f"store {store.folder} has no frame to export ({unusable} unusable); "
+                "collect some first, or name another --store or --bundle"
+            )
+        _write(folder, category, images, annotations)
+    flagged = sum(one.misgiving is not None and one.misgiving.flagged for one in annotations)
+    return ExportCounts(len(images), len(annotations), flagged, unusable)
+
+
+def frame_probability(persons: Sequence[Person]) -> float:
+    """Probability with which the vehicle kept a frame: that it kept at least one of its persons.
+
+    It is every person's probability of being here, since a frame travels with all of them.
+    """
+    return 1 - math.prod(1 - person.flag.sampling_probability for person in persons)
+
+
+def _image(number: int, digest: str, frame: CollectedFrame) -> Image:
+    """The frame's image; MisgivingError where the frame cannot be annotated."""
+    if reason := _unusable(frame):
+        raise DataError(reason)
+    encoded = frame.frame.image.encoded
+    height, width = decode(encoded).shape[:2]
+    suffix = "png" if encoded.startswith(b"\x89PNG") else "jpg"
+    return Image(id=number, file_name=f"{digest[:16]}.{suffix}", width=width, height=height)
+
+
+def _unusable(frame: CollectedFrame) -> str:
+    joints = len(frame.keypoint_names)
+    if not frame.persons or not joints:
+        return "it has no persons, or no names of keypoints"
+    if any(len(person.keypoints) != joints for person in frame.persons):
+        return f"a person has another number of keypoints than the {joints} names"
+    if not all(math.isfinite(number) for person in frame.persons for number in _numbers(person)):
+        return "a keypoint, region or predicted loss is not finite"
+    if not 0 < frame_probability(frame.persons) <= 1:
+        return "its sampling probability is not in (0, 1]"
+    return ""
+
+
+def _numbers(person: Person) -> Iterator[float]:
+    yield person.predicted_loss
+    region = person.region
+    yield from (region.x_px, region.y_px, region.width_px, region.height_px)
+    for keypoint in person.keypoints:
+        yield from (keypoint.x_px, keypoint.y_px)
+
+
+def _same_category(known: Category | None, frame: CollectedFrame) -> Category:
+    flat = frame.skeleton
+    category = Category(
+        id=1,
+        name="person",
+        supercategory="person",
+        keypoints=tuple(frame.keypoint_names),
+        skeleton=tuple((a + 1, b + 1) for a, b in zip(flat[::2], flat[1::2], strict=False)),
+    )
+    if known is not None and known.keypoints != category.keypoints:
+        raise DataError(
+            f"frame {frame_name(frame.frame)} has {len(category.keypoints)} keypoints "
+            f"({', '.join(category.keypoints[:3])}…), the first one has others; expected one set. "
+            f"Export each bundle alone, this one's with --bundle {frame.bundle_digest[:12]}"
+        )
+    return known or category
+
+
+def _annotations(
+    number: int, image: Image, digest: str, frame: CollectedFrame
+) -> Iterator[Annotation]:
+    probability = frame_probability(frame.persons)
+    for index, person in enumerate(frame.persons):
+        region = person.region
+        yield Annotation(
+            id=number + index,
+            image_id=image.id,
+            category_id=1,
+            keypoints=tuple(_flat(person)),
+            num_keypoints=len(person.keypoints),
+            bbox=(
+                round(region.x_px, 3),
+                round(region.y_px, 3),
+                round(region.width_px, 3),
+                round(region.height_px, 3),
+            ),
+            area=round(region.width_px * region.height_px, 3),
+            score=-person.predicted_loss,
+            misgiving=Origin(
+                frame_digest=digest,
+                person_index=index,
+                flagged=person.flag.raised,
+                flag_reason=REASONS.get(person.flag.reason, ""),
+                predicted_loss=person.predicted_loss,
+                sampling_probability=probability,
+                bundle_digest=frame.bundle_digest,
+                device_id=frame.device_id,
+            ),
+        )
+
+
+def _flat(person: Person) -> Iterator[float]:
+    for keypoint in person.keypoints:
+        yield from (round(keypoint.x_px, 3), round(keypoint.y_px, 3), 2)
+
+
+def _write(
+    folder: Path, category: Category, images: list[Image], annotations: list[Annotation]
+) -> None:
+    description = f"misgiving: {len(images)} frames, {len(annotations)} persons to be corrected"
+    document = Document(
+        info={"description": description, "version": "1"},
+        licenses=({"id": 0, "name": "", "url": ""},),
+        categories=(category,),
+        images=tuple(images),
+        annotations=tuple(annotations),
+    )
+    for name in (ORIGINAL, ANNOTATIONS):
+        write_durably(folder / name, document.to_json())

@@ -1,0 +1,98 @@
+"""The collector's verbs: ``collect`` and ``annotations``."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+annotations = typer.Typer(
+    help="Frames out to annotators, labels back in.", rich_markup_mode=None, no_args_is_help=True
+)
+app.add_typer(annotations, name="annotations")
+
+StoreOption = Annotated[Path, typer.Option(help="Folder of the collected frames.")]
+
+
+class Format(str, Enum):
+    COCO = "coco"
+
+
+@app.command()
+def collect(
+    listen: Annotated[
+        str, typer.Option(help="HOST:PORT to serve on; port 0 takes a free one.")
+    ] = "127.0.0.1:50052",
+    store: StoreOption = Path("collected"),
+) -> None:
+    """Take flagged frames from vehicles, until SIGTERM.
+
+    \b
+    Example:
+        misgiving collect --listen 0.0.0.0:50052 --store /data/collected
+    """
+    import asyncio
+    import logging
+    import os
+
+    # A port in use is told in our words; gRPC reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from misgiving.collector.ingest import serve
+    from misgiving.collector.store import Store
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    with Store(store) as opened:
+        asyncio.run(serve(listen, opened))
+
+
+@annotations.command()
+def export(
+    store: StoreOption,
+    out: Annotated[Path, typer.Option(help="New folder for images and annotations.")],
+    format: Annotated[Format, typer.Option(help="What the annotation tool reads.")] = Format.COCO,
+    bundle: Annotated[
+        str, typer.Option(help="Only frames of the bundle whose digest begins so.")
+    ] = "",
+) -> None:
+    """Write the collected frames as a folder for an annotation tool.
+
+    \b
+    Example:
+        misgiving annotations export --store /data/collected --out batch-1 --format coco
+    """
+    from misgiving.collector.annotations import export_coco
+    from misgiving.collector.store import Store
+
+    with Store(store, create=False) as opened:
+        counts = export_coco(opened, out, bundle=bundle)
+    typer.echo(
+        f"{out}: {counts.images} images, {counts.persons} persons, {counts.flagged} flagged; "
+        f"{counts.unusable} frames unusable. Correct {out / 'annotations.json'}"
+    )
+
+
+@annotations.command("import")
+def import_(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="An export whose annotations.json is corrected.")
+    ],
+    out: Annotated[Path, typer.Option(help="New folder for the label set.")],
+) -> None:
+    """Take corrected annotations back as a label set.
+
+    \b
+    Example:
+        misgiving annotations import batch-1 --out labels-1
+    """
+    from misgiving.collector.annotations import read_corrected, write_labels
+
+    corrected = read_corrected(folder)
+    write_labels(corrected.labels, folder, out)
+    for why in corrected.unmatched:
+        typer.echo(why, err=True)
+    labels = corrected.labels
+    typer.echo(
+        f"{out}: version {labels.version}, {len(labels.persons)} persons; "
+        f"{corrected.deleted} deleted, {len(corrected.unmatched)} unmatched"
+    )

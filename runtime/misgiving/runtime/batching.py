@@ -1,0 +1,185 @@
+"""Micro-batching: whatever waits goes through the engine together, up to ``max_batch`` crops.
+
+An idle engine never waits for company. The engine runs in one thread of its own, so that the
+event loop keeps reading and answering. Axis: B batch.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.errors import EngineError, MisgivingError, ResourceExhausted
+
+log = logging.getLogger(__name__)
+
+
+class Places:
+    """A bounded number of places, taken some at a time; first come, first served."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.taken = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def take(self, count: int) -> None:
+        """Take places now.
+
+        Raises:
+            ResourceExhausted: that many are not free, or others wait for some.
+        """
+        if self._waiting or self.taken + count > self.capacity:
+            raise ResourceExhausted(
+                f"queue holds {self.taken} crops and {len(self._waiting)} more frames wait; "
+                f"at most {self.capacity} crops are taken. Send fewer at a time, or try again later"
+            )
+        self.taken += count
+
+    async def wait_for(self, count: int) -> None:
+        """Take places as soon as they are free."""
+        if not self._waiting and self.taken + count <= self.capacity:
+            self.taken += count
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((count, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # granted in the same moment
+                self.give_back(count)
+            else:
+                self._grant()
+            raise
+
+    def give_back(self, count: int) -> None:
+        self.taken -= count
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._waiting:
+            count, turn = self._waiting[0]
+            if not turn.cancelled() and self.taken + count > self.capacity:
+                return
+            self._waiting.popleft()
+            if not turn.cancelled():
+                self.taken += count
+                turn.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a crop's batch ran, on the monotonic clock, in ns."""
+
+    started: int
+    finished: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    crop: NDArray[np.uint8]
+    outcome: "asyncio.Future[tuple[Prediction, Timing]]"
+
+
+class Batcher:
+    """Forms batches and runs them, one at a time.
+
+    How much waits here is bounded by whoever submits, with :class:`Places`. An item whose
+    caller was cancelled (its deadline passed, its client is gone) is not run.
+    """
+
+    def __init__(self, engine: Engine, max_batch: int = 8) -> None:
+        self._engine = engine
+        self._max_batch = max_batch
+        self._queue: deque[_Item] = deque()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._worker: asyncio.Task[None] | None = None
+
+    async def infer(self, crops: Sequence[NDArray[np.uint8]]) -> tuple[Prediction, Timing]:
+        """Answer some crops, at least one; they may travel in different batches.
+
+        Raises:
+            MisgivingError: the engine failed on a batch with one of these crops.
+        """
+        loop = asyncio.get_running_loop()
+        items = [_Item(crop, loop.create_future()) for crop in crops]
+        self._queue.extend(items)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        try:
+            rows = await asyncio.gather(*(item.outcome for item in items))
+        finally:
+            for item in items:
+                item.outcome.cancel()
+        predictions, timings = zip(*rows, strict=True)
+        return _join(predictions), Timing(
+            min(timing.started for timing in timings), max(timing.finished for timing in timings)
+        )
+
+    async def close(self) -> None:
+        """Finish what waits, and stop the thread."""
+        if self._worker is not None:
+            await self._worker
+        self._thread.shutdown()
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while batch := self._form():
+            try:
+                crops = [item.crop for item in batch]
+                rows = await loop.run_in_executor(self._thread, self._run, crops)
+            except Exception as error:
+                _fail(batch, error)
+            else:
+                for item, row in zip(batch, rows, strict=True):
+                    if not item.outcome.done():
+                        item.outcome.set_result(row)
+
+    def _form(self) -> list[_Item]:
+        batch: list[_Item] = []
+        while self._queue and len(batch) < self._max_batch:
+            item = self._queue.popleft()
+            if not item.outcome.cancelled():
+                batch.append(item)
+        return batch
+
+    def _run(self, crops: Sequence[NDArray[np.uint8]]) -> list[tuple[Prediction, Timing]]:
+        """In the engine's thread: one row for each crop."""
+        started = time.monotonic_ns()
+        prediction = self._engine.infer(np.stack(crops))
+        timing = Timing(started, time.monotonic_ns())
+        if len(prediction) != len(crops):
+            raise EngineError(f"graph answered {len(prediction)} rows; expected {len(crops)}")
+        return [(_rows(prediction, slice(i, i + 1)), timing) for i in range(len(crops))]
+
+
+def _fail(batch: Sequence[_Item], error: Exception) -> None:
+    log.error("engine failed on a batch of %d", len(batch), exc_info=error)
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    for item in batch:
+        if not item.outcome.done():
+            failure = MisgivingError(
+                f"engine failed on a batch of {len(batch)}: {first_line}; the server goes on. "
+                "Send the frame again"
+            )
+            failure.__cause__ = error
+            item.outcome.set_exception(failure)
+
+
+_FIELDS = [field.name for field in fields(Prediction)]
+
+
+def _rows(prediction: Prediction, rows: slice) -> Prediction:
+    return Prediction(*(getattr(prediction, name)[rows] for name in _FIELDS))
+
+
+def _join(predictions: Sequence[Prediction]) -> Prediction:
+    return Prediction(
+        *(np.concatenate([getattr(one, name) for one in predictions]) for name in _FIELDS)
+    )

@@ -1,0 +1,212 @@
+"""A frame in, a result out, whatever the transport: cut the regions, ask an engine, flag.
+
+Axes: R regions of a frame, K keypoints, S signals, D embedding.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from misgiving.runtime import images
+from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.errors import ImageError, ResourceExhausted
+from misgiving.runtime.flagging import Decision, FlagPolicy, Reason
+from misgiving.runtime.geometry import Region, Window, cut, input_to_image, window_of
+from misgiving.v1 import detector_pb2 as wire
+from misgiving.v1 import fleet_pb2 as fleet
+from misgiving.v1 import pose_pb2 as pose
+
+MAX_REGIONS = 64
+"""Persons of one frame; more is refused."""
+MAX_WINDOW_PIXELS = 128_000_000
+"""What a region's window may measure; a whole frame of images.MAX_PIXELS needs about this."""
+
+_REASONS = {
+    None: pose.FLAG_REASON_UNSPECIFIED,
+    Reason.PREDICTED_LOSS: pose.FLAG_REASON_PREDICTED_LOSS,
+    Reason.AUDIT: pose.FLAG_REASON_AUDIT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A frame, decoded and cut: one region, window and crop for each person."""
+
+    regions: list[Region]
+    windows: list[Window]
+    crops: list[NDArray[np.uint8]]
+
+
+class Detector:
+    """Everything about a bundle but the running of its graph. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        policy: FlagPolicy,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """Join a bundle and a flagging policy.
+
+        Args:
+            bundle: whose crop rule, names and digest go into the results.
+            policy: decides about each person.
+            draw: uniform random numbers in [0, 1) for the audit sample.
+        """
+        self.bundle = bundle
+        self.policy = policy
+        self._draw = draw
+
+    def prepare(self, frame: pose.Frame) -> Prepared:
+        """Decode a frame and cut its regions; takes milliseconds of CPU.
+
+        Raises:
+            ImageError, RegionError: the frame cannot be answered.
+            ResourceExhausted: too many pixels or regions.
+        """
+        regions = regions_of(frame)
+        image = decode(frame)
+        height, width = image.shape[:2]
+        rule = self.bundle.manifest.crop
+        wanted: list[Region | None] = [*regions] or [None]
+        windows = [_check_window(window_of(one, height, width, rule)) for one in wanted]
+        crops = [cut(image, window, rule.height, rule.width) for window in windows]
+        return Prepared(regions or [Region(0, 0, width, height)], windows, crops)
+
+    def detect(self, frame: pose.Frame, engine: Engine) -> wire.FrameResult:
+        """Answer one frame here and now, without a server."""
+        prepared = self.prepare(frame)
+        started = time.monotonic_ns()
+        prediction = engine.infer(np.stack(prepared.crops))
+        result = self.result(frame, prepared, prediction)
+        result.inference_nano = time.monotonic_ns() - started
+        return result
+
+    def result(
+        self, frame: pose.Frame, prepared: Prepared, prediction: Prediction
+    ) -> wire.FrameResult:
+        """What the engine said of a frame's R crops, in image pixels and with flags."""
+        return wire.FrameResult(
+            frame_id=frame.frame_id,
+            persons=[self._person(prepared, prediction, i) for i in range(len(prediction))],
+            bundle_digest=self.bundle.digest,
+            collection=wire.COLLECTION_NONE,
+        )
+
+    def collected(
+        self,
+        frame: pose.Frame,
+        result: wire.FrameResult,
+        embedding: NDArray[np.float32],
+        device_id: str = "",
+    ) -> fleet.CollectedFrame:
+        """A flagged frame on its way to the fleet side, with everything said about it.
+
+        Args:
+            frame: as the client sent it; the spool encodes what is raw.
+            result: its answer.
+            embedding: shape (R, D).
+            device_id: which device says so.
+        """
+        manifest = self.bundle.manifest
+        return fleet.CollectedFrame(
+            frame=frame,
+            persons=result.persons,
+            embeddings=[fleet.Embedding(values=row.tolist()) for row in embedding],
+            bundle_digest=self.bundle.digest,
+            signal_names=[signal.name for signal in manifest.signals],
+            keypoint_names=manifest.keypoints.names,
+            skeleton=[index for bone in manifest.keypoints.skeleton for index in bone],
+            device_id=device_id,
+        )
+
+    def model(self, engine: Engine) -> wire.Model:
+        """What is loaded, for a client."""
+        manifest = self.bundle.manifest
+        return wire.Model(
+            name=manifest.name,
+            version=manifest.version,
+            bundle_digest=self.bundle.digest,
+            engine=engine.provider,
+            input_height_px=manifest.crop.height,
+            input_width_px=manifest.crop.width,
+            keypoint_names=manifest.keypoints.names,
+            skeleton=[wire.Bone(from_index=a, to_index=b) for a, b in manifest.keypoints.skeleton],
+            signals=[signal.name for signal in manifest.signals],
+            threshold=self.policy.threshold,
+            audit_rate=self.policy.audit_rate,
+            failure_definition=str(manifest.failure),
+        )
+
+    def _person(self, prepared: Prepared, prediction: Prediction, index: int) -> pose.Person:
+        rule = self.bundle.manifest.crop
+        points, confidence = np.split(prediction.keypoints[index], [2], axis=-1)
+        points = input_to_image(points, prepared.windows[index], rule.height, rule.width)
+        score = float(prediction.predicted_loss[index])
+        return pose.Person(
+            region=_wire_region(prepared.regions[index]),
+            keypoints=[
+                pose.Keypoint(x_px=x, y_px=y, confidence=c)
+                for (x, y), (c,) in zip(points.tolist(), confidence.tolist(), strict=True)
+            ],
+            predicted_loss=score,
+            signals=prediction.signals[index].tolist(),
+            flag=_wire_flag(self.policy.decide(score, self._draw())),
+        )
+
+
+def decode(frame: pose.Frame) -> NDArray[np.uint8]:
+    """The RGB image (H, W, 3) of a frame; errors as ``images.decode`` and ``images.from_raw``."""
+    name = f"frame {frame.frame_id!r}"
+    match frame.image.WhichOneof("data"):
+        case "encoded":
+            return images.decode(frame.image.encoded, name)
+        case "raw":
+            raw = frame.image.raw
+            return images.from_raw(raw.pixels, raw.height_px, raw.width_px, name)
+    raise ImageError(f"{name} has no image; expected 'encoded' or 'raw'. Set one of them")
+
+
+def regions_of(frame: pose.Frame) -> list[Region]:
+    """The regions that the client sent, none for the whole frame.
+
+    Raises:
+        ResourceExhausted: more than MAX_REGIONS.
+    """
+    if len(frame.regions) > MAX_REGIONS:
+        raise ResourceExhausted(
+            f"frame {frame.frame_id!r} has {len(frame.regions)} regions; at most {MAX_REGIONS} "
+            "are answered. Send the rest in another frame"
+        )
+    return [Region(r.x_px, r.y_px, r.width_px, r.height_px) for r in frame.regions]
+
+
+def is_flagged(result: wire.FrameResult) -> bool:
+    return any(person.flag.raised for person in result.persons)
+
+
+def _check_window(window: Window) -> Window:
+    if window.width * window.height > MAX_WINDOW_PIXELS:
+        raise ResourceExhausted(
+            f"region needs a window of {window.width} × {window.height} px; at most "
+            f"{MAX_WINDOW_PIXELS:,} pixels are cut. Send a smaller region, or a smaller image"
+        )
+    return window
+
+
+def _wire_region(region: Region) -> pose.Region:
+    return pose.Region(x_px=region.x, y_px=region.y, width_px=region.width, height_px=region.height)
+
+
+def _wire_flag(decision: Decision) -> pose.Flag:
+    return pose.Flag(
+        raised=decision.raised,
+        reason=_REASONS[decision.reason],
+        threshold=decision.threshold,
+        sampling_probability=decision.sampling_probability,
+    )

@@ -1,0 +1,121 @@
+"""The verb ``infer``: answer images here, without a server."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+
+from misgiving.runtime import draw, images
+from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.client import make_frame
+from misgiving.runtime.detector import Detector
+from misgiving.runtime.engines.base import Engine
+from misgiving.runtime.errors import DataError, InvalidInput, MisgivingError
+from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.geometry import Region
+from misgiving.runtime.loading import load
+from misgiving.runtime.records import result_record
+from misgiving.v1 import detector_pb2 as wire
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InferOptions:
+    """What is answered, and how it is shown."""
+
+    paths: tuple[Path, ...]
+    bundle: Path | None = None
+    """None for the default bundle."""
+    regions: tuple[Region, ...] = ()
+    """Persons' boxes, the same for every image; none means the whole image."""
+    threshold: float | None = None
+    """In units of predicted_loss; None for the bundle's own."""
+    device: str = "cpu"
+    threads: int = 0
+    json: bool = False
+    """One JSON line for each image instead of a table."""
+    draw: Path | None = None
+    """Folder that takes the drawn images."""
+
+
+def infer(options: InferOptions) -> int:
+    """Answer, print, and return the exit code: 1 where an image failed."""
+    bundle, engine = load(options.bundle, options.device, options.threads)
+    threshold = bundle.default_threshold if options.threshold is None else options.threshold
+    detector = Detector(bundle, FlagPolicy(threshold=threshold, audit_rate=0.0))
+    targets = _targets(options.paths, options.draw) if options.draw else repeat(None)
+    if not options.json:
+        print(_HEADER)
+    failed = 0
+    for path, target in zip(options.paths, targets, strict=False):
+        try:
+            _one(path, target, detector, engine, options)
+        except MisgivingError as error:
+            failed += 1
+            print(f"misgiving: {error}", file=sys.stderr)
+    return int(failed > 0)
+
+
+def parse_region(text: str) -> Region:
+    """A region from ``X,Y,W,H``.
+
+    Raises:
+        InvalidInput: not four numbers.
+    """
+    try:
+        x, y, width, height = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidInput(
+            f"region is {text!r}; expected X,Y,W,H in image pixels, for example 10,20,80,160"
+        ) from error
+    return Region(x, y, width, height)
+
+
+def _one(
+    path: Path, target: Path | None, detector: Detector, engine: Engine, options: InferOptions
+) -> None:
+    data = images.read_bytes(path)
+    result = detector.detect(make_frame(data, options.regions, str(path)), engine)
+    manifest = detector.bundle.manifest
+    if options.json:
+        signals = [signal.name for signal in manifest.signals]
+        print(json.dumps(result_record(result, manifest.keypoints.names, signals)))
+    else:
+        print("\n".join(_rows(path, result)))
+    if target:
+        _draw(path, data, result, detector.bundle, target)
+
+
+_HEADER = f"{'predicted loss':>14}  {'flag':<4}  {'mean confidence':>15}  image"
+
+
+def _rows(path: Path, result: wire.FrameResult) -> Iterator[str]:
+    for index, person in enumerate(result.persons):
+        confidence = np.mean([point.confidence for point in person.keypoints])
+        flag = "FLAG" if person.flag.raised else "-"
+        name = f"{path} #{index}" if len(result.persons) > 1 else f"{path}"
+        yield f"{person.predicted_loss:14.4f}  {flag:<4}  {confidence:15.3f}  {name}"
+
+
+def _draw(path: Path, data: bytes, result: wire.FrameResult, bundle: Bundle, target: Path) -> None:
+    picture = draw.draw_result(images.decode(data), result.persons, bundle.manifest.keypoints)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(images.encode_png(picture))
+    except OSError as error:
+        raise DataError(f"{target}: {error.strerror}; expected a folder to write to") from error
+
+
+def _targets(paths: Sequence[Path], folder: Path) -> list[Path]:
+    """Where each drawn image goes; images of the same name in different folders are numbered."""
+    seen: Counter[str] = Counter()
+    targets = []
+    for path in paths:
+        seen[path.stem] += 1
+        number = f".{seen[path.stem]}" if seen[path.stem] > 1 else ""
+        targets.append(folder / f"{path.stem}.pose{number}.png")
+    return targets

@@ -1,0 +1,66 @@
+"""Results as plain records, for ``--json``."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from misgiving.v1 import detector_pb2 as wire
+from misgiving.v1 import pose_pb2 as pose
+
+_REASONS = {
+    pose.FLAG_REASON_UNSPECIFIED: None,
+    pose.FLAG_REASON_PREDICTED_LOSS: "predicted_loss",
+    pose.FLAG_REASON_AUDIT: "audit",
+}
+_COLLECTIONS = {wire.COLLECTION_QUEUED: "queued", wire.COLLECTION_LOST: "lost"}
+
+
+def result_record(
+    result: wire.FrameResult, keypoint_names: Sequence[str], signal_names: Sequence[str]
+) -> dict[str, Any]:
+    """A result with its keypoints and signals by name; numbers that are not finite become null."""
+    return {
+        "frame_id": result.frame_id,
+        "persons": [person_record(p, keypoint_names, signal_names) for p in result.persons],
+        "inference_ms": result.inference_nano / 1e6,
+        "queue_ms": result.queue_nano / 1e6,
+        "age_ms": result.age_nano / 1e6 if result.age_nano else None,
+        "dropped_before": result.dropped_before,
+        "collection": _COLLECTIONS.get(result.collection, "none"),
+        "bundle_digest": result.bundle_digest,
+    }
+
+
+def person_record(
+    person: pose.Person, keypoint_names: Sequence[str], signal_names: Sequence[str]
+) -> dict[str, Any]:
+    region, flag = person.region, person.flag
+    return {
+        "region": [region.x_px, region.y_px, region.width_px, region.height_px],
+        "predicted_loss": finite(person.predicted_loss),
+        "flagged": flag.raised,
+        "reason": _REASONS[flag.reason],
+        "threshold": finite(flag.threshold),
+        "sampling_probability": flag.sampling_probability,
+        "keypoints": {
+            name: [finite(point.x_px), finite(point.y_px), finite(point.confidence)]
+            for name, point in zip(keypoint_names, person.keypoints, strict=True)
+        },
+        "signals": {
+            name: finite(value) for name, value in zip(signal_names, person.signals, strict=True)
+        },
+    }
+
+
+def error_record(error: wire.FrameError) -> dict[str, Any]:
+    return {
+        "frame_id": error.frame_id,
+        "error": error.message,
+        "code": error.code,
+        "dropped_before": error.dropped_before,
+    }
+
+
+def finite(value: float) -> float | None:
+    """JSON knows neither NaN nor infinity. Seven digits are all that a float32 has."""
+    return float(f"{value:.7g}") if math.isfinite(value) else None

@@ -1,0 +1,306 @@
+"""Durable store-and-forward on the vehicle: what is stored stays until the fleet side has it.
+
+:meth:`Spool.offer` only puts a frame into a bounded queue; one thread serialises the frames and
+commits them. A frame is *stored* once its commit has returned from fsync, and not before.
+Pending and refused frames survive a restart; the counters start again at zero.
+"""
+
+import hashlib
+import logging
+import os
+import queue
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from misgiving.runtime.errors import FailedPrecondition, ResourceExhausted
+from misgiving.runtime.images import encode_png, from_raw
+from misgiving.v1.fleet_pb2 import CollectedFrame
+from misgiving.v1.pose_pb2 import Frame
+
+log = logging.getLogger(__name__)
+
+DATABASE = "spool.sqlite"
+
+_SETUP = (
+    # The lock is held until close, and falls with the process: two spools never share a folder.
+    "PRAGMA locking_mode=EXCLUSIVE",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    """CREATE TABLE IF NOT EXISTS frames (
+        seq INTEGER PRIMARY KEY,
+        digest TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        refusal TEXT,  -- NULL while it is to be uploaded, else what the collector said
+        body BLOB NOT NULL
+    )""",
+)
+
+
+@dataclass(frozen=True)
+class SpoolCounts:
+    """What became of the frames. Offered = stored + lost + those still in the queue."""
+
+    offered: int
+    """Since the start, as the four below."""
+    stored: int
+    """Made durable; a frame that was there already counts again."""
+    lost: int
+    """Never stored: queue or disk full, or a frame that cannot be serialised."""
+    evicted: int
+    """Deleted to keep the quota."""
+    uploaded: int
+    """Removed because the collector has them."""
+    pending: int
+    """Stored and not uploaded, now."""
+    refused: int
+    """Kept, but the collector does not want them, now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is remembered of a stored frame."""
+
+    name: str
+    size: int
+    refused: bool = False
+
+
+class Spool:
+    """A folder of frames on their way to the fleet side.
+
+    Args:
+        folder: made where it is missing; belongs to one process at a time.
+        quota_bytes: of stored frames; beyond it the oldest go, refused ones first.
+        queue_size: frames that wait for the disk; beyond it they are lost.
+
+    Raises:
+        FailedPrecondition: the folder cannot be opened, or another process has it.
+    """
+
+    def __init__(self, folder: Path, *, quota_bytes: int = 1 << 30, queue_size: int = 64) -> None:
+        self.arrived = threading.Event()
+        """Set whenever a frame has been stored; the one uploader clears it."""
+        self._folder = folder
+        self._quota_bytes = quota_bytes
+        self._queue: queue.Queue[CollectedFrame | None] = queue.Queue(queue_size)
+        self._counts: Counter[str] = Counter()
+        self._state = threading.Lock()  # counters and entries; never held during disk I/O
+        self._disk = threading.Lock()  # the connection
+        self._closed = False
+        self._database = _open(folder)
+        with self._transaction() as database:
+            self._entries = _read_entries(database)
+        self._writer = threading.Thread(target=self._write, name="spool", daemon=True)
+        self._writer.start()
+
+    def offer(self, frame: CollectedFrame) -> bool:
+        """Hand over a frame, which must not be changed from then on; never blocks.
+
+        Returns:
+            False where the frame is lost: the queue is full, or the spool closed.
+        """
+        with self._state:
+            self._counts["offered"] += 1
+            try:
+                if self._closed:
+                    raise queue.Full
+                self._queue.put_nowait(frame)
+            except queue.Full:
+                self._counts["lost"] += 1
+                return False
+        return True
+
+    def pending(self) -> list[str]:
+        """Digests of the frames to be uploaded, oldest first."""
+        with self._state:
+            return [digest for digest, entry in self._entries.items() if not entry.refused]
+
+    def read(self, digest: str) -> bytes:
+        """The serialised frame.
+
+        Raises:
+            KeyError: it is not, or no longer, in the spool.
+        """
+        with self._transaction() as database:
+            row = database.execute("SELECT body FROM frames WHERE digest = ?", [digest]).fetchone()
+        if row is None:
+            raise KeyError(digest)
+        return bytes(row[0])
+
+    def remove(self, digest: str) -> None:
+        """Forget a frame that the collector has acknowledged."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM frames WHERE digest = ?", [digest])
+            database.commit()
+            with self._state:
+                self._counts["uploaded"] += self._entries.pop(digest, None) is not None
+
+    def refuse(self, digest: str, why: str) -> None:
+        """Move a frame aside which the collector will never take; it stays on disk."""
+        with self._transaction() as database:
+            database.execute("UPDATE frames SET refusal = ? WHERE digest = ?", [why, digest])
+            database.commit()
+            with self._state:
+                if (entry := self._entries.get(digest)) is None:
+                    return
+                self._entries[digest] = Entry(entry.name, entry.size, refused=True)
+        log.warning("frame %s (%s) is refused by the collector: %s", entry.name, digest, why)
+
+    def counts(self) -> SpoolCounts:
+        """The counters of this moment, without disk I/O."""
+        with self._state:
+            refused = sum(entry.refused for entry in self._entries.values())
+            since_start = {
+                name: self._counts[name]
+                for name in ("offered", "stored", "lost", "evicted", "uploaded")
+            }
+            return SpoolCounts(**since_start, pending=len(self._entries) - refused, refused=refused)
+
+    def close(self) -> None:
+        """Store what is queued, then let go of the folder."""
+        with self._state:
+            if self._closed:
+                return
+            self._closed = True
+        self._queue.put(None)
+        self._writer.join()
+        with self._disk:
+            self._database.close()
+
+    def _write(self) -> None:
+        while (frame := self._queue.get()) is not None:
+            try:
+                self._store(frame)
+            except Exception as error:  # whatever it is, the next frame gets its chance
+                with self._state:
+                    self._counts["lost"] += 1
+                log.warning("frame %s is lost: %s", frame_name(frame.frame), error)
+
+    def _store(self, frame: CollectedFrame) -> None:
+        body = serialise(frame)
+        digest = hashlib.sha256(body).hexdigest()
+        entry = Entry(frame_name(frame.frame), len(body))
+        evicted: list[Entry] = []
+        with self._transaction() as database:
+            if digest not in self._entries:
+                victims = choose_victims(self._entries, entry.size, self._quota_bytes)
+                database.executemany("DELETE FROM frames WHERE digest = ?", [[v] for v in victims])
+                database.execute(
+                    "INSERT OR IGNORE INTO frames (digest, name, size, body) VALUES (?, ?, ?, ?)",
+                    [digest, entry.name, entry.size, body],
+                )
+                database.commit()
+                evicted = self._remember(digest, entry, victims)
+        for victim in evicted:
+            log.warning("frame %s is evicted: the spool's quota is full", victim.name)
+        with self._state:
+            self._counts["stored"] += 1
+        self.arrived.set()
+
+    def _remember(self, digest: str, entry: Entry, victims: list[str]) -> list[Entry]:
+        with self._state:
+            self._entries[digest] = entry
+            self._counts["evicted"] += len(victims)
+            return [self._entries.pop(victim) for victim in victims]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._disk, self._database:
+                yield self._database
+        except sqlite3.Error as error:
+            raise FailedPrecondition(
+                f"spool {self._folder}: {error}; expected a disk that can be written. "
+                "Free some space, or move the folder to a sound disk"
+            ) from error
+
+
+def serialise(frame: CollectedFrame) -> bytes:
+    """The bytes that travel: deterministic, and a raw image as PNG.
+
+    Raises:
+        ImageError: a raw image whose bytes do not fit its shape.
+    """
+    if frame.frame.image.WhichOneof("data") == "raw":
+        raw = frame.frame.image.raw
+        encoded = encode_png(from_raw(raw.pixels, raw.height_px, raw.width_px))
+        original, frame = frame, CollectedFrame()
+        frame.CopyFrom(original)
+        frame.frame.image.encoded = encoded
+    return frame.SerializeToString(deterministic=True)
+
+
+def choose_victims(entries: dict[str, Entry], size: int, quota_bytes: int) -> list[str]:
+    """Which frames go so that ``size`` bytes more fit the quota: refused ones, then the oldest.
+
+    Args:
+        entries: by digest, oldest first.
+        size: of the new frame, in bytes.
+        quota_bytes: of all frames together.
+
+    Raises:
+        ResourceExhausted: the new frame alone is larger than the quota.
+    """
+    if size > quota_bytes:
+        raise ResourceExhausted(
+            f"it has {size:,} bytes; the spool's quota is {quota_bytes:,}. Raise the quota"
+        )
+    excess = sum(entry.size for entry in entries.values()) + size - quota_bytes
+    victims: list[str] = []
+    for digest in sorted(entries, key=lambda digest: not entries[digest].refused):
+        if excess <= 0:
+            break
+        victims.append(digest)
+        excess -= entries[digest].size
+    return victims
+
+
+def frame_name(frame: Frame) -> str:
+    """What logs call a frame: its id, which is unique within its stream."""
+    return f"{frame.stream_id}/{frame.frame_id}" if frame.stream_id else frame.frame_id
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable; fsync of a file covers only its content."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _open(folder: Path) -> sqlite3.Connection:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(folder / DATABASE, timeout=0, check_same_thread=False)
+        try:
+            for statement in _SETUP:
+                database.execute(statement)
+            sync_folder(folder)
+        except BaseException:
+            database.close()
+            raise
+    except OSError as error:
+        raise FailedPrecondition(
+            f"spool {folder} cannot be opened: {error.strerror}; expected a folder that can be "
+            "written. Name another one"
+        ) from error
+    except sqlite3.Error as error:
+        locked = "locked" in str(error)
+        hint = "Stop the other process" if locked else "Move it away to start an empty spool"
+        raise FailedPrecondition(
+            f"spool {folder / DATABASE} cannot be opened: {error}; expected a spool that no other "
+            f"process uses. {hint}"
+        ) from error
+    return database
+
+
+def _read_entries(database: sqlite3.Connection) -> dict[str, Entry]:
+    rows = database.execute("SELECT digest, name, size, refusal FROM frames ORDER BY seq")
+    return {digest: Entry(name, size, why is not None) for digest, name, size, why in rows}

@@ -1,0 +1,260 @@
+import asyncio
+import hashlib
+import signal
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from collector.helpers import child, collected, files_below
+from misgiving.collector.ingest import MAX_FRAME_BYTES, SERVICE, start_server
+from misgiving.collector.store import Store
+from misgiving.runtime.errors import FailedPrecondition, InvalidInput
+from misgiving.runtime.spool import serialise
+from misgiving.v1.fleet_pb2 import StatUploadRequest, UploadRequest, UploadStart
+from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
+
+BODY = serialise(collected("f0"))
+DIGEST = hashlib.sha256(BODY).hexdigest()
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "store")
+    yield store
+    store.close()
+
+
+@asynccontextmanager
+async def serving(store):
+    """A real server on a free port, and a stub that talks to it."""
+    server, address = await start_server(store=store, listen="127.0.0.1:0")
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            yield FleetCollectorStub(channel)
+    finally:
+        await server.stop(None)
+
+
+def start(digest=DIGEST, size=len(BODY), offset=0):
+    upload = UploadStart(digest=digest, size_bytes=size, offset_bytes=offset)
+    return UploadRequest(start=upload)
+
+
+def chunk(data):
+    return UploadRequest(chunk=data)
+
+
+def upload_of(body, offset=0, step=4096):
+    yield start(hashlib.sha256(body).hexdigest(), len(body), offset)
+    yield from (chunk(body[at : at + step]) for at in range(offset, len(body), step))
+
+
+def test_upload_is_stored_and_the_second_one_known(store):
+    async def scene():
+        async with serving(store) as stub:
+            before = await stub.StatUpload(StatUploadRequest(digest=DIGEST))
+            first = await stub.Upload(upload_of(BODY))
+            second = await stub.Upload(upload_of(BODY))
+            after = await stub.StatUpload(StatUploadRequest(digest=DIGEST))
+        assert (before.stored, before.offset_bytes) == (False, 0)
+        assert (first.digest, first.already_stored) == (DIGEST, False)
+        assert (second.digest, second.already_stored) == (DIGEST, True)
+        assert after.stored
+
+    asyncio.run(scene())
+    assert [frame for _, frame in store.frames()] == [collected("f0")]
+    assert files_below(store.folder / "incoming") == []
+
+
+def test_upload_resumes(store):
+    store.append(DIGEST, 0, BODY[:777])
+
+    async def scene():
+        async with serving(store) as stub:
+            known = await stub.StatUpload(StatUploadRequest(digest=DIGEST))
+            assert (known.stored, known.offset_bytes) == (False, 777)
+            await stub.Upload(upload_of(BODY, offset=777))
+
+    asyncio.run(scene())
+    assert store.read(DIGEST) == collected("f0")
+
+
+GARBAGE = b"\xff\xff\xff"
+PICTURELESS = b""
+TOO_LARGE = MAX_FRAME_BYTES + 1
+
+
+@pytest.mark.parametrize(
+    ("requests", "code", "text"),
+    [
+        ([], "INVALID_ARGUMENT", "does not begin with a start"),
+        ([chunk(BODY)], "INVALID_ARGUMENT", "does not begin with a start"),
+        ([start(), start()], "INVALID_ARGUMENT", "a second start"),
+        ([start("../../x")], "INVALID_ARGUMENT", "expected a sha256"),
+        ([start(size=TOO_LARGE)], "RESOURCE_EXHAUSTED", "at most 67,108,864"),
+        ([start(), chunk(BODY + b"?")], "INVALID_ARGUMENT", "beyond its"),
+        ([start(), chunk(BODY[:9])], "INVALID_ARGUMENT", "ended after 9 of"),
+        ([start(), chunk(BODY[1:] + b"?")], "INVALID_ARGUMENT", "upload has sha256"),
+        ([start(offset=5), chunk(BODY[5:])], "FAILED_PRECONDITION", "byte 5; 0 bytes are durable"),
+        (list(upload_of(GARBAGE)), "INVALID_ARGUMENT", "are no CollectedFrame"),
+        (list(upload_of(PICTURELESS)), "INVALID_ARGUMENT", "no encoded image"),
+    ],
+)
+def test_what_is_not_taken(store, requests, code, text):
+    async def scene():
+        async with serving(store) as stub:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Upload(iter(requests))
+        assert caught.value.code().name == code
+        assert text in caught.value.details()
+        assert "\n" not in caught.value.details()
+
+    asyncio.run(scene())
+    assert store.count() == 0
+
+
+def test_altered_upload_leaves_nothing_behind(store):
+    async def scene():
+        async with serving(store) as stub:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.Upload(iter([start(), chunk(BODY[1:] + b"?")]))
+            assert (await stub.StatUpload(StatUploadRequest(digest=DIGEST))).offset_bytes == 0
+            await stub.Upload(upload_of(BODY))
+
+    asyncio.run(scene())
+    assert store.count() == 1
+
+
+def test_remains_longer_than_the_upload_are_dropped(store):
+    store.append(DIGEST, 0, BODY * 2)
+
+    async def scene():
+        async with serving(store) as stub:
+            with pytest.raises(grpc.aio.AioRpcError, match="Send it again from byte 0"):
+                await stub.Upload(upload_of(BODY, offset=2 * len(BODY)))
+            await stub.Upload(upload_of(BODY))
+
+    asyncio.run(scene())
+    assert store.count() == 1
+
+
+def test_concurrent_uploads_of_one_frame(store):
+    """At least one gets through, the others are told to resume; the frame is there once, whole."""
+
+    async def attempt(stub):
+        try:
+            return (await stub.Upload(upload_of(BODY, step=500))).digest
+        except grpc.aio.AioRpcError as error:
+            return error.code().name
+
+    async def scene():
+        async with serving(store) as stub:
+            return await asyncio.gather(*(attempt(stub) for _ in range(16)))
+
+    assert set(asyncio.run(scene())) <= {DIGEST, "FAILED_PRECONDITION"}
+    assert store.count() <= 1
+
+    async def again():
+        async with serving(store) as stub:
+            known = await stub.StatUpload(StatUploadRequest(digest=DIGEST))
+            await stub.Upload(upload_of(BODY, offset=known.offset_bytes))
+
+    asyncio.run(again())
+    assert [frame for _, frame in store.frames()] == [collected("f0")]
+
+
+def test_disk_that_fails_is_not_the_vehicles_fault(store, caplog):
+    store.folder.joinpath("incoming").rmdir()  # every write fails from here on
+
+    async def scene():
+        async with serving(store) as stub:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Upload(upload_of(BODY))
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert str(store.folder) not in caught.value.details()
+
+    asyncio.run(scene())
+    assert str(store.folder) in caplog.text
+
+
+def test_port_in_use(store):
+    async def scene():
+        server, address = await start_server("127.0.0.1:0", store)
+        try:
+            with pytest.raises(FailedPrecondition, match=f"cannot listen on {address}; expected"):
+                await start_server(address, store)
+        finally:
+            await server.stop(None)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    "listen", ["", "50052", "127.0.0.1", "127.0.0.1:", ":1", "h:65536", "h:-1"]
+)
+def test_address_that_is_none(store, listen):
+    with pytest.raises(InvalidInput, match="expected HOST:PORT"):
+        asyncio.run(start_server(listen, store))
+
+
+COLLECT = """
+import sys
+from misgiving.collector.cli import app
+from misgiving.runtime.errors import MisgivingError
+
+store, listen = [*sys.argv[1:], "127.0.0.1:0"][:2]
+try:
+    app(["collect", "--listen", listen, "--store", store])
+except MisgivingError as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
+"""
+
+
+def address_of(process, folder):
+    line = process.stderr.readline().strip()
+    assert line.startswith("collecting on 127.0.0.1:"), line + process.stderr.read()
+    assert line.endswith(f" into {folder}")
+    return line.split()[2]
+
+
+def test_port_in_use_is_one_line(tmp_path):
+    with child(COLLECT, tmp_path / "a") as first:
+        address = address_of(first, tmp_path / "a")
+        with child(COLLECT, tmp_path / "b", address) as second:
+            assert second.wait(20) == 2
+            (line,) = second.stderr.read().splitlines()
+    assert line.startswith(f"cannot listen on {address}; expected")
+
+
+def test_sigterm_ends_a_collector_that_is_alive_and_described(tmp_path):
+    with child(COLLECT, tmp_path) as process:
+        with grpc.insecure_channel(address_of(process, tmp_path)) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            for service in ("", SERVICE):
+                answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            asked = reflection_pb2.ServerReflectionRequest(list_services="")
+            reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+            (answer,) = reflection.ServerReflectionInfo(iter([asked]), timeout=20)
+        assert SERVICE in {s.name for s in answer.list_services_response.service}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+
+
+def test_killed_collector_has_what_it_acknowledged(tmp_path):
+    bodies = [serialise(collected(f"f{number}")) for number in range(5)]
+    with child(COLLECT, tmp_path) as process:
+        with grpc.insecure_channel(address_of(process, tmp_path)) as channel:
+            stub = FleetCollectorStub(channel)
+            for body in bodies:
+                stub.Upload(upload_of(body), timeout=20)
+        process.kill()
+        process.wait(20)
+    store = Store(tmp_path)
+    assert [serialise(frame) for _, frame in store.frames()] == bodies
+    store.close()

@@ -1,0 +1,231 @@
+import hashlib
+import sqlite3
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from collector.helpers import collected, files_below, person
+from misgiving.collector.store import Store, reason_of
+from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput, MisgivingError
+from misgiving.runtime.spool import serialise
+from misgiving.v1.fleet_pb2 import CollectedFrame
+from misgiving.v1.pose_pb2 import Flag, FlagReason, Person
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "deep" / "store")
+    yield store
+    store.close()
+
+
+def body_of(frame_id):
+    body = serialise(collected(frame_id))
+    return hashlib.sha256(body).hexdigest(), body
+
+
+def object_of(store, digest):
+    return store.folder / "objects" / digest[:2] / digest
+
+
+def test_empty_store(store):
+    assert store.count() == 0
+    assert list(store.frames()) == []
+    assert not store.stored("0" * 64)
+    assert store.offset("0" * 64) == 0
+
+
+def test_frame_and_its_row_survive_reopening(store):
+    frame = collected("f0", persons=[person(0, loss=0.5), person(1, loss=1.5)])
+    digest = store.put(serialise(frame))
+    store.close()
+    store = Store(store.folder)
+    ((row, got),) = store.frames()
+    assert got == frame
+    assert (row.digest, row.frame_id, row.stream_id) == (digest, "f0", "front")
+    assert (row.device_id, row.capture_time_unix_nano) == ("car-7", 1)
+    assert (row.bundle_digest, row.max_predicted_loss) == ("b" * 64, 1.5)
+    assert (row.size_bytes, row.reason) == (len(serialise(frame)), "predicted_loss")
+    assert row.received_time_unix_nano > 1_700_000_000_000_000_000
+    store.close()
+
+
+def test_rows_come_in_order_of_arrival_and_by_bundle(store):
+    other = collected("c")
+    other.bundle_digest = "c%" + "c" * 62
+    for frame in (collected("b"), collected("a"), other):
+        store.put(serialise(frame))
+    assert [row.frame_id for row, _ in store.frames()] == ["b", "a", "c"]
+    assert [row.frame_id for row, _ in store.frames("c%c")] == ["c"]
+    assert [row.frame_id for row, _ in store.frames("%")] == []
+
+
+def test_same_bytes_are_stored_once(store):
+    digest, body = body_of("one")
+    assert store.put(body) == store.put(body) == digest
+    store.append(digest, 0, body)
+    assert store.commit(digest) is False
+    assert store.count() == 1
+    assert files_below(store.folder / "incoming") == []
+    assert files_below(store.folder / "objects") == [f"{digest[:2]}/{digest}"]
+
+
+def test_upload_in_parts(store):
+    digest, body = body_of("parts")
+    at = store.append(digest, 0, body[:100])
+    assert store.offset(digest) == at == 100
+    store.close()
+    store = Store(store.folder)  # as after a crash
+    with pytest.raises(FailedPrecondition, match="byte 0; 100 bytes are durable. Send the rest"):
+        store.append(digest, 0, body)
+    store.append(digest, store.offset(digest), body[100:])
+    assert not store.stored(digest)
+    assert store.commit(digest) is True
+    assert store.stored(digest)
+    assert store.read(digest) == collected("parts")
+    store.close()
+
+
+def test_altered_upload_is_dropped(store):
+    digest, body = body_of("altered")
+    store.append(digest, 0, body[:-1] + b"?")
+    with pytest.raises(DataError, match=r"upload has sha256 .*; expected .* again from 0"):
+        store.commit(digest)
+    assert store.offset(digest) == store.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"\xff\xff\xff", "3 bytes are no CollectedFrame"),
+        (b"", "no encoded image"),  # parses as an empty message
+        (CollectedFrame(device_id="x").SerializeToString(), "no encoded image"),
+    ],
+)
+def test_bytes_that_are_no_frame(store, body, why):
+    digest = hashlib.sha256(body).hexdigest()
+    store.append(digest, 0, body)
+    with pytest.raises(DataError, match=why):
+        store.commit(digest)
+    with pytest.raises(DataError, match=why):
+        store.put(body)
+    assert store.count() == 0
+    assert files_below(store.folder) == ["store.sqlite", "store.sqlite-shm", "store.sqlite-wal"]
+
+
+def test_crash_between_object_and_row_is_completed(store):
+    digest, body = body_of("crashed")
+    object_of(store, digest).parent.mkdir()
+    object_of(store, digest).write_bytes(body[:50])  # not even whole
+    assert not store.stored(digest)
+    store.append(digest, 0, body)
+    assert store.commit(digest) is True
+    assert store.read(digest) == collected("crashed")
+
+
+def test_lost_object_is_taken_again(store):
+    digest, body = body_of("restored")
+    store.put(body)
+    object_of(store, digest).unlink()
+    assert not store.stored(digest)
+    with pytest.raises(DataError, match="No such file or directory; restore it"):
+        list(store.frames())
+    store.put(body)
+    assert store.read(digest) == collected("restored")
+    assert store.count() == 1
+
+
+def test_altered_object_is_not_given_out(store):
+    digest = store.put(body_of("rotten")[1])
+    object_of(store, digest).write_bytes(b"rotten")
+    with pytest.raises(DataError, match="is altered: its sha256 differs from its name"):
+        list(store.frames())
+
+
+@pytest.mark.parametrize("digest", ["", "../../etc/passwd", "A" * 64, "0" * 63, "0" * 64 + "\n"])
+@pytest.mark.parametrize("call", ["stored", "offset", "commit", "discard", "read"])
+def test_digest_is_never_a_path(store, call, digest):
+    with pytest.raises(InvalidInput, match="expected a sha256 as 64 hex digits"):
+        getattr(store, call)(digest)
+
+
+@pytest.fixture
+def _hasty_threads():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_hasty_threads")
+def test_threads_that_upload_the_same_frame(store):
+    """Whoever is behind is told so; what is stored is whole, and stored once."""
+    digest, body = body_of("race")
+
+    def upload(_):
+        try:
+            at = 0
+            while at < len(body):
+                at = store.append(digest, at, body[at : at + 500])
+            return store.commit(digest)
+        except FailedPrecondition:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(upload, range(64)))
+    assert results.count(True) == 1
+    assert store.count() == 1
+    assert store.read(digest) == collected("race")
+
+
+def test_reason_is_the_strongest():
+    audit = Person(flag=Flag(raised=True, reason=FlagReason.FLAG_REASON_AUDIT))
+    for persons, expected in [
+        ([], ""),
+        ([person(0, loss=0.0)], ""),  # not raised
+        ([audit, person(0, loss=0.0)], "audit"),
+        ([audit, person(0, loss=2.0)], "predicted_loss"),
+    ]:
+        assert reason_of(collected("f", persons=persons)) == expected
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), None])
+def test_loss_that_is_no_number(store, loss):
+    persons = [] if loss is None else [person(0), person(1, loss=loss)]
+    store.put(serialise(collected("f", persons=persons)))
+    ((row, _),) = store.frames()
+    assert row.max_predicted_loss is None
+
+
+def test_folder_that_is_no_store(tmp_path):
+    with pytest.raises(FailedPrecondition, match="missing is no store; .*'misgiving collect'"):
+        Store(tmp_path / "missing", create=False)
+    assert not (tmp_path / "missing").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FailedPrecondition, match="file: Not a directory; expected"):
+        Store(tmp_path / "file")
+
+
+def test_database_that_is_none(tmp_path):
+    (tmp_path / "store.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(FailedPrecondition, match="file is not a database; .* Restore it") as caught:
+        Store(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_database_of_another_name(tmp_path):
+    store = Store(tmp_path / "store", url=f"sqlite:///{tmp_path / 'other.sqlite'}")
+    store.put(body_of("f")[1])
+    store.close()
+    database = sqlite3.connect(tmp_path / "other.sqlite")
+    assert database.execute("SELECT frame_id FROM frames").fetchall() == [("f",)]
+    database.close()
+    with pytest.raises(MisgivingError, match="unable to open database file"):
+        Store(tmp_path / "store", url="sqlite:////nowhere/at/all.sqlite")
+
+
+def test_commits_reach_the_disk(store):
+    with store._engine.connect() as database:
+        assert database.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert database.exec_driver_sql("PRAGMA synchronous").scalar() == 2

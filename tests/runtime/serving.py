@@ -1,0 +1,100 @@
+"""One harness: a real grpc.aio server in a thread, on a free port, with the tiny engine."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from misgiving.runtime.detector import Detector
+from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.pipeline import Pipeline, Sink
+from misgiving.runtime.server import Server
+from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
+from runtime import tiny
+
+
+class Gated:
+    """The tiny engine behind a gate: says when it starts, and waits for a permit."""
+
+    provider = "gated"
+
+    def __init__(self, permits: int = 0) -> None:
+        self._engine = tiny.engine()
+        self.entered = threading.Semaphore(0)
+        self.permits = threading.Semaphore(permits)
+        self.sizes: list[int] = []
+        self.threads: set[int] = set()
+        self.error: Exception | None = None
+        """Raised once, in place of the next answer."""
+
+    def infer(self, images: NDArray[np.uint8]) -> Prediction:
+        self.sizes.append(len(images))
+        self.threads.add(threading.get_ident())
+        self.entered.release()
+        self.permits.acquire()
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        return self._engine.infer(images)
+
+
+class Running:
+    """A server that runs, and the loop that it runs on."""
+
+    def __init__(self, server: Server, address: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.server = server
+        self.address = address
+        self._loop = loop
+        self.channel = grpc.insecure_channel(address, [("grpc.max_send_message_length", -1)])
+        self.stub = FailureDetectorStub(self.channel)
+
+    def call(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on the server's loop."""
+        return self.begin(work).result()
+
+    def begin(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+@contextmanager
+def serving(
+    engine: Engine | None = None,
+    detector: Detector | None = None,
+    sink: Sink | None = None,
+    *,
+    ready: bool = True,
+    max_waiting: int = 256,
+) -> Iterator[Running]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def build() -> tuple[Server, Pipeline, str]:
+        server = Server()
+        pipeline = Pipeline(
+            detector or tiny.detector(),
+            engine or tiny.engine(),
+            sink,
+            device_id="car 7",
+            max_waiting=max_waiting,
+        )
+        return server, pipeline, await server.start("127.0.0.1:0")
+
+    server, pipeline, address = asyncio.run_coroutine_threadsafe(build(), loop).result()
+    running = Running(server, address, loop)
+    try:
+        if ready:
+            running.call(server.ready(pipeline))
+        yield running
+    finally:
+        running.channel.close()
+        running.call(server.stop(5))
+        running.call(pipeline.close())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -1,0 +1,222 @@
+"""A real engine behind a gate: the test decides when it runs, and sees what went through it."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from misgiving.runtime.batching import Batcher, Places
+from misgiving.runtime.engines.base import Prediction
+from misgiving.runtime.errors import MisgivingError, ResourceExhausted
+from runtime.serving import Gated
+from runtime.tiny import HEIGHT, WIDTH
+
+
+def crop(brightness: int = 0) -> NDArray[np.uint8]:
+    return np.full((HEIGHT, WIDTH, 3), brightness, np.uint8)
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(test)
+
+
+@asynccontextmanager
+async def batching(gate: Gated, max_batch: int = 4) -> AsyncIterator[Batcher]:
+    batcher = Batcher(gate, max_batch)
+    try:
+        yield batcher
+    finally:
+        gate.permits.release(100)
+        await batcher.close()
+
+
+async def entered(gate: Gated) -> None:
+    await asyncio.to_thread(gate.entered.acquire)
+
+
+def start(batcher: Batcher, *brightness: int) -> "asyncio.Task[Any]":
+    return asyncio.create_task(batcher.infer([crop(b) for b in brightness]))
+
+
+def losses(prediction: Prediction) -> list[float]:
+    return [round(float(x), 3) for x in prediction.predicted_loss]
+
+
+def test_what_waits_travels_together_and_answers_go_home() -> None:
+    async def test() -> None:
+        async with batching(gate := Gated()) as batcher:
+            first = start(batcher, 255)
+            await entered(gate)  # an idle engine did not wait for company
+            others = [start(batcher, b) for b in (0, 51, 102, 153, 204)]
+            await asyncio.sleep(0)  # lets the tasks submit
+            gate.permits.release(3)
+            answers = [losses((await task)[0]) for task in (first, *others)]
+            assert answers == [[0.0], [1.0], [0.8], [0.6], [0.4], [0.2]]
+            assert gate.sizes == [1, 4, 1]
+            assert len(gate.threads) == 1
+            assert threading.get_ident() not in gate.threads
+
+    run(test())
+
+
+def test_many_crops_of_a_frame_come_back_in_order() -> None:
+    async def test() -> None:
+        async with batching(gate := Gated(permits=100)) as batcher:
+            prediction, timing = await batcher.infer([crop(b) for b in range(0, 255, 51)])
+            assert losses(prediction) == [1.0, 0.8, 0.6, 0.4, 0.2]
+            assert gate.sizes == [4, 1]
+            assert prediction.keypoints.shape == (5, 14, 3)
+            assert timing.finished > timing.started
+
+    run(test())
+
+
+def test_the_loop_runs_while_the_engine_does() -> None:
+    async def test() -> None:
+        async with batching(gate := Gated()) as batcher:
+            task = start(batcher, 0)
+            await entered(gate)
+            turns = 0
+            for _ in range(100):
+                await asyncio.sleep(0)
+                turns += 1
+            assert turns == 100
+            assert not task.done()
+
+    run(test())
+
+
+def test_an_item_whose_caller_is_gone_is_not_run() -> None:
+    async def test() -> None:
+        async with batching(gate := Gated()) as batcher:
+            first = start(batcher, 0)
+            await entered(gate)
+            gone, stays = start(batcher, 1, 2, 3), start(batcher, 255)
+            await asyncio.sleep(0)
+            gone.cancel()
+            gate.permits.release(2)
+            assert losses((await stays)[0]) == [0.0]
+            await first
+            assert gate.sizes == [1, 1]
+            assert gone.cancelled()
+
+    run(test())
+
+
+def test_a_deadline_that_passes_while_the_engine_runs() -> None:
+    async def test() -> None:
+        async with batching(gate := Gated()) as batcher:
+            task = start(batcher, 0)
+            await entered(gate)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            gate.permits.release(2)  # its answer finds nobody; the next one is served
+            assert losses((await batcher.infer([crop(255)]))[0]) == [0.0]
+
+    run(test())
+
+
+def test_an_engine_error_fails_its_batch_only(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with batching(gate := Gated(permits=100), max_batch=2) as batcher:
+            gate.error = RuntimeError("out of memory\nand a long story")
+            bad = [start(batcher, 0), start(batcher, 0)]
+            good = start(batcher, 255)
+            for task in bad:
+                with pytest.raises(MisgivingError) as caught:
+                    await task
+                assert str(caught.value) == (
+                    "engine failed on a batch of 2: out of memory; the server goes on. "
+                    "Send the frame again"
+                )
+                assert caught.value.status == "INTERNAL"
+            assert losses((await good)[0]) == [0.0]
+
+    run(test())
+    assert "long story" in caplog.text  # the whole of it goes into the log
+
+
+def test_a_crop_that_does_not_fit_fails_and_the_next_is_served() -> None:
+    async def test() -> None:
+        async with batching(Gated(permits=100)) as batcher:
+            with pytest.raises(MisgivingError, match="engine failed"):
+                await batcher.infer([np.zeros((3, 3, 3), np.uint8)])
+            assert losses((await batcher.infer([crop(255)]))[0]) == [0.0]
+
+    run(test())
+
+
+def test_closing_finishes_what_waits() -> None:
+    async def test() -> None:
+        batcher = Batcher(Gated(permits=100), max_batch=1)
+        tasks = [start(batcher, 255) for _ in range(3)]
+        await asyncio.sleep(0)
+        await batcher.close()
+        assert [losses((await task)[0]) for task in tasks] == [[0.0]] * 3
+
+    run(test())
+
+
+def test_a_full_queue_refuses_and_says_how_long_it_is() -> None:
+    places = Places(10)
+    places.take(7)
+    with pytest.raises(ResourceExhausted, match="queue holds 7 crops .* at most 10"):
+        places.take(4)
+    places.take(3)
+    places.give_back(7)
+    places.take(7)
+    assert places.taken == 10
+
+
+def test_places_are_given_in_turn() -> None:
+    async def test() -> None:
+        places = Places(4)
+        await places.wait_for(4)
+        order: list[int] = []
+
+        async def wait(count: int) -> None:
+            await places.wait_for(count)
+            order.append(count)
+
+        tasks = [asyncio.create_task(wait(count)) for count in (3, 1, 2)]
+        await asyncio.sleep(0)
+        places.give_back(2)
+        with pytest.raises(ResourceExhausted):  # two are free, and others were here before
+            places.take(1)
+        await asyncio.sleep(0)
+        assert order == []  # the small one does not overtake
+        places.give_back(2)
+        await asyncio.gather(*tasks[:2])
+        assert order == [3, 1]
+        places.give_back(4)
+        await tasks[2]
+        assert places.taken == 2
+
+    run(test())
+
+
+@pytest.mark.parametrize("granted", [False, True])
+def test_a_waiter_that_gives_up_loses_no_place(granted: bool) -> None:
+    async def test() -> None:
+        places = Places(2)
+        places.take(2)
+        waiter = asyncio.create_task(places.wait_for(2))
+        behind = asyncio.create_task(places.wait_for(1))
+        await asyncio.sleep(0)
+        if granted:
+            places.give_back(2)  # granted, but the waiter has not run yet
+        waiter.cancel()
+        if not granted:
+            await asyncio.sleep(0)
+            places.give_back(2)
+        await behind
+        assert places.taken == 1
+        places.take(1)
+
+    run(test())

@@ -1,0 +1,142 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.engines.base import Prediction
+from misgiving.runtime.errors import BundleError, EngineError
+from misgiving.runtime.loading import BUNDLE_VARIABLE, find_bundle, load
+from runtime.tiny import BUNDLE, engine
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(BUNDLE, tmp_path / "bundle"))
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_sound_bundle() -> None:
+    bundle = Bundle.load(BUNDLE)
+    assert bundle.default_threshold == 0.75
+    assert len(bundle.digest) == 64
+    bundle.self_check(engine())
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "an altered graph": (lambda p: flip_a_byte(p / "model.onnx"), "was altered"),
+    "altered samples": (lambda p: flip_a_byte(p / "samples.npz"), "was altered"),
+    "a file too many": (lambda p: (p / "notes.txt").write_text("x"), "notes.txt"),
+    "a file too many, below": (
+        lambda p: ((p / "sub").mkdir(), (p / "sub" / "x").write_text("x")),
+        "does not list",
+    ),
+    "a file missing": (lambda p: (p / "model.onnx").unlink(), "lacks model.onnx"),
+    "no manifest": (lambda p: (p / "manifest.json").unlink(), "is no bundle"),
+    "an empty manifest": (lambda p: (p / "manifest.json").write_text(""), "not a JSON object"),
+    "a list": (lambda p: (p / "manifest.json").write_text("[]"), "not a JSON object"),
+    "another schema": (lambda p: edit(p, lambda m: m.update(schema_version=2)), "expected 1"),
+    "no schema": (lambda p: edit(p, lambda m: m.pop("schema_version")), "schema_version None"),
+    "a key missing": (lambda p: edit(p, lambda m: m.pop("crop")), "crop: Field required"),
+    "a key missing, below": (lambda p: edit(p, lambda m: m["crop"].pop("padding")), "crop.padding"),
+    "a key too many": (lambda p: edit(p, lambda m: m.update(mood="good")), "mood"),
+    "no threshold": (
+        lambda p: edit(p, lambda m: m["calibration"].update(thresholds=[])),
+        "calibration.thresholds",
+    ),
+    "a graph that is not listed": (
+        lambda p: (edit(p, lambda m: m["files"].pop("model.onnx")), (p / "model.onnx").unlink()),
+        "lists no model.onnx",
+    ),
+    "a path that leaves the bundle": (
+        lambda p: edit(p, lambda m: m["files"].update({"../x": "0"})),
+        "lacks ../x",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_bundle_is_refused_in_one_line(copy: Path, name: str) -> None:
+    damage, said = DAMAGE[name]
+    damage(copy)
+    with pytest.raises(BundleError) as caught:
+        Bundle.load(copy)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class Twisted:
+    """The tiny engine with one of its answers changed."""
+
+    provider = "twisted"
+
+    def __init__(self, field: str, by: float) -> None:
+        self._field, self._by = field, by
+
+    def infer(self, images: np.ndarray) -> Prediction:
+        prediction = engine().infer(images)
+        fields = {name: getattr(prediction, name) for name in Prediction.__slots__}
+        return Prediction(**fields | {self._field: fields[self._field] + np.float32(self._by)})
+
+
+@pytest.mark.parametrize(
+    ("field", "by", "passes"),
+    [
+        ("keypoints", 0.01, True),  # another CPU's rounding
+        ("keypoints", 0.5, False),  # half a pixel: another pixel-centre convention
+        ("predicted_loss", 1e-3, True),
+        ("predicted_loss", 0.1, False),
+        ("predicted_loss", np.nan, False),
+        ("keypoints", np.nan, False),
+    ],
+)
+def test_self_check(field: str, by: float, passes: bool) -> None:
+    bundle = Bundle.load(BUNDLE)
+    if passes:
+        bundle.self_check(Twisted(field, by))
+        return
+    with pytest.raises(BundleError, match="self-check failed"):
+        bundle.self_check(Twisted(field, by))
+
+
+def test_an_engine_that_does_not_run_here() -> None:
+    with pytest.raises(EngineError, match="expected one of cpu, cuda"):
+        load(BUNDLE, "tpu")
+    with pytest.raises(EngineError, match="CUDAExecutionProvider was asked for"):
+        load(BUNDLE, "cuda")
+
+
+def test_a_file_that_is_no_graph(copy: Path) -> None:
+    from misgiving.runtime.engines.onnx import OnnxEngine
+
+    (copy / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(EngineError, match="model.onnx cannot be loaded") as caught:
+        OnnxEngine(copy / "model.onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_which_bundle_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("misgiving.runtime.loading.DEFAULT_BUNDLE", tmp_path / "default")
+    monkeypatch.delenv(BUNDLE_VARIABLE, raising=False)
+    with pytest.raises(BundleError, match="--bundle DIR or MISGIVING_BUNDLE=DIR"):
+        find_bundle(None)
+    (tmp_path / "default").mkdir()
+    assert find_bundle(None) == tmp_path / "default"
+    monkeypatch.setenv(BUNDLE_VARIABLE, "elsewhere")
+    assert find_bundle(None) == Path("elsewhere")
+    assert find_bundle(tmp_path) == tmp_path

@@ -1,0 +1,246 @@
+"""The command, in this process and as a user starts it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from misgiving.runtime import cli, images
+from misgiving.runtime.client import Client, make_frame
+from misgiving.runtime.errors import MisgivingError
+from misgiving.v1 import detector_pb2 as wire
+from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
+from runtime import tiny
+
+COMMAND = [sys.executable, "-m", "misgiving.runtime.cli"]
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MISGIVING_BUNDLE", raising=False)
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    command = [*COMMAND, *(str(argument) for argument in arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@contextmanager
+def server(*arguments: object) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """``misgiving serve`` as a process, and its address once it says that it is ready."""
+    command = [*COMMAND, "serve", "--listen", "127.0.0.1:0", "--bundle", str(tiny.BUNDLE)]
+    command += [str(argument) for argument in arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            line = process.stderr.readline()
+            assert line.startswith("serving bright-spots 1 on 127.0.0.1:"), line
+            assert line.endswith(" with onnxruntime CPUExecutionProvider\n")
+            yield process, line.split()[4]
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "spots.png"
+    path.write_bytes(images.encode_png(tiny.spots([10] * 14, scale=4)))
+    return path
+
+
+@pytest.mark.parametrize("verb", ["serve", "stream", "infer"])
+def test_help_shows_an_example(verb: str) -> None:
+    result = invoke(verb, "--help")
+    assert result.exit_code == 0
+    assert f"Example: misgiving {verb} " in " ".join(result.output.split())
+
+
+def test_infer_prints_a_table(picture: Path) -> None:
+    result = invoke("infer", picture, "--bundle", tiny.BUNDLE)
+    assert result.exit_code == 0, result.output
+    header, row = result.stdout.splitlines()
+    assert header.split() == ["predicted", "loss", "flag", "mean", "confidence", "image"]
+    assert row.split() == ["0.9940", "FLAG", "1.000", str(picture)]
+
+
+def test_infer_as_json(picture: Path) -> None:
+    result = invoke(
+        "infer", picture, "--bundle", tiny.BUNDLE, "--json", "--threshold", 2, "--region", "0,0,9,9"
+    )
+    (person,) = json.loads(result.stdout)["persons"]
+    assert person["flagged"] is False
+    assert person["reason"] is None
+    assert person["region"] == [0, 0, 9, 9]
+    assert list(person["keypoints"])[0] == "right_ankle"
+
+
+def test_infer_draws(picture: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    twin = tmp_path / "other" / "spots.png"
+    twin.write_bytes(picture.read_bytes())
+    result = invoke("infer", picture, twin, "--bundle", tiny.BUNDLE, "--draw", tmp_path / "drawn")
+    assert result.exit_code == 0, result.output
+    names = sorted(path.name for path in (tmp_path / "drawn").iterdir())
+    assert names == ["spots.pose.2.png", "spots.pose.png"]
+    drawn = images.read(tmp_path / "drawn" / names[0])
+    assert (drawn != np.uint8(0)).mean() > 0.01
+
+
+def test_infer_goes_on_after_a_bad_image(picture: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no image, no image")
+    paths = (tmp_path / "bad.jpg", picture, tmp_path / "missing.png")
+    result = invoke("infer", *paths, "--bundle", tiny.BUNDLE)
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 2
+    bad, missing = result.stderr.splitlines()
+    assert "bad.jpg" in bad
+    assert "missing.png: No such file" in missing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("infer", "x.png", "--bundle", "nowhere"), "nowhere is no bundle"),
+        (("infer", "x.png", "--bundle", tiny.BUNDLE, "--region", "1,2,3"), "expected X,Y,W,H"),
+        (("infer", "x.png", "--bundle", tiny.BUNDLE, "--device", "tpu"), "expected one of cpu"),
+        (("infer", "x.png", "--bundle", tiny.BUNDLE, "--threshold", "nan"), "threshold is nan"),
+        (("serve", "--bundle", tiny.BUNDLE, "--collector", "a:1"), "there is no --spool"),
+        (("serve", "--bundle", tiny.BUNDLE, "--listen", "a"), "expected HOST:PORT"),
+        (
+            ("serve", "--bundle", tiny.BUNDLE, "--listen", "127.0.0.1:0", "--audit-rate", "2"),
+            "expected a share from 0 to 1",
+        ),
+        (("serve", "--bundle", "nowhere", "--listen", "127.0.0.1:0"), "nowhere is no bundle"),
+        (("stream", "nowhere"), "nowhere does not exist"),
+        (("stream", tiny.BUNDLE), "holds no image"),
+    ],
+)
+def test_what_a_user_can_mend(arguments: tuple[object, ...], said: str) -> None:
+    result = invoke(*arguments)
+    assert isinstance(result.exception, MisgivingError)
+    assert said in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+def test_errors_are_one_line_and_exit_code_2() -> None:
+    done = run("infer", "x.png", "--bundle", "nowhere")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("misgiving: nowhere is no bundle")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_user_s_whole_day(picture: Path, tmp_path: Path) -> None:
+    """Serve with a spool, stream against it, find the port taken, stop it."""
+    with server("--spool", tmp_path / "spool", "--device-id", "car 7") as (process, address):
+        done = run("stream", picture, "--server", address)
+        assert done.stdout.splitlines()[:2] == [
+            "frames: 1 sent, 1 answered, 0 failed, 0 dropped",
+            "flagged: 1, of these 1 queued for collection, 0 lost",
+        ]
+        second = run("serve", "--bundle", tiny.BUNDLE, "--listen", address)
+        assert second.returncode == 2
+        assert f"{address} cannot be bound" in second.stderr
+        assert second.stderr.count("\n") == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+    from misgiving.runtime.spool import Spool
+    from misgiving.v1.fleet_pb2 import CollectedFrame
+
+    spool = Spool(tmp_path / "spool")
+    (digest,) = spool.pending()  # flushed before the process ended
+    frame = CollectedFrame.FromString(spool.read(digest))
+    spool.close()
+    assert frame.frame.image.encoded == picture.read_bytes()
+    assert frame.device_id == "car 7"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_open_streams_and_exits_with_0(number: signal.Signals) -> None:
+    closed = threading.Event()
+    frames = [make_frame(tiny.spots([3] * 14), frame_id=str(i)) for i in range(3)]
+
+    def requests() -> Iterator[wire.StreamInferRequest]:
+        mode = wire.STREAM_MODE_IN_ORDER
+        yield wire.StreamInferRequest(open=wire.StreamOpen(mode=mode))
+        for frame in frames:
+            yield wire.StreamInferRequest(frame=frame)
+        closed.wait()
+
+    with server() as (process, address), grpc.insecure_channel(address) as channel:
+        replies = FailureDetectorStub(channel).StreamInfer(requests())
+        assert [next(replies).result.frame_id for _ in frames] == ["0", "1", "2"]
+        process.send_signal(number)
+        (last,) = replies
+        assert last.summary == wire.StreamSummary(received=3, answered=3)
+        assert process.wait(30) == 0
+        closed.set()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_frames_sent_across_a_signal_are_answered_or_told(tmp_path: Path) -> None:
+    """However the signal falls between the frames, the summary adds up and nothing hangs."""
+    with server() as (process, address), Client(address) as client:
+        frames = (make_frame(tiny.spots([3] * 14), frame_id=str(i)) for i in range(10**9))
+        replies = client.stream(frames)
+        answered = 0
+        for reply in replies:
+            if answered == 20:
+                process.send_signal(signal.SIGTERM)
+            if reply.WhichOneof("message") == "summary":
+                break
+            answered += 1
+        assert reply.summary.received == reply.summary.answered == answered >= 20
+        assert process.wait(30) == 0
+
+
+def test_the_bundle_of_the_environment(picture: Path) -> None:
+    command = [*COMMAND, "infer", str(picture)]
+    environment = os.environ | {"MISGIVING_BUNDLE": str(tiny.BUNDLE)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_broken_part_leaves_the_other_verbs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = metadata.EntryPoint("trainer", "misgiving.nowhere.cli:app", "misgiving.verbs")
+    monkeypatch.setattr(cli.metadata, "entry_points", lambda group: [broken])
+    monkeypatch.setattr(sys, "argv", ["misgiving", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("misgiving ")
+    assert said.err.startswith("misgiving: verbs of trainer are missing: No module named")
+
+
+def test_a_part_that_is_not_installed_says_which_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing() -> None:
+        raise ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime.capi")
+
+    monkeypatch.setattr(cli, "app", missing)
+    monkeypatch.setattr(cli, "_mount_verbs", lambda: None)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    assert "pip install 'misgiving[cpu]'" in capsys.readouterr().err

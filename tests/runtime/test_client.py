@@ -1,0 +1,100 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from misgiving.runtime.client import IN_FLIGHT, Client, make_frame
+from misgiving.runtime.errors import (
+    DataError,
+    FailedPrecondition,
+    ImageError,
+    InvalidInput,
+    MisgivingError,
+    ResourceExhausted,
+)
+from misgiving.runtime.geometry import Region
+from misgiving.v1 import pose_pb2 as pose
+from runtime import tiny
+from runtime.serving import Gated, serving
+
+BLACK = np.zeros((48, 64, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with serving() as server, Client(server.address) as one:
+        yield one
+
+
+def test_infer(client: Client) -> None:
+    result = client.infer(tiny.spots([4] * 14), frame_id="x")
+    assert result.frame_id == "x"
+    assert result.persons[0].keypoints[0].x_px == 4.5
+    assert len(client.infer(BLACK, [Region(0, 0, 9, 9)] * 3).persons) == 3
+    assert client.model().name == "bright-spots"
+
+
+def test_errors_come_back_as_ours(client: Client) -> None:
+    with pytest.raises(InvalidInput, match="INVALID_ARGUMENT: .*expected a JPEG"):
+        client.infer(b"hello hello")
+    with pytest.raises(ResourceExhausted, match="at most 64"):
+        client.infer(BLACK, [Region(0, 0, 9, 9)] * 65)
+    with pytest.raises(ImageError, match="float64"):
+        client.infer(BLACK / 255)  # type: ignore[arg-type]
+
+
+def test_no_server() -> None:
+    with serving() as server:
+        address = server.address
+    with (
+        Client(address) as client,
+        pytest.raises(FailedPrecondition, match="'misgiving serve'") as caught,
+    ):
+        client.model()
+    assert "\n" not in str(caught.value)
+
+
+def test_no_answer_in_time() -> None:
+    gate = Gated()
+    with serving(gate) as server, Client(server.address, timeout_s=0.1) as client:
+        with pytest.raises(MisgivingError, match="DEADLINE_EXCEEDED"):
+            client.infer(BLACK)
+        gate.permits.release(1)
+
+
+def test_a_stream_takes_frames_no_faster_than_they_are_answered(client: Client) -> None:
+    taken = answered = 0
+
+    def frames() -> Iterator[pose.Frame]:
+        nonlocal taken
+        for i in range(60):
+            taken += 1
+            assert taken - answered <= IN_FLIGHT + 1  # one is taken and held back
+            yield make_frame(BLACK, frame_id=str(i))
+
+    for reply in client.stream(frames()):
+        answered += reply.WhichOneof("message") == "result"
+    assert (taken, answered) == (60, 60)
+
+
+def test_a_source_that_fails_ends_the_stream_with_its_own_error(client: Client) -> None:
+    def frames() -> Iterator[pose.Frame]:
+        yield make_frame(BLACK, frame_id="0")
+        raise DataError("disk gone")
+
+    replies = client.stream(frames())
+    assert next(replies).result.frame_id == "0"
+    assert next(replies).summary.answered == 1
+    with pytest.raises(DataError, match="disk gone"):
+        next(replies)
+
+
+def test_a_stream_that_is_left_early_lets_its_source_go(client: Client) -> None:
+    def frames() -> Iterator[pose.Frame]:
+        while True:
+            yield make_frame(BLACK)
+
+    replies = client.stream(frames(), live=True)
+    next(replies)
+    replies.close()  # type: ignore[attr-defined]
+    assert client.infer(BLACK).persons

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from misgiving.runtime.keypoints import LSP, SETS, KeypointSet
+
+
+@pytest.mark.parametrize("keypoints", SETS.values(), ids=SETS)
+def test_mirroring_twice_is_nothing(keypoints: KeypointSet) -> None:
+    mirror = keypoints.mirror
+    assert sorted(mirror) == list(range(len(keypoints)))
+    assert np.array_equal(mirror[mirror], np.arange(len(keypoints)))
+
+
+@pytest.mark.parametrize("keypoints", SETS.values(), ids=SETS)
+def test_the_skeleton_is_symmetric_and_reaches_every_joint(keypoints: KeypointSet) -> None:
+    bones = {frozenset(bone) for bone in keypoints.skeleton}
+    mirrored = {frozenset(int(keypoints.mirror[i]) for i in bone) for bone in bones}
+    assert mirrored == bones
+    assert {i for bone in bones for i in bone} == set(range(len(keypoints)))
+
+
+def test_lsp_sides() -> None:
+    names = LSP.names
+    assert [names[i] for i in LSP.mirror[:2]] == ["left_ankle", "left_knee"]
+    assert [names[i] for i in LSP.mirror[-2:]] == ["neck", "head_top"]
+
+
+def test_torso_size_is_the_longer_diagonal() -> None:
+    points = np.zeros((14, 2), np.float32)
+    points[LSP.names.index("left_shoulder")] = (3, 4)  # to the right hip at 0: 5
+    points[LSP.names.index("right_shoulder")] = (1, 0)
+    labelled = np.ones(14, bool)
+    assert LSP.torso_size(points, labelled) == 5
+    labelled[LSP.names.index("left_hip")] = False  # of the shorter one, all the same
+    assert np.isnan(LSP.torso_size(points, labelled))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"names": ("neck", "neck")}, "twice"),
+        ({"skeleton": ((0, 2),)}, "indices from 0 to 1"),
+        ({"torso": ((-1, 0),)}, "indices from 0 to 1"),
+        ({"colour": "red"}, "Extra inputs"),
+    ],
+)
+def test_sets_that_contradict_themselves(change: dict[str, object], said: str) -> None:
+    whole = {"name": "x", "names": ("neck", "head"), "skeleton": ((0, 1),), "torso": ()}
+    KeypointSet.model_validate(whole)
+    with pytest.raises(ValidationError, match=said):
+        KeypointSet.model_validate(whole | change)
+
+
+def test_a_set_without_torso_has_no_torso_size() -> None:
+    keypoints = KeypointSet(name="x", names=("a",), skeleton=(), torso=())
+    assert np.isnan(keypoints.torso_size(np.zeros((1, 2), np.float32), np.ones(1, bool)))

@@ -1,0 +1,268 @@
+import hashlib
+import logging
+import sqlite3
+
+import numpy as np
+import pytest
+
+from collector.helpers import child, collected, line_of
+from misgiving.runtime.errors import FailedPrecondition, ResourceExhausted
+from misgiving.runtime.images import decode, encode_png
+from misgiving.runtime.spool import Entry, Spool, choose_victims, serialise
+from misgiving.v1.fleet_pb2 import CollectedFrame
+from misgiving.v1.pose_pb2 import Frame, Image, RawImage
+
+
+def raw_frame(pixels):
+    height, width = pixels.shape[:2]
+    raw = RawImage(pixels=pixels.tobytes(), height_px=height, width_px=width)
+    return CollectedFrame(frame=Frame(frame_id="raw", image=Image(raw=raw)))
+
+
+def noisy_frame(frame_id, size_bytes):
+    """A frame whose body has a little more than ``size_bytes``."""
+    noise = np.random.default_rng(list(frame_id.encode())).bytes(size_bytes)
+    return collected(frame_id, persons=[], image=noise)
+
+
+def filled(folder, frames, **options):
+    spool = Spool(folder, **options)
+    assert all(spool.offer(frame) for frame in frames)
+    spool.close()
+    return spool.counts()
+
+
+def test_stored_frames_survive_a_restart_in_order(tmp_path):
+    frames = [collected(f"f{number}") for number in range(5)]
+    counts = filled(tmp_path / "deep" / "spool", frames)
+    assert (counts.offered, counts.stored, counts.lost, counts.pending) == (5, 5, 0, 5)
+    spool = Spool(tmp_path / "deep" / "spool")
+    bodies = [spool.read(digest) for digest in spool.pending()]
+    assert [CollectedFrame.FromString(body) for body in bodies] == frames
+    assert [hashlib.sha256(body).hexdigest() for body in bodies] == spool.pending()
+    counts = spool.counts()
+    assert (counts.offered, counts.stored, counts.pending) == (0, 0, 5)
+    spool.close()
+
+
+def test_raw_image_becomes_png_and_the_offered_frame_stays():
+    pixels = np.random.default_rng(0).integers(0, 255, (7, 5, 3), np.uint8)
+    frame = raw_frame(pixels)
+    before = frame.SerializeToString()
+    body = serialise(frame)
+    image = CollectedFrame.FromString(body).frame.image
+    np.testing.assert_array_equal(decode(image.encoded), pixels)
+    assert image.encoded == encode_png(pixels)
+    assert serialise(frame) == body
+    assert frame.SerializeToString() == before
+
+
+def test_frame_that_cannot_be_serialised_is_lost_and_the_next_is_stored(tmp_path, caplog):
+    broken = raw_frame(np.zeros((2, 2, 3), np.uint8))
+    broken.frame.image.raw.width_px = 9
+    counts = filled(tmp_path, [broken, collected("good")])
+    assert (counts.lost, counts.stored, counts.pending) == (1, 1, 1)
+    assert "frame raw is lost: frame has 12 bytes for 9 × 2 px" in caplog.text
+
+
+def test_same_frame_is_stored_once(tmp_path):
+    counts = filled(tmp_path, [collected("one"), collected("one")])
+    assert (counts.stored, counts.pending) == (2, 1)
+
+
+SOME = {
+    "old": Entry("old", 40),
+    "refused": Entry("refused", 30, refused=True),
+    "new": Entry("n", 30),
+}
+
+
+@pytest.mark.parametrize(
+    ("entries", "size", "quota", "victims"),
+    [
+        ({}, 10, 10, []),  # empty spool, exact fit
+        (SOME, 5, 105, []),  # exact fit
+        (SOME, 6, 105, ["refused"]),  # refused before older ones
+        (SOME, 50, 105, ["refused", "old"]),  # then the oldest
+        (SOME, 105, 105, ["refused", "old", "new"]),  # nothing else fits
+    ],
+)
+def test_choose_victims(entries, size, quota, victims):
+    assert choose_victims(entries, size, quota) == victims
+
+
+def test_frame_larger_than_the_quota():
+    with pytest.raises(ResourceExhausted, match="11 bytes; the spool's quota is 10. Raise"):
+        choose_victims(SOME, 11, 10)
+
+
+def test_quota_evicts_the_oldest_and_says_so(tmp_path, caplog):
+    frames = [noisy_frame(f"f{number}", 1000) for number in range(5)]
+    size = len(serialise(frames[0]))
+    counts = filled(tmp_path, [*frames, noisy_frame("huge", 4000)], quota_bytes=3 * size)
+    assert (counts.stored, counts.evicted, counts.lost, counts.pending) == (5, 2, 1, 3)
+    for expected in ("front/f0 is evicted", "front/f1 is evicted", "front/huge is lost"):
+        assert expected in caplog.text
+    spool = Spool(tmp_path)
+    assert [spool.read(digest) for digest in spool.pending()] == list(map(serialise, frames[2:]))
+    with pytest.raises(KeyError):
+        spool.read(hashlib.sha256(serialise(frames[0])).hexdigest())
+    spool.close()
+
+
+def test_full_queue_loses_and_counts(tmp_path):
+    spool = Spool(tmp_path, queue_size=1)
+    frame = noisy_frame("f", 100_000)
+    taken = [spool.offer(frame) for _ in range(3000)]
+    spool.close()
+    counts = spool.counts()
+    assert counts.offered == 3000
+    assert 0 < counts.lost == taken.count(False)
+    assert counts.stored == taken.count(True)
+
+
+def test_after_close_frames_are_lost(tmp_path):
+    spool = Spool(tmp_path)
+    spool.close()
+    spool.close()
+    assert not spool.offer(collected("late"))
+    assert spool.counts().lost == 1
+    with pytest.raises(FailedPrecondition, match="closed"):
+        spool.read("0" * 64)
+
+
+def test_removed_frames_are_gone_and_refused_ones_stay(tmp_path, caplog):
+    filled(tmp_path, [collected("a"), collected("b"), collected("c")])
+    spool = Spool(tmp_path)
+    first, second, third = spool.pending()
+    spool.remove(first)
+    spool.remove(first)
+    spool.refuse(second, "INVALID_ARGUMENT: no")
+    spool.refuse(first, "it is gone")
+    counts = spool.counts()
+    assert (counts.uploaded, counts.refused, counts.pending) == (1, 1, 1)
+    assert f"frame front/b ({second}) is refused by the collector: INVALID" in caplog.text
+    spool.close()
+    spool = Spool(tmp_path)
+    assert spool.pending() == [third]
+    assert spool.counts().refused == 1
+    assert CollectedFrame.FromString(spool.read(second)) == collected("b")
+    spool.close()
+
+
+def test_arrival_wakes_the_uploader(tmp_path):
+    spool = Spool(tmp_path)
+    assert not spool.arrived.is_set()
+    spool.offer(collected("a"))
+    assert spool.arrived.wait(20)
+    assert len(spool.pending()) == 1
+    spool.close()
+
+
+def test_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FailedPrecondition, match="file cannot be opened: File exists; expected"):
+        Spool(tmp_path / "file")
+
+
+def test_database_that_is_none(tmp_path):
+    (tmp_path / "spool.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(FailedPrecondition, match="file is not a database; .* Move it away"):
+        Spool(tmp_path)
+
+
+SPOOLING = """
+import sys
+from pathlib import Path
+from collector.helpers import collected
+from misgiving.runtime.spool import Spool
+
+spool = Spool(Path(sys.argv[1]))
+known = set()
+for number in range(10_000):
+    spool.arrived.clear()
+    spool.offer(collected(f"f{number}"))
+    spool.arrived.wait()
+    for digest in spool.pending():
+        if digest not in known:
+            print(digest, flush=True)
+            known.add(digest)
+"""
+
+
+def test_kill_keeps_what_was_stored_and_frees_the_lock(tmp_path):
+    with child(SPOOLING, tmp_path) as process:
+        stored = [line_of(process) for _ in range(20)]
+        with pytest.raises(FailedPrecondition, match="locked; .* Stop the other process"):
+            Spool(tmp_path)
+        process.kill()
+        stored += process.stdout.read().split()
+    spool = Spool(tmp_path)
+    assert spool.pending()[: len(stored)] == stored
+    for digest in spool.pending():
+        assert hashlib.sha256(spool.read(digest)).hexdigest() == digest
+    spool.close()
+
+
+FULL_DISK = """
+import logging, resource, sys
+from pathlib import Path
+from collector.helpers import eventually
+from misgiving.runtime.spool import Spool
+from runtime.test_spool import noisy_frame
+
+logging.basicConfig()
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, most))  # no file may grow beyond
+spool = Spool(Path(sys.argv[1]))
+assert all(spool.offer(noisy_frame(f"f{number}", 100_000)) for number in range(20))
+eventually(lambda: spool.counts().stored + spool.counts().lost == 20)
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+spool.offer(noisy_frame("after", 100_000))
+spool.close()
+counts = spool.counts()
+print(counts.stored, counts.lost, counts.pending)
+"""
+
+
+def test_full_disk_loses_frames_and_harms_nothing_else(tmp_path):
+    with child(FULL_DISK, tmp_path) as process:
+        stored, lost, pending = map(int, line_of(process).split())
+        errors = process.stderr.read()
+    assert stored + lost == 21
+    assert pending == stored
+    assert stored > 1  # some before the disk was full, and the one after
+    assert errors.count("is lost: spool") == lost > 5
+    assert "Free some space" in errors
+    spool = Spool(tmp_path)
+    last = CollectedFrame.FromString(spool.read(spool.pending()[-1]))
+    assert last.frame.frame_id == "after"
+    assert len(spool.pending()) == stored
+    spool.close()
+
+
+def test_commits_reach_the_disk(tmp_path):
+    """WAL and synchronous FULL: without them a commit is not an fsync."""
+    spool = Spool(tmp_path)
+    with spool._transaction() as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert database.execute("PRAGMA synchronous").fetchone() == (2,)
+    spool.close()
+    database = sqlite3.connect(tmp_path / "spool.sqlite")
+    assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    database.close()
+
+
+def test_vehicle_loads_neither_torch_nor_the_database_of_the_fleet():
+    code = """
+import sys
+import misgiving.runtime.spool, misgiving.runtime.uploader
+print({"torch", "sqlalchemy", "misgiving.collector"} & sys.modules.keys() or "clean")
+"""
+    with child(code) as process:
+        assert line_of(process) == "clean"
+
+
+@pytest.fixture(autouse=True)
+def _log_warnings(caplog):
+    caplog.set_level(logging.WARNING)

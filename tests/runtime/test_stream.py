@@ -1,0 +1,142 @@
+"""The verb ``stream`` against a real server, and its parts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from misgiving.runtime.errors import DataError, InvalidInput
+from misgiving.runtime.images import encode_png
+from misgiving.runtime.sources import Picture
+from misgiving.runtime.stream import StreamOptions, Tally, paced, read_regions, stream
+from misgiving.v1 import detector_pb2 as wire
+from misgiving.v1 import pose_pb2 as pose
+from runtime import tiny
+from runtime.serving import serving
+from runtime.tiny import write_video
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "images"
+    path.mkdir()
+    for i in range(3):
+        (path / f"{i}.png").write_bytes(encode_png(tiny.spots([i] * 14, scale=2)))
+    (path / "3.jpg").write_bytes(b"")
+    return path
+
+
+def result(frame_id: str, flagged: bool = False, collection: int = wire.COLLECTION_NONE) -> object:
+    person = pose.Person(flag=pose.Flag(raised=flagged))
+    answer = wire.FrameResult(frame_id=frame_id, persons=[person], collection=collection)
+    return wire.StreamInferResponse(result=answer)
+
+
+def test_a_folder_with_regions_and_a_bad_image(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    regions = {"1.png": [[8.4, 11.2, 67.2, 89.6], [0, 0, 9, 9]], "none.png": [], "x.png": []}
+    (tmp_path / "regions.json").write_text(json.dumps(regions))
+    with serving() as server:
+        options = StreamOptions(
+            source=folder,
+            server=server.address,
+            regions=tmp_path / "regions.json",
+            json=tmp_path / "out.jsonl",
+        )
+        assert stream(options) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[:2] == [
+        "frames: 4 sent, 3 answered, 1 failed, 0 dropped",
+        "flagged: 3, of these 0 queued for collection, 0 lost",
+    ]
+    assert said.out.splitlines()[2].startswith("round trip: p50 ")
+    assert said.err.splitlines() == [
+        "misgiving: frame '3.jpg' is empty (0 bytes); expected a JPEG or PNG",
+        "regions without a frame: 'none.png' and 1 more; expected names of frames",
+    ]
+    records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [record["frame_id"] for record in records] == ["0.png", "1.png", "2.png", "3.jpg"]
+    assert len(records[1]["persons"]) == 2
+    assert records[2]["persons"][0]["keypoints"]["right_ankle"] == [5.0, 3.0, 1.0]
+    assert set(records[0]["persons"][0]["signals"]) >= {"mean_peak", "min_peak"}
+    assert records[3]["error"].startswith("frame '3.jpg' is empty")
+
+
+def test_a_video_live(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video = write_video(tmp_path / "v.mp4", 20)
+    with serving() as server:
+        options = StreamOptions(source=video, server=server.address, live=True, fps=2000)
+        assert stream(options) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    answered, dropped = (int(first.split()[i]) for i in (3, 7))
+    assert answered >= 1
+    assert answered + dropped == 20
+
+
+def test_pacing_follows_the_clock_and_catches_up() -> None:
+    clock = [100.0]
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 3))
+        clock[0] += seconds
+
+    for picture in paced([Picture(str(i), b"") for i in range(5)], 10, lambda: clock[0], sleep):
+        if picture.name == "1":
+            clock[0] += 0.25  # somebody took long: the next two come at once
+    assert slept == [0.0, 0.1, 0.0, 0.0, 0.05]
+
+
+def test_tally() -> None:
+    tally = Tally()
+    for i in range(4):
+        tally.send(str(i), now_s=float(i))
+    tally.take(result("0", flagged=True, collection=wire.COLLECTION_QUEUED), 10.0)
+    tally.take(result("3", flagged=True, collection=wire.COLLECTION_LOST), 10.0)  # 1, 2 dropped
+    summary = wire.StreamSummary(received=4, answered=2, dropped=2)
+    tally.take(wire.StreamInferResponse(summary=summary), 11.0)
+    assert tally.lines() == [
+        "frames: 4 sent, 2 answered, 0 failed, 2 dropped",
+        "flagged: 2, of these 1 queued for collection, 1 lost",
+        "round trip: p50 8500.0 ms, p99 9970.0 ms",
+    ]
+    assert not tally._under_way
+
+
+def test_a_server_that_stopped_is_told() -> None:
+    tally = Tally()
+    tally.send("0", 0.0)
+    tally.send("1", 0.0)
+    summary = wire.StreamSummary(received=1, answered=1)
+    tally.take(wire.StreamInferResponse(summary=summary), 1.0)
+    assert tally.lines()[-1] == "server stopped: 1 frames were not taken. Send them again"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "JSON"),
+        ("[]", "expected {"),
+        ('{"a.jpg": [[1, 2, 3]]}', r"a\.jpg\.0"),
+        ('{"a.jpg": [1, 2, 3, 4]}', r"a\.jpg\.0"),
+        ('{"a.jpg": [["x", 2, 3, 4]]}', r"a\.jpg\.0\.0"),
+    ],
+)
+def test_regions_that_are_none(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(DataError, match=said) as caught:
+        read_regions(tmp_path / "r.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_options_that_contradict_themselves(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="add --live"):
+        StreamOptions(source=tmp_path, fps=5)
+    for fps in (0, -1, np.nan):
+        with pytest.raises(InvalidInput, match="more than 0"):
+            StreamOptions(source=tmp_path, live=True, fps=fps)
+    (tmp_path / "a.png").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"no.such.*a file to write to"):
+        stream(StreamOptions(source=tmp_path, json=tmp_path / "no such" / "file"))

@@ -1,0 +1,274 @@
+import hashlib
+import logging
+import socket
+import threading
+
+import grpc
+import pytest
+
+from collector.helpers import child, collected, collecting, eventually, line_of
+from misgiving.collector.store import Store
+from misgiving.runtime.errors import InvalidInput, ResourceExhausted
+from misgiving.runtime.spool import Spool, serialise
+from misgiving.runtime.uploader import PERMANENT, Uploader, wait_s
+
+
+class RecordingStore(Store):
+    """A store that remembers where its uploads began and how they went on."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.offsets = []
+
+    def append(self, digest, offset, data):
+        self.offsets.append(offset)
+        return super().append(digest, offset, data)
+
+
+class StuckStore(Store):
+    """A store whose disk does not answer until it is let."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.asked, self.free = threading.Event(), threading.Event()
+
+    def stored(self, digest):
+        self.asked.set()
+        self.free.wait(20)
+        return super().stored(digest)
+
+
+class FailingStore(Store):
+    """A store whose disk fails at the first write."""
+
+    failures = 1
+
+    def append(self, digest, offset, data):
+        if self.failures:
+            self.failures -= 1
+            raise OSError(28, "No space left on device")
+        return super().append(digest, offset, data)
+
+
+@pytest.fixture
+def spool(tmp_path):
+    spool = Spool(tmp_path / "spool")
+    yield spool
+    spool.close()
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = RecordingStore(tmp_path / "store")
+    yield store
+    store.close()
+
+
+def spooled(spool, *frames):
+    for frame in frames:
+        assert spool.offer(frame)
+    eventually(lambda: spool.counts().pending == len(frames))
+    return spool.pending()
+
+
+def uploader(spool, target, **options):
+    made = Uploader(spool, target, first_wait_s=0.01, longest_wait_s=0.05, **options)
+    made.start()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("failures", "draw", "expected"),
+    [
+        (1, 0.0, 0.5),  # the first wait
+        (2, 0.0, 1.0),
+        (5, 0.0, 8.0),
+        (8, 0.0, 60.0),  # bounded
+        (10_000, 0.0, 60.0),  # no overflow
+        (5, 0.5, 6.0),  # jitter takes up to half of it
+    ],
+)
+def test_waits_double_up_to_a_bound(failures, draw, expected):
+    assert wait_s(failures, 0.5, 60.0, draw) == expected
+
+
+def test_frames_arrive_once_and_leave_the_spool(spool, store):
+    digests = spooled(spool, *(collected(f"f{number}") for number in range(5)))
+    with collecting(store) as address:
+        running = uploader(spool, address, chunk_bytes=1000)
+        eventually(lambda: spool.counts().uploaded == 5)
+        assert spool.offer(collected("later"))
+        assert spool.offer(collected("f0"))  # known to the store already
+        eventually(lambda: spool.counts().uploaded == 7)
+        running.stop(20)
+    rows = [row for row, _ in store.frames()]
+    assert [row.digest for row in rows[:5]] == digests
+    assert [row.frame_id for row in rows[5:]] == ["later"]
+    assert spool.pending() == []
+
+
+def test_collector_that_comes_later_is_noted_once(spool, store, caplog):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    spooled(spool, collected("patient"))
+    running = uploader(spool, address)
+    eventually(lambda: running._failures >= 4)
+    assert caplog.text.count("UNAVAILABLE") == 1
+    assert "trying on, 1 pending" in caplog.text
+    with collecting(store, address):
+        eventually(lambda: spool.counts().uploaded == 1)
+        eventually(lambda: "takes frames again" in caplog.text)
+        running.stop(20)
+    assert store.count() == 1
+
+
+def test_cut_upload_goes_on_where_it_was(spool, store):
+    frame = collected("half")
+    body = serialise(frame)
+    (digest,) = spooled(spool, frame)
+    store.append(digest, 0, body[:5000])
+    with collecting(store) as address:
+        running = uploader(spool, address, chunk_bytes=10_000)
+        eventually(lambda: spool.counts().uploaded == 1)
+        running.stop(20)
+    assert store.offsets == [0, *range(5000, len(body), 10_000)]
+    assert store.read(digest) == frame
+
+
+@pytest.mark.parametrize("wrong_bytes", [100, 1_000_000])  # shorter and longer than the frame
+def test_wrong_remains_at_the_collector_do_not_refuse_a_frame(spool, store, wrong_bytes):
+    frame = collected("mended")
+    (digest,) = spooled(spool, frame)
+    store.append(digest, 0, b"?" * wrong_bytes)
+    with collecting(store) as address:
+        running = uploader(spool, address)
+        eventually(lambda: spool.counts().uploaded == 1)
+        running.stop(20)
+    assert store.read(digest) == frame
+    assert spool.counts().refused == 0
+
+
+def test_refused_frame_is_moved_aside_and_blocks_nobody(spool, store, caplog):
+    pictureless = collected("pictureless")
+    pictureless.frame.ClearField("image")
+    first, _ = spooled(spool, pictureless, collected("good"))
+    with collecting(store) as address:
+        running = uploader(spool, address)
+        eventually(lambda: spool.counts().uploaded == 1)
+        running.stop(20)
+    assert spool.counts().refused == 1
+    assert spool.read(first) == serialise(pictureless)
+    assert "frame front/pictureless" in caplog.text
+    assert "no encoded image" in caplog.text
+    assert [row.frame_id for row, _ in store.frames()] == ["good"]
+
+
+def test_collector_whose_disk_is_full_does_not_refuse_a_frame(tmp_path, spool, caplog):
+    spooled(spool, collected("patient"))
+    with FailingStore(tmp_path / "store") as store, collecting(store) as address:
+        running = uploader(spool, address)
+        eventually(lambda: spool.counts().uploaded + spool.counts().refused == 1)
+        running.stop(20)
+        assert store.count() == 1
+    assert "UNAVAILABLE: the store failed: No space left on device" in caplog.text
+
+
+def test_evicted_frame_is_passed_over(tmp_path, store):
+    frames = [collected("a"), collected("b")]
+    quota = max(len(serialise(frame)) for frame in frames)
+    spool = Spool(tmp_path / "small", quota_bytes=quota)
+    digests = [spooled(spool, frames[0])[0]]
+    spool.offer(frames[1])
+    eventually(lambda: spool.counts().evicted == 1)
+    spool.pending = lambda: [*digests, *Spool.pending(spool)]
+    with collecting(store) as address:
+        running = uploader(spool, address)
+        eventually(lambda: spool.counts().uploaded == 1)
+        running.stop(20)
+    assert [row.frame_id for row, _ in store.frames()] == ["b"]
+    spool.close()
+
+
+def test_stop_ends_a_call_under_way(tmp_path, spool):
+    store = StuckStore(tmp_path / "store")
+    digests = spooled(spool, collected("kept"))
+    with collecting(store) as address:
+        running = uploader(spool, address)
+        assert store.asked.wait(20)
+        running.stop(20)
+        assert not running._thread.is_alive()
+        store.free.set()
+    assert spool.pending() == digests
+    store.close()
+
+
+def test_stop_of_an_idle_or_waiting_uploader(spool):
+    idle = uploader(spool, "127.0.0.1:1")
+    idle.stop(20)
+    assert not idle._thread.is_alive()
+    Uploader(spool, "127.0.0.1:1").stop()  # never started
+    spooled(spool, collected("a"))
+    waiting = Uploader(spool, "127.0.0.1:1", first_wait_s=1000, longest_wait_s=1000)
+    waiting.start()
+    eventually(lambda: waiting._failures == 1)
+    waiting.stop(20)
+    assert not waiting._thread.is_alive()
+
+
+CUT = """
+import sys
+from pathlib import Path
+import grpc
+from collector.helpers import collected, eventually
+from misgiving.runtime.errors import InvalidInput, ResourceExhausted
+from misgiving.runtime.spool import Spool
+from misgiving.v1.fleet_pb2 import UploadRequest, UploadStart
+from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
+
+spool = Spool(Path(sys.argv[1]))
+for number in range(5):
+    spool.offer(collected(f"f{number}"))
+eventually(lambda: spool.counts().stored == 5)
+for digest in spool.pending():
+    print(digest, flush=True)
+
+def half():
+    digest = spool.pending()[0]
+    body = spool.read(digest)
+    yield UploadRequest(start=UploadStart(digest=digest, size_bytes=len(body)))
+    yield UploadRequest(chunk=body[: len(body) // 2])
+    sys.stdin.read()
+
+with grpc.insecure_channel(sys.argv[2]) as channel:
+    FleetCollectorStub(channel).Upload(half())
+"""
+
+
+def test_vehicle_killed_in_an_upload_delivers_everything_once(tmp_path, store):
+    with collecting(store) as address:
+        with child(CUT, tmp_path / "spool", address) as process:
+            stored = [line_of(process) for _ in range(5)]
+            eventually(lambda: len(store.offsets) == 1)
+            eventually(lambda: store.offset(stored[0]) > 1000)
+            process.kill()
+        cut_at = store.offset(stored[0])
+        spool = Spool(tmp_path / "spool")
+        assert spool.pending() == stored
+        running = uploader(spool, address)
+        eventually(lambda: spool.counts().uploaded == 5)
+        running.stop(20)
+        spool.close()
+    assert store.offsets[:2] == [0, cut_at]
+    assert [row.digest for row, _ in store.frames()] == stored
+    assert [frame for _, frame in store.frames()] == [collected(f"f{n}") for n in range(5)]
+    assert hashlib.sha256(serialise(collected("f0"))).hexdigest() == stored[0]
+
+
+def test_every_permanent_answer_is_one_that_the_collector_gives():
+    assert {grpc.StatusCode[e.status] for e in (InvalidInput, ResourceExhausted)} == set(PERMANENT)
+
+
+@pytest.fixture(autouse=True)
+def _log_warnings(caplog):
+    caplog.set_level(logging.WARNING)
