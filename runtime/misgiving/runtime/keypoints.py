@@ -29,6 +29,12 @@ class KeypointSet(BaseModel):
                     f"keypoint set {self.name!r} has bone {pair}; "
                     f"expected indices from 0 to {len(self.names) - 1}"
                 )
+        for name in self.names:
+            if _mirrored(name) not in self.names:
+                raise ValueError(
+                    f"keypoint set {self.name!r} has {name!r} without {_mirrored(name)!r}; "
+                    "name both sides, or neither"
+                )
         return self
 
     def __len__(self) -> int:
@@ -36,14 +42,8 @@ class KeypointSet(BaseModel):
 
     @cached_property
     def mirror(self) -> NDArray[np.int64]:
-        """Permutation that swaps left and right, shape (K,): ``points[mirror]`` of a flipped image."""
-        swap = {"left": "right", "right": "left"}
-        partners = []
-        for name in self.names:
-            side, _, rest = name.partition("_")
-            partner = f"{swap[side]}_{rest}" if side in swap else name
-            partners.append(self.names.index(partner))
-        return np.array(partners)
+        """Permutation that swaps left and right, (K,): ``points[mirror]`` of a flipped image."""
+        return np.array([self.names.index(_mirrored(name)) for name in self.names])
 
     def torso_size(self, points: NDArray[np.float32], labelled: NDArray[np.bool_]) -> float:
         """Length of the longer labelled torso diagonal in the units of ``points``.
@@ -59,6 +59,12 @@ class KeypointSet(BaseModel):
         if not self.torso or not labelled[joints].all():
             return float("nan")
         return float(max(np.linalg.norm(points[a] - points[b]) for a, b in self.torso))
+
+
+def _mirrored(name: str) -> str:
+    side, _, rest = name.partition("_")
+    swap = {"left": "right", "right": "left"}
+    return f"{swap[side]}_{rest}" if side in swap else name
 
 
 LSP = KeypointSet(

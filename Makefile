@@ -1,0 +1,47 @@
+# The two commands of a fresh clone are `make demo` and `make test`; each sets up .venv itself.
+
+PYTHON ?= python3
+# Where torch comes from, for example https://download.pytorch.org/whl/cpu; empty: the package index.
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check proto bench clean test-runtime
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP_INSTALL) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## run the whole loop on synthetic people; see demo/report.html
+	$(BIN)/misgiving demo
+
+test: $(READY) ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(READY) ## formatting, lint, types, generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PATH=$(CURDIR)/$(BIN):$$PATH ./protos/generate --check
+
+proto: $(READY) ## renew runtime/misgiving/v1 from protos/
+	PATH=$(CURDIR)/$(BIN):$$PATH ./protos/generate
+
+bench: $(READY) ## run the benchmarks that need no data
+	$(BIN)/python benchmarks/serving.py
+
+# Another interpreter, for example PYTHON=python3.10, in an environment of its own.
+test-runtime: ## run the runtime's tests with the runtime's dependencies alone
+	$(PYTHON) -m venv .venv-runtime
+	.venv-runtime/bin/python $(PIP_INSTALL) -e '.[cpu]' pytest pytest-timeout
+	.venv-runtime/bin/python -m pytest tests/runtime
+
+clean: ## remove what make made
+	rm -rf $(VENV) .venv-runtime demo .pytest_cache .mypy_cache .ruff_cache
