@@ -42,6 +42,7 @@ def test_torso_size_is_the_longer_diagonal() -> None:
         ({"names": ("neck", "neck")}, "twice"),
         ({"skeleton": ((0, 2),)}, "indices from 0 to 1"),
         ({"torso": ((-1, 0),)}, "indices from 0 to 1"),
+        ({"names": ("left_ear", "neck")}, "'left_ear' without 'right_ear'"),
         ({"colour": "red"}, "Extra inputs"),
     ],
 )

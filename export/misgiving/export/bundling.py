@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from misgiving.export import parity
@@ -124,9 +125,9 @@ def _fill(
     engine = OnnxEngine(part / MODEL, "cpu", threads=1)
     drift = _graph_drift(graph, engine, recipe, validation)
     parity.check(drift, "graph", "input px")
-    device = Compute(device="cpu").prepare()
     count = len(validation)
-    scores = score(graph.network, recipe, validation, device, progress.counted(count, "scoring"))
+    cpu = torch.device("cpu")
+    scores = score(graph.network, recipe, validation, cpu, progress.counted(count, "scoring"))
     _write_samples(part / SAMPLES, graph, recipe)
     files = {name: sha256_file(part / name) for name in (MODEL, SAMPLES)}
     threshold = _threshold(scores, graph.head_name, validation, config.flag_rate)

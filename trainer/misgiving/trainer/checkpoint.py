@@ -9,7 +9,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.config import Recipe, read_recipe, to_json
 from misgiving.trainer.models import Network
@@ -64,15 +64,24 @@ def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:
         network = Network(recipe.model, record.keypoints)
         network.load_state_dict(load_file(folder / WEIGHTS))
     except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         raise DataError(
-            f"{folder} is no checkpoint: {error.filename or error}: {error.strerror}; "
+            f"{folder} is no checkpoint: {reason}; "
             "expected a folder written by 'misgiving train' or 'misgiving cycle'"
         ) from error
-    except (ValidationError, SafetensorError, RuntimeError) as error:
+    except (ValidationError, InvalidInput, SafetensorError, RuntimeError) as error:
         raise DataError(
-            f"{folder} is a damaged checkpoint: {str(error).splitlines()[0]}; train it again"
+            f"{folder} is a damaged checkpoint: {_reason(error)}; train it again"
         ) from error
     return network.eval(), recipe, record
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, on one line; torch lists every tensor, of which the first two lines do."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{RECORD}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return " ".join(line.strip() for line in str(error).splitlines()[:2])
 
 
 def code_commit() -> str:

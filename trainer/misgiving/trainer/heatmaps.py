@@ -39,7 +39,8 @@ def encode(points: Tensor, labelled: Tensor, size: int, sigma: float) -> Tensor:
     along_x = torch.exp(spread * (centres - points[..., :1].float()) ** 2)
     along_y = torch.exp(spread * (centres - points[..., 1:].float()) ** 2)
     maps = along_y[..., :, None] * along_x[..., None, :]
-    return maps * labelled[..., None, None]
+    # Not a product: what stands for the place of an unlabelled joint may be a NaN.
+    return torch.where(labelled[..., None, None], maps, 0.0)
 
 
 def decode(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,9 +107,10 @@ def signals(heatmaps: Tensor, peaks: Tensor) -> Tensor:
 
 def entropy(heatmaps: Tensor) -> Tensor:
     """Mean over joints of the entropy of a map's positive part, over its largest value log HW."""
-    mass = heatmaps.clamp(min=0).flatten(2)
-    share = mass / mass.sum(-1, keepdim=True).clamp(min=_FLOOR)
-    return -(share * torch.log(share.clamp(min=1e-12))).sum(-1).mean(1) / math.log(mass.shape[-1])
+    # The floor spreads a map without a positive value evenly: no answer is not a certain one.
+    mass = heatmaps.clamp(min=_FLOOR).flatten(2)
+    share = mass / mass.sum(-1, keepdim=True)
+    return -(share * torch.log(share)).sum(-1).mean(1) / math.log(mass.shape[-1])
 
 
 def multi_peak_entropy(heatmaps: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import cv2
 import jinja2
 import matplotlib
 import numpy as np
@@ -13,14 +14,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from misgiving.export.demo import outcome
+from misgiving.export.demo.outcome import Replies
 from misgiving.runtime import images
-from misgiving.runtime.draw import draw_result
+from misgiving.runtime.draw import draw_skeleton
 from misgiving.trainer import metrics
 from misgiving.trainer.data import PoseSet
 from misgiving.trainer.scoring import Floats, Scores
-from misgiving.v1 import pose_pb2 as pose
 
 PICTURES = 12
+PICTURE_PX = 320
 _INK, _LEARNED, _FREE, _RANDOM, _ORACLE = "#333333", "#c8352f", "#2869b0", "#999999", "#3a8f4f"
 _COLOURS = {
     "predicted loss": _LEARNED,
@@ -44,7 +46,7 @@ _STYLE: dict[Any, Any] = {
 def write_report(
     path: Path,
     summary: dict[str, Any],
-    replies: outcome.Replies,
+    replies: Replies,
     truth: Scores,
     streamed: PoseSet,
 ) -> None:
@@ -66,7 +68,7 @@ def write_report(
 
 def _pictures(
     chosen: NDArray[np.intp],
-    replies: outcome.Replies,
+    replies: Replies,
     truth: Scores,
     shares: Floats,
     streamed: PoseSet,
@@ -81,22 +83,17 @@ def _pictures(
     ]
 
 
-def _drawn(index: int, replies: outcome.Replies, truth: Scores, streamed: PoseSet) -> str:
-    sample = streamed[index]
-    person = pose.Person(
-        keypoints=[
-            pose.Keypoint(x_px=x, y_px=y, confidence=c)
-            for (x, y), c in zip(replies.points[index], replies.confidence[index], strict=True)
-        ],
-        predicted_loss=replies.predicted_loss[index],
-        flag=pose.Flag(raised=bool(replies.flagged[index])),
-        region=pose.Region(width_px=sample.image.shape[1], height_px=sample.image.shape[0]),
-    )
-    drawn = draw_result(sample.image, [person], truth.keypoints)
-    return base64.b64encode(images.encode_jpeg(drawn, 80)).decode()
+def _drawn(index: int, replies: Replies, truth: Scores, streamed: PoseSet) -> str:
+    image = streamed[index].image
+    scale = PICTURE_PX / max(image.shape[:2])
+    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    picture = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    points = np.column_stack([replies.points[index] * scale, replies.confidence[index]])
+    draw_skeleton(picture, points, truth.keypoints)
+    return base64.b64encode(images.encode_jpeg(picture, 85)).decode()
 
 
-def _scatter(replies: outcome.Replies, truth: Scores) -> str:
+def _scatter(replies: Replies, truth: Scores) -> str:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(5.2, 3.8), layout="constrained")
         axes = figure.subplots()

@@ -5,6 +5,7 @@ and every joint has a place. LSPET: (14, 3, N), flag 1 = labelled, and where it 
 means nothing.
 """
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -33,15 +34,18 @@ def open_lspet(folder: Path) -> PoseSet:
 def _joints(folder: Path, leading: tuple[int, int], expected: str) -> NDArray[np.float64]:
     path = folder / "joints.mat"
     try:
-        joints = np.asarray(loadmat(path)["joints"], np.float64)
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{path}: {error.strerror or error}; expected the folder of the data set, "
+            f"{path}: {error.strerror}; expected the folder of the data set, "
             "with images/ and joints.mat"
         ) from error
-    except (KeyError, ValueError, TypeError) as error:
+    try:
+        joints = np.asarray(loadmat(BytesIO(content))["joints"], np.float64)
+    except Exception as error:  # scipy answers a damaged file with nearly any exception
+        reason = " ".join(str(error).split())
         raise DataError(
-            f"{path} holds no array 'joints' ({error}); download the data set again"
+            f"{path} holds no array 'joints' ({reason}); download the data set again"
         ) from error
     if joints.ndim != 3 or joints.shape[:2] != leading:
         raise DataError(

@@ -1,0 +1,158 @@
+"""The whole loop with real processes: the collector is killed in the middle and started again."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from misgiving.collector.store import Store
+from misgiving.export.demo.frames import Recording, correct_annotations, write_recording
+from misgiving.export.demo.processes import run
+from misgiving.runtime.labelset import read_labels
+from misgiving.trainer.config import HeadConfig, ModelConfig, to_json
+from misgiving.trainer.data import PoseSet, open_data, subset
+from misgiving.trainer.recipes import RECIPES
+from runtime import tiny
+
+FRAMES = 24
+DEADLINE_S = 60.0
+
+
+def _data(kind: str) -> PoseSet:
+    if kind == "synthetic":
+        return open_data(f"synthetic:5,{FRAMES}")
+    root = os.environ.get("MISGIVING_DATA")
+    if root is None:
+        pytest.skip("MISGIVING_DATA is not set; it names the folder of the real images")
+    return open_data(f"lsp:{root}/lsp#1001-{1000 + FRAMES}")
+
+
+@contextmanager
+def _service(*arguments: object) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A service and its HOST:PORT; killed at the end where the test has not ended it."""
+    command = [sys.executable, "-m", "misgiving.runtime.cli", *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if match := re.search(r" on (\S+:\d+) ", line):
+                break
+        else:
+            pytest.fail(f"{arguments[0]} did not become ready")
+        yield process, match[1]
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def _stored(folder: Path, at_least: int) -> list[str]:
+    """Frame ids at the collector once there are enough of them."""
+    store = Store(folder, create=False)
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while store.count() < at_least and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return sorted(row.frame_id for row, _ in store.frames())
+    finally:
+        store.close()
+
+
+def _ended(process: "subprocess.Popen[str]") -> int:
+    process.send_signal(signal.SIGTERM)
+    return process.wait(DEADLINE_S)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["synthetic", "lsp"])
+def test_the_loop_closes_and_loses_nothing(kind: str, tmp_path: Path) -> None:
+    data = _data(kind)
+    first = write_recording(subset(data, range(FRAMES // 2)), tmp_path / "first")
+    second = write_recording(subset(data, range(FRAMES // 2, FRAMES)), tmp_path / "second")
+    _drive(tmp_path, first, second)
+    labels = _label(tmp_path, data)
+    assert len(read_labels(labels).persons) == FRAMES
+    _train_and_infer(tmp_path, labels, next(first.folder.iterdir()))
+
+
+def _drive(folder: Path, first: Recording, second: Recording) -> None:
+    """Stream both recordings; the collector dies between them and comes back at the end."""
+    store, spool = folder / "store", folder / "spool"
+    serve = ["serve", "--bundle", tiny.BUNDLE, "--listen", "127.0.0.1:0", "--threshold", "0"]
+    with _service("collect", "--listen", "127.0.0.1:0", "--store", store) as (victim, collector):
+        serve += ["--spool", spool, "--collector", collector]
+        with _service(*serve) as (server, address):
+            _stream(first, address, folder)
+            _stored(store, 1)
+            victim.kill()
+            victim.wait()
+            _stream(second, address, folder)  # inference does not wait for a collector
+            assert _ended(server) == 0
+        with (
+            _service("collect", "--listen", collector, "--store", store) as (again, _),
+            _service(*serve) as (server, _),
+        ):
+            # Both recordings number their frames alike: every id arrives twice, no more.
+            names = _stored(store, FRAMES)
+            assert _ended(server) == 0
+            assert _ended(again) == 0
+    assert names == sorted([*first.position, *second.position])
+
+
+def _stream(recording: Recording, address: str, folder: Path) -> None:
+    arguments = ["stream", str(recording.folder), "--server", address]
+    arguments += ["--regions", str(recording.regions)]
+    count = len(recording.position)
+    said = run(arguments, folder / "stream.log").splitlines()
+    assert said[0] == f"frames: {count} sent, {count} answered, 0 failed, 0 dropped"
+    assert said[1] == f"flagged: {count}, of these {count} queued for collection, 0 lost"
+
+
+def _label(folder: Path, data: PoseSet) -> Path:
+    """Export, correct with the data's own labels, import."""
+    annotations, labels = folder / "annotations", folder / "labels"
+    export = ["annotations", "export", "--store", str(folder / "store"), "--out", str(annotations)]
+    run(export, folder / "export.log")
+    by_points = _positions(annotations, data)
+    assert correct_annotations(annotations, data, by_points) == FRAMES
+    imported = ["annotations", "import", str(annotations), "--out", str(labels)]
+    run(imported, folder / "import.log")
+    return labels
+
+
+def _positions(annotations: Path, data: PoseSet) -> dict[str, int]:
+    """Digest → position, recognised by the person's box (frame ids stand twice)."""
+    document = json.loads((annotations / "annotations.json").read_bytes())
+    boxes = {round(data[i].region.x, 2): i for i in range(len(data))}
+    assert len(boxes) == len(data)
+    return {
+        one["misgiving"]["frame_digest"]: boxes[round(one["bbox"][0], 2)]
+        for one in document["annotations"]
+    }
+
+
+def _train_and_infer(folder: Path, labels: Path, image: Path) -> None:
+    """What was collected trains a network, and its bundle answers."""
+    head = HeadConfig(kind="gap", objective="kl")
+    model = ModelConfig(input_size=32, stride=2, channels=8, depth=2, heads=(head,))
+    recipe = replace(RECIPES["demo"], name="tiny", model=model)
+    path = folder / "recipe.json"
+    path.write_text(to_json(recipe), encoding="utf-8")
+    train = ["train", "--data", f"labels:{labels}", "--val", "synthetic:9,32", "--epochs", "2"]
+    checkpoint, bundle = folder / "checkpoint", folder / "bundle"
+    train += ["--recipe", str(path), "--out", str(checkpoint), "--threads", "1"]
+    run(train, folder / "train.log")
+    export = ["export", str(checkpoint), "--out", str(bundle), "--threads", "1"]
+    run(export, folder / "export.log")
+    said = run(["infer", str(image), "--bundle", str(bundle), "--json"], folder / "infer.log")
+    (person,) = json.loads(said)["persons"]
+    assert len(person["keypoints"]) == tiny.JOINTS

@@ -1,0 +1,19 @@
+"""One thread, and a checkpoint that is trained once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.helpers import tiny_checkpoint
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained checkpoint; read it, never write into it."""
+    return tiny_checkpoint(tmp_path_factory.getbasetemp())
