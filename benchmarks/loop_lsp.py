@@ -23,7 +23,11 @@ from misgiving.trainer.recipes import RECIPES
 def main(data: Path, out: Path) -> None:
     """Run the demo where it was not run yet, and print the page."""
     config = DemoConfig(
-        data=f"lsp:{data / 'lsp'}#1-1000", pool=f"lspet:{data / 'lspet'}", out=out, recipe="cpu"
+        data=f"lsp:{data / 'lsp'}#1-1000",
+        pool=f"lspet:{data / 'lspet'}",
+        out=out,
+        recipe="cpu",
+        threads=1,
     )
     if not (out / SUMMARY).exists():
         with redirect_stdout(sys.stderr):
@@ -41,7 +45,7 @@ def page(summary: dict[str, Any], stages: list[dict[str, Any]]) -> str:
 
 `python benchmarks/loop_lsp.py DATA OUT`, {time.strftime("%Y-%m-%d")}, {platform.machine()},
 {os.cpu_count()} cores, CPython {platform.python_version()}, torch {metadata.version("torch")},
-onnxruntime {metadata.version("onnxruntime")}. One seed ({fit.seed}): the differences between
+onnxruntime {metadata.version("onnxruntime")}. One torch thread, one seed ({fit.seed}): the differences between
 scores are not tested here. {summary["seconds"]:.0f} s in all, on a machine that did other work too.
 
 Recipe `{summary["recipe"]}`: {RECIPES[summary["recipe"]].model}; {fit}.

@@ -48,7 +48,7 @@ def test_one_cell_has_its_centre_at_a_half() -> None:
         ((0.0, 0.0), (0.5, 0.5)),  # the first cell: its neighbour to the left is no cell of its own
         ((8.0, 8.0), (7.5, 7.5)),  # the last
         ((-0.4, 4.5), (0.5, 4.5)),  # a little outside
-        ((1.0, 4.5), (1.0, 4.5)),  # between two cells
+        ((1.1, 4.5), (1.1, 4.5)),  # the first cell that has both neighbours
     ],
 )
 def test_peaks_at_the_border(point: tuple[float, float], expected: tuple[float, float]) -> None:
