@@ -45,8 +45,9 @@ def page(summary: dict[str, Any], stages: list[dict[str, Any]]) -> str:
 
 `python benchmarks/loop_lsp.py DATA OUT`, {time.strftime("%Y-%m-%d")}, {platform.machine()},
 {os.cpu_count()} cores, CPython {platform.python_version()}, torch {metadata.version("torch")},
-onnxruntime {metadata.version("onnxruntime")}. One torch thread, one seed ({fit.seed}): the differences between
-scores are not tested here. {summary["seconds"]:.0f} s in all, on a machine that did other work too.
+onnxruntime {metadata.version("onnxruntime")}. One torch thread, one seed ({fit.seed}): the
+differences between scores are not tested here. {summary["seconds"]:.0f} s in all, on a machine
+that did other work too.
 
 Recipe `{summary["recipe"]}`: {RECIPES[summary["recipe"]].model}; {fit}.
 Exported head: `{summary["head"]}`.

@@ -151,8 +151,8 @@ def _train_and_infer(folder: Path, labels: Path, image: Path) -> None:
     checkpoint, bundle = folder / "checkpoint", folder / "bundle"
     train += ["--recipe", str(path), "--out", str(checkpoint), "--threads", "1"]
     run(train, folder / "train.log")
-    export = ["export", str(checkpoint), "--out", str(bundle), "--threads", "1"]
-    run(export, folder / "export.log")
+    export = ["export", str(checkpoint), "--out", str(bundle), "--val", "synthetic:9,256"]
+    run([*export, "--threads", "1"], folder / "export.log")
     said = run(["infer", str(image), "--bundle", str(bundle), "--json"], folder / "infer.log")
     (person,) = json.loads(said)["persons"]
     assert len(person["keypoints"]) == tiny.JOINTS

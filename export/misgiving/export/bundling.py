@@ -36,6 +36,7 @@ from misgiving.trainer.checkpoint import Record, load_checkpoint
 from misgiving.trainer.config import Recipe, to_dict
 from misgiving.trainer.data import PoseSet
 from misgiving.trainer.data.crops import evaluation_crop
+from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.data.synthetic import open_synthetic
 from misgiving.trainer.scoring import Scores, score, summarise
 from misgiving.trainer.training import Compute, check_keypoints
@@ -153,7 +154,7 @@ def _graph_drift(
 def _parity(n: int, data: PoseSet, drift: parity.Drift, whole: parity.Drift) -> Parity:
     return Parity(
         n=n,
-        data=data.spec,
+        data=without_folders(data.spec),
         keypoint_drift_px_p999=drift.keypoint_px,
         predicted_loss_drift=drift.loss,
         predicted_loss_spearman=drift.spearman,
@@ -169,7 +170,7 @@ def _threshold(scores: Scores, head: str, data: PoseSet, rate: float) -> Thresho
         target_value=rate,
         predicted_loss=float(np.quantile(predicted, 1 - rate)),
         n=len(predicted),
-        data=data.spec,
+        data=without_folders(data.spec),
     )
 
 
@@ -222,9 +223,9 @@ def _higher_is(signal: str) -> Literal["safer", "riskier"]:
 def _provenance(recipe: Recipe, record: Record, scores: Scores, validation: PoseSet) -> Provenance:
     return Provenance(
         recipe=recipe.name,
-        training_data=record.training_data,
+        training_data=tuple(without_folders(spec) for spec in record.training_data),
         label_count=record.label_count,
-        validation_data=validation.spec,
+        validation_data=without_folders(validation.spec),
         commit=record.commit,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         metrics=summarise(scores),

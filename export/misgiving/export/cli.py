@@ -15,8 +15,13 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="Folder from 'misgiving train' or 'cycle'.")],
     out: Annotated[Path, typer.Option(help="The bundle's folder; must not exist.")],
     val: Annotated[
-        str, typer.Option(help=f"At least 256 persons that trained nothing: {_SPECS}.")
-    ] = "synthetic:900001,256",
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="At least 256 persons that trained nothing; the checkpoint's own validation data "
+            f"by default. {_SPECS}.",
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the model.")] = "misgiving",
     version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
     head: Annotated[
@@ -33,14 +38,16 @@ def export(
     Example: misgiving export runs/first --out bundles/first --val synthetic:2,256
     """
     from misgiving.export.bundling import ExportConfig, export_bundle
+    from misgiving.trainer.checkpoint import load_checkpoint
     from misgiving.trainer.data import open_data
     from misgiving.trainer.training import Compute
 
+    validation = open_data(val or load_checkpoint(checkpoint)[2].validation_data)
     config = ExportConfig(
         name=name, version=version, head=head, flag_rate=flag_rate, licence=licence
     )
     compute = Compute(device="cpu", threads=threads)
-    bundle = export_bundle(checkpoint, open_data(val), out, config, compute)
+    bundle = export_bundle(checkpoint, validation, out, config, compute)
     measured = bundle.manifest.parity["fp32"]
     typer.echo(
         f"bundle {out}: parity over {measured.n} persons of {measured.data}: keypoints "
@@ -55,10 +62,13 @@ def export(
 @app.command()
 def demo(
     data: Annotated[
-        str, typer.Option(help=f"Labelled data to start from: {_SPECS}.")
+        str, typer.Option(metavar="SPEC", help=f"Labelled data to start from: {_SPECS}.")
     ] = "synthetic:1,500,0-0.5",
     pool: Annotated[
-        str, typer.Option(help="Data out there: selected from, streamed, validated and tested on.")
+        str,
+        typer.Option(
+            metavar="SPEC", help="Data out there: selected from, streamed, validated and tested on."
+        ),
     ] = "synthetic:2,1400",
     out: Annotated[
         Path, typer.Option(help="Folder to write; an earlier demo's is replaced.")

@@ -22,8 +22,12 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores up to 
 
 @app.command()
 def train(
-    data: Annotated[list[str], typer.Option(help=f"{_SPECS}; may be given more than once.")],
-    val: Annotated[str, typer.Option(help="Data to measure on, apart from the training data.")],
+    data: Annotated[
+        list[str], typer.Option(metavar="SPEC", help=f"{_SPECS}; may be given more than once.")
+    ],
+    val: Annotated[
+        str, typer.Option(metavar="SPEC", help="Data to measure on, apart from the training data.")
+    ],
     out: Out,
     recipe: Recipe = "demo",
     init: Annotated[Path | None, typer.Option(help="Checkpoint to train on from.")] = None,
@@ -51,9 +55,14 @@ def train(
 
 @app.command()
 def cycle(
-    base: Annotated[str, typer.Option(help=f"Labelled data of the first stage: {_SPECS}.")],
-    pool: Annotated[str, typer.Option(help="Data to select from; labels are used once selected.")],
-    test: Annotated[str, typer.Option(help="Data to measure on.")],
+    base: Annotated[
+        str, typer.Option(metavar="SPEC", help=f"Labelled data of the first stage: {_SPECS}.")
+    ],
+    pool: Annotated[
+        str,
+        typer.Option(metavar="SPEC", help="Data to select from; labels are used once selected."),
+    ],
+    test: Annotated[str, typer.Option(metavar="SPEC", help="Data to measure on.")],
     budget: Annotated[int, typer.Option(help="Persons to label after each stage.")],
     out: Out,
     sampler: Annotated[str, typer.Option(help="random or learned_loss.")] = "learned_loss",

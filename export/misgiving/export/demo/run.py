@@ -20,6 +20,7 @@ from misgiving.runtime.errors import DataError
 from misgiving.trainer import progress
 from misgiving.trainer.checkpoint import Record, load_checkpoint
 from misgiving.trainer.data import PoseSet, open_data
+from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.scoring import Scores, score
 from misgiving.trainer.training import Compute
 
@@ -198,7 +199,7 @@ def _summary(
     head = next(iter(truth.predicted_losses))
     before, after = (load_checkpoint(path)[2] for path in (folders.before, folders.after))
     return {
-        "data": {"base": config.data, **{n: getattr(split, n) for n in Split.__slots__}},
+        "data": _data(config, split),
         "recipe": config.recipe,
         "head": head,
         "machine": f"{platform.machine()}, {platform.python_implementation()} "
@@ -219,8 +220,14 @@ def _summary(
     }
 
 
+def _data(config: DemoConfig, split: Split) -> dict[str, str]:
+    specs = {"base": config.data, **{name: getattr(split, name) for name in Split.__slots__}}
+    return {name: without_folders(spec) for name, spec in specs.items()}
+
+
 def _of_record(record: Record) -> dict[str, Any]:
-    return {"labels": record.label_count, "data": record.validation_data, **record.metrics}
+    data = without_folders(record.validation_data)
+    return {"labels": record.label_count, "data": data, **record.metrics}
 
 
 def summary_table(summary: dict[str, Any]) -> str:

@@ -30,4 +30,4 @@ def open_labels(folder: Path) -> PoseSet:
         return Sample(person.id, images.read(path), points, np.array(person.labelled), path)
 
     ids = tuple(person.id for person in persons)
-    return PoseSet(f"labels:{folder}@{labels.version}", labels.keypoints, ids, read)
+    return PoseSet(f"labels:{folder}", labels.keypoints, ids, read)

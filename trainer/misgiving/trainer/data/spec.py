@@ -34,6 +34,12 @@ def open_data(spec: str) -> PoseSet:
     return _ranged(data, span) if hash_mark else data
 
 
+def without_folders(spec: str) -> str:
+    """A spec, or several, as it may leave this machine: of a folder only its own name stays."""
+    kinds = "|".join(kind for kind in _OPENERS if kind != "synthetic")
+    return re.sub(rf"\b({kinds}):([^#]*?)(?=#| \+ |$)", lambda m: f"{m[1]}:{Path(m[2]).name}", spec)
+
+
 def _ranged(data: PoseSet, span: str) -> PoseSet:
     match = re.fullmatch(r"(\d+)-(\d+)", span)
     first, last = (int(match[1]), int(match[2])) if match else (0, 0)

@@ -1,0 +1,102 @@
+"""Label sets that came back from annotators, as training data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from export.helpers import JOINTS, standing
+from misgiving.runtime.errors import DataError, ImageError
+from misgiving.runtime.images import encode_png
+from misgiving.runtime.keypoints import LSP
+from misgiving.trainer.data import open_data
+
+IMAGE = np.arange(30 * 20 * 3, dtype=np.uint8).reshape(30, 20, 3)
+
+
+def person(name: str, image: str, labelled: list[bool] | None = None) -> dict[str, Any]:
+    return {
+        "id": name,
+        "image": image,
+        "region": [1.0, 2.0, 10.0, 20.0],
+        "points": standing().tolist(),
+        "labelled": labelled or [True] * JOINTS,
+        "sampling_probability": 0.5,
+        "predicted_loss": 1.5,
+        "bundle_digest": "d",
+        "device_id": "car",
+    }
+
+
+def label_set(folder: Path, *persons: dict[str, Any], **changes: object) -> Path:
+    """A label set as the collector writes it, with one PNG for each image it names."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for name in {p["image"] for p in persons}:
+        (folder / "images" / name).write_bytes(encode_png(IMAGE))
+    content = {
+        "schema_version": 1,
+        "version": "v3",
+        "keypoints": LSP.model_dump(),
+        "persons": list(persons),
+        **changes,
+    }
+    (folder / "labels.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def test_a_label_set_is_training_data(tmp_path: Path) -> None:
+    partly = [joint % 2 == 0 for joint in range(JOINTS)]
+    folder = label_set(tmp_path, person("a", "1.png"), person("b", "1.png", partly))
+    data = open_data(f"labels:{folder}")
+    assert data.ids == ("a", "b")
+    assert data.spec == f"labels:{folder}@v3"
+    assert data.keypoints == LSP
+    sample = data[1]
+    assert (sample.id, sample.path) == ("b", folder / "images" / "1.png")
+    np.testing.assert_array_equal(sample.image, IMAGE)
+    np.testing.assert_allclose(sample.points, standing(), rtol=1e-6)
+    assert (sample.points.dtype, sample.labelled.dtype) == (np.float32, np.bool_)
+    assert sample.labelled.tolist() == partly
+
+
+def test_persons_without_a_joint_are_left_out(tmp_path: Path) -> None:
+    nothing = person("none", "1.png", [False] * JOINTS)
+    data = open_data(f"labels:{label_set(tmp_path, nothing, person('a', '2.png'), nothing)}")
+    assert data.ids == ("a",)
+    assert data[0].path == tmp_path / "images" / "2.png"
+
+
+@pytest.mark.parametrize(
+    ("persons", "message"),
+    [
+        ([], r"has no person with a labelled joint; label some, import again"),
+        ([person("a", "1.png", [False] * JOINTS)], r"has no person with a labelled joint"),
+        ([person("a", "1.png", [True] * 3)], r"person a has 14 points and 3 flags; expected 14"),
+        ([{**person("a", "1.png"), "extra": 1}], r"persons.0.extra: Extra inputs"),
+        ([{**person("a", "1.png"), "sampling_probability": 0}], r"sampling_probability"),
+    ],
+)
+def test_bad_label_sets(tmp_path: Path, persons: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(DataError, match=message) as error:
+        open_data(f"labels:{label_set(tmp_path, *persons)}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 1}'])
+def test_damaged_json(tmp_path: Path, text: str) -> None:
+    label_set(tmp_path, person("a", "1.png"))
+    (tmp_path / "labels.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"labels.json: .*; import the annotations again"):
+        open_data(f"labels:{tmp_path}")
+
+
+def test_missing_and_damaged_images(tmp_path: Path) -> None:
+    folder = label_set(tmp_path, person("a", "1.png"), person("b", "2.png"))
+    (folder / "images" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    with pytest.raises(ImageError, match=r"1.png is corrupt or cut short"):
+        open_data(f"labels:{folder}")[0]
+    (folder / "images" / "2.png").unlink()
+    with pytest.raises(DataError, match=r"lacks 2.png; import the annotations again"):
+        open_data(f"labels:{folder}")
