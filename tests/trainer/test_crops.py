@@ -110,12 +110,11 @@ def test_mirroring_swaps_left_and_right(flip: float, mirrored: bool) -> None:
     """The flag goes with the joint: a labelled left wrist becomes a labelled right one."""
     labelled = np.ones(JOINTS, bool)
     labelled[R_WRIST] = False
-    batch = augment(
-        load(dotted(L_WRIST, labelled)), torch.tensor([0]), replace(STILL, flip=flip), seeded(0)
-    )
+    crops = load(dotted(L_WRIST, labelled))
+    batch = augment(crops, torch.tensor([0]), replace(STILL, flip=flip), seeded(0))
     unlabelled = L_WRIST if mirrored else R_WRIST
     assert batch.labelled[0].tolist() == [joint != unlabelled for joint in range(JOINTS)]
-    plain = augment(load(dotted(L_WRIST)), torch.tensor([0]), STILL, seeded(0)).points[0]
+    plain = augment(crops, torch.tensor([0]), STILL, seeded(0)).points[0]
     if mirrored:
         plain = plain[LSP.mirror] * torch.tensor([-1.0, 1.0]) + torch.tensor([64.0, 0.0])
     torch.testing.assert_close(batch.points[0], plain, atol=1e-3, rtol=0)

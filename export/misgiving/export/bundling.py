@@ -32,7 +32,7 @@ from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.flagging import FlagPolicy
 from misgiving.trainer import heatmaps, metrics, progress
-from misgiving.trainer.checkpoint import Record, load_checkpoint
+from misgiving.trainer.checkpoint import Record, check_new, load_checkpoint
 from misgiving.trainer.config import Recipe, to_dict
 from misgiving.trainer.data import PoseSet
 from misgiving.trainer.data.crops import evaluation_crop
@@ -73,7 +73,7 @@ def export_bundle(
         checkpoint: from ``misgiving train`` or ``cycle``.
         validation: at least 256 persons that trained nothing; the gates run and the threshold
             is read on them.
-        out: the bundle's folder; must not exist.
+        out: the bundle's folder, which must be new.
         config: name, head, threshold.
         compute: where torch runs.
 
@@ -103,8 +103,7 @@ def _check_request(validation: PoseSet, out: Path) -> None:
             f"{validation.spec} has {len(validation)} persons; parity needs at least "
             f"{parity.MIN_IMAGES}. Give a larger range"
         )
-    if out.exists():
-        raise DataError(f"{out} is there already; a bundle is never overwritten. Choose another")
+    check_new(out)
 
 
 def _fill(

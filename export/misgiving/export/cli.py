@@ -13,7 +13,7 @@ _SPECS = "lsp:DIR, lspet:DIR, synthetic:SEED,N[,LOW-HIGH] or labels:DIR, each wi
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Folder from 'misgiving train' or 'cycle'.")],
-    out: Annotated[Path, typer.Option(help="The bundle's folder; must not exist.")],
+    out: Annotated[Path, typer.Option(help="The bundle's folder; must be new.")],
     val: Annotated[
         str | None,
         typer.Option(
@@ -31,7 +31,7 @@ def export(
         float, typer.Option(help="Share of persons like --val's that the threshold flags.")
     ] = 0.1,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",
-    threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")] = None,
 ) -> None:
     """Export a checkpoint to a bundle, and refuse where the graph answers otherwise than torch.
 
@@ -76,7 +76,7 @@ def demo(
     recipe: Annotated[
         str | None, typer.Option(help="demo for synthetic data, cpu for other, by default.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")] = None,
 ) -> None:
     """Run the whole loop here: train, select, export, serve, flag, collect, label, train on.
 

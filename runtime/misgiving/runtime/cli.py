@@ -187,6 +187,10 @@ def main() -> None:
         app()
     except MisgivingError as error:
         sys.exit(_say(str(error)))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(_say(f"{error.filename}: {error.strerror}; expected a path that can be used"))
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:

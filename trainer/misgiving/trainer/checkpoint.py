@@ -40,7 +40,7 @@ _ADAPTER = TypeAdapter(Record)
 
 
 def save_checkpoint(folder: Path, network: Network, recipe: Recipe, record: Record) -> None:
-    """Write a checkpoint; the folder appears when it is whole, and replaces an older one."""
+    """Write a checkpoint; the folder, which must be new, appears when it is whole."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -48,8 +48,13 @@ def save_checkpoint(folder: Path, network: Network, recipe: Recipe, record: Reco
     save_file(weights, part / WEIGHTS)
     (part / RECIPE).write_text(to_json(recipe), encoding="utf-8")
     (part / RECORD).write_bytes(_ADAPTER.dump_json(record, indent=2) + b"\n")
-    shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
+
+
+def check_new(folder: Path) -> None:
+    """Raise DataError where a folder holds something already: results are never overwritten."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise DataError(f"{folder} is there already; nothing is overwritten. Give another --out")
 
 
 def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:

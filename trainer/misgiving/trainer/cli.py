@@ -13,11 +13,13 @@ app = typer.Typer()
 _SPECS = "lsp:DIR, lspet:DIR, synthetic:SEED,N[,LOW-HIGH] or labels:DIR, each with #FIRST-LAST"
 
 Recipe = Annotated[str, typer.Option(help="demo, cpu, paper, or a recipe's JSON file.")]
-Out = Annotated[Path, typer.Option(help="Folder to write; made where it is missing.")]
+Out = Annotated[Path, typer.Option(help="Folder to write; must be new.")]
 Epochs = Annotated[int | None, typer.Option(help="Instead of the recipe's.")]
 Seed = Annotated[int | None, typer.Option(help="Instead of the recipe's.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores up to 8 by default.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads; all cores up to 8 by default.")
+]
 
 
 @app.command()

@@ -15,6 +15,7 @@ import numpy as np
 
 from misgiving.runtime.errors import InvalidInput
 from misgiving.trainer import metrics, progress
+from misgiving.trainer.checkpoint import check_new
 from misgiving.trainer.config import Recipe
 from misgiving.trainer.data import PoseSet, join, subset
 from misgiving.trainer.samplers import sampler_named
@@ -74,12 +75,14 @@ def run_cycle(
 
     Raises:
         InvalidInput: the pool is smaller than what the stages will take.
+        DataError: ``out`` holds something already.
     """
     if config.budget * config.stages > len(pool):
         raise InvalidInput(
             f"{config.stages} stages of {config.budget} need a pool of "
             f"{config.budget * config.stages}; {pool.spec} has {len(pool)}. Lower the budget"
         )
+    check_new(out)
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(config.seed)
     left = list(range(len(pool)))

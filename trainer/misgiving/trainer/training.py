@@ -9,7 +9,13 @@ import torch
 
 from misgiving.runtime.errors import DataError
 from misgiving.trainer import progress
-from misgiving.trainer.checkpoint import Record, code_commit, load_checkpoint, save_checkpoint
+from misgiving.trainer.checkpoint import (
+    Record,
+    check_new,
+    code_commit,
+    load_checkpoint,
+    save_checkpoint,
+)
 from misgiving.trainer.config import Recipe
 from misgiving.trainer.data import PoseSet
 from misgiving.trainer.data.crops import load_crops
@@ -58,11 +64,12 @@ def train(
         recipe: the run; with ``init``, only its ``fit`` and ``augment`` count.
         data: labelled persons.
         validation: persons that are not in ``data``.
-        out: the checkpoint's folder; TensorBoard events go to ``<out>-logs``.
+        out: the checkpoint's folder, which must be new; TensorBoard events go to ``<out>-logs``.
         compute: where.
         init: a checkpoint to train on from, with a fresh optimiser.
         what: names the progress bar.
     """
+    check_new(out)
     device = compute.prepare()
     torch.manual_seed(recipe.fit.seed)
     network, recipe, earlier = _start(recipe, data, init)

@@ -10,15 +10,22 @@ from misgiving.runtime.labelset import IMAGES, read_labels
 from misgiving.trainer.data.base import PoseSet, Sample
 
 
-def open_labels(folder: Path) -> PoseSet:
+def open_labels(folder: Path, version: str = "") -> PoseSet:
     """A label set written by ``misgiving annotations import``.
 
     Persons without a labelled joint are left out: they have nothing to learn from.
 
+    Args:
+        folder: of the label set.
+        version: that it must have, empty for any.
+
     Raises:
-        DataError: the folder is no label set, or nobody in it has a labelled joint.
+        DataError: the folder is no label set, has another version, or nobody in it has a
+            labelled joint.
     """
     labels = read_labels(folder)
+    if version not in ("", labels.version):
+        raise DataError(f"{folder} has version {labels.version}; expected {version}")
     persons = [person for person in labels.persons if any(person.labelled)]
     if not persons:
         raise DataError(f"{folder} has no person with a labelled joint; label some, import again")
@@ -30,4 +37,4 @@ def open_labels(folder: Path) -> PoseSet:
         return Sample(person.id, images.read(path), points, np.array(person.labelled), path)
 
     ids = tuple(person.id for person in persons)
-    return PoseSet(f"labels:{folder}", labels.keypoints, ids, read)
+    return PoseSet(f"labels:{folder}@{labels.version}", labels.keypoints, ids, read)

@@ -41,7 +41,8 @@ def _joints(folder: Path, leading: tuple[int, int], expected: str) -> NDArray[np
             "with images/ and joints.mat"
         ) from error
     try:
-        joints = np.asarray(loadmat(BytesIO(content))["joints"], np.float64)
+        content_of_file = loadmat(BytesIO(content))  # type: ignore[arg-type]  # takes any file
+        joints = np.asarray(content_of_file["joints"], np.float64)
     except Exception as error:  # scipy answers a damaged file with nearly any exception
         reason = " ".join(str(error).split())
         raise DataError(

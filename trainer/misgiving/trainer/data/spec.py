@@ -4,7 +4,7 @@
 ``lsp:DIR``                     Leeds Sports Pose
 ``lspet:DIR``                   its extension
 ``synthetic:SEED,N[,LOW-HIGH]`` N rendered people, difficulty between LOW and HIGH (0-1)
-``labels:DIR``                  a label set from ``misgiving annotations import``
+``labels:DIR[@VERSION]``        a label set from ``misgiving annotations import``
 ``…#1-1000``                    the first thousand; positions count from 1, both ends included
 ==============================  =========================================================
 """
@@ -66,7 +66,9 @@ def _open_lspet(where: str) -> PoseSet:
 def _open_labels(where: str) -> PoseSet:
     from misgiving.trainer.data.labels import open_labels
 
-    return open_labels(Path(where))
+    match = re.fullmatch(r"(.+?)(?:@([0-9a-f]{12}))?", where)
+    assert match is not None  # where is not empty
+    return open_labels(Path(match[1]), match[2] or "")
 
 
 def _open_synthetic(where: str) -> PoseSet:

@@ -1,0 +1,143 @@
+"""Checkpoints: bit-equal after the round trip, one line for what is none."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from export.helpers import TINY, TRAINING_SPEC
+from misgiving.runtime.errors import DataError
+from misgiving.runtime.keypoints import LSP
+from misgiving.trainer.checkpoint import Record, code_commit, load_checkpoint, save_checkpoint
+from misgiving.trainer.models import Network
+
+WEIGHTS, RECIPE, RECORD = "model.safetensors", "recipe.json", "record.json"
+
+SAVED = Record(
+    keypoints=LSP,
+    training_data=("a", "b"),
+    label_count=3,
+    validation_data="c",
+    metrics={"pck": 0.1 + 0.2},
+    commit="",
+)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network = Network(TINY.model, LSP)
+    folder = tmp_path / "deeper" / "checkpoint"
+    save_checkpoint(folder, network, TINY, SAVED)
+    loaded, recipe, record = load_checkpoint(folder)
+    assert recipe == TINY
+    assert record == SAVED
+    before, after = network.state_dict(), loaded.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not loaded.training
+    assert sorted(p.name for p in folder.iterdir()) == [WEIGHTS, RECIPE, RECORD]
+    assert [p.name for p in folder.parent.iterdir()] == ["checkpoint"]  # nothing half-written
+
+
+def test_channels_last_weights_survive(tmp_path: Path) -> None:
+    """Training leaves them in another memory layout."""
+    network = Network(TINY.model, LSP).to(memory_format=torch.channels_last)
+    save_checkpoint(tmp_path / "c", network, TINY, SAVED)
+    loaded = load_checkpoint(tmp_path / "c")[0].state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in network.state_dict().items())
+
+
+def test_it_answers_as_before(checkpoint: Path, tmp_path: Path) -> None:
+    network, recipe, record = load_checkpoint(checkpoint)
+    assert record.training_data == (TRAINING_SPEC,)
+    save_checkpoint(tmp_path / "again", network, recipe, record)
+    again = load_checkpoint(tmp_path / "again")[0]
+    image = torch.rand(2, 3, 32, 32) * 255
+    with torch.no_grad():
+        first, second = network(image), again(image)
+    assert torch.equal(first.pose.heatmaps, second.pose.heatmaps)
+    for name, predicted in first.predicted_losses.items():
+        assert torch.equal(predicted, second.predicted_losses[name])
+
+
+def test_a_newer_checkpoint_replaces_the_older(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        network = Network(TINY.model, LSP)
+        save_checkpoint(tmp_path / "c", network, TINY, SAVED)
+    loaded = load_checkpoint(tmp_path / "c")[0]
+    assert torch.equal(loaded.pose.reads[0][1].weight, network.pose.reads[0][1].weight)
+
+
+def rewrite(name: str, *path: str, value: object) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+        place = content
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+    return damage
+
+
+def cut(name: str, size: int) -> Callable[[Path], None]:
+    """Keep the first bytes, or all but some last ones."""
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size]) and None
+
+
+def without(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def rename_a_tensor(folder: Path) -> None:
+    weights = {k: v.clone() for k, v in load_file(folder / WEIGHTS).items()}
+    weights["pose.other"] = weights.pop("pose.answers.0.bias")
+    save_file(weights, folder / WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        # a file is missing
+        (without(RECORD), r"is no checkpoint: .*record.json: No such file .*; expected a folder"),
+        (without(WEIGHTS), r"is no checkpoint: .*No such file .*model.safetensors; expected"),
+        (without(RECIPE), r"recipe.json: No such file"),
+        (shutil.rmtree, r"is no checkpoint: .*record.json: No such file"),
+        # cut short
+        (cut(WEIGHTS, -10), r"is a damaged checkpoint: .+; train it again"),
+        (cut(WEIGHTS, 100), r"is a damaged checkpoint: .+; train it again"),
+        (cut(WEIGHTS, 0), r"is a damaged checkpoint: .+; train it again"),
+        (cut(RECORD, 20), r"is a damaged checkpoint: record.json: : Invalid JSON"),
+        (cut(RECIPE, 20), r"is a damaged checkpoint: .*recipe.json: : Invalid JSON"),
+        (cut(RECIPE, 0), r"is a damaged checkpoint: .*recipe.json: : Invalid JSON"),
+        # parts that do not say what they must
+        (rewrite(RECORD, "extra", value=1), r"record.json: extra: Unexpected keyword"),
+        (rewrite(RECORD, "label_count", value="x"), r"record.json: label_count: Input should be"),
+        (rewrite(RECORD, "keypoints", "names", value=["a"]), r"record.json: keypoints: .*has bone"),
+        (rewrite(RECIPE, "model", "input_size", value=33), r"input_size is 33; expected a mult"),
+        # parts that do not fit each other
+        (rewrite(RECIPE, "model", "channels", value=8), r"size mismatch for [a-z]+"),
+        (rewrite(RECIPE, "model", "stacks", value=2), r"Missing key\(s\) in state_dict"),
+        (rename_a_tensor, r'Missing key\(s\) in state_dict: "pose.answers.0.bias"'),
+    ],
+)
+def test_what_is_no_checkpoint(
+    damage: Callable[[Path], None], message: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "c"
+    shutil.copytree(checkpoint, folder)
+    damage(folder)
+    with pytest.raises(DataError, match=message) as error:
+        load_checkpoint(folder)
+    assert str(error.value).startswith(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_the_commit_is_one_or_nothing() -> None:
+    commit = code_commit()
+    assert commit == "" or (len(commit) == 40 and set(commit) <= set("0123456789abcdef"))

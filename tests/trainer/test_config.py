@@ -1,0 +1,147 @@
+"""Recipes: each survives its JSON file, and what cannot be trained is refused on one line."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export.helpers import CONV_KL, TINY, TINY_MODEL
+from misgiving.runtime.errors import InvalidInput
+from misgiving.trainer.config import FitConfig, Recipe, read_recipe, to_dict, to_json
+from misgiving.trainer.recipes import RECIPES, recipe_named
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES.values(), TINY], ids=lambda recipe: recipe.name)
+def test_a_recipe_survives_its_file(recipe: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text(to_json(recipe), encoding="utf-8")
+    assert read_recipe(path) == recipe
+    assert recipe_named(str(path)) == recipe
+    assert json.loads(to_json(recipe)) == to_dict(recipe)
+    assert set(to_dict(recipe)) == {"name", "model", "fit", "augment"}
+
+
+def test_names_are_the_recipes_own() -> None:
+    assert {name: recipe.name for name, recipe in RECIPES.items()} == {
+        "demo": "demo",
+        "cpu": "cpu",
+        "paper": "paper",
+    }
+
+
+def test_the_paper_s_geometry() -> None:
+    model, fit = RECIPES["paper"].model, RECIPES["paper"].fit
+    assert (model.input_size, model.heatmap_size) == (256, 64)
+    assert (model.stacks, model.channels, model.depth) == (2, 256, 4)
+    assert (fit.batch_size, fit.learning_rate, fit.sigma, fit.margin) == (16, 3e-4, 1.75, 1.0)
+    assert {head.name for head in model.heads} == {
+        "conv-kl", "conv-margin", "gap-kl", "gap-margin",
+    }  # fmt: skip
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """TINY as JSON values with one of them set, or dropped where the value is ``...``."""
+    values = to_dict(TINY)
+    *parents, key = path.split(".")
+    place = values
+    for parent in parents:
+        place = place[parent]
+    if value is ...:
+        del place[key]
+    else:
+        place[key] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        # unknown keys, at every level
+        ("epochs", 3, r"epochs: Unexpected keyword argument"),
+        ("model.width", 64, r"model.width: Unexpected"),
+        ("fit.lr", 1e-3, r"fit.lr: Unexpected"),
+        ("augment.blur", 1, r"augment.blur: Unexpected"),
+        ("model.heads", [{"kind": "gap", "objective": "kl", "x": 1}], r"model.heads.0.x: Unexp"),
+        # missing keys
+        ("name", ..., r"name: Field required"),
+        ("model", ..., r"model: Field required"),
+        ("model.input_size", ..., r"model.input_size: Field required"),
+        ("fit.epochs", ..., r"fit.epochs: Field required"),
+        # not of their type
+        ("model.channels", "many", r"model.channels: Input should be a valid integer"),
+        ("model.stride", 3, r"model.stride: Input should be 2 or 4"),
+        ("model.heads", [{"kind": "fc", "objective": "kl"}], r"heads.0.kind: Input should be 'gap'"),
+        # out of range
+        ("model.input_size", 36, r"input_size is 36; expected a multiple of stride × 2\^depth = 8"),
+        ("model.input_size", 0, r"input_size is 0; expected a multiple"),
+        ("model.stacks", 0, r"stacks is 0; expected at least 1"),
+        ("model.channels", 9, r"channels is 9; expected an even number from 8"),
+        ("model.channels", 6, r"channels is 6; expected an even number from 8"),
+        ("model.padding", 0.9, r"padding is 0.9; expected at least 1"),
+        ("model.heads", [], r"heads are \[\]; expected one or more, once"),
+        ("fit.batch_size", 7, r"batch_size is 7; expected an even number, images are paired"),
+        ("fit.batch_size", 0, r"batch_size is 0; expected an even number"),
+        ("fit.epochs", 0, r"epochs is 0; expected at least 1"),
+        ("fit.continued_epochs", 0, r"continued_epochs is 0; expected at least 1"),
+        ("fit.learning_rate", 0, r"learning_rate is 0.0; expected above 0"),
+        ("fit.warmup", 1.0, r"warmup is 1.0; expected from 0 to below 1"),
+    ],
+)
+def test_what_a_file_must_not_say(
+    path: str, value: object, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(changed(path, value)), encoding="utf-8")
+    with pytest.raises(InvalidInput, match=message) as error:
+        read_recipe(file)
+    assert str(error.value).startswith(f"{file}: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"name": "x"'])
+def test_what_is_no_recipe(text: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_bytes(text)
+    with pytest.raises(InvalidInput, match=r"mine.json: .+") as error:
+        recipe_named(str(file))
+    assert "\n" not in str(error.value)
+
+
+def test_a_head_stands_once() -> None:
+    with pytest.raises(InvalidInput, match=r"heads are \['conv-kl', 'conv-kl'\]; expected one"):
+        replace(TINY_MODEL, heads=(CONV_KL, CONV_KL))
+
+
+def test_what_is_derived() -> None:
+    assert (TINY_MODEL.heatmap_size, TINY_MODEL.crop.height, TINY_MODEL.crop.width) == (16, 32, 32)
+    assert TINY_MODEL.crop.padding == TINY_MODEL.padding
+    assert CONV_KL.name == "conv-kl"
+
+
+def test_daily_changes() -> None:
+    recipe = recipe_named("demo", epochs=3, seed=9)
+    assert (recipe.fit.epochs, recipe.fit.continued_epochs, recipe.fit.seed) == (3, 3, 9)
+    assert replace(recipe, fit=RECIPES["demo"].fit) == RECIPES["demo"]
+    assert recipe_named("demo", seed=0).fit.seed == 0
+    assert recipe_named("demo") == RECIPES["demo"]
+    with pytest.raises(InvalidInput, match=r"epochs is 0; expected at least 1"):
+        recipe_named("demo", epochs=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tiny", r"recipe is 'tiny'; expected one of demo, cpu, paper, or a .json file"),
+        ("nowhere.json", r"nowhere.json: No such file or directory; expected a recipe's JSON"),
+    ],
+)
+def test_no_such_recipe(name: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        recipe_named(name)
+
+
+def test_a_configuration_does_not_change() -> None:
+    with pytest.raises(AttributeError):
+        FitConfig(epochs=1, continued_epochs=1).epochs = 2  # type: ignore[misc]
