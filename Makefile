@@ -38,10 +38,10 @@ bench: $(READY) ## run the benchmarks that need no data
 	$(BIN)/python benchmarks/serving.py
 
 # Another interpreter, for example PYTHON=python3.10, in an environment of its own.
-test-runtime: ## run the runtime's tests with the runtime's dependencies alone
+test-runtime: ## run the runtime's and the collector's tests without torch
 	$(PYTHON) -m venv .venv-runtime
-	.venv-runtime/bin/python $(PIP_INSTALL) -e '.[cpu]' pytest pytest-timeout
-	.venv-runtime/bin/python -m pytest tests/runtime
+	.venv-runtime/bin/python $(PIP_INSTALL) -e '.[cpu,collector]' pytest pytest-timeout
+	.venv-runtime/bin/python -m pytest tests/runtime tests/collector
 
 clean: ## remove what make made
 	rm -rf $(VENV) .venv-runtime demo .pytest_cache .mypy_cache .ruff_cache
