@@ -27,7 +27,6 @@ def main(data: Path, out: Path) -> None:
         pool=f"lspet:{data / 'lspet'}",
         out=out,
         recipe="cpu",
-        threads=1,
     )
     if not (out / SUMMARY).exists():
         with redirect_stdout(sys.stderr):

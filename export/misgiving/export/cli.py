@@ -76,7 +76,10 @@ def demo(
     recipe: Annotated[
         str | None, typer.Option(help="demo for synthetic data, cpu for other, by default.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")] = None,
+    threads: Annotated[
+        int,
+        typer.Option(min=1, help="CPU threads of torch; more help large networks on idle cores."),
+    ] = 1,
 ) -> None:
     """Run the whole loop here: train, select, export, serve, flag, collect, label, train on.
 

@@ -103,6 +103,16 @@ class AugmentConfig:
     colour: float = 0.2
     """Gain of each channel uniform in 1 ± this, and as much of a common brightness."""
 
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in ("rotation_deg", "shift"):
+            value = getattr(self, name)
+            _require(value >= 0, f"{name} is {value}; expected at least 0")
+        for name in ("scale", "colour"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"{name} is {value}; expected from 0 to below 1")
+        _require(0 <= self.flip <= 1, f"flip is {self.flip}; expected a probability")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitConfig:
@@ -136,7 +146,9 @@ class FitConfig:
             self.batch_size >= 2 and self.batch_size % 2 == 0,
             f"batch_size is {self.batch_size}; expected an even number, images are paired",
         )
-        _require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; expected above 0")
+        for name in ("learning_rate", "head_learning_rate", "sigma"):
+            value = getattr(self, name)
+            _require(value > 0, f"{name} is {value}; expected above 0")
         _require(0 <= self.warmup < 1, f"warmup is {self.warmup}; expected from 0 to below 1")
 
 

@@ -20,7 +20,8 @@ class DemoConfig:
     flag_rate: float = 0.2
     """Share of validation persons that the shipped threshold flags."""
     audit_rate: float = 0.02
-    threads: int | None = None
+    threads: int = 1
+    """Of torch. Two threads on a busy machine have been ten times slower than one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     digests = _drive(config, folders, recording)
     _label(folders, streamed, {digest: recording.position[f] for digest, f in digests.items()})
     _learn_on(config, split, folders)
-    truth = _truth(folders, streamed)
+    truth = _truth(config, folders, streamed)
     replies = outcome.read_replies(folders.replies, recording.position)
     summary = _summary(config, split, folders, replies, truth, len(digests))
     summary["seconds"] = round(time.monotonic() - started, 1)
@@ -108,7 +108,7 @@ def _fresh(out: Path) -> _Folders:
 
 
 def _threads(config: DemoConfig) -> list[str]:
-    return ["--threads", str(config.threads)] if config.threads else []
+    return ["--threads", str(config.threads)]
 
 
 def _learn(config: DemoConfig, split: Split, pool_size: int, folders: _Folders) -> None:
@@ -180,11 +180,11 @@ def _learn_on(config: DemoConfig, split: Split, folders: _Folders) -> None:
     run([*train, "--out", str(folders.after), *_threads(config)], folders.log("train"))
 
 
-def _truth(folders: _Folders, streamed: PoseSet) -> Scores:
+def _truth(config: DemoConfig, folders: _Folders, streamed: PoseSet) -> Scores:
     """What the trainer says of the streamed persons, with their true losses."""
     network, recipe, _ = load_checkpoint(folders.before)
     counted = progress.counted(len(streamed), "scoring what was streamed")
-    device = Compute(device="cpu").prepare()
+    device = Compute(device="cpu", threads=config.threads).prepare()
     return score(network, recipe, streamed, device, counted)
 
 

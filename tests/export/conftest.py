@@ -1,0 +1,45 @@
+"""One thread; a checkpoint that is trained once, and its bundle that is exported once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.helpers import CPU, people, tiny_checkpoint
+from misgiving.export.bundling import ExportConfig, export_bundle
+from misgiving.export.graph import FusedGraph
+from misgiving.runtime.bundle import Bundle
+from misgiving.trainer.checkpoint import load_checkpoint
+from misgiving.trainer.data import PoseSet
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained checkpoint; read it, never write into it."""
+    return tiny_checkpoint(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def graph(checkpoint: Path) -> FusedGraph:
+    return FusedGraph(load_checkpoint(checkpoint)[0])
+
+
+@pytest.fixture(scope="session")
+def validation() -> PoseSet:
+    """As many as the gates ask for, and not one more."""
+    return people(3, 256, 0.0, 1.0)
+
+
+@pytest.fixture(scope="session")
+def bundle(
+    checkpoint: Path, validation: PoseSet, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    """The whole export; read it, never write into it."""
+    config = ExportConfig(name="tiny", version="1.2.3", flag_rate=0.1, licence="CC0-1.0")
+    out = tmp_path_factory.mktemp("export") / "bundle"
+    return export_bundle(checkpoint, validation, out, config, CPU)

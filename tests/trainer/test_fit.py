@@ -1,0 +1,229 @@
+"""One training: it learns, it repeats bit by bit, and the heads leave the pose net alone."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from export.helpers import CONV_KL, GAP_MARGIN, JOINTS, STILL, TINY, people
+from misgiving.runtime.errors import DataError, InvalidInput
+from misgiving.runtime.keypoints import LSP
+from misgiving.trainer import fit as fitting
+from misgiving.trainer.config import FitConfig, Recipe
+from misgiving.trainer.data.crops import Batch, Crops, load_crops
+from misgiving.trainer.fit import EpochLog, fit, pick_device
+from misgiving.trainer.models import Network
+
+CPU = torch.device("cpu")
+
+
+def crops(count: int = 16) -> Crops:
+    return load_crops(people(1, 48), TINY.model.crop, CPU, range(count))
+
+
+def run(
+    recipe: Recipe = TINY, epochs: int = 1, count: int = 16, logs: Path | None = None
+) -> tuple[Network, list[EpochLog]]:
+    """A new network after so many epochs, and what was reported."""
+    torch.manual_seed(recipe.fit.seed)
+    network = Network(recipe.model, LSP)
+    reported: list[EpochLog] = []
+    fit(network, recipe, crops(count), epochs, reported.append, logs)
+    return network, reported
+
+
+def changed_fit(**changes: object) -> Recipe:
+    return replace(TINY, fit=replace(TINY.fit, **changes))  # type: ignore[arg-type]
+
+
+def test_the_loss_falls() -> None:
+    recipe = replace(changed_fit(learning_rate=1e-2), augment=STILL)
+    network, logs = run(recipe, epochs=12)
+    assert logs[-1].pose_loss < 0.85 * logs[0].pose_loss
+    assert logs[-1].pck > logs[0].pck + 0.1
+    assert not network.training
+
+
+def test_the_heads_learn() -> None:
+    """With a still pose net and the same pairs, both objectives fall."""
+    recipe = changed_fit(learning_rate=1e-12, head_learning_rate=1e-2, weight_decay=0.0)
+    _, logs = run(replace(recipe, augment=STILL), epochs=60, count=8)
+    for name in ("conv-kl", "gap-margin"):
+        early, late = (
+            sum(log.head_losses[name] for log in part) for part in (logs[:10], logs[-10:])
+        )
+        assert late < 0.9 * early, name
+
+
+def test_what_is_reported() -> None:
+    _, logs = run(epochs=3)
+    assert [log.epoch for log in logs] == [0, 1, 2]
+    assert all(list(log.head_losses) == ["conv-kl", "gap-margin"] for log in logs)
+    numbers = [n for log in logs for n in (log.pose_loss, log.pck, *log.head_losses.values())]
+    assert all(math.isfinite(number) for number in numbers)
+    assert all(0 <= log.pck <= 1 and log.images_per_second > 0 for log in logs)
+    # A net that answers nothing yet: METHOD's unit at sigma 1 and 16 cells.
+    silent = 900 * math.pi / 16**2
+    assert logs[0].pose_loss == pytest.approx(silent, rel=0.15)
+
+
+def weights(network: Network, part: str = "") -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in network.state_dict().items() if k.startswith(part)}
+
+
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_a_seed_gives_the_same_weights_bit_by_bit() -> None:
+    first, second, other = run(epochs=2), run(epochs=2), run(changed_fit(seed=6), epochs=2)
+    assert equal(weights(first[0]), weights(second[0]))
+    assert not equal(weights(first[0]), weights(other[0]))
+    assert [log.pose_loss for log in first[1]] == [log.pose_loss for log in second[1]]
+
+
+def test_the_seed_also_draws_batches_and_augmentation() -> None:
+    """Two trainings from the same weights, whose seeds differ, see other images."""
+    start = Network(TINY.model, LSP)
+    results = []
+    for seed in (1, 2):
+        network = Network(TINY.model, LSP)
+        network.load_state_dict(start.state_dict())
+        fit(network, changed_fit(seed=seed), crops(), 1, lambda log: None)
+        results.append(weights(network))
+    assert not equal(*results)
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        (GAP_MARGIN,),  # another head
+        (CONV_KL, GAP_MARGIN),  # both: they share the backbone of one run
+    ],
+)
+def test_heads_do_not_change_the_pose_net(heads: tuple[object, ...]) -> None:
+    """Bit by bit: a backbone trained once serves any number of heads."""
+    alone, _ = run(replace(TINY, model=replace(TINY.model, heads=(CONV_KL,))), epochs=2)
+    recipe = replace(TINY, model=replace(TINY.model, heads=heads))  # type: ignore[arg-type]
+    together, _ = run(recipe, epochs=2)
+    assert equal(weights(alone, "pose"), weights(together, "pose"))
+
+
+def test_every_part_is_trained() -> None:
+    torch.manual_seed(TINY.fit.seed)
+    before = weights(Network(TINY.model, LSP))
+    after = weights(run(changed_fit(head_learning_rate=1e-2))[0])
+    still = {name for name in before if torch.equal(before[name], after[name])}
+    assert still == {"mean", "std", "projection"}
+
+
+def test_tensorboard_events(tmp_path: Path) -> None:
+    _, logs = run(epochs=2, logs=tmp_path / "logs")
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    expected = {
+        "loss/pose": [log.pose_loss for log in logs],
+        "loss/head/conv-kl": [log.head_losses["conv-kl"] for log in logs],
+        "loss/head/gap-margin": [log.head_losses["gap-margin"] for log in logs],
+        "pck/train": [log.pck for log in logs],
+        "images_per_second": [log.images_per_second for log in logs],
+    }
+    assert set(events.Tags()["scalars"]) == set(expected)
+    for name, values in expected.items():
+        scalars = events.Scalars(name)
+        assert [s.step for s in scalars] == [0, 1], name
+        assert [s.value for s in scalars] == pytest.approx(values, rel=1e-6), name
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 11])  # alone, below a batch, one batch, a remainder
+def test_small_sets_train(count: int) -> None:
+    before = weights(Network(TINY.model, LSP), "pose.answers")
+    network, logs = run(count=count)
+    assert not equal(before, weights(network, "pose.answers"))
+    assert math.isfinite(logs[0].pose_loss)
+
+
+def test_nobody_to_train_on() -> None:
+    none = crops(1)
+    empty = Crops(none.images[:0], none.points[:0], none.labelled[:0], none.rule, none.mirror)
+    with pytest.raises(DataError, match=r"training set is empty; expected at least one"):
+        fit(Network(TINY.model, LSP), TINY, empty, 1, lambda log: None)
+
+
+def test_unlabelled_joints_teach_nothing() -> None:
+    """Whatever stands in their place."""
+    results = []
+    for place in (3.0, 1e4):
+        part = crops()
+        part.labelled[:, :5] = False
+        part.points[:, :5] = place
+        torch.manual_seed(0)
+        network = Network(TINY.model, LSP)
+        fit(network, TINY, part, 1, lambda log: None)
+        results.append(weights(network))
+    assert equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "steps", "shares"),
+    [
+        (0.5, 8, [0.25, 0.5, 0.75, 1.0, 1.0]),  # rises in four steps, then a half cosine
+        (0.0, 4, [1.0, 1.0]),  # at least one step: the peak itself
+    ],
+)
+def test_learning_rates(warmup: float, steps: int, shares: list[float]) -> None:
+    network = Network(TINY.model, LSP)
+    config = FitConfig(
+        epochs=1, continued_epochs=1, learning_rate=1e-2, head_learning_rate=1e-4, warmup=warmup
+    )
+    optimiser, schedule = fitting._optimiser(network, config, steps)
+    rates = []
+    for _ in range(steps):
+        rates.append([group["lr"] for group in optimiser.param_groups])
+        optimiser.step()
+        schedule.step()
+    pose, heads = zip(*rates, strict=True)
+    assert list(pose[: len(shares)]) == pytest.approx([1e-2 * share for share in shares])
+    assert [h / p for h, p in rates_ratio(pose, heads)] == pytest.approx([0.01] * steps)
+    assert 0 < pose[-1] < 0.2 * 1e-2  # the last step is small, but a step
+    assert all(later <= earlier for earlier, later in zip(pose[4:], pose[5:], strict=False))
+
+
+def rates_ratio(pose: tuple[float, ...], heads: tuple[float, ...]) -> list[tuple[float, float]]:
+    return list(zip(heads, pose, strict=True))
+
+
+def test_found_counts_persons_with_a_torso() -> None:
+    """Joints found and asked for, by hand: persons 0 and 1 answer rightly, 1 lacks a hip."""
+    network = Network(TINY.model, LSP)
+    part = crops(2)
+    points = torch.stack([part.points[0] / 1.5, part.points[1] / 1.5])
+    labelled = torch.ones(2, JOINTS, dtype=torch.bool)
+    labelled[1, 2] = False
+    labelled[0, 13] = False
+    batch = Batch(torch.zeros(2, 3, 32, 32), points, labelled)
+    maps = fitting.heatmaps.encode(points / 2, torch.ones_like(labelled), 16, 1.0)
+    maps[0, 7] = 0.0
+    maps[0, 7, 15, 15] = 1.0  # one joint in a corner, away from its place
+    assert fitting._found(maps, batch, network).tolist() == [12.0, 13.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("gpu", r"device is 'gpu'; expected auto, cpu or cuda"), ("", r"device is ''")],
+)
+def test_unknown_devices(name: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        pick_device(name)
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("cpu") == pick_device("auto") == CPU
+    with pytest.raises(InvalidInput, match=r"torch finds no GPU here; expected cpu or auto"):
+        pick_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda")

@@ -1,0 +1,122 @@
+"""From data to a checkpoint, and on from there."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.helpers import CPU, TINY, TRAINING_SPEC, people
+from misgiving.runtime.errors import DataError, InvalidInput
+from misgiving.runtime.keypoints import LSP, KeypointSet
+from misgiving.trainer import training
+from misgiving.trainer.checkpoint import load_checkpoint
+from misgiving.trainer.config import AugmentConfig
+from misgiving.trainer.data import PoseSet, join
+from misgiving.trainer.scoring import summarise
+from misgiving.trainer.training import Compute, Trained, train
+
+
+def once(out: Path, init: Path | None = None, recipe: object = None) -> Trained:
+    chosen = recipe or replace(TINY, fit=replace(TINY.fit, epochs=1))
+    return train(chosen, people(3, 12), people(2, 8), out, CPU, init)  # type: ignore[arg-type]
+
+
+def test_what_a_training_leaves(tmp_path: Path) -> None:
+    trained = once(tmp_path / "run")
+    network, recipe, record = load_checkpoint(tmp_path / "run")
+    assert (recipe, record) == (trained.recipe, trained.record)
+    assert recipe.fit.epochs == 1
+    assert record.training_data == (people(3, 12).spec,)
+    assert record.label_count == 12
+    assert record.validation_data == people(2, 8).spec
+    assert record.metrics == summarise(trained.validation)
+    assert trained.validation.ids == people(2, 8).ids
+    state = trained.network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "run-logs"]
+    assert len(list((tmp_path / "run-logs").glob("events.*"))) == 1
+
+
+def test_the_same_again_is_the_same_bit_by_bit(tmp_path: Path) -> None:
+    torch.manual_seed(99)  # whatever was drawn before
+    first = once(tmp_path / "a").network.state_dict()
+    second = once(tmp_path / "b").network.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_training_on(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is the checkpoint's; epochs, rates and augmentation are the recipe's."""
+    epochs: list[int] = []
+    real = training.fit
+
+    def recorded(network: object, recipe: object, crops: object, count: int, *rest: object) -> None:
+        epochs.append(count)
+        real(network, recipe, crops, count, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "fit", recorded)
+    other = replace(
+        TINY,
+        name="other",
+        model=replace(TINY.model, channels=8),
+        fit=replace(TINY.fit, continued_epochs=2, learning_rate=1e-9, head_learning_rate=1e-9),
+        augment=AugmentConfig(flip=0.0),
+    )
+    trained = once(tmp_path / "on", checkpoint, other)
+    assert epochs == [2]  # continued_epochs
+    assert trained.recipe == replace(other, model=TINY.model)
+    assert trained.record.training_data == (TRAINING_SPEC, people(3, 12).spec)
+    assert trained.record.label_count == 12
+    before, after = (n.state_dict() for n in (load_checkpoint(checkpoint)[0], trained.network))
+    name = "pose.reads.0.1.weight"
+    assert torch.allclose(before[name], after[name], atol=1e-6)  # it started from there
+
+
+def test_training_on_does_not_touch_where_it_started(checkpoint: Path, tmp_path: Path) -> None:
+    def content() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+
+    before = content()
+    once(tmp_path / "on", checkpoint)
+    assert content() == before
+
+
+TOES = KeypointSet(name="toes", names=("left_toe", "right_toe"), skeleton=(), torso=())
+
+
+def test_other_keypoints_cannot_go_on(checkpoint: Path, tmp_path: Path) -> None:
+    toes = PoseSet("toes:here", TOES, ("a",), people(3, 12).read)
+    message = r"toes:here has the keypoints of toes, the checkpoint those of lsp14; expected"
+    with pytest.raises(DataError, match=message):
+        train(TINY, toes, people(2, 8), tmp_path / "on", CPU, checkpoint)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_checkpoint_to_go_on_from(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere is no checkpoint"):
+        once(tmp_path / "on", tmp_path / "nowhere")
+
+
+def test_several_sets_are_one_training_set(tmp_path: Path) -> None:
+    recipe = replace(TINY, fit=replace(TINY.fit, epochs=1))
+    both = join([people(3, 12), people(4, 3)])
+    record = train(recipe, both, people(2, 8), tmp_path / "run", CPU).record
+    assert record.label_count == 15
+    assert record.training_data == (f"{people(3, 12).spec} + {people(4, 3).spec}",)
+    assert record.keypoints == LSP
+
+
+def test_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    for cores, threads, expected in [
+        (4, None, 4),  # what this process may use
+        (64, None, 8),  # at most eight
+        (64, 16, 16),  # unless more are asked for
+        (4, 1, 1),
+    ]:
+        monkeypatch.setattr(training.os, "sched_getaffinity", lambda pid, n=cores: set(range(n)))
+        assert Compute(device="cpu", threads=threads).prepare() == torch.device("cpu")
+        assert asked.pop() == expected
+    with pytest.raises(InvalidInput, match=r"device is 'tpu'"):
+        Compute(device="tpu").prepare()
