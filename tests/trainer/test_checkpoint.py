@@ -12,7 +12,13 @@ from safetensors.torch import load_file, save_file
 from export.helpers import TINY, TRAINING_SPEC
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import LSP
-from misgiving.trainer.checkpoint import Record, code_commit, load_checkpoint, save_checkpoint
+from misgiving.trainer.checkpoint import (
+    Record,
+    check_new,
+    code_commit,
+    load_checkpoint,
+    save_checkpoint,
+)
 from misgiving.trainer.models import Network
 
 WEIGHTS, RECIPE, RECORD = "model.safetensors", "recipe.json", "record.json"
@@ -64,13 +70,23 @@ def test_it_answers_as_before(checkpoint: Path, tmp_path: Path) -> None:
         assert torch.equal(predicted, second.predicted_losses[name])
 
 
-def test_a_newer_checkpoint_replaces_the_older(tmp_path: Path) -> None:
-    for seed in (1, 2):
-        torch.manual_seed(seed)
-        network = Network(TINY.model, LSP)
-        save_checkpoint(tmp_path / "c", network, TINY, SAVED)
-    loaded = load_checkpoint(tmp_path / "c")[0]
-    assert torch.equal(loaded.pose.reads[0][1].weight, network.pose.reads[0][1].weight)
+def test_the_rest_of_an_earlier_attempt_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / "c.part").mkdir()
+    (tmp_path / "c.part" / "half").write_text("written")
+    save_checkpoint(tmp_path / "c", Network(TINY.model, LSP), TINY, SAVED)
+    assert sorted(p.name for p in (tmp_path / "c").iterdir()) == [WEIGHTS, RECIPE, RECORD]
+    assert not (tmp_path / "c.part").exists()
+
+
+def test_results_are_never_overwritten(tmp_path: Path) -> None:
+    check_new(tmp_path / "nowhere")
+    check_new(tmp_path)  # empty
+    file = tmp_path / "file"
+    file.write_text("x")
+    for taken in (tmp_path, file):
+        message = r"is there already; nothing is overwritten. Give another --out"
+        with pytest.raises(DataError, match=message):
+            check_new(taken)
 
 
 def rewrite(name: str, *path: str, value: object) -> Callable[[Path], None]:

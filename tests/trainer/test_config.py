@@ -72,7 +72,11 @@ def changed(path: str, value: object) -> dict[str, Any]:
         # not of their type
         ("model.channels", "many", r"model.channels: Input should be a valid integer"),
         ("model.stride", 3, r"model.stride: Input should be 2 or 4"),
-        ("model.heads", [{"kind": "fc", "objective": "kl"}], r"heads.0.kind: Input should be 'gap'"),
+        (
+            "model.heads",
+            [{"kind": "fc", "objective": "kl"}],
+            r"heads.0.kind: Input should be 'gap'",
+        ),
         # out of range
         ("model.input_size", 36, r"input_size is 36; expected a multiple of stride × 2\^depth = 8"),
         ("model.input_size", 0, r"input_size is 0; expected a multiple"),
@@ -86,12 +90,16 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("fit.epochs", 0, r"epochs is 0; expected at least 1"),
         ("fit.continued_epochs", 0, r"continued_epochs is 0; expected at least 1"),
         ("fit.learning_rate", 0, r"learning_rate is 0.0; expected above 0"),
+        ("fit.head_learning_rate", -1, r"head_learning_rate is -1.0; expected above 0"),
+        ("fit.sigma", 0, r"sigma is 0.0; expected above 0"),
+        ("augment.flip", 1.5, r"flip is 1.5; expected a probability"),
+        ("augment.scale", 1, r"scale is 1.0; expected from 0 to below 1"),
+        ("augment.colour", -0.1, r"colour is -0.1; expected from 0 to below 1"),
+        ("augment.rotation_deg", -5, r"rotation_deg is -5.0; expected at least 0"),
         ("fit.warmup", 1.0, r"warmup is 1.0; expected from 0 to below 1"),
     ],
 )
-def test_what_a_file_must_not_say(
-    path: str, value: object, message: str, tmp_path: Path
-) -> None:
+def test_what_a_file_must_not_say(path: str, value: object, message: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     file.write_text(json.dumps(changed(path, value)), encoding="utf-8")
     with pytest.raises(InvalidInput, match=message) as error:

@@ -92,7 +92,9 @@ def test_augmentation_really_moves() -> None:
         points = augment(crops, torch.arange(32), config, seeded(0)).points
         bone = points[:, 13] - points[:, 0]  # ankle to head
         plain = still.points[:, 13] - still.points[:, 0]
-        turn = torch.rad2deg(torch.atan2(bone[:, 0], -bone[:, 1]) - torch.atan2(plain[:, 0], -plain[:, 1]))
+        turn = torch.rad2deg(
+            torch.atan2(bone[:, 0], -bone[:, 1]) - torch.atan2(plain[:, 0], -plain[:, 1])
+        )
         growth = plain.norm(dim=1) / bone.norm(dim=1) - 1  # the window grows, the person shrinks
         shift = (points - still.points).mean(1) / 64
         amounts = {"rotation_deg": turn, "scale": growth, "shift": shift.amax(1)}
@@ -174,7 +176,11 @@ def test_a_nan_where_nothing_is_labelled_stays_there() -> None:
 def test_shapes_and_types() -> None:
     crops = load(dotted(0), dotted(1), dotted(2))
     side = round(64 * CONTEXT)
-    assert (len(crops), crops.images.shape, crops.images.dtype) == (3, (3, 3, side, side), torch.uint8)
+    assert (len(crops), crops.images.shape, crops.images.dtype) == (
+        3,
+        (3, 3, side, side),
+        torch.uint8,
+    )
     batch = augment(crops, torch.tensor([2]), AugmentConfig(), seeded(0))
     assert batch.images.shape == (1, 3, 64, 64)
     assert batch.points.shape == (1, JOINTS, 2)

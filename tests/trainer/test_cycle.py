@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from export.helpers import CPU, TINY, people
-from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import cycle
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.cycle import CycleConfig, StageResult, run_cycle, selected_from
@@ -162,6 +162,14 @@ def test_the_pool_is_too_small(tmp_path: Path) -> None:
         run_cycle(RECIPE, config, *sets, tmp_path / "out", CPU)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_cycle_is_not_overwritten(learned: Run) -> None:
+    before = (learned.out / "results.json").read_bytes()
+    config = CycleConfig(sampler="random", budget=5, stages=1)
+    with pytest.raises(DataError, match=r"is there already; nothing is overwritten"):
+        run_cycle(RECIPE, config, people(*BASE), people(*POOL), people(*TEST), learned.out, CPU)
+    assert (learned.out / "results.json").read_bytes() == before
 
 
 def test_the_whole_pool_may_be_taken(tmp_path: Path) -> None:

@@ -170,8 +170,11 @@ def test_unlabelled_joints_teach_nothing() -> None:
 @pytest.mark.parametrize(
     ("warmup", "steps", "shares"),
     [
-        (0.5, 8, [0.25, 0.5, 0.75, 1.0, 1.0]),  # rises in four steps, then a half cosine
-        (0.0, 4, [1.0, 1.0]),  # at least one step: the peak itself
+        # rises in four steps, then a half cosine
+        (0.5, 8, [0.25, 0.5, 0.75, 1.0, 1.0, 0.8536, 0.5, 0.1464]),
+        # at least one step of warm-up, which is the peak itself
+        (0.0, 4, [1.0, 1.0, 0.75, 0.25]),
+        (0.5, 1, [1.0]),
     ],
 )
 def test_learning_rates(warmup: float, steps: int, shares: list[float]) -> None:
@@ -180,20 +183,14 @@ def test_learning_rates(warmup: float, steps: int, shares: list[float]) -> None:
         epochs=1, continued_epochs=1, learning_rate=1e-2, head_learning_rate=1e-4, warmup=warmup
     )
     optimiser, schedule = fitting._optimiser(network, config, steps)
-    rates = []
+    pose, heads = [], []
     for _ in range(steps):
-        rates.append([group["lr"] for group in optimiser.param_groups])
+        pose.append(optimiser.param_groups[0]["lr"])
+        heads.append(optimiser.param_groups[1]["lr"])
         optimiser.step()
         schedule.step()
-    pose, heads = zip(*rates, strict=True)
-    assert list(pose[: len(shares)]) == pytest.approx([1e-2 * share for share in shares])
-    assert [h / p for h, p in rates_ratio(pose, heads)] == pytest.approx([0.01] * steps)
-    assert 0 < pose[-1] < 0.2 * 1e-2  # the last step is small, but a step
-    assert all(later <= earlier for earlier, later in zip(pose[4:], pose[5:], strict=False))
-
-
-def rates_ratio(pose: tuple[float, ...], heads: tuple[float, ...]) -> list[tuple[float, float]]:
-    return list(zip(heads, pose, strict=True))
+    assert pose == pytest.approx([1e-2 * share for share in shares], rel=1e-3)
+    assert heads == pytest.approx([1e-4 * share for share in shares], rel=1e-3)
 
 
 def test_found_counts_persons_with_a_torso() -> None:

@@ -138,7 +138,9 @@ def test_the_loss_is_each_image_own_and_the_mean_of_stacks() -> None:
 
 def test_the_loss_sends_gradients_to_the_heatmaps() -> None:
     maps = torch.zeros(1, 1, 1, 8, 8, requires_grad=True)
-    heatmaps.observed_loss(maps, encode((4.5, 4.5), size=8), torch.tensor([[True]])).sum().backward()
+    heatmaps.observed_loss(
+        maps, encode((4.5, 4.5), size=8), torch.tensor([[True]])
+    ).sum().backward()
     assert maps.grad is not None
     assert int(maps.grad.flatten().argmin()) == 4 * 8 + 4
 

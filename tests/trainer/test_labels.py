@@ -84,6 +84,16 @@ def test_bad_label_sets(tmp_path: Path, persons: list[dict[str, Any]], message: 
     assert "\n" not in str(error.value)
 
 
+def test_a_version_may_be_asked_for(tmp_path: Path) -> None:
+    """As the set names itself in a record, so that the record's data can be opened again."""
+    folder = label_set(tmp_path / "x@y", person("a", "1.png"), version="0123456789ab")
+    data = open_data(f"labels:{folder}")
+    assert open_data(data.spec).ids == data.ids
+    assert data.spec.endswith("@0123456789ab")
+    with pytest.raises(DataError, match=r"has version 0123456789ab; expected ffffffffffff"):
+        open_data(f"labels:{folder}@ffffffffffff")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 1}'])
 def test_damaged_json(tmp_path: Path, text: str) -> None:
     label_set(tmp_path, person("a", "1.png"))

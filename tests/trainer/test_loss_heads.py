@@ -42,9 +42,7 @@ def features(config: ModelConfig, batch: int, seed: int = 0) -> PoseOutput:
     return PoseOutput(
         draw(batch, config.stacks, JOINTS, size, size),
         draw(batch, config.channels, size, size),
-        tuple(
-            draw(batch, config.channels, size >> i, size >> i) for i in range(config.depth + 1)
-        ),
+        tuple(draw(batch, config.channels, size >> i, size >> i) for i in range(config.depth + 1)),
     )
 
 
@@ -84,7 +82,10 @@ def sensitivity(kind: str) -> tuple[float, list[float]]:
     for weights in head.parameters():
         torch.nn.init.uniform_(weights, 0.01, 0.1)  # no dead ReLU
     pose = features(TINY_MODEL, 2)
-    leaves = [pose.features.abs().requires_grad_(), *(s.abs().requires_grad_() for s in pose.pyramid)]
+    leaves = [
+        pose.features.abs().requires_grad_(),
+        *(s.abs().requires_grad_() for s in pose.pyramid),
+    ]
     head(PoseOutput(pose.heatmaps, leaves[0], tuple(leaves[1:]))).sum().backward()
     amounts = [0.0 if leaf.grad is None else float(leaf.grad.abs().sum()) for leaf in leaves]
     return amounts[0], amounts[1:]

@@ -115,7 +115,9 @@ def flipped(data: bytes, position: int) -> bytes:
 def test_damaged_file(tmp_path: Path, damage: object) -> None:
     content = damage(valid(tmp_path, False), valid(tmp_path, True))  # type: ignore[operator]
     (tmp_path / "joints.mat").write_bytes(content)
-    with pytest.raises(DataError, match=r"joints.mat holds no array 'joints' \(.+\); download") as e:
+    with pytest.raises(
+        DataError, match=r"joints.mat holds no array 'joints' \(.+\); download"
+    ) as e:
         lsp.open_lsp(tmp_path)
     assert "\n" not in str(e.value)
 

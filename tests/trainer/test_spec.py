@@ -10,6 +10,7 @@ from export.helpers import people, pose_set
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.data import PoseSet, join, open_data, subset
+from misgiving.trainer.data.spec import without_folders
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,25 @@ def test_ranges_of_a_folder(tmp_path: Path) -> None:
     assert data.spec == f"lsp:{tmp_path}#11-20"
     assert data.ids[0] == "lsp/im0011.jpg"
     assert data.ids[-1] == "lsp/im0020.jpg"
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("lsp:/home/me/data/lsp", "lsp:lsp"),
+        ("lspet:/home/me/lspet#1-8000", "lspet:lspet#1-8000"),
+        ("labels:/home/me/labels/v3@0123456789ab", "labels:v3@0123456789ab"),
+        ("lsp:data", "lsp:data"),
+        # a joined set: every part of it
+        ("lsp:/a/lsp#1-5 + lspet:/b/lspet", "lsp:lsp#1-5 + lspet:lspet"),
+        ("15 of lspet:/b/lspet#1-20", "15 of lspet:lspet#1-20"),
+        # nothing of a folder in it
+        ("synthetic:1,48,0-0.5#1-9", "synthetic:1,48,0-0.5#1-9"),
+        ("", ""),
+    ],
+)
+def test_what_may_leave_the_machine(spec: str, expected: str) -> None:
+    assert without_folders(spec) == expected
 
 
 def test_subset_keeps_the_order_and_reads_the_same_people() -> None:

@@ -97,6 +97,20 @@ def test_no_checkpoint_to_go_on_from(tmp_path: Path) -> None:
         once(tmp_path / "on", tmp_path / "nowhere")
 
 
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    """Found out before anything is trained; an empty folder is as good as none."""
+    precious = tmp_path / "thesis.txt"
+    precious.write_text("years")
+    for out in (tmp_path, precious):
+        with pytest.raises(DataError, match=r"is there already; nothing is overwritten"):
+            once(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    (tmp_path / "empty").mkdir()
+    once(tmp_path / "empty")
+    with pytest.raises(DataError, match=r"empty is there already"):
+        once(tmp_path / "empty")
+
+
 def test_several_sets_are_one_training_set(tmp_path: Path) -> None:
     recipe = replace(TINY, fit=replace(TINY.fit, epochs=1))
     both = join([people(3, 12), people(4, 3)])

@@ -56,10 +56,11 @@ def graph_drift(graph: FusedGraph, engine: Engine, crops: NDArray[np.uint8]) -> 
     """
     expected = run_torch(graph, crops)
     drifts = [drift_of(_in_batches(engine, crops, size), expected) for size in BATCHES]
+    # numpy's max and min hand a NaN on; Python's would lose it.
     return Drift(
-        max(drift.keypoint_px for drift in drifts),
-        max(drift.loss for drift in drifts),
-        min(drift.spearman for drift in drifts),
+        float(np.max([drift.keypoint_px for drift in drifts])),
+        float(np.max([drift.loss for drift in drifts])),
+        float(np.min([drift.spearman for drift in drifts])),
     )
 
 
@@ -80,10 +81,10 @@ def drift_of(got: Prediction, expected: Prediction) -> Drift:
         *zip(got.signals.T, expected.signals.T, strict=True),
         *zip(got.embedding.T, expected.embedding.T, strict=True),
     )
-    others = max(_shift(a, b, 99.9) for a, b in columns)
+    loss = _shift(got.predicted_loss, expected.predicted_loss, 100)
     return Drift(
         _keypoint_shift(got.keypoints[..., :2], expected.keypoints[..., :2]),
-        max(_shift(got.predicted_loss, expected.predicted_loss, 100), others),
+        float(np.max([loss, *(_shift(a, b, 99.9) for a, b in columns)])),
         metrics.spearman(got.predicted_loss, expected.predicted_loss),
     )
 

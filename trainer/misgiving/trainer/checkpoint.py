@@ -39,19 +39,6 @@ class Record:
 _ADAPTER = TypeAdapter(Record)
 
 
-def check_replaceable(folder: Path) -> None:
-    """Raise DataError where a checkpoint saved to ``folder`` would delete anything but one."""
-    if folder.exists() and not (folder / RECORD).is_file() and not _is_empty(folder):
-        raise DataError(
-            f"{folder} is there and no checkpoint; it would be replaced as a whole. "
-            "Choose another folder, or one inside it"
-        )
-
-
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
-
-
 def save_checkpoint(folder: Path, network: Network, recipe: Recipe, record: Record) -> None:
     """Write a checkpoint; the folder, which must be new, appears when it is whole."""
     part = folder.with_name(folder.name + ".part")

@@ -28,8 +28,8 @@ RECIPES = {
             name="demo",
             model=ModelConfig(input_size=64, stride=2, channels=32, depth=3, padding=1.25),
             fit=FitConfig(
-                epochs=24,
-                continued_epochs=10,
+                epochs=20,
+                continued_epochs=8,
                 learning_rate=2e-3,
                 head_learning_rate=1e-3,
                 sigma=1.25,

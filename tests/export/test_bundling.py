@@ -1,0 +1,245 @@
+"""The whole export: everything a runtime needs is in the bundle, or there is no bundle."""
+
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from export.helpers import CPU, JOINTS, TINY, TINY_MODEL, TRAINING_SPEC, people
+from misgiving.export import bundling, parity
+from misgiving.export.bundling import SAMPLE_COUNT, ExportConfig, export_bundle
+from misgiving.export.graph import FusedOutput
+from misgiving.runtime.bundle import Bundle, sha256_file
+from misgiving.runtime.engines.onnx import OnnxEngine
+from misgiving.runtime.errors import BundleError, DataError, InvalidInput, ParityError
+from misgiving.runtime.keypoints import LSP, KeypointSet
+from misgiving.trainer.checkpoint import load_checkpoint
+from misgiving.trainer.config import to_dict
+from misgiving.trainer.data import PoseSet
+from misgiving.trainer.data.crops import evaluation_crop
+from misgiving.trainer.heatmaps import SIGNALS
+from misgiving.trainer.training import Compute
+
+CONFIG = ExportConfig(name="tiny", version="1.2.3")
+
+
+def test_it_loads_and_checks_itself(bundle: Bundle) -> None:
+    loaded = Bundle.load(bundle.path)
+    assert loaded.digest == bundle.digest
+    loaded.self_check(OnnxEngine(loaded.model))
+
+
+def test_digests(bundle: Bundle) -> None:
+    files = bundle.manifest.files
+    assert set(files) == {"model.onnx", "samples.npz"}
+    assert {name: sha256_file(bundle.path / name) for name in files} == files
+    assert {p.name for p in bundle.path.iterdir()} == {*files, "manifest.json"}
+    assert [p.name for p in bundle.path.parent.iterdir()] == ["bundle"]
+
+
+def test_an_altered_bundle_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle.path, copy)
+    content = bytearray((copy / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / "model.onnx").write_bytes(bytes(content))
+    with pytest.raises(BundleError, match=r"model.onnx has sha256"):
+        Bundle.load(copy)
+
+
+def test_what_the_manifest_says_of_the_model(bundle: Bundle, checkpoint: Path) -> None:
+    said = bundle.manifest
+    assert (said.schema_version, said.name, said.version) == (1, "tiny", "1.2.3")
+    assert said.keypoints == LSP
+    assert said.crop == TINY_MODEL.crop
+    assert said.outputs == FusedOutput._fields
+    assert [signal.name for signal in said.signals] == list(SIGNALS)
+    assert {signal.name: signal.higher_is for signal in said.signals} == {
+        "mean_peak": "safer",
+        "min_peak": "safer",
+        "entropy": "riskier",
+        "multi_peak_entropy": "riskier",
+    }
+    assert said.embedding_size == TINY_MODEL.channels
+    assert str(said.failure) == "PCK@0.2 (longer torso diagonal) of the person < 0.5"
+    assert said.weights_licence == "CC0-1.0"
+
+
+def test_what_it_says_of_its_origin(bundle: Bundle, checkpoint: Path, validation: PoseSet) -> None:
+    said, record = bundle.manifest.provenance, load_checkpoint(checkpoint)[2]
+    assert said.recipe == "tiny"
+    assert said.training_data == (TRAINING_SPEC,)
+    assert said.label_count == 48
+    assert said.validation_data == validation.spec
+    assert said.commit == record.commit
+    assert said.config == to_dict(TINY)
+    assert said.metrics["persons"] == 256
+    assert 0 <= said.metrics["pck"] <= 1
+    assert datetime.fromisoformat(said.created).utcoffset() is not None
+
+
+def test_what_it_says_of_parity(bundle: Bundle, validation: PoseSet) -> None:
+    assert set(bundle.manifest.parity) == {"fp32"}
+    said = bundle.manifest.parity["fp32"]
+    assert (said.n, said.data) == (256, validation.spec)
+    assert 0 <= said.keypoint_drift_px_p999 <= parity.KEYPOINT_PX
+    assert 0 <= said.end_to_end_keypoint_px_p999 <= parity.KEYPOINT_PX
+    assert 0 < said.predicted_loss_drift <= parity.LOSS_DRIFT
+    assert 0 < said.end_to_end_predicted_loss_drift <= parity.LOSS_DRIFT
+    assert said.predicted_loss_spearman >= parity.LOSS_SPEARMAN
+
+
+def predicted(bundle: Bundle, data: PoseSet) -> np.ndarray:
+    crops = [evaluation_crop(data[i], bundle.manifest.crop)[0] for i in range(len(data))]
+    return OnnxEngine(bundle.model).infer(np.stack(crops)).predicted_loss
+
+
+def test_the_threshold_flags_the_asked_share(bundle: Bundle, validation: PoseSet) -> None:
+    (threshold,) = bundle.manifest.calibration.thresholds
+    assert (threshold.target, threshold.target_value) == ("flag_rate", 0.1)
+    assert (threshold.n, threshold.data) == (256, validation.spec)
+    assert bundle.manifest.calibration.failure_probability is None
+    flagged = (predicted(bundle, validation) >= threshold.predicted_loss).mean()
+    assert flagged == pytest.approx(0.1, abs=1.5 / 256)
+
+
+def test_samples(bundle: Bundle) -> None:
+    with np.load(bundle.path / "samples.npz") as archive:
+        samples = dict(archive)
+    assert set(samples) == {"image", *FusedOutput._fields}
+    assert samples["image"].shape == (SAMPLE_COUNT, 32, 32, 3)
+    assert samples["image"].dtype == np.uint8
+    assert samples["keypoints"].shape == (SAMPLE_COUNT, JOINTS, 3)
+    got = OnnxEngine(bundle.model).infer(samples["image"])
+    np.testing.assert_allclose(got.predicted_loss, samples["predicted_loss"], atol=1e-5)
+    assert len({image.tobytes() for image in samples["image"]}) == SAMPLE_COUNT
+
+
+class FromBundle:
+    """Stands for write_onnx: copies an exported model, spoiled where asked."""
+
+    def __init__(self, bundle: Bundle, spoiled: str | None = None) -> None:
+        self._model, self._spoiled = bundle.model, spoiled
+
+    def __call__(self, graph: object, path: Path, essentials: object) -> None:
+        model = onnx.load(self._model)
+        for tensor in model.graph.initializer:
+            if self._spoiled and tensor.name.endswith(self._spoiled):
+                values = numpy_helper.to_array(tensor) * np.float32(1.05)
+                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        onnx.save(model, path)
+
+
+def exported(checkpoint: Path, validation: PoseSet, out: Path, **changes: Any) -> Bundle:
+    config = ExportConfig(**{"name": "again", "version": "2", **changes})
+    return export_bundle(checkpoint, validation, out, config, CPU)
+
+
+@pytest.mark.parametrize("spoiled", ["pose.stem.0.weight", "head.collapse.weight"])
+def test_nothing_is_left_when_the_graph_is_wrong(
+    spoiled: str,
+    bundle: Bundle,
+    checkpoint: Path,
+    validation: PoseSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bundling, "write_onnx", FromBundle(bundle, spoiled))
+    with pytest.raises(ParityError, match=r"graph parity failed"):
+        exported(checkpoint, validation, tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_when_the_way_is_wrong(
+    bundle: Bundle,
+    checkpoint: Path,
+    validation: PoseSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The graph is right, but the runtime is sent another box than the trainer cut."""
+    honest = parity.frame_of
+
+    def shifted(sample: Any) -> Any:
+        frame = honest(sample)
+        frame.regions[0].x_px += 4
+        return frame
+
+    monkeypatch.setattr(bundling, "write_onnx", FromBundle(bundle))
+    monkeypatch.setattr(parity, "frame_of", shifted)
+    with pytest.raises(ParityError, match=r"end-to-end parity failed"):
+        exported(checkpoint, validation, tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.5])
+def test_other_rates(
+    rate: float,
+    bundle: Bundle,
+    checkpoint: Path,
+    validation: PoseSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the caller's thread count holds all through."""
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(bundling, "write_onnx", FromBundle(bundle))
+    again = exported(checkpoint, validation, tmp_path / "bundle", flag_rate=rate)
+    flagged = (predicted(again, validation) >= again.default_threshold).mean()
+    assert flagged == pytest.approx(rate, abs=1.5 / 256)
+    assert set(threads) == {1}
+
+
+def test_out_is_there(checkpoint: Path, validation: PoseSet, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    for out in (tmp_path, tmp_path / "file"):
+        with pytest.raises(DataError, match=r"is there already; nothing is overwritten"):
+            exported(checkpoint, validation, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def no_export(*arguments: object) -> None:
+    raise AssertionError("exported before the request was checked")
+
+
+TOES = KeypointSet(name="toes", names=("left_toe", "right_toe"), skeleton=(), torso=())
+
+
+def test_requests_that_cannot_be_met(
+    checkpoint: Path, validation: PoseSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundling, "write_onnx", no_export)
+    few = people(2, 8)
+    toes = PoseSet("toes:here", TOES, validation.ids, validation.read)
+    cases: list[tuple[Path, PoseSet, dict[str, Any], type, str]] = [
+        # one too few for the gates
+        (checkpoint, few, {}, DataError, r"has 8 persons; parity needs at least 256"),
+        # other joints
+        (checkpoint, toes, {}, DataError, r"toes:here has the keypoints of toes"),
+        # no checkpoint
+        (tmp_path / "no", validation, {}, DataError, r"no is no checkpoint"),
+        # no such head
+        (checkpoint, validation, {"head": "gap-kl"}, InvalidInput, r"head is 'gap-kl'; this"),
+    ]
+    for source, data, changes, error, message in cases:
+        with pytest.raises(error, match=message) as raised:
+            exported(source, data, tmp_path / "bundle", **changes)
+        assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 20.0, float("nan")])
+def test_flag_rates_are_shares(rate: float) -> None:
+    with pytest.raises(DataError, match=r"flag rate is .*; expected between 0 and 1, as in 0.1"):
+        ExportConfig(name="n", version="1", flag_rate=rate)
+
+
+def test_the_gpu_is_not_needed() -> None:
+    assert Compute(device="cpu", threads=1).prepare() == torch.device("cpu")
