@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
-from misgiving.trainer.data import body, rendering, solids, wardrobe
-from misgiving.trainer.data.rendering import Rendering, render_person
+from misgiving.trainer.data.rendering import (
+    Rendering,
+    body,
+    person,
+    render_person,
+    solids,
+    wardrobe,
+)
 
 R_ANKLE, R_HIP, L_HIP, L_ANKLE, R_SHOULDER, L_SHOULDER, NECK, HEAD_TOP = 0, 2, 3, 5, 8, 9, 12, 13
 WHITE = solids.Material(np.full(3, 255.0, np.float32))
@@ -95,8 +101,8 @@ def test_joints_of_the_drawn_body_are_the_labels(monkeypatch: pytest.MonkeyPatch
     """Every limb joint is the centre of a round end of some cone, and the head's top its crown."""
     cones: list[solids.Cone] = []
     balls: list[solids.Ellipsoid] = []
-    monkeypatch.setattr(rendering, "draw_cone", lambda c, s: cones.append(s))
-    monkeypatch.setattr(rendering, "draw_ellipsoid", lambda c, s: balls.append(s))
+    monkeypatch.setattr(person, "draw_cone", lambda c, s: cones.append(s))
+    monkeypatch.setattr(person, "draw_ellipsoid", lambda c, s: balls.append(s))
     drawn = render_person(np.random.default_rng(3), 0.2)
     ends = np.array([end[:2] for cone in cones for end in (cone.start, cone.end)])
     for joint in range(13):
@@ -138,7 +144,7 @@ def test_face_shows_from_the_front_and_hair_from_behind() -> None:
         posed = body.pose_body(body.Pose(stance, (0.0, 0.0, 0.0), yaw, 0.0, 0.0), build)
         camera = body.Camera(80.0, 5.0, np.array([48.0, 50.0]))
         canvas = black_canvas(96)
-        rendering.draw_body(canvas, posed, camera, clothes)
+        person.draw_body(canvas, posed, camera, clothes)
         points = camera.project(posed.joints)
         column, row = np.rint(points[HEAD_TOP, :2] + (0, 0.1 * 80)).astype(int)
         patches.append(canvas.colour[:, row - 2 : row + 4, column - 3 : column + 4].copy())
@@ -164,7 +170,7 @@ def test_person_stands_out_of_the_backdrop_where_the_labels_say(
         drawn = render_person(np.random.default_rng(seed), 0.0)
         with monkeypatch.context() as patched:
             for name in ("draw_body", "darken_crevices", "_draw_ground_shadow"):
-                patched.setattr(rendering, name, lambda *_: None)
+                patched.setattr(person, name, lambda *_: None)
             empty = render_person(np.random.default_rng(seed), 0.0)
         changed = np.abs(drawn.image.astype(int) - empty.image).max(axis=2) > 12
         columns, rows = np.floor(drawn.points).astype(int).T

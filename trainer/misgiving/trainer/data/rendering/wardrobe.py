@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.trainer.data.scenery import SHIFT, pattern, random_colour
-from misgiving.trainer.data.solids import Array, Bytes, Material
+from misgiving.trainer.data.rendering.scenery import SHIFT, pattern, random_colour
+from misgiving.trainer.data.rendering.solids import Array, Bytes, Material
 
 # Texels per stature on all cloth.
 TEXELS = 256.0

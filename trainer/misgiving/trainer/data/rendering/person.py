@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.trainer.data.body import (
+from misgiving.trainer.data.rendering.body import (
     Body,
     Camera,
     frame_body,
@@ -23,8 +23,8 @@ from misgiving.trainer.data.body import (
     sample_build,
     sample_pose,
 )
-from misgiving.trainer.data.scenery import backdrop, occlude, photograph
-from misgiving.trainer.data.solids import (
+from misgiving.trainer.data.rendering.scenery import backdrop, occlude, photograph
+from misgiving.trainer.data.rendering.solids import (
     FAR,
     Array,
     Bytes,
@@ -37,7 +37,7 @@ from misgiving.trainer.data.solids import (
     draw_cone,
     draw_ellipsoid,
 )
-from misgiving.trainer.data.wardrobe import FACE_ROWS, TEXELS, TORSO_TOP, Wardrobe, dress
+from misgiving.trainer.data.rendering.wardrobe import FACE_ROWS, TEXELS, TORSO_TOP, Wardrobe, dress
 
 
 @dataclass(frozen=True, slots=True)
