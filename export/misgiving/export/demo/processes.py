@@ -2,9 +2,11 @@
 
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,23 +25,50 @@ class DemoError(MisgivingError):
 def run(arguments: list[str], log: Path) -> str:
     """Run ``misgiving ARGUMENTS`` to its end and give what it printed on stdout.
 
+    What it says on stderr goes into ``log``; on a terminal its last line is shown meanwhile.
+
     Raises:
         DemoError: it ended with another code than 0.
     """
     print(f"$ misgiving {shlex.join(arguments)}", flush=True)
-    with log.open("w", encoding="utf-8") as errors:
-        done = subprocess.run(
-            _command(arguments), stdout=subprocess.PIPE, stderr=errors, text=True, check=False
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        process = subprocess.Popen(
+            _command(arguments), stdout=said, stderr=subprocess.PIPE, text=True
         )
-    if done.returncode != 0:
-        lines = log.read_text(encoding="utf-8").splitlines()
+        try:
+            last_line = _follow(process, log)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            code = process.wait()
+        said.seek(0)
+        output = said.read()
+    if code != 0:
         raise DemoError(
-            f"'misgiving {arguments[0]}' ended with code {done.returncode}: "
-            f"{lines[-1] if lines else 'no message'} (all of it in {log})"
+            f"'misgiving {arguments[0]}' ended with code {code}: "
+            f"{last_line or 'no message'} (all of it in {log})"
         )
-    for line in done.stdout.splitlines():
+    for line in output.splitlines():
         print(f"  {line}", flush=True)
-    return done.stdout
+    return output
+
+
+def _follow(process: "subprocess.Popen[str]", log: Path) -> str:
+    """Copy stderr into a log until it ends; gives its last line."""
+    assert process.stderr is not None
+    shown = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns - 3
+    last_line = ""
+    with log.open("w", encoding="utf-8") as file, process.stderr as lines:
+        for line in lines:
+            file.write(line)
+            last_line = line.strip() or last_line
+            if shown:
+                print(f"\r\x1b[K  {last_line[:width]}", end="", flush=True)
+    if shown:
+        print("\r\x1b[K", end="", flush=True)
+    return last_line
 
 
 @contextmanager
