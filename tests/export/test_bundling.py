@@ -24,7 +24,6 @@ from misgiving.trainer.config import to_dict
 from misgiving.trainer.data import PoseSet
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.heatmaps import SIGNALS
-from misgiving.trainer.training import Compute
 
 CONFIG = ExportConfig(name="tiny", version="1.2.3")
 
@@ -239,7 +238,3 @@ def test_requests_that_cannot_be_met(
 def test_flag_rates_are_shares(rate: float) -> None:
     with pytest.raises(DataError, match=r"flag rate is .*; expected between 0 and 1, as in 0.1"):
         ExportConfig(name="n", version="1", flag_rate=rate)
-
-
-def test_the_gpu_is_not_needed() -> None:
-    assert Compute(device="cpu", threads=1).prepare() == torch.device("cpu")

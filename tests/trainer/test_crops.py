@@ -78,7 +78,7 @@ def test_points_follow_pixels(change: dict[str, float], flips: bool, seed: int) 
         if place.min() < 6 or place.max() > 58:
             continue  # the dot is cut off
         seen += 1
-        assert centroid(batch.images[joint]) == pytest.approx(place, abs=0.3)
+        assert centroid(batch.images[joint]) == pytest.approx(place, abs=0.1)
     assert seen >= 5
 
 

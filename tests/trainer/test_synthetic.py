@@ -34,6 +34,7 @@ def test_number_i_depends_on_seed_i_and_difficulty_alone() -> None:
     assert same(open_synthetic(4, 400)[1], early)  # however many there are
     assert not same(early, late)
     assert not same(open_synthetic(5, 5)[1], early)
+    assert not same(open_synthetic(5, 5)[0], early)  # seeds next to each other share nobody
     assert not same(open_synthetic(4, 5, (0.0, 0.4))[1], early)
 
 

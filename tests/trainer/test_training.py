@@ -59,11 +59,11 @@ def test_training_on(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.Monke
         TINY,
         name="other",
         model=replace(TINY.model, channels=8),
-        fit=replace(TINY.fit, continued_epochs=2, learning_rate=1e-9, head_learning_rate=1e-9),
+        fit=replace(TINY.fit, continued_epochs=3, learning_rate=1e-9, head_learning_rate=1e-9),
         augment=AugmentConfig(flip=0.0),
     )
     trained = once(tmp_path / "on", checkpoint, other)
-    assert epochs == [2]  # continued_epochs
+    assert epochs == [3]  # continued_epochs
     assert trained.recipe == replace(other, model=TINY.model)
     assert trained.record.training_data == (TRAINING_SPEC, people(3, 12).spec)
     assert trained.record.label_count == 12
