@@ -89,7 +89,7 @@ def strings(message: Message, where: str = "model") -> Iterator[tuple[str, str]]
                 yield place, part.decode("utf-8", "replace")
 
 
-LOCAL = re.compile(r"[\\/](home|root|tmp|usr|work|Users|opt|var)[\\/]|site-packages|\.py\b|File \"")
+LOCAL = re.compile(r"[\\/](home|root|tmp|usr|Users|opt|var)[\\/]|site-packages|\.py\b|File \"")
 
 
 def test_nothing_of_the_machine_that_exported(model: onnx.ModelProto) -> None:

@@ -84,6 +84,10 @@ def nan_keypoint(p: Prediction) -> Prediction:
     return replace(p, keypoints=keypoints)
 
 
+def nan_embedding(p: Prediction) -> Prediction:
+    return replace(p, embedding=p.embedding * np.float32(math.nan))
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -104,11 +108,13 @@ def nan_keypoint(p: Prediction) -> Prediction:
         lambda p: replace(p, signals=p.signals[:, ::-1]),
         lambda p: replace(p, signals=p.signals + 0.01),
         lambda p: replace(p, embedding=p.embedding * 1.1),
-        lambda p: replace(p, embedding=p.embedding * np.float32(math.nan)),
+        nan_embedding,
         # one batch size alone: of one, of two, of five
         only_in_batches_of(1, moved(0.5)),
         only_in_batches_of(2, moved(0.5)),
         only_in_batches_of(5, nan_loss),
+        only_in_batches_of(5, nan_keypoint),
+        only_in_batches_of(5, nan_embedding),
     ],
 )
 def test_anything_else_fails(

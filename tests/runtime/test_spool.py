@@ -5,7 +5,7 @@ import sqlite3
 import numpy as np
 import pytest
 
-from collector.helpers import child, collected, line_of
+from collector.helpers import child, collected, eventually, line_of
 from misgiving.runtime.errors import FailedPrecondition, ResourceExhausted
 from misgiving.runtime.images import decode, encode_png
 from misgiving.runtime.spool import Entry, Spool, choose_victims, serialise
@@ -110,8 +110,22 @@ def test_quota_evicts_the_oldest_and_says_so(tmp_path, caplog):
     spool.close()
 
 
-def test_full_queue_loses_and_counts(tmp_path):
-    spool = Spool(tmp_path, queue_size=1)
+def test_a_queue_s_bytes_are_bounded_and_given_back(tmp_path):
+    frame = noisy_frame("f", 100_000)
+    spool = Spool(tmp_path, queue_bytes=frame.ByteSize() - 1)
+    assert not spool.offer(frame)
+    spool.close()
+    spool = Spool(tmp_path, queue_bytes=frame.ByteSize())
+    for number in range(3):  # each fits alone: the next one when the last one is on disk
+        following = noisy_frame(str(number), 100_000)
+        assert following.ByteSize() <= frame.ByteSize()
+        eventually(lambda following=following: spool.offer(following))
+    spool.close()
+
+
+@pytest.mark.parametrize("bound", [{"queue_size": 1}, {"queue_bytes": 250_000}])
+def test_full_queue_loses_and_counts(tmp_path, bound):
+    spool = Spool(tmp_path, **bound)
     frame = noisy_frame("f", 100_000)
     taken = [spool.offer(frame) for _ in range(3000)]
     spool.close()

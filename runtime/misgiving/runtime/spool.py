@@ -78,17 +78,27 @@ class Spool:
         folder: made where it is missing; belongs to one process at a time.
         quota_bytes: of stored frames; beyond it the oldest go, refused ones first.
         queue_size: frames that wait for the disk; beyond it they are lost.
+        queue_bytes: of these frames together; a stalled disk must not take the memory.
 
     Raises:
         FailedPrecondition: the folder cannot be opened, or another process has it.
     """
 
-    def __init__(self, folder: Path, *, quota_bytes: int = 1 << 30, queue_size: int = 64) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        quota_bytes: int = 1 << 30,
+        queue_size: int = 64,
+        queue_bytes: int = 256 << 20,
+    ) -> None:
         self.arrived = threading.Event()
         """Set whenever a frame has been stored; the one uploader clears it."""
         self._folder = folder
         self._quota_bytes = quota_bytes
         self._queue: queue.Queue[CollectedFrame | None] = queue.Queue(queue_size)
+        self._queue_bytes = queue_bytes
+        self._queued_bytes = 0
         self._counts: Counter[str] = Counter()
         self._state = threading.Lock()  # counters and entries; never held during disk I/O
         self._disk = threading.Lock()  # the connection
@@ -105,15 +115,17 @@ class Spool:
         Returns:
             False where the frame is lost: the queue is full, or the spool closed.
         """
+        size = frame.ByteSize()
         with self._state:
             self._counts["offered"] += 1
             try:
-                if self._closed:
+                if self._closed or self._queued_bytes + size > self._queue_bytes:
                     raise queue.Full
                 self._queue.put_nowait(frame)
             except queue.Full:
                 self._counts["lost"] += 1
                 return False
+            self._queued_bytes += size
         return True
 
     def pending(self) -> list[str]:
@@ -181,6 +193,8 @@ class Spool:
                 with self._state:
                     self._counts["lost"] += 1
                 log.warning("frame %s is lost: %s", frame_name(frame.frame), error)
+            with self._state:
+                self._queued_bytes -= frame.ByteSize()
 
     def _store(self, frame: CollectedFrame) -> None:
         body = serialise(frame)
