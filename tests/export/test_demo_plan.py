@@ -45,7 +45,7 @@ def test_the_parts_can_be_opened() -> None:
     assert ids == list(open_data("synthetic:2,1400,0-0.5").ids)
 
 
-@pytest.mark.parametrize("size", [0, 1, 256, 512, 1000, 1021])
+@pytest.mark.parametrize("size", [0, 1, 256, 512, 1000, 1023])
 def test_too_small(size: int) -> None:
     message = rf"synthetic:2,9 has {size} persons; the demo needs at least 1024, .*Give a larger"
     with pytest.raises(DataError, match=message) as error:

@@ -49,7 +49,7 @@ def split_pool(spec: str, size: int) -> Split:
     held = max(MIN_IMAGES, size // 10)
     stream = size // 4
     candidates = size - stream - 2 * held
-    if candidates < stream:
+    if size < 4 * MIN_IMAGES:
         raise DataError(
             f"{spec} has {size} persons; the demo needs at least {4 * MIN_IMAGES}, "
             "to select from, to stream, to validate and to test. Give a larger pool"

@@ -85,11 +85,11 @@ def service(arguments: list[str], log: Path) -> Iterator[str]:
     watch = _Watch(process, log)
     try:
         yield watch.address(arguments[0])
-    except BaseException:
+        _stop(process, arguments[0], log)
+    finally:
         process.kill()
         process.wait()
-        raise
-    _stop(process, arguments[0], log)
+        watch.join()
 
 
 def _command(arguments: list[str]) -> list[str]:
@@ -101,8 +101,6 @@ def _stop(process: "subprocess.Popen[str]", name: str, log: Path) -> None:
     try:
         code = process.wait(STOP_S)
     except subprocess.TimeoutExpired as error:
-        process.kill()
-        process.wait()
         raise DemoError(f"'misgiving {name}' did not end in {STOP_S:g} s; see {log}") from error
     if code != 0:
         raise DemoError(f"'misgiving {name}' ended with code {code}; expected 0. See {log}")
@@ -116,18 +114,23 @@ class _Watch:
         self._log = log
         self._found = ""
         self._settled = threading.Event()
-        threading.Thread(target=self._copy, daemon=True).start()
+        self._thread = threading.Thread(target=self._copy, daemon=True)
+        self._thread.start()
 
     def _copy(self) -> None:
         assert self._process.stderr is not None
-        with self._log.open("w", encoding="utf-8") as log:
-            for line in self._process.stderr:
+        with self._log.open("w", encoding="utf-8") as log, self._process.stderr as lines:
+            for line in lines:
                 log.write(line)
                 log.flush()
                 if not self._found and (match := re.search(r" on (\S+:\d+) ", line)):
                     self._found = match[1]
                     self._settled.set()
         self._settled.set()
+
+    def join(self) -> None:
+        """Wait until everything that an ended process said is in the log."""
+        self._thread.join()
 
     def address(self, name: str) -> str:
         if not self._settled.wait(READY_S) or not self._found:

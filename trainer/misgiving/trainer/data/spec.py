@@ -31,6 +31,8 @@ def open_data(spec: str) -> PoseSet:
     if opener is None or not colon or not where:
         raise DataError(f"data spec is {spec!r}; expected {HELP}")
     data = opener(where)
+    if len(data) == 0:
+        raise DataError(f"{spec} holds nobody; expected at least one person")
     return _ranged(data, span) if hash_mark else data
 
 
