@@ -107,6 +107,7 @@ def nan_embedding(p: Prediction) -> Prediction:
         # the other outputs count as well
         lambda p: replace(p, signals=p.signals[:, ::-1]),
         lambda p: replace(p, signals=p.signals + 0.01),
+        lambda p: replace(p, keypoints=p.keypoints * np.array([1, 1, 0.9], np.float32)),
         lambda p: replace(p, embedding=p.embedding * 1.1),
         nan_embedding,
         # one batch size alone: of one, of two, of five
@@ -182,6 +183,9 @@ NAN = math.nan
         (Drift(0.0, NAN, 1.0), False),
         (Drift(0.0, 0.0, NAN), False),
         (Drift(math.inf, 0.0, 1.0), False),
+        (Drift(0.0, 0.0, 1.0, 1e-3), True),  # the other outputs
+        (Drift(0.0, 0.0, 1.0, 1.1e-3), False),
+        (Drift(0.0, 0.0, 1.0, NAN), False),
     ],
 )
 def test_the_gate(drift: Drift, passes: bool) -> None:
@@ -211,9 +215,9 @@ def prediction(count: int = 5) -> Prediction:
 def test_drift_by_hand() -> None:
     expected = prediction()
     assert drift_of(expected, expected) == Drift(0.0, 0.0, pytest.approx(1.0))
-    keypoints = expected.keypoints + np.array([0.03, 0.04, 9.0], np.float32)
+    keypoints = expected.keypoints + np.array([0.03, 0.04, 0.0], np.float32)
     drift = drift_of(replace(expected, keypoints=keypoints), expected)
-    assert drift.keypoint_px == pytest.approx(0.05, rel=1e-4)  # a distance; confidence apart
+    assert drift.keypoint_px == pytest.approx(0.05, rel=1e-4)  # a distance
     losses = expected.predicted_loss.copy()
     losses[2] += 0.1
     drift = drift_of(replace(expected, predicted_loss=losses), expected)
@@ -224,9 +228,17 @@ def test_drift_by_hand() -> None:
 def test_a_dead_feature_must_stay_dead() -> None:
     """It has no spread to measure with; equality is asked instead of a division by zero."""
     dead = replace(prediction(), embedding=np.zeros((5, 8), np.float32))
-    assert drift_of(dead, dead).loss == 0.0
+    assert drift_of(dead, dead).others == 0.0
     alive = replace(dead, embedding=np.full((5, 8), 0.01, np.float32))
-    assert drift_of(alive, dead).loss == pytest.approx(0.01)
+    assert drift_of(alive, dead).others == pytest.approx(0.01)
+
+
+def test_a_single_peak_that_changes_place_passes_and_two_in_a_hundred_do_not() -> None:
+    expected = prediction(200)
+    for flips, passes in ((1, True), (4, False)):
+        signals = expected.signals.copy()
+        signals[:flips, 3] += 0.5
+        assert (drift_of(replace(expected, signals=signals), expected).others < 1e-3) == passes
 
 
 def test_torch_in_one_go_is_torch_in_parts(graph: FusedGraph, crops: NDArray[np.uint8]) -> None:

@@ -117,6 +117,7 @@ def manifest() -> Manifest:
         keypoint_drift_px_p999=0,
         predicted_loss_drift=0,
         predicted_loss_spearman=1,
+        other_outputs_drift_p99=0,
         end_to_end_keypoint_px_p999=0,
         end_to_end_predicted_loss_drift=0,
     )

@@ -189,9 +189,9 @@ def slow_multi_peak_entropy(maps: NDArray[np.float32]) -> float:
         peaks = []
         for (row, column), value in np.ndenumerate(joint):
             near = joint[max(0, row - 5) : row + 6, max(0, column - 5) : column + 6]
-            if value > 0 and value == near.max():
+            if value == near.max():
                 peaks.append(30.0 * float(value))
-        best = np.array(sorted(peaks, reverse=True)[:5] or [0.0] * 5)
+        best = np.array(sorted(peaks, reverse=True)[:5])
         share = np.exp(best - best.max())
         share /= share.sum()
         total -= sum(s * math.log(s) for s in share if s > 0)
@@ -203,7 +203,7 @@ def slow_multi_peak_entropy(maps: NDArray[np.float32]) -> float:
     [
         ("noise", 32),  # many peaks: only five count
         ("quiet noise", 32),  # peaks of nearly one height
-        ("negative", 16),  # no peak at all: as unsure as five alike
+        ("negative", 16),  # peaks below zero count like others
         ("two people", 32),  # two modes
         ("small", 7),  # a map smaller than the window
     ],

@@ -157,6 +157,7 @@ def _parity(n: int, data: PoseSet, drift: parity.Drift, whole: parity.Drift) -> 
         keypoint_drift_px_p999=drift.keypoint_px,
         predicted_loss_drift=drift.loss,
         predicted_loss_spearman=drift.spearman,
+        other_outputs_drift_p99=drift.others,
         end_to_end_keypoint_px_p999=whole.keypoint_px,
         end_to_end_predicted_loss_drift=whole.loss,
     )

@@ -33,6 +33,8 @@ KEYPOINT_PX = 0.05
 LOSS_DRIFT = 1e-3
 """Largest shift of predicted_loss in standard deviations of it over the images."""
 LOSS_SPEARMAN = 0.9999
+OTHER_DRIFT = 1e-3
+"""As LOSS_DRIFT, of every other output; see ``Drift.others``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,9 @@ class Drift:
     loss: float
     """Largest, in standard deviations."""
     spearman: float
+    others: float = 0.0
+    """99th percentile of the worst other column (confidence, signal, embedding), in standard
+    deviations. Not the largest: where two peaks of a heatmap are alike, rounding picks one."""
 
 
 def graph_drift(graph: FusedGraph, engine: Engine, crops: NDArray[np.uint8]) -> Drift:
@@ -61,6 +66,7 @@ def graph_drift(graph: FusedGraph, engine: Engine, crops: NDArray[np.uint8]) -> 
         float(np.max([drift.keypoint_px for drift in drifts])),
         float(np.max([drift.loss for drift in drifts])),
         float(np.min([drift.spearman for drift in drifts])),
+        float(np.max([drift.others for drift in drifts])),
     )
 
 
@@ -72,21 +78,19 @@ def run_torch(graph: FusedGraph, crops: NDArray[np.uint8]) -> Prediction:
 
 
 def drift_of(got: Prediction, expected: Prediction) -> Drift:
-    """Compare two predictions of the same crops; every output counts.
-
-    The signals and the embedding go into ``loss``, each in its own standard deviations, at the
-    99.9th percentile: where a heatmap is flat, two equal peaks may change places.
-    """
-    columns = (
-        *zip(got.signals.T, expected.signals.T, strict=True),
-        *zip(got.embedding.T, expected.embedding.T, strict=True),
-    )
-    loss = _shift(got.predicted_loss, expected.predicted_loss, 100)
+    """Compare two predictions of the same crops; every output counts."""
+    columns = zip(_other_columns(got), _other_columns(expected), strict=True)
     return Drift(
         _keypoint_shift(got.keypoints[..., :2], expected.keypoints[..., :2]),
-        float(np.max([loss, *(_shift(a, b, 99.9) for a, b in columns)])),
+        _shift(got.predicted_loss, expected.predicted_loss, 100),
         metrics.spearman(got.predicted_loss, expected.predicted_loss),
+        float(np.max([_shift(a, b, 99) for a, b in columns])),
     )
+
+
+def _other_columns(prediction: Prediction) -> list[Floats]:
+    confidence = prediction.keypoints[..., 2]
+    return [*confidence.T, *prediction.signals.T, *prediction.embedding.T]
 
 
 def end_to_end_drift(
@@ -136,13 +140,15 @@ def check(drift: Drift, what: str, unit: str) -> None:
         drift.keypoint_px <= KEYPOINT_PX
         and drift.loss <= LOSS_DRIFT
         and drift.spearman >= LOSS_SPEARMAN
+        and drift.others <= OTHER_DRIFT
     )
     # Written so that a NaN fails too.
     if not within:
         raise ParityError(
             f"{what} parity failed: keypoints moved {drift.keypoint_px:.4f} {unit} (at most "
             f"{KEYPOINT_PX}), predicted_loss {drift.loss:.2e} standard deviations (at most "
-            f"{LOSS_DRIFT:g}), Spearman {drift.spearman:.6f} (at least {LOSS_SPEARMAN}). "
+            f"{LOSS_DRIFT:g}), Spearman {drift.spearman:.6f} (at least {LOSS_SPEARMAN}), other "
+            f"outputs {drift.others:.2e} standard deviations (at most {OTHER_DRIFT:g}). "
             "No bundle was written; the exported graph does not compute what was trained"
         )
 

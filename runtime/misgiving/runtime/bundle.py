@@ -79,6 +79,8 @@ class Parity(_Part):
     predicted_loss_drift: float
     """Largest shift of predicted_loss, in standard deviations of it over these images."""
     predicted_loss_spearman: float
+    other_outputs_drift_p99: float
+    """Of confidences, signals and embedding, the worst one; in standard deviations."""
     end_to_end_keypoint_px_p999: float
     """As above, from the image file and in image px: decode, crop, engine, back."""
     end_to_end_predicted_loss_drift: float

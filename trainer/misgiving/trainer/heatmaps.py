@@ -121,8 +121,7 @@ def multi_peak_entropy(heatmaps: Tensor) -> Tensor:
     """
     size = 2 * _PEAK_DISTANCE + 1
     highest = functional.max_pool2d(heatmaps, size, stride=1, padding=_PEAK_DISTANCE)
-    is_peak = (heatmaps == highest) & (heatmaps > 0)
-    values = torch.where(is_peak, heatmaps * PEAK_SCALE, -1e4).flatten(2)
+    values = torch.where(heatmaps == highest, heatmaps * PEAK_SCALE, -1e4).flatten(2)
     logits = values.topk(_MAX_PEAKS, dim=-1).values
     share = torch.softmax(logits, dim=-1)
     return -(share * torch.log(share.clamp(min=1e-12))).sum(-1).sum(1)

@@ -59,7 +59,12 @@ def score_table(scores: Scores) -> str:
         f"{'score':22} {'PCK of top 10 %':>15} {'AUROC':>7} {'Spearman':>9}",
     ]
     lines += [
-        f"{row.name:22} {row.picked_pck:15.3f} {row.auroc:7.3f} {row.spearman:9.3f}"
+        f"{row.name:22} {_text(row.picked_pck):>15} {_text(row.auroc):>7} {_text(row.spearman):>9}"
         for row in score_rows(scores)
     ]
     return "\n".join(lines)
+
+
+def _text(value: float) -> str:
+    """Undefined, for example for want of failures, is a dash."""
+    return f"{value:.3f}" if np.isfinite(value) else "–"
