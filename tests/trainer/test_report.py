@@ -53,4 +53,4 @@ def test_persons_without_torso_are_left_out() -> None:
 
 
 def test_a_table_of_one_person() -> None:
-    assert "nan" in score_table(scores_of([1.0]))
+    assert "nan" not in score_table(scores_of([1.0]))
