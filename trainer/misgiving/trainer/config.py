@@ -191,4 +191,7 @@ def read_recipe(path: Path) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(f"{path}: {where}: {first['msg']}; see docs/design.md") from error
+        raise InvalidInput(
+            f"{path}: {where}: {first['msg']}; expected the keys of the recipe.json that stands in "
+            "every checkpoint"
+        ) from error
