@@ -13,8 +13,8 @@ from export.helpers import CPU, TINY, people
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import cycle
 from misgiving.trainer.checkpoint import load_checkpoint
-from misgiving.trainer.cycle import CycleConfig, StageResult, run_cycle, selected_from
-from misgiving.trainer.data import PoseSet
+from misgiving.trainer.cycle import CycleConfig, StageResult, run_cycle
+from misgiving.trainer.data import PoseSet, join, subset
 from misgiving.trainer.scoring import score
 
 RECIPE = replace(TINY, fit=replace(TINY.fit, epochs=1))
@@ -124,15 +124,6 @@ def test_the_record_says_what_was_run(learned: Run) -> None:
         assert got["seconds"] >= 0
 
 
-def test_the_selected_as_a_labelled_set(learned: Run) -> None:
-    pool = people(*POOL)
-    labelled = selected_from(pool, learned.results)
-    assert list(labelled.ids) == chosen(learned.results)
-    assert labelled.spec == f"15 of {pool.spec}"
-    at = pool.ids.index(labelled.ids[7])
-    np.testing.assert_array_equal(labelled[7].points, pool[at].points)
-
-
 def test_random_depends_on_the_cycle_s_seed(tmp_path: Path) -> None:
     runs = [Run(tmp_path / name, "random", seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
     first, same, other = (chosen(run.results) for run in runs)
@@ -178,3 +169,12 @@ def test_the_whole_pool_may_be_taken(tmp_path: Path) -> None:
     (result,) = run_cycle(RECIPE, config, *sets, tmp_path / "out", CPU)
     assert sorted(result.selected) == sorted(people(*POOL).ids)
     assert result.selected_pck == pytest.approx(result.pool_pck)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_sets_that_share_a_person_are_refused(tmp_path: Path, which: int) -> None:
+    sets = [people(*BASE), people(*POOL), people(*TEST)]
+    sets[which] = join([sets[which], subset(sets[which - 1], [0])])
+    config = CycleConfig(sampler="random", budget=1, stages=1)
+    with pytest.raises(DataError, match=r"share 1 person\(s\)"):
+        run_cycle(RECIPE, config, sets[0], sets[1], sets[2], tmp_path / "out", CPU)

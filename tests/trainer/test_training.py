@@ -12,7 +12,7 @@ from misgiving.runtime.keypoints import LSP, KeypointSet
 from misgiving.trainer import training
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import AugmentConfig
-from misgiving.trainer.data import PoseSet, join
+from misgiving.trainer.data import PoseSet, join, subset
 from misgiving.trainer.scoring import summarise
 from misgiving.trainer.training import Compute, Trained, train
 
@@ -134,3 +134,12 @@ def test_compute(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked.pop() == expected
     with pytest.raises(InvalidInput, match=r"device is 'tpu'"):
         Compute(device="tpu").prepare()
+
+
+def test_what_is_measured_must_be_unseen(tmp_path: Path) -> None:
+    seen = people(3, 12)
+    with pytest.raises(
+        DataError, match=r"share 1 person\(s\), synthetic/3/00011 for one; expected"
+    ):
+        train(TINY, seen, subset(seen, [11]), tmp_path / "run", CPU)
+    assert not list(tmp_path.iterdir())

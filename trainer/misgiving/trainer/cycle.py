@@ -4,6 +4,7 @@ Stage 1 trains on the base set. Every stage then scores what is left of the pool
 network and selects; the next stage trains on from those weights, with all labels so far.
 """
 
+import itertools
 import json
 import os
 import time
@@ -17,7 +18,7 @@ from misgiving.runtime.errors import InvalidInput
 from misgiving.trainer import metrics, progress
 from misgiving.trainer.checkpoint import check_new
 from misgiving.trainer.config import Recipe
-from misgiving.trainer.data import PoseSet, join, subset
+from misgiving.trainer.data import PoseSet, check_apart, join, subset
 from misgiving.trainer.samplers import sampler_named
 from misgiving.trainer.scoring import Scores, score
 from misgiving.trainer.training import Compute, Trained, train
@@ -75,7 +76,7 @@ def run_cycle(
 
     Raises:
         InvalidInput: the pool is smaller than what the stages will take.
-        DataError: ``out`` holds something already.
+        DataError: ``out`` holds something already, or two of the sets share a person.
     """
     if config.budget * config.stages > len(pool):
         raise InvalidInput(
@@ -83,6 +84,8 @@ def run_cycle(
             f"{config.budget * config.stages}; {pool.spec} has {len(pool)}. Lower the budget"
         )
     check_new(out)
+    for one, other in itertools.combinations((base, pool, test), 2):
+        check_apart(one, other)
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(config.seed)
     left = list(range(len(pool)))
@@ -104,13 +107,6 @@ def run_cycle(
         gone = set(picked)
         left = [index for position, index in enumerate(left) if position not in gone]
     return results
-
-
-def selected_from(pool: PoseSet, results: list[StageResult]) -> PoseSet:
-    """The persons that all stages selected, as a labelled set."""
-    at = {name: index for index, name in enumerate(pool.ids)}
-    chosen = [at[name] for result in results for name in result.selected]
-    return subset(pool, chosen, f"{len(chosen)} of {pool.spec}")
 
 
 def _score_pool(trained: Trained, pool: PoseSet, compute: Compute) -> Scores:

@@ -17,7 +17,7 @@ from misgiving.trainer.checkpoint import (
     save_checkpoint,
 )
 from misgiving.trainer.config import Recipe
-from misgiving.trainer.data import PoseSet
+from misgiving.trainer.data import PoseSet, check_apart
 from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import fit, pick_device
 from misgiving.trainer.models import Network
@@ -68,8 +68,12 @@ def train(
         compute: where.
         init: a checkpoint to train on from, with a fresh optimiser.
         what: names the progress bar.
+
+    Raises:
+        DataError: ``out`` is not new, or ``data`` and ``validation`` share a person.
     """
     check_new(out)
+    check_apart(data, validation)
     device = compute.prepare()
     torch.manual_seed(recipe.fit.seed)
     network, recipe, earlier = _start(recipe, data, init)

@@ -74,3 +74,12 @@ def join(parts: Sequence[PoseSet]) -> PoseSet:
     spec = " + ".join(part.spec for part in parts)
     ids = tuple(part.ids[index] for part, index in places)
     return PoseSet(spec, parts[0].keypoints, ids, lambda i: places[i][0].read(places[i][1]))
+
+
+def check_apart(first: PoseSet, second: PoseSet) -> None:
+    """Raise DataError where two sets share a person: what is measured must be unseen."""
+    if shared := sorted(set(first.ids) & set(second.ids)):
+        raise DataError(
+            f"{first.spec} and {second.spec} share {len(shared)} person(s), {shared[0]} for one; "
+            "expected none. Give ranges that do not overlap"
+        )
