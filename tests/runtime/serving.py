@@ -1,6 +1,7 @@
 """One harness: a real grpc.aio server in a thread, on a free port, with the tiny engine."""
 
 import asyncio
+import queue
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -10,12 +11,17 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from misgiving.runtime.client import make_frame
 from misgiving.runtime.detector import Detector
 from misgiving.runtime.engines.base import Engine, Prediction
 from misgiving.runtime.pipeline import Pipeline, Sink
 from misgiving.runtime.server import Server
+from misgiving.v1 import detector_pb2 as wire
+from misgiving.v1 import pose_pb2 as pose
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
 from runtime import tiny
+
+BLACK = np.zeros((48, 64, 3), np.uint8)
 
 
 class Gated:
@@ -98,3 +104,29 @@ def serving(
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+class Requests:
+    """The client's side of a stream, message by message."""
+
+    def __init__(self, mode: int | None = None) -> None:
+        self._queue: queue.Queue[wire.StreamInferRequest | None] = queue.Queue()
+        if mode is not None:
+            self.put(open=wire.StreamOpen(mode=mode))
+
+    def put(self, **message: Any) -> None:
+        self._queue.put(wire.StreamInferRequest(**message))
+
+    def close(self) -> None:
+        self._queue.put(None)
+
+    def __iter__(self) -> Iterator[wire.StreamInferRequest]:
+        return iter(self._queue.get, None)
+
+
+def infer(server: Running, frame: pose.Frame) -> wire.FrameResult:
+    return server.stub.Infer(wire.InferRequest(frame=frame), timeout=20).result
+
+
+def named(name: str, image: NDArray[np.uint8] = BLACK) -> pose.Frame:
+    return make_frame(image, frame_id=name)
