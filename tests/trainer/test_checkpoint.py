@@ -155,5 +155,5 @@ def test_what_is_no_checkpoint(
 
 
 def test_the_commit_is_one_or_nothing() -> None:
-    commit = code_commit()
+    commit = code_commit().removesuffix("-dirty")
     assert commit == "" or (len(commit) == 40 and set(commit) <= set("0123456789abcdef"))

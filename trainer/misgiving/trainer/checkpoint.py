@@ -90,8 +90,12 @@ def _reason(error: Exception) -> str:
 
 
 def code_commit() -> str:
-    """The commit of the checkout that this code runs from, empty where it is none."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """The commit that this code runs from, with ``-dirty`` where files differ from it.
+
+    Empty where it is no checkout.
+    """
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(Path(__file__).parent), *describe]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
