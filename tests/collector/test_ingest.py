@@ -1,3 +1,5 @@
+"""A real collector: acknowledged means durable, and bad uploads get their status."""
+
 import asyncio
 import hashlib
 import signal

@@ -1,3 +1,5 @@
+"""Stored frames survive, once each; unfinished uploads go on where they were cut."""
+
 import hashlib
 import sqlite3
 import sys

@@ -1,3 +1,5 @@
+"""A bundle that is altered, incomplete or of another schema is refused with one line."""
+
 import json
 import shutil
 from collections.abc import Callable

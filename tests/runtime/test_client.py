@@ -1,3 +1,5 @@
+"""The client: errors by type, streams that end well, sources that fail."""
+
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""From a frame to a result in image pixels, without a server."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Drawn skeletons: sides by colour, doubtful joints hollow, nothing outside the picture."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Every error has a gRPC status."""
+
 import grpc
 import pytest
 

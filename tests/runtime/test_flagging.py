@@ -1,3 +1,5 @@
+"""The flag policy, decision by decision."""
+
 import math
 import random
 

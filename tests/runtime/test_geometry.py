@@ -1,3 +1,5 @@
+"""Windows, cuts and the way back, to the half pixel."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""What is decoded, and the one line that everything else gets."""
+
 import contextlib
 import io
 import struct

@@ -1,3 +1,5 @@
+"""The runtime loads neither torch nor the fleet side's dependencies."""
+
 import subprocess
 import sys
 

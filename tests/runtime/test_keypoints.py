@@ -1,3 +1,5 @@
+"""Keypoint sets: mirror pairs, skeleton, torso."""
+
 import numpy as np
 import pytest
 from pydantic import ValidationError

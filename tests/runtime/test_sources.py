@@ -1,3 +1,5 @@
+"""Folders, images and videos as sources of frames."""
+
 from pathlib import Path
 
 import cv2

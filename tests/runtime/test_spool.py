@@ -1,3 +1,5 @@
+"""The spool keeps what it has stored, through kill -9, a full disk and its quota."""
+
 import hashlib
 import logging
 import sqlite3

@@ -1,3 +1,5 @@
+"""From the spool to a real collector: once each, whatever is cut or refused."""
+
 import hashlib
 import logging
 import socket
