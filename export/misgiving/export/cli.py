@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer()
+from misgiving.trainer.cli import SPECS
 
-_SPECS = "lsp:DIR, lspet:DIR, synthetic:SEED,N[,LOW-HIGH] or labels:DIR, each with #FIRST-LAST"
+app = typer.Typer()
 
 
 @app.command()
@@ -19,7 +19,7 @@ def export(
         typer.Option(
             metavar="SPEC",
             help="At least 256 persons that trained nothing; the checkpoint's own validation data "
-            f"by default. {_SPECS}.",
+            f"by default. {SPECS}.",
         ),
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the model.")] = "misgiving",
@@ -62,7 +62,7 @@ def export(
 @app.command()
 def demo(
     data: Annotated[
-        str, typer.Option(metavar="SPEC", help=f"Labelled data to start from: {_SPECS}.")
+        str, typer.Option(metavar="SPEC", help=f"Labelled data to start from: {SPECS}.")
     ] = "synthetic:1,500,0-0.5",
     pool: Annotated[
         str,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_SPECS = "lsp:DIR, lspet:DIR, synthetic:SEED,N[,LOW-HIGH] or labels:DIR, each with #FIRST-LAST"
+SPECS = "lsp:DIR, lspet:DIR, synthetic:SEED,N[,LOW-HIGH] or labels:DIR, each with #FIRST-LAST"
 
 Recipe = Annotated[str, typer.Option(help="demo, cpu, paper, or a recipe's JSON file.")]
 Out = Annotated[Path, typer.Option(help="Folder to write; must be new.")]
@@ -25,7 +25,7 @@ Threads = Annotated[
 @app.command()
 def train(
     data: Annotated[
-        list[str], typer.Option(metavar="SPEC", help=f"{_SPECS}; may be given more than once.")
+        list[str], typer.Option(metavar="SPEC", help=f"{SPECS}; may be given more than once.")
     ],
     val: Annotated[
         str, typer.Option(metavar="SPEC", help="Data to measure on, apart from the training data.")
@@ -58,7 +58,7 @@ def train(
 @app.command()
 def cycle(
     base: Annotated[
-        str, typer.Option(metavar="SPEC", help=f"Labelled data of the first stage: {_SPECS}.")
+        str, typer.Option(metavar="SPEC", help=f"Labelled data of the first stage: {SPECS}.")
     ],
     pool: Annotated[
         str,
