@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.trainer.objectives import margin_ranking, pairwise_kl
+from misgiving.trainer.objectives import margin_ranking, pairwise_kl, regression
 
 F64 = torch.float64
 
@@ -68,6 +68,20 @@ def test_kl_by_hand(gap: float, first: float, second: float) -> None:
     loss = pairwise_kl(vector(gap + 4.0, 4.0), vector(first, second))
     assert loss.shape == ()
     assert float(loss) == pytest.approx(expected, abs=1e-12)
+
+
+def test_regression_by_hand() -> None:
+    loss = regression(vector(1.0, 2.0, 3.0, 4.0), vector(1.0, 1.0, 5.0, 4.0))
+    assert loss.shape == ()
+    assert float(loss) == pytest.approx((0 + 1 + 4 + 0) / 4)
+
+
+def test_regression_leaves_the_observed_loss_alone() -> None:
+    predicted, observed = vector(1.0, 2.0).requires_grad_(), vector(3.0, 3.0).requires_grad_()
+    regression(predicted, observed).backward()
+    assert observed.grad is None
+    assert predicted.grad is not None
+    assert predicted.grad.tolist() == pytest.approx([-2.0, -1.0])
 
 
 def test_kl_is_the_mean_over_pairs() -> None:

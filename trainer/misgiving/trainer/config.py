@@ -29,8 +29,8 @@ class HeadConfig:
 
     kind: Literal["gap", "conv"]
     """``gap``: pooled features and fully connected layers; ``conv``: multi-scale convolutions."""
-    objective: Literal["margin", "kl"]
-    """``margin``: Learning Loss; ``kl``: LearningLoss++."""
+    objective: Literal["margin", "kl", "mse"]
+    """``margin``: Learning Loss; ``kl``: LearningLoss++; ``mse``: plain regression, a control."""
 
     @property
     def name(self) -> str:

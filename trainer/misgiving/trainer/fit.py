@@ -144,9 +144,13 @@ def _step(
 
 
 def _head_loss(head: HeadConfig, recipe: Recipe, predicted: Tensor, observed: Tensor) -> Tensor:
-    if head.objective == "margin":
-        return objectives.margin_ranking(predicted, observed, recipe.fit.margin)
-    return objectives.pairwise_kl(predicted, observed)
+    match head.objective:
+        case "margin":
+            return objectives.margin_ranking(predicted, observed, recipe.fit.margin)
+        case "kl":
+            return objectives.pairwise_kl(predicted, observed)
+        case "mse":
+            return objectives.regression(predicted, observed)
 
 
 class _Tally:

@@ -1,4 +1,5 @@
-"""What a loss head learns: to rank pairs of images by the loss that was observed.
+"""What a loss head learns: to rank pairs of images by the loss that was observed, or, as the
+known-bad control, that loss itself.
 
 Axes: B batch, even; image i is paired with image i + B/2, as in the paper.
 """
@@ -51,6 +52,25 @@ def pairwise_kl(predicted: Tensor, observed: Tensor) -> Tensor:
     target = pair / pair.sum(1, keepdim=True)
     log_q = functional.log_softmax(torch.stack([first, second], 1), dim=1)
     return functional.kl_div(log_q, target, reduction="batchmean")
+
+
+def regression(predicted: Tensor, observed: Tensor) -> Tensor:
+    """Mean squared error of the predicted loss: the control that Yoo & Kweon (2019) start from.
+
+    Losses shrink while the pose net learns, so that the target moves; ranking does not mind.
+
+    Args:
+        predicted: head output, (B,), in units of ``observed``.
+        observed: each image's loss, (B,); no gradient reaches it.
+
+    Returns:
+        Mean over the images, shape ().
+
+    Raises:
+        InvalidInput: the shapes differ, or B is odd or zero, as for the others.
+    """
+    _pairs(predicted, observed)
+    return functional.mse_loss(predicted, observed.detach())
 
 
 def _pairs(predicted: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
