@@ -284,7 +284,7 @@ def test_missing_image(tmp_path, export):
 
 
 def test_nothing_is_overwritten_and_nothing_left_half_done(tmp_path, export):
-    with pytest.raises(DataError, match="is there already; expected a new folder"):
+    with pytest.raises(DataError, match="is there already; nothing is overwritten"):
         import_coco(export, tmp_path)
     with Store(tmp_path / "store") as store, pytest.raises(DataError, match="is there already"):
         export_coco(store, export)

@@ -14,7 +14,6 @@ from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.checkpoint import (
     Record,
-    check_new,
     code_commit,
     load_checkpoint,
     save_checkpoint,
@@ -76,17 +75,6 @@ def test_the_rest_of_an_earlier_attempt_is_no_hindrance(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c", Network(TINY.model, LSP), TINY, SAVED)
     assert sorted(p.name for p in (tmp_path / "c").iterdir()) == [WEIGHTS, RECIPE, RECORD]
     assert not (tmp_path / "c.part").exists()
-
-
-def test_results_are_never_overwritten(tmp_path: Path) -> None:
-    check_new(tmp_path / "nowhere")
-    check_new(tmp_path)  # empty
-    file = tmp_path / "file"
-    file.write_text("x")
-    for taken in (tmp_path, file):
-        message = r"is there already; nothing is overwritten. Give another --out"
-        with pytest.raises(DataError, match=message):
-            check_new(taken)
 
 
 def rewrite(name: str, *path: str, value: object) -> Callable[[Path], None]:

@@ -1,6 +1,5 @@
 """From a checkpoint to a bundle: export, gate, calibrate the threshold, write, sum up."""
 
-import shutil
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,11 +27,12 @@ from misgiving.runtime.bundle import (
     write_manifest,
 )
 from misgiving.runtime.detector import Detector
+from misgiving.runtime.durable import new_folder
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.flagging import FlagPolicy
 from misgiving.trainer import heatmaps, metrics, progress
-from misgiving.trainer.checkpoint import Record, check_new, load_checkpoint
+from misgiving.trainer.checkpoint import Record, load_checkpoint
 from misgiving.trainer.config import Recipe, to_dict
 from misgiving.trainer.data import PoseSet
 from misgiving.trainer.data.crops import evaluation_crop
@@ -83,27 +83,20 @@ def export_bundle(
     """
     network, recipe, record = load_checkpoint(checkpoint)
     check_keypoints(record, validation)
-    _check_request(validation, out)
+    _check_size(validation)
     compute.prepare()
     graph = FusedGraph(network, config.head)
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with new_folder(out) as part:
         _fill(part, graph, recipe, record, validation, config)
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return Bundle.load(out)
 
 
-def _check_request(validation: PoseSet, out: Path) -> None:
+def _check_size(validation: PoseSet) -> None:
     if len(validation) < parity.MIN_IMAGES:
         raise DataError(
             f"{validation.spec} has {len(validation)} persons; parity needs at least "
             f"{parity.MIN_IMAGES}. Give a larger range"
         )
-    check_new(out)
 
 
 def _fill(

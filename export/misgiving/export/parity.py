@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from misgiving.export.graph import FusedGraph
 from misgiving.runtime import images
+from misgiving.runtime.client import make_frame
 from misgiving.runtime.detector import Detector
 from misgiving.runtime.engines.base import Engine, Prediction
 from misgiving.runtime.errors import ParityError
@@ -129,9 +130,7 @@ def end_to_end_drift(
 def frame_of(sample: Sample) -> pose.Frame:
     """A person as a vehicle's client would send it: the encoded file and the person's box."""
     encoded = images.read_bytes(sample.path) if sample.path else images.encode_png(sample.image)
-    box = sample.region
-    region = pose.Region(x_px=box.x, y_px=box.y, width_px=box.width, height_px=box.height)
-    return pose.Frame(frame_id=sample.id, image=pose.Image(encoded=encoded), regions=[region])
+    return make_frame(encoded, [sample.region] if sample.region else [], sample.id)
 
 
 def check(drift: Drift, what: str, unit: str) -> None:

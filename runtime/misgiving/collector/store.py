@@ -25,9 +25,8 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf.message import DecodeError
 
-from misgiving.collector.folders import write_durably
+from misgiving.runtime.durable import sync_folder, write_durably
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
-from misgiving.runtime.spool import sync_folder
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from misgiving.v1.pose_pb2 import FlagReason
 

@@ -12,13 +12,9 @@ import numpy as np
 
 from misgiving.runtime import draw, images
 from misgiving.runtime.bundle import Bundle
-from misgiving.runtime.client import make_frame
-from misgiving.runtime.detector import Detector
-from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.errors import DataError, InvalidInput, MisgivingError
-from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region
-from misgiving.runtime.loading import load
 from misgiving.runtime.records import result_record
 from misgiving.v1 import detector_pb2 as wire
 
@@ -44,16 +40,19 @@ class InferOptions:
 
 def infer(options: InferOptions) -> int:
     """Answer, print, and return the exit code: 1 where an image failed."""
-    bundle, engine = load(options.bundle, options.device, options.threads)
-    threshold = bundle.default_threshold if options.threshold is None else options.threshold
-    detector = Detector(bundle, FlagPolicy(threshold=threshold, audit_rate=0.0))
+    estimator = Estimator.load(
+        options.bundle,
+        device=options.device,
+        threads=options.threads,
+        threshold=options.threshold,
+    )
     targets = _targets(options.paths, options.draw) if options.draw else repeat(None)
     if not options.json:
         print(_HEADER)
     failed = 0
     for path, target in zip(options.paths, targets, strict=False):
         try:
-            _one(path, target, detector, engine, options)
+            _one(path, target, estimator, options)
         except MisgivingError as error:
             failed += 1
             print(f"misgiving: {error}", file=sys.stderr)
@@ -75,19 +74,17 @@ def parse_region(text: str) -> Region:
     return Region(x, y, width, height)
 
 
-def _one(
-    path: Path, target: Path | None, detector: Detector, engine: Engine, options: InferOptions
-) -> None:
+def _one(path: Path, target: Path | None, estimator: Estimator, options: InferOptions) -> None:
     data = images.read_bytes(path)
-    result = detector.detect(make_frame(data, options.regions, str(path)), engine)
-    manifest = detector.bundle.manifest
+    result = estimator.infer(data, options.regions, str(path))
+    manifest = estimator.bundle.manifest
     if options.json:
         signals = [signal.name for signal in manifest.signals]
         print(json.dumps(result_record(result, manifest.keypoints.names, signals)))
     else:
         print("\n".join(_rows(path, result)))
     if target:
-        _draw(path, data, result, detector.bundle, target)
+        _draw(path, data, result, estimator.bundle, target)
 
 
 _HEADER = f"{'predicted loss':>14}  {'flag':<4}  {'mean confidence':>15}  image"

@@ -7,7 +7,6 @@ Pending and refused frames survive a restart; the counters start again at zero.
 
 import hashlib
 import logging
-import os
 import queue
 import sqlite3
 import threading
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from misgiving.runtime.durable import sync_folder
 from misgiving.runtime.errors import FailedPrecondition, ResourceExhausted
 from misgiving.runtime.images import encode_png, from_raw
 from misgiving.v1.fleet_pb2 import CollectedFrame
@@ -278,15 +278,6 @@ def choose_victims(entries: dict[str, Entry], size: int, quota_bytes: int) -> li
 def frame_name(frame: Frame) -> str:
     """What logs call a frame: its id, which is unique within its stream."""
     return f"{frame.stream_id}/{frame.frame_id}" if frame.stream_id else frame.frame_id
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; fsync of a file covers only its content."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _open(folder: Path) -> sqlite3.Connection:

@@ -1,6 +1,5 @@
 """Checkpoints: a folder with the weights (safetensors), the resolved recipe and the record."""
 
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.config import Recipe, read_recipe, to_json
@@ -41,20 +41,11 @@ _ADAPTER = TypeAdapter(Record)
 
 def save_checkpoint(folder: Path, network: Network, recipe: Recipe, record: Record) -> None:
     """Write a checkpoint; the folder, which must be new, appears when it is whole."""
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     weights = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
-    save_file(weights, part / WEIGHTS)
-    (part / RECIPE).write_text(to_json(recipe), encoding="utf-8")
-    (part / RECORD).write_bytes(_ADAPTER.dump_json(record, indent=2) + b"\n")
-    part.rename(folder)
-
-
-def check_new(folder: Path) -> None:
-    """Raise DataError where a folder holds something already: results are never overwritten."""
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise DataError(f"{folder} is there already; nothing is overwritten. Give another --out")
+    with new_folder(folder) as part:
+        save_file(weights, part / WEIGHTS)
+        (part / RECIPE).write_text(to_json(recipe), encoding="utf-8")
+        (part / RECORD).write_bytes(_ADAPTER.dump_json(record, indent=2) + b"\n")
 
 
 def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:

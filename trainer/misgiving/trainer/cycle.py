@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from misgiving.runtime.durable import check_new
 from misgiving.runtime.errors import InvalidInput
 from misgiving.trainer import metrics, progress
-from misgiving.trainer.checkpoint import check_new
 from misgiving.trainer.config import Recipe
 from misgiving.trainer.data import PoseSet, check_apart, join, subset
 from misgiving.trainer.samplers import sampler_named

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
+from misgiving.runtime.durable import check_new
 from misgiving.runtime.errors import DataError
 from misgiving.trainer import progress
 from misgiving.trainer.checkpoint import (
     Record,
-    check_new,
     code_commit,
     load_checkpoint,
     save_checkpoint,

@@ -34,7 +34,7 @@ def write_recording(data: PoseSet, out: Path) -> Recording:
         name = f"{index:05d}{sample.path.suffix if sample.path else '.png'}"
         _write_frame(sample, folder / name)
         box = sample.region
-        regions[name] = [[box.x, box.y, box.width, box.height]]
+        regions[name] = [[box.x, box.y, box.width, box.height]] if box else []
     regions_path.write_text(json.dumps(regions), encoding="utf-8")
     return Recording(folder, regions_path, {name: i for i, name in enumerate(regions)})
 

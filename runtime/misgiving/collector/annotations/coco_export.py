@@ -15,8 +15,8 @@ from misgiving.collector.annotations.coco import (
     Image,
     Origin,
 )
-from misgiving.collector.folders import new_folder, write_durably
 from misgiving.collector.store import REASONS, Store
+from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError, MisgivingError
 from misgiving.runtime.images import decode
 from misgiving.runtime.labelset import IMAGES
@@ -64,7 +64,7 @@ def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
                 unusable += 1
                 continue
             category = _same_category(category, frame)
-            write_durably(folder / IMAGES / image.file_name, frame.frame.image.encoded)
+            (folder / IMAGES / image.file_name).write_bytes(frame.frame.image.encoded)
             images.append(image)
             annotations += _annotations(len(annotations) + 1, image, row.digest, frame)
         if category is None:
@@ -184,4 +184,4 @@ def _write(
         annotations=tuple(annotations),
     )
     for name in (ORIGINAL, ANNOTATIONS):
-        write_durably(folder / name, document.to_json())
+        (folder / name).write_bytes(document.to_json())

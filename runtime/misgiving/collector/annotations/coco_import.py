@@ -18,7 +18,7 @@ from misgiving.collector.annotations.coco import (
     Origin,
     read_document,
 )
-from misgiving.collector.folders import new_folder, write_durably
+from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import read_bytes
@@ -107,8 +107,8 @@ def write_labels(labels: LabelSet, folder: Path, out: Path) -> None:
     with new_folder(out) as new:
         (new / IMAGES).mkdir()
         for name in names:
-            write_durably(new / IMAGES / name, read_bytes(folder / IMAGES / name))
-        write_durably(new / LABELS, labels.model_dump_json(indent=1).encode() + b"\n")
+            (new / IMAGES / name).write_bytes(read_bytes(folder / IMAGES / name))
+        (new / LABELS).write_bytes(labels.model_dump_json(indent=1).encode() + b"\n")
 
 
 def match(corrected: list[Annotation], exported: list[Annotation]) -> dict[int, Annotation]:

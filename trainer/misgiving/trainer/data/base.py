@@ -25,11 +25,16 @@ class Sample:
     """(K,)"""
     path: Path | None = None
     """The image's file, None where it was rendered."""
+    box: Region | None = None
+    """The person's box as the data set gives it, None where it gives none."""
 
     @property
-    def region(self) -> Region:
-        """The tight box of the labelled joints: what a person detector would give, roughly."""
-        return Region.around(self.points[self.labelled])
+    def region(self) -> Region | None:
+        """The person's box: the data set's own, else the tight one of the labelled joints (what a
+        person detector would give, roughly), else None: the whole frame."""
+        if self.box is None and self.labelled.any():
+            return Region.around(self.points[self.labelled])
+        return self.box
 
 
 @dataclass(frozen=True)

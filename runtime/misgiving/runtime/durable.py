@@ -1,0 +1,114 @@
+"""Files and folders that appear whole or not at all, and stay after a power loss."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from misgiving.runtime.errors import DataError
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable; fsync of a file covers only its content."""
+    _sync(folder)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, fsync it, and then give it its name for good."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def check_new(out: Path) -> None:
+    """Raise DataError where something is there already: results are never overwritten."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise DataError(f"{out} is there already; nothing is overwritten. Give another --out")
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill; it becomes ``out`` when the block ends well, and vanishes otherwise.
+
+    Until then it is ``<out>.part``; what a killed process left there is removed by the next one.
+
+    Raises:
+        DataError: ``out`` holds something already, cannot be written, or is being written.
+    """
+    check_new(out)
+    part = out.with_name(out.name + ".part")
+    try:
+        with locked_folder(part):
+            _clear(part)
+            try:
+                yield part
+                _sync_tree(part)
+                part.rename(out)
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+            sync_folder(out.parent)
+    except OSError as error:
+        raise DataError(
+            f"{out} cannot be written: {error.strerror or error}; expected a folder on a disk with "
+            "room. Name another --out"
+        ) from error
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Make a folder where there is none, and hold it against other processes.
+
+    The lock ends with the process, however that ends.
+
+    Raises:
+        DataError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another process may have renamed it since it was opened: the lock is then on its result.
+        if not os.path.samestat(os.fstat(handle), os.stat(folder)):
+            raise BlockingIOError
+        yield
+    except BlockingIOError as error:
+        raise DataError(
+            f"{folder} is in use by another process; wait for it, or name another --out"
+        ) from error
+    finally:
+        os.close(handle)
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _sync_tree(folder: Path) -> None:
+    for root, _, files in os.walk(folder):
+        for name in files:
+            _sync(Path(root, name))
+        _sync(Path(root))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

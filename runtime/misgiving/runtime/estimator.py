@@ -1,0 +1,75 @@
+"""A bundle and an engine in one object: images in, answers out, in this process."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.client import make_frame
+from misgiving.runtime.detector import Detector
+from misgiving.runtime.engines.base import Engine
+from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.geometry import Region
+from misgiving.runtime.loading import load
+from misgiving.v1 import detector_pb2 as wire
+
+
+class Estimator:
+    """Answers images here, without a server. Not thread-safe: its engine takes one call at a time.
+
+    ::
+
+        estimator = Estimator.load()
+        result = estimator.infer(Path("frame.jpg").read_bytes())
+        print(result.persons[0].predicted_loss)
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, threshold: float | None = None) -> None:
+        """Join a bundle and an engine that runs it; ``load`` does so for a path.
+
+        Args:
+            bundle: whose crop rule, names and threshold count.
+            engine: of that bundle's graph.
+            threshold: of ``predicted_loss``, from which on a person is flagged; None for the
+                bundle's own.
+        """
+        chosen = bundle.default_threshold if threshold is None else threshold
+        self.bundle = bundle
+        self.engine = engine
+        self._detector = Detector(bundle, FlagPolicy(threshold=chosen, audit_rate=0.0))
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | None = None,
+        *,
+        device: str = "cpu",
+        threads: int = 0,
+        threshold: float | None = None,
+    ) -> "Estimator":
+        """Load a bundle, start its engine and let it check itself.
+
+        Args:
+            path: None for MISGIVING_BUNDLE, else the package's own.
+            device: ``cpu`` or ``cuda``.
+            threads: CPU threads within one inference; 0 for half of the cores.
+            threshold: see the constructor.
+
+        Raises:
+            BundleError, EngineError: it does not load, or computes something else here.
+        """
+        bundle, engine = load(path, device, threads)
+        return cls(bundle, engine, threshold)
+
+    def infer(
+        self, image: bytes | NDArray[np.uint8], regions: Iterable[Region] = (), frame_id: str = ""
+    ) -> wire.FrameResult:
+        """Answer one image, as ``Client.infer`` does: JPEG or PNG bytes, or RGB (H, W, 3).
+
+        Raises:
+            ImageError, RegionError: the image or a region cannot be answered.
+            ResourceExhausted: too many pixels or regions.
+        """
+        return self._detector.detect(make_frame(image, regions, frame_id), self.engine)
