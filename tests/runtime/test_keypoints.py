@@ -58,3 +58,18 @@ def test_sets_that_contradict_themselves(change: dict[str, object], said: str) -
 def test_a_set_without_torso_has_no_torso_size() -> None:
     keypoints = KeypointSet(name="x", names=("a",), skeleton=(), torso=())
     assert np.isnan(keypoints.torso_size(np.zeros((1, 2), np.float32), np.ones(1, bool)))
+
+
+def test_oks_constants_are_coco_s_by_name() -> None:
+    named = dict(zip(LSP.names, LSP.oks_sigmas.tolist(), strict=True))
+    assert named["left_hip"] == named["right_hip"] == 0.107
+    assert named["right_wrist"] == 0.062
+    assert [name for name, sigma in named.items() if np.isnan(sigma)] == ["neck", "head_top"]
+
+
+def test_oks_constants_of_a_custom_set() -> None:
+    plain = {"name": "x", "names": ("nose", "chin"), "skeleton": (), "torso": ()}
+    custom = KeypointSet(**plain, sigmas=(0.05, None))
+    np.testing.assert_array_equal(custom.oks_sigmas, [0.05, np.nan])
+    with pytest.raises(ValidationError, match=r"has 1 sigmas; expected 2, or none"):
+        KeypointSet(**plain, sigmas=(0.05,))

@@ -6,6 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
+_OKS_SIGMAS = {
+    "nose": 0.026,
+    "eye": 0.025,
+    "ear": 0.035,
+    "shoulder": 0.079,
+    "elbow": 0.072,
+    "wrist": 0.062,
+    "hip": 0.107,
+    "knee": 0.087,
+    "ankle": 0.089,
+}
+"""COCO's per-joint constants (cocodataset.org/#keypoints-eval), by name without side."""
+
 
 class KeypointSet(BaseModel):
     """The joints that a model answers with, in order. Left and right are the person's own."""
@@ -18,6 +31,8 @@ class KeypointSet(BaseModel):
     """Bones as pairs of indices into ``names``."""
     torso: tuple[tuple[int, int], ...]
     """Diagonals whose longer one is the torso size, pairs of indices into ``names``."""
+    sigmas: tuple[float | None, ...] = ()
+    """OKS constant of each joint, None for one that OKS leaves out; empty for COCO's, by name."""
 
     @model_validator(mode="after")
     def _check(self) -> "KeypointSet":
@@ -29,6 +44,11 @@ class KeypointSet(BaseModel):
                     f"keypoint set {self.name!r} has bone {pair}; "
                     f"expected indices from 0 to {len(self.names) - 1}"
                 )
+        if self.sigmas and len(self.sigmas) != len(self.names):
+            raise ValueError(
+                f"keypoint set {self.name!r} has {len(self.sigmas)} sigmas; "
+                f"expected {len(self.names)}, or none"
+            )
         for name in self.names:
             if _mirrored(name) not in self.names:
                 raise ValueError(
@@ -45,6 +65,12 @@ class KeypointSet(BaseModel):
         """Permutation that swaps left and right, (K,): ``points[mirror]`` of a flipped image."""
         return np.array([self.names.index(_mirrored(name)) for name in self.names])
 
+    @property
+    def oks_sigmas(self) -> NDArray[np.float64]:
+        """OKS constant of each joint, (K,); NaN where a joint has none and OKS leaves it out."""
+        own = self.sigmas or [_OKS_SIGMAS.get(_without_side(name)) for name in self.names]
+        return np.array([np.nan if sigma is None else sigma for sigma in own], np.float64)
+
     def torso_size(self, points: NDArray[np.float32], labelled: NDArray[np.bool_]) -> float:
         """Length of the longer labelled torso diagonal in the units of ``points``.
 
@@ -59,6 +85,11 @@ class KeypointSet(BaseModel):
         if not self.torso or not labelled[joints].all():
             return float("nan")
         return float(max(np.linalg.norm(points[a] - points[b]) for a, b in self.torso))
+
+
+def _without_side(name: str) -> str:
+    side, _, rest = name.partition("_")
+    return rest if side in ("left", "right") else name
 
 
 def _mirrored(name: str) -> str:

@@ -27,6 +27,8 @@ class Sample:
     """The image's file, None where it was rendered."""
     box: Region | None = None
     """The person's box as the data set gives it, None where it gives none."""
+    area: float | None = None
+    """Of the person's segment in px², the scale of OKS; None where the data set has none."""
 
     @property
     def region(self) -> Region | None:
