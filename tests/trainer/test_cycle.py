@@ -1,17 +1,21 @@
 """The active-learning cycle: what is selected, what it trains on, what it writes."""
 
+import itertools
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from export.helpers import CPU, TINY, people
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import cycle
-from misgiving.trainer.checkpoint import load_checkpoint
+from misgiving.trainer.checkpoint import WEIGHTS, load_checkpoint
+from misgiving.trainer.config import to_dict
 from misgiving.trainer.cycle import CycleConfig, StageResult, run_cycle
 from misgiving.trainer.data import PoseSet, join, subset
 from misgiving.trainer.scoring import score
@@ -103,10 +107,9 @@ def test_the_record_says_what_was_run(learned: Run) -> None:
     content = learned.record()
     stages = content.pop("results")
     assert content == {
-        "recipe": "tiny",
+        "recipe": to_dict(RECIPE),
         "sampler": "learned_loss",
         "budget": BUDGET,
-        "stages": STAGES,
         "seed": 0,
         "base": people(*BASE).spec,
         "pool": people(*POOL).spec,
@@ -154,12 +157,85 @@ def test_the_pool_is_too_small(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_earlier_cycle_is_not_overwritten(learned: Run) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "seed", "stages", "message"),
+    [
+        # the same one, which is done
+        ("learned_loss", 0, STAGES, r"learned holds a cycle with its 3 stages done; nothing is ov"),
+        ("learned_loss", 0, 1, r"learned holds a cycle with its 3 stages done; nothing is overwri"),
+        # another one
+        ("random", 0, STAGES, r"is of a cycle with another sampler \(learned_loss, now random\); "),
+        ("learned_loss", 4, STAGES, r"is of a cycle with another seed \(0, now 4\); give the same"),
+    ],
+)
+def test_an_earlier_cycle_is_not_overwritten(
+    learned: Run, sampler: str, seed: int, stages: int, message: str
+) -> None:
     before = (learned.out / "results.json").read_bytes()
-    config = CycleConfig(sampler="random", budget=5, stages=1)
-    with pytest.raises(DataError, match=r"is there already; nothing is overwritten"):
+    config = CycleConfig(sampler=sampler, budget=BUDGET, stages=stages, seed=seed)
+    with pytest.raises(DataError, match=message):
         run_cycle(RECIPE, config, people(*BASE), people(*POOL), people(*TEST), learned.out, CPU)
     assert (learned.out / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"results": [{"stage": 1}]}'])
+def test_what_is_no_cycle_is_left_alone(tmp_path: Path, content: str) -> None:
+    (tmp_path / "results.json").write_text(content)
+    config = CycleConfig(sampler="random", budget=1, stages=1)
+    with pytest.raises(DataError, match=r"results.json is no record of a cycle; name another"):
+        run_cycle(RECIPE, config, people(*BASE), people(*POOL), people(*TEST), tmp_path, CPU)
+    assert (tmp_path / "results.json").read_text() == content
+
+
+class Killed(BaseException):
+    """Nothing in the code catches it, as nothing catches SIGKILL."""
+
+
+def unless(real: Callable[..., Any], killed_at: int) -> Callable[..., Any]:
+    """A function that ends the process, so to speak, at its call number ``killed_at``."""
+    calls = itertools.count(1)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == killed_at:
+            raise Killed
+        return real(*arguments, **named)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("function", "killed_at"),
+    [
+        ("train", 1),  # before anything is there
+        ("_score_pool", 1),  # the first stage's checkpoint is there, its selection is not
+        ("train", 2),  # between two stages
+        ("_score_pool", 3),  # before the last selection
+        ("_write", 4),  # the last selection was made and not written
+    ],
+)
+def test_a_killed_cycle_goes_on_where_it_was(
+    learned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, killed_at: int
+) -> None:
+    config = CycleConfig(sampler="learned_loss", budget=BUDGET, stages=STAGES)
+    sets = (people(*BASE), people(*POOL), people(*TEST))
+    with monkeypatch.context() as patch:
+        patch.setattr(cycle, function, unless(getattr(cycle, function), killed_at))
+        with pytest.raises(Killed):
+            run_cycle(RECIPE, config, *sets, tmp_path / "out", CPU)
+    results = run_cycle(RECIPE, config, *sets, tmp_path / "out", CPU)
+    assert [replace(r, seconds=0) for r in results] == [
+        replace(r, seconds=0) for r in learned.results
+    ]
+    weights = [load_file(out / "stage-3" / WEIGHTS) for out in (tmp_path / "out", learned.out)]
+    assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
+
+
+def test_a_finished_cycle_goes_on_with_more_stages(learned: Run, tmp_path: Path) -> None:
+    sets = (people(*BASE), people(*POOL), people(*TEST))
+    for stages in (1, STAGES):
+        config = CycleConfig(sampler="learned_loss", budget=BUDGET, stages=stages)
+        results = run_cycle(RECIPE, config, *sets, tmp_path / "out", CPU)
+        assert chosen(results) == chosen(learned.results)[: stages * BUDGET]
 
 
 def test_the_whole_pool_may_be_taken(tmp_path: Path) -> None:

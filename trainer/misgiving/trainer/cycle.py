@@ -6,22 +6,25 @@ network and selects; the next stage trains on from those weights, with all label
 
 import itertools
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from misgiving.runtime.durable import check_new
-from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.durable import check_new, locked_folder, write_durably
+from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import metrics, progress
-from misgiving.trainer.config import Recipe
+from misgiving.trainer.checkpoint import Record, load_checkpoint
+from misgiving.trainer.config import Recipe, to_dict
 from misgiving.trainer.data import PoseSet, check_apart, join, subset
+from misgiving.trainer.models import Network
+from misgiving.trainer.restart import difference
 from misgiving.trainer.samplers import sampler_named
 from misgiving.trainer.scoring import Scores, score
-from misgiving.trainer.training import Compute, Trained, train
+from misgiving.trainer.training import Compute, train
 
 RESULTS = "results.json"
 
@@ -63,6 +66,9 @@ class StageResult:
     seconds: float
 
 
+_RESULTS_ADAPTER = TypeAdapter(list[StageResult])
+
+
 def run_cycle(
     recipe: Recipe,
     config: CycleConfig,
@@ -74,60 +80,76 @@ def run_cycle(
 ) -> list[StageResult]:
     """Run a cycle; ``results.json`` in ``out`` grows with every stage.
 
+    A killed cycle goes on where it was: the same options with the same ``out`` skip the stages
+    that are done. With more ``stages`` than before, a finished one goes on too.
+
     Raises:
         InvalidInput: the pool is smaller than what the stages will take.
-        DataError: ``out`` holds something already, or two of the sets share a person.
+        DataError: ``out`` holds a finished cycle, one with other options or something else, or
+            two of the sets share a person.
     """
     if config.budget * config.stages > len(pool):
         raise InvalidInput(
             f"{config.stages} stages of {config.budget} need a pool of "
             f"{config.budget * config.stages}; {pool.spec} has {len(pool)}. Lower the budget"
         )
-    check_new(out)
     for one, other in itertools.combinations((base, pool, test), 2):
         check_apart(one, other)
-    out.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(config.seed)
-    left = list(range(len(pool)))
-    taken: list[int] = []
-    results: list[StageResult] = []
-    for stage in range(1, config.stages + 1):
-        start = time.monotonic()
-        folder = out / f"stage-{stage}"
-        labelled = join([base, subset(pool, taken)]) if taken else base
-        init = out / f"stage-{stage - 1}" if stage > 1 else None
-        trained = train(recipe, labelled, test, folder, compute, init, f"stage {stage}")
-        remaining = subset(pool, left)
-        scores = _score_pool(trained, remaining, compute)
-        picked = sampler_named(config.sampler)(scores, config.budget, rng)
-        seconds = time.monotonic() - start
-        results.append(_result(stage, folder, labelled, trained, scores, picked, seconds))
-        _write(out, recipe, config, (base, pool, test), results)
-        taken += [left[position] for position in picked]
-        gone = set(picked)
-        left = [index for position, index in enumerate(left) if position not in gone]
+    header = _header(recipe, config, (base, pool, test))
+    with locked_folder(out):
+        results = _earlier(out, header, config.stages)
+        for stage in range(len(results) + 1, config.stages + 1):
+            start = time.monotonic()
+            taken = _positions(pool, results)
+            labelled = join([base, subset(pool, taken)]) if taken else base
+            checkpoint = _trained(recipe, labelled, test, out, stage, compute)
+            left = sorted(set(range(len(pool))) - set(taken))
+            scores = _score_pool(*checkpoint[:2], subset(pool, left), compute)
+            # Each stage draws for itself: so it picks the same whether others ran before or not.
+            rng = np.random.default_rng([config.seed, stage])
+            picked = sampler_named(config.sampler)(scores, config.budget, rng)
+            seconds = time.monotonic() - start
+            result = _result(stage, len(labelled), checkpoint[2], scores, picked, seconds)
+            results.append(result)
+            _write(out, header, results)
     return results
 
 
-def _score_pool(trained: Trained, pool: PoseSet, compute: Compute) -> Scores:
+def _positions(pool: PoseSet, results: list[StageResult]) -> list[int]:
+    """Where in the pool the persons are that were selected so far."""
+    at = {name: index for index, name in enumerate(pool.ids)} if results else {}
+    return [at[name] for result in results for name in result.selected]
+
+
+def _trained(
+    recipe: Recipe, labelled: PoseSet, test: PoseSet, out: Path, stage: int, compute: Compute
+) -> tuple[Network, Recipe, Record]:
+    """The stage's checkpoint: an earlier process's, or a new one."""
+    folder = out / f"stage-{stage}"
+    if not folder.exists():
+        init = out / f"stage-{stage - 1}" if stage > 1 else None
+        train(recipe, labelled, test, folder, compute, init, f"stage {stage}")
+    return load_checkpoint(folder)
+
+
+def _score_pool(network: Network, recipe: Recipe, pool: PoseSet, compute: Compute) -> Scores:
     counted = progress.counted(len(pool), "scoring the pool")
-    return score(trained.network, trained.recipe, pool, compute.prepare(), counted)
+    return score(network, recipe, pool, compute.prepare(), counted)
 
 
 def _result(
     stage: int,
-    folder: Path,
-    labelled: PoseSet,
-    trained: Trained,
+    labels: int,
+    record: Record,
     scores: Scores,
     picked: list[int],
     seconds: float,
 ) -> StageResult:
     return StageResult(
         stage=stage,
-        checkpoint=folder.name,
-        labels=len(labelled),
-        test=trained.record.metrics,
+        checkpoint=f"stage-{stage}",
+        labels=labels,
+        test=record.metrics,
         selected=tuple(scores.ids[index] for index in picked),
         selected_pck=_finite(metrics.pck(scores.found[picked])),
         pool_pck=_finite(metrics.pck(scores.found)),
@@ -139,22 +161,49 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _write(
-    out: Path,
-    recipe: Recipe,
-    config: CycleConfig,
-    data: tuple[PoseSet, PoseSet, PoseSet],
-    results: list[StageResult],
-) -> None:
+def _header(
+    recipe: Recipe, config: CycleConfig, data: tuple[PoseSet, PoseSet, PoseSet]
+) -> dict[str, Any]:
+    """What a cycle is: with the same, one that was killed goes on."""
     base, pool, test = (part.spec for part in data)
-    content: dict[str, Any] = {
-        "recipe": recipe.name,
-        **asdict(config),
+    return {
+        "recipe": to_dict(recipe),
+        "sampler": config.sampler,
+        "budget": config.budget,
+        "seed": config.seed,
         "base": base,
         "pool": pool,
         "test": test,
-        "results": [asdict(result) for result in results],
     }
-    part = out / (RESULTS + ".part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, out / RESULTS)
+
+
+def _earlier(out: Path, header: dict[str, Any], stages: int) -> list[StageResult]:
+    """The stages that an earlier process finished; ``results.json`` is there from now on."""
+    path = out / RESULTS
+    if not path.exists():
+        check_new(out)
+        _write(out, header, [])
+        return []
+    try:
+        content = json.loads(path.read_bytes())
+        results = _RESULTS_ADAPTER.validate_python(content.pop("results"))
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{path} is no record of a cycle; name another --out") from error
+    if found := difference(content, header):
+        raise DataError(
+            f"{path} is of a cycle with another {found}; give the same options to go on with it, "
+            "or name another --out"
+        )
+    if len(results) >= stages:
+        raise DataError(
+            f"{out} holds a cycle with its {len(results)} stages done; nothing is overwritten. "
+            "Ask for more --stages to go on with it, or name another --out"
+        )
+    if results:
+        progress.print_line(f"{out}: going on after stage {len(results)} of {stages}")
+    return results
+
+
+def _write(out: Path, header: dict[str, Any], results: list[StageResult]) -> None:
+    content = {**header, "results": [asdict(result) for result in results]}
+    write_durably(out / RESULTS, (json.dumps(content, indent=2) + "\n").encode())

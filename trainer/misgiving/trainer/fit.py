@@ -16,6 +16,7 @@ from misgiving.trainer import heatmaps, objectives
 from misgiving.trainer.config import FitConfig, HeadConfig, Recipe
 from misgiving.trainer.data.crops import Batch, Crops, augment, shuffled
 from misgiving.trainer.models import Network, NetworkOutput
+from misgiving.trainer.restart import Restart, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ def fit(
     epochs: int,
     report: Reporter,
     log_folder: Path | None = None,
+    restart: Restart | None = None,
 ) -> None:
     """Train a network in place on the device where the crops are.
 
@@ -69,6 +71,7 @@ def fit(
         epochs: how often each person is seen.
         report: told of each epoch.
         log_folder: where TensorBoard events go, None for nowhere.
+        restart: takes the state while the training runs, and gives back an earlier process's.
 
     Raises:
         DataError: there is nobody to train on.
@@ -81,8 +84,12 @@ def fit(
     generator = torch.Generator().manual_seed(config.seed)
     steps = epochs * max(1, len(crops) // config.batch_size)
     optimiser, schedule = _optimiser(network, config, steps)
-    writer = SummaryWriter(str(log_folder)) if log_folder else None
-    for epoch in range(epochs):
+    state = State(network, optimiser, schedule, generator)
+    done = restart.epochs if restart else 0
+    if restart:
+        restart.restore(state)
+    writer = SummaryWriter(str(log_folder), purge_step=done or None) if log_folder else None
+    for epoch in range(done, epochs):
         network.train()
         tally = _Tally()
         for chosen in shuffled(len(crops), config.batch_size, generator):
@@ -92,6 +99,8 @@ def fit(
         log = tally.log(epoch)
         report(log)
         _write(writer, log)
+        if restart:
+            restart.save(state, epoch + 1, last=epoch + 1 == epochs)
     network.eval()
     if writer:
         writer.close()

@@ -25,7 +25,7 @@ def epochs(count: int, what: str) -> Iterator[Reporter]:
         task = bar.add_task(what, total=count, state="")
 
         def report(log: EpochLog) -> None:
-            bar.update(task, advance=1, state=_state(log))
+            bar.update(task, completed=log.epoch + 1, state=_state(log))
             if not _console.is_terminal:
                 print_line(f"{what}: epoch {log.epoch + 1}/{count}  {_state(log)}")
 

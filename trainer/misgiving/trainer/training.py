@@ -1,5 +1,6 @@
 """A training from data sets to a checkpoint: what ``misgiving train`` and each stage do."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,20 +8,23 @@ from pathlib import Path
 
 import torch
 
-from misgiving.runtime.durable import check_new
+from misgiving.runtime.bundle import sha256_file
+from misgiving.runtime.durable import check_new, locked_folder
 from misgiving.runtime.errors import DataError
 from misgiving.trainer import progress
 from misgiving.trainer.checkpoint import (
+    WEIGHTS,
     Record,
     code_commit,
     load_checkpoint,
     save_checkpoint,
 )
-from misgiving.trainer.config import Recipe
+from misgiving.trainer.config import Recipe, to_dict
 from misgiving.trainer.data import PoseSet, check_apart
 from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import fit, pick_device
 from misgiving.trainer.models import Network
+from misgiving.trainer.restart import Restart
 from misgiving.trainer.scoring import Scores, score, summarise
 
 
@@ -60,6 +64,9 @@ def train(
 ) -> Trained:
     """Train, measure on the validation data, write the checkpoint.
 
+    What a killed process left in ``<out>.restart`` is gone on with; the same options are then
+    expected, and on the CPU the weights become the same bit by bit.
+
     Args:
         recipe: the run; with ``init``, only its ``fit`` and ``augment`` count.
         data: labelled persons.
@@ -70,28 +77,48 @@ def train(
         what: names the progress bar.
 
     Raises:
-        DataError: ``out`` is not new, or ``data`` and ``validation`` share a person.
+        DataError: ``out`` is not new or is being written, ``data`` and ``validation`` share a
+            person, or ``<out>.restart`` is of another training.
     """
     check_new(out)
     check_apart(data, validation)
     device = compute.prepare()
     torch.manual_seed(recipe.fit.seed)
     network, recipe, earlier = _start(recipe, data, init)
-    crops = load_crops(data, recipe.model.crop, device, progress.counted(len(data), "reading"))
     count = recipe.fit.continued_epochs if init else recipe.fit.epochs
-    with progress.epochs(count, what) as report:
-        fit(network, recipe, crops, count, report, out.with_name(out.name + "-logs"))
-    scores = score(network, recipe, validation, device, _counted(validation))
-    record = Record(
-        keypoints=data.keypoints,
-        training_data=(*earlier, data.spec),
-        label_count=len(data),
-        validation_data=validation.spec,
-        metrics=summarise(scores),
-        commit=code_commit(),
-    )
-    save_checkpoint(out, network, recipe, record)
+    logs = out.with_name(out.name + "-logs")
+    with locked_folder(logs):
+        restart = _restart(recipe, data, out, count, init)
+        crops = load_crops(data, recipe.model.crop, device, progress.counted(len(data), "reading"))
+        with progress.epochs(count, what) as report:
+            fit(network, recipe, crops, count, report, logs, restart)
+        scores = score(network, recipe, validation, device, _counted(validation))
+        record = Record(
+            keypoints=data.keypoints,
+            training_data=(*earlier, data.spec),
+            label_count=len(data),
+            validation_data=validation.spec,
+            metrics=summarise(scores),
+            commit=code_commit(),
+        )
+        save_checkpoint(out, network, recipe, record)
+        restart.remove()
     return Trained(network, recipe, record, scores)
+
+
+def _restart(recipe: Recipe, data: PoseSet, out: Path, epochs: int, init: Path | None) -> Restart:
+    identity = {
+        "recipe": to_dict(recipe),
+        "data": data.spec,
+        "persons": hashlib.sha256("\n".join(data.ids).encode()).hexdigest(),
+        "epochs": epochs,
+        "init": sha256_file(init / WEIGHTS) if init else "",
+    }
+    path = out.with_name(out.name + ".restart")
+    restart = Restart(path, identity)
+    if restart.epochs:
+        progress.print_line(f"{path}: going on after epoch {restart.epochs} of {epochs}")
+    return restart
 
 
 def _start(
