@@ -21,6 +21,9 @@ def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
     write_durably(path, b"new")
     assert path.read_bytes() == b"new"
     assert names(tmp_path) == ["a"]
+    plain = tmp_path / "b"
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode  # as any file of this user
 
 
 def test_a_file_that_cannot_be_written_stays_as_it_was(
