@@ -1,15 +1,47 @@
 """Acquisition rules: which persons they choose, each once."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from export.helpers import scores_of
 from misgiving.runtime.errors import InvalidInput
-from misgiving.trainer.samplers import SAMPLERS, sampler_named
+from misgiving.trainer.samplers import SAMPLERS, coreset, sampler_named
+from misgiving.trainer.samplers.base import Candidates
+
+NAN, INF = float("nan"), float("inf")
 
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+def candidates_of(
+    predicted: Sequence[float] = (),
+    embedding: object = None,
+    labelled: object = None,
+) -> Candidates:
+    """Embeddings that are not given must not be asked for."""
+    rows = np.asarray([] if embedding is None else embedding, np.float32)
+    centres = np.asarray([] if labelled is None else labelled, np.float32)
+
+    def embedded() -> np.ndarray:
+        assert embedding is not None
+        return rows
+
+    def of_labelled() -> np.ndarray:
+        assert embedding is not None
+        return centres.reshape(-1, rows.shape[1])
+
+    count = len(predicted) or len(rows)
+    return Candidates(
+        ids=[f"person/{i}" for i in range(count)],
+        predicted_loss=np.array(predicted if len(predicted) else np.zeros(count), np.float32),
+        signals={},
+        embedding=embedded,
+        labelled_embedding=of_labelled,
+    )
 
 
 @pytest.mark.parametrize(
@@ -21,43 +53,129 @@ def rng(seed: int = 0) -> np.random.Generator:
         ([0.3], 1, [0]),  # a pool of one
         ([0.3, 0.4], 2, [1, 0]),  # the whole pool
         ([0.3, 0.4], 0, []),  # nothing
+        ([NAN, 0.3, INF, 0.4, -INF], 2, [3, 1]),  # never one without a score
     ],
 )
 def test_learned_loss(predicted: list[float], budget: int, expected: list[int]) -> None:
-    assert sampler_named("learned_loss")(scores_of(predicted), budget, rng()) == expected
+    assert sampler_named("learned_loss")(candidates_of(predicted), budget, rng()) == expected
 
 
-def test_learned_loss_reads_the_first_head() -> None:
-    """The other head of these scores says zero for everybody, the true loss the reverse."""
-    scores = scores_of([1.0, 3.0, 2.0], true_loss=[3.0, 1.0, 2.0])
-    assert SAMPLERS["learned_loss"](scores, 1, rng()) == [1]
+def test_learned_loss_does_not_fill_up_with_persons_without_a_score() -> None:
+    message = r"budget is 2; expected at most 1, the number of persons with a finite predicted loss"
+    with pytest.raises(InvalidInput, match=message):
+        sampler_named("learned_loss")(candidates_of([NAN, 0.3, INF]), 2, rng())
 
 
 def test_random_is_the_generator_s() -> None:
-    scores = scores_of(list(range(50)))
-    first, again = (SAMPLERS["random"](scores, 10, rng(1)) for _ in range(2))
+    candidates, random = candidates_of([0.0] * 50), sampler_named("random")
+    first, again = (random(candidates, 10, rng(1)) for _ in range(2))
     assert first == again
-    assert first != SAMPLERS["random"](scores, 10, rng(2))
+    assert first != random(candidates, 10, rng(2))
     assert first != list(range(40, 50))
 
 
 def test_random_is_even() -> None:
     """Everybody is taken about equally often: 400 draws of 5 from 20, 100 each expected."""
-    scores, generator = scores_of(list(range(20))), rng()
+    candidates, generator = candidates_of([0.0] * 20), rng()
     counts = np.zeros(20)
     for _ in range(400):
-        counts[SAMPLERS["random"](scores, 5, generator)] += 1
+        counts[sampler_named("random")(candidates, 5, generator)] += 1
     assert 65 < counts.min() <= counts.max() < 135  # four standard deviations
+
+
+def slow_coreset(embedding: np.ndarray, labelled: np.ndarray, budget: int) -> list[int]:
+    """k-centre greedy as it is defined, one distance at a time."""
+
+    def apart(one: np.ndarray, other: np.ndarray) -> float:
+        return sum((float(a) - float(b)) ** 2 for a, b in zip(one, other, strict=True))
+
+    picked: list[int] = []
+    while len(picked) < budget:
+        left = [i for i in range(len(embedding)) if i not in picked]
+        centres = [*labelled, *embedding[picked]]
+        if centres:
+            near = {i: min(apart(embedding[i], centre) for centre in centres) for i in left}
+        else:
+            mean = embedding.astype(np.float64).mean(axis=0)
+            near = {i: -apart(embedding[i], mean) for i in left}
+        picked.append(max(left, key=lambda i: near[i]))  # the first among equals
+    return picked
+
+
+LINE = [[0.0], [1.0], [2.0], [3.0], [10.0]]
+
+
+@pytest.mark.parametrize(
+    ("embedding", "labelled", "budget", "expected"),
+    [
+        (LINE, [[0.0]], 3, [4, 3, 1]),  # then 2 is as far from 3 as from 1: the first one
+        (LINE, [[9.0], [1.0]], 2, [3, 0]),  # the nearest of the labelled counts
+        (LINE, [], 3, [3, 4, 0]),  # nobody labelled: nearest to the mean, 3.2
+        ([[1.0], [3.0]], [], 1, [0]),  # as near to the mean: the first
+        ([[5.0]] * 4, [], 4, [0, 1, 2, 3]),  # duplicates, each once
+        ([[5.0]] * 3, [[5.0]], 2, [0, 1]),  # of a labelled one
+        ([[0.0, 0.0], [3.0, 4.0], [4.0, 0.0]], [[0.0, 0.0]], 1, [1]),  # Euclidean: 5 and 4
+        ([[7.0, 7.0]], [], 1, [0]),  # a pool of one
+        (LINE, [[0.0]], 0, []),  # nothing
+        ([[0.0], [NAN], [5.0], [INF]], [[0.0]], 2, [2, 0]),  # never one without an embedding
+        ([[0.0], [NAN], [5.0]], [], 2, [0, 2]),  # and it does not move the mean
+        (LINE, [[NAN], [0.0]], 1, [4]),  # a labelled one without is nobody's nearest
+        (LINE, [[NAN]], 1, [3]),  # as if nobody were labelled
+    ],
+)
+def test_coreset(embedding: object, labelled: object, budget: int, expected: list[int]) -> None:
+    candidates = candidates_of(embedding=embedding, labelled=labelled)
+    assert sampler_named("coreset")(candidates, budget, rng()) == expected
+
+
+@pytest.mark.parametrize("labelled", [0, 1, 20])
+@pytest.mark.parametrize("whole", [False, True])  # whole numbers: many ties and duplicates
+@pytest.mark.parametrize(("rows", "centres"), [(4096, 256), (7, 3), (30, 20), (1, 1)])
+def test_coreset_against_the_definition(
+    labelled: int, whole: bool, rows: int, centres: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over the whole pool, with blocks that divide it and blocks that do not."""
+    monkeypatch.setattr(coreset, "ROWS", rows)
+    monkeypatch.setattr(coreset, "CENTRES", centres)
+    drawn = rng(labelled).normal(size=(30 + labelled, 3)) * 2
+    points = (drawn.round() if whole else drawn).astype(np.float32)
+    candidates = candidates_of(embedding=points[:30], labelled=points[30:])
+    picked = sampler_named("coreset")(candidates, 30, rng())
+    assert picked == slow_coreset(points[:30], points[30:], 30)
+
+
+def test_coreset_reads_a_mapped_file(tmp_path: Path) -> None:
+    points = rng().normal(size=(50, 4)).astype(np.float32)
+    np.save(tmp_path / "points.npy", points)
+    mapped = np.load(tmp_path / "points.npy", mmap_mode="r")
+    pool = candidates_of(embedding=points)
+    of_file = Candidates(
+        ids=pool.ids,
+        predicted_loss=pool.predicted_loss,
+        signals={},
+        embedding=lambda: mapped,
+        labelled_embedding=pool.labelled_embedding,
+    )
+    run = sampler_named("coreset")
+    assert run(of_file, 9, rng()) == run(pool, 9, rng(1))  # the seed changes nothing
+
+
+def test_coreset_without_enough_embeddings() -> None:
+    message = r"budget is 3; expected at most 2, the number of persons with a finite embedding"
+    with pytest.raises(InvalidInput, match=message):
+        sampler_named("coreset")(candidates_of(embedding=[[0.0], [NAN], [1.0]]), 3, rng())
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("budget", [1, 7, 20])
 def test_each_person_once(name: str, budget: int) -> None:
-    chosen = sampler_named(name)(scores_of([0.5] * 20), budget, rng())
+    candidates = candidates_of([0.5] * 20, np.ones((20, 4)))
+    chosen = sampler_named(name)(candidates, budget, rng())
     assert len(set(chosen)) == len(chosen) == budget
     assert all(type(position) is int and 0 <= position < 20 for position in chosen)
 
 
 def test_unknown_sampler() -> None:
-    with pytest.raises(InvalidInput, match=r"sampler is 'best'; expected one of random, learned"):
+    message = r"sampler is 'best'; expected one of random, learned_loss, coreset"
+    with pytest.raises(InvalidInput, match=message):
         sampler_named("best")

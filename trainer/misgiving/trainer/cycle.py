@@ -7,7 +7,9 @@ network and selects; the next stage trains on from those weights, with all label
 import itertools
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from misgiving.trainer import metrics, progress
 from misgiving.trainer.checkpoint import Record, load_checkpoint
 from misgiving.trainer.config import Recipe, to_dict
 from misgiving.trainer.data import PoseSet, check_apart, join, subset
+from misgiving.trainer.heatmaps import SAFER_SIGNALS, SIGNALS
 from misgiving.trainer.models import Network
 from misgiving.trainer.restart import difference
 from misgiving.trainer.samplers import sampler_named
+from misgiving.trainer.samplers.base import Candidates
 from misgiving.trainer.scoring import Scores, score
 from misgiving.trainer.training import Compute, train
 
@@ -102,14 +106,19 @@ def run_cycle(
             start = time.monotonic()
             taken = _positions(pool, results)
             labelled = join([base, subset(pool, taken)]) if taken else base
-            checkpoint = _trained(recipe, labelled, test, out, stage, compute)
+            network, resolved, record = _trained(recipe, labelled, test, out, stage, compute)
+            ask = partial(_score, network, resolved, compute)
             left = sorted(set(range(len(pool))) - set(taken))
-            scores = _score_pool(*checkpoint[:2], subset(pool, left), compute)
+            scores = ask(subset(pool, left), "scoring the pool")
             # Each stage draws for itself: so it picks the same whether others ran before or not.
             rng = np.random.default_rng([config.seed, stage])
-            picked = sampler_named(config.sampler)(scores, config.budget, rng)
+            picked = sampler_named(config.sampler)(
+                _candidates(scores, lambda: ask(labelled, "scoring the labelled")),
+                config.budget,
+                rng,
+            )
             seconds = time.monotonic() - start
-            result = _result(stage, len(labelled), checkpoint[2], scores, picked, seconds)
+            result = _result(stage, len(labelled), record, scores, picked, seconds)
             results.append(result)
             _write(out, header, results)
     return results
@@ -132,9 +141,24 @@ def _trained(
     return load_checkpoint(folder)
 
 
-def _score_pool(network: Network, recipe: Recipe, pool: PoseSet, compute: Compute) -> Scores:
-    counted = progress.counted(len(pool), "scoring the pool")
-    return score(network, recipe, pool, compute.prepare(), counted)
+def _score(
+    network: Network, recipe: Recipe, compute: Compute, data: PoseSet, what: str
+) -> Scores:
+    return score(network, recipe, data, compute.prepare(), progress.counted(len(data), what))
+
+
+def _candidates(scores: Scores, labelled: Callable[[], Scores]) -> Candidates:
+    """What a sampler sees; the labelled set is only scored for a sampler that asks."""
+    return Candidates(
+        ids=scores.ids,
+        predicted_loss=scores.predicted_loss,
+        signals={
+            name: -scores.signal(name) if name in SAFER_SIGNALS else scores.signal(name)
+            for name in SIGNALS
+        },
+        embedding=lambda: scores.embedding,
+        labelled_embedding=lambda: labelled().embedding,
+    )
 
 
 def _result(

@@ -1,22 +1,23 @@
-"""Acquisition rules: which persons of a pool shall be labelled next. A rule is one file here
-and one line in SAMPLERS."""
+"""Acquisition rules: which persons of a pool shall be labelled next. A rule is one file here, with
+a function of its own name, and one line in SAMPLERS."""
 
-from collections.abc import Callable
-
-import numpy as np
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.trainer.samplers.learned_loss import learned_loss
-from misgiving.trainer.samplers.random import random
-from misgiving.trainer.scoring import Scores
 
-Sampler = Callable[[Scores, int, np.random.Generator], list[int]]
-"""(scores of the pool, budget, generator) → that many positions of the pool, each once."""
+if TYPE_CHECKING:
+    from misgiving.trainer.samplers.base import Sampler
 
-SAMPLERS: dict[str, Sampler] = {"random": random, "learned_loss": learned_loss}
+# Names and not functions: the command lists them in its help, and starts without numpy.
+SAMPLERS = (
+    "random",
+    "learned_loss",
+    "coreset",
+)
 
 
-def sampler_named(name: str) -> Sampler:
+def sampler_named(name: str) -> "Sampler":
     """A sampler by name.
 
     Raises:
@@ -24,4 +25,5 @@ def sampler_named(name: str) -> Sampler:
     """
     if name not in SAMPLERS:
         raise InvalidInput(f"sampler is {name!r}; expected one of {', '.join(SAMPLERS)}")
-    return SAMPLERS[name]
+    sampler: Sampler = getattr(import_module(f"{__name__}.{name}"), name)
+    return sampler

@@ -5,10 +5,17 @@ Over the whole pool, as the latter do, not over a random part of it as the forme
 
 import numpy as np
 
-from misgiving.trainer.scoring import Scores
+from misgiving.trainer.samplers.base import Candidates, check_budget
 
 
-def learned_loss(scores: Scores, budget: int, rng: np.random.Generator) -> list[int]:
-    """The ``budget`` positions with the highest predicted loss, highest first."""
-    order = np.argsort(-scores.predicted_loss, kind="stable")
+def learned_loss(candidates: Candidates, budget: int, rng: np.random.Generator) -> list[int]:
+    """The ``budget`` positions with the highest predicted loss, highest first; never one without.
+
+    Raises:
+        InvalidInput: fewer than ``budget`` persons have a finite predicted loss.
+    """
+    losses = candidates.predicted_loss
+    usable = np.flatnonzero(np.isfinite(losses))
+    check_budget(budget, len(usable), "with a finite predicted loss")
+    order = usable[np.argsort(-losses[usable], kind="stable")]
     return [int(i) for i in order[:budget]]

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from misgiving.trainer.scoring import Scores
+from misgiving.trainer.samplers.base import Candidates
 
 
-def random(scores: Scores, budget: int, rng: np.random.Generator) -> list[int]:
+def random(candidates: Candidates, budget: int, rng: np.random.Generator) -> list[int]:
     """``budget`` positions at random."""
-    return [int(i) for i in rng.choice(len(scores.ids), budget, replace=False)]
+    return [int(i) for i in rng.choice(len(candidates), budget, replace=False)]

@@ -1,0 +1,66 @@
+"""Core-set: k-centre greedy (Sener & Savarese, ICLR 2018).
+
+Picks, again and again, the person whose embedding is farthest (Euclidean) from its nearest
+labelled or picked one. Without anybody labelled the first is the one nearest to the pool's mean.
+
+Axes: N persons of the pool, C centres, D embedding. Time is O((M + budget) · N · D); beside the
+embeddings, which may be memory-mapped, there are O(N) distances and one block.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from misgiving.trainer.samplers.base import Candidates, Floats, check_budget
+
+ROWS, CENTRES = 4096, 256
+"""Of a block, 8 MiB of distances."""
+
+
+def coreset(candidates: Candidates, budget: int, rng: np.random.Generator) -> list[int]:
+    """``budget`` positions, farthest first, the pool's first among equals.
+
+    Persons without a finite embedding are neither picked nor anybody's nearest.
+
+    Raises:
+        InvalidInput: fewer than ``budget`` persons have a finite embedding.
+    """
+    embedding = candidates.embedding()
+    usable = _finite(embedding)
+    check_budget(budget, int(usable.sum()), "with a finite embedding")
+    labelled = candidates.labelled_embedding()
+    centres = labelled[_finite(labelled)]
+    distance = np.where(usable, np.inf, -np.inf)
+    for start in range(0, len(centres), CENTRES):
+        _approach(distance, embedding, centres[start : start + CENTRES])
+    picked: list[int] = []
+    while len(picked) < budget:
+        begun = picked or len(centres)
+        best = int(distance.argmax()) if begun else _nearest_to_mean(embedding, usable)
+        picked.append(best)
+        _approach(distance, embedding, embedding[best : best + 1])
+        distance[best] = -np.inf  # below a duplicate's zero
+    return picked
+
+
+def _approach(distance: NDArray[np.float64], embedding: Floats, centres: Floats) -> None:
+    """Lower each squared distance (N,) to that of the nearest of some centres (C, D).
+
+    From differences and not from products, so that a duplicate is at exactly zero.
+    """
+    for start in range(0, len(embedding), ROWS):
+        rows = slice(start, start + ROWS)
+        nearest = cdist(embedding[rows], centres, "sqeuclidean").min(axis=1)
+        np.fmin(distance[rows], nearest, out=distance[rows])  # past rows that are not finite
+
+
+def _nearest_to_mean(embedding: Floats, usable: NDArray[np.bool_]) -> int:
+    mean = np.mean(embedding, axis=0, dtype=np.float64, where=usable[:, None], keepdims=True)
+    distance = np.full(len(embedding), np.inf)
+    _approach(distance, embedding, mean)
+    return int(distance.argmin())
+
+
+def _finite(rows: Floats) -> NDArray[np.bool_]:
+    finite: NDArray[np.bool_] = np.isfinite(rows).all(axis=1)
+    return finite
