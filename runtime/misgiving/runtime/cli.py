@@ -14,6 +14,7 @@ EXTRAS = {
     "torch": "train",
     "safetensors": "train",
     "scipy": "train",
+    "pyarrow": "train",
     "tensorboard": "train",
     "matplotlib": "train",
     "onnx": "export",

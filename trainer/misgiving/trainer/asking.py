@@ -16,6 +16,9 @@ from misgiving.trainer.data.crops import evaluation_crop
 
 BATCH = 64
 
+_Waiting = tuple[str, NDArray[np.uint8], geometry.Window]
+"""A person's id, crop and window."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
@@ -45,9 +48,10 @@ def ask(estimator: Estimator, samples: Iterable[Sample], batch: int = BATCH) -> 
         samples: the persons, on the crops that the runtime would cut.
         batch: persons of one pass.
     """
-    waiting: list[Sample] = []
-    for sample in samples:
-        waiting.append(sample)
+    rule = estimator.bundle.manifest.crop
+    waiting: list[_Waiting] = []
+    for sample in samples:  # whole images would not fit, so they are cut at once
+        waiting.append((sample.id, *evaluation_crop(sample, rule)))
         if len(waiting) == batch:
             yield _answer(estimator, waiting)
             waiting = []
@@ -55,16 +59,16 @@ def ask(estimator: Estimator, samples: Iterable[Sample], batch: int = BATCH) -> 
         yield _answer(estimator, waiting)
 
 
-def _answer(estimator: Estimator, samples: list[Sample]) -> Answers:
+def _answer(estimator: Estimator, waiting: list[_Waiting]) -> Answers:
     rule = estimator.bundle.manifest.crop
-    crops, windows = zip(*(evaluation_crop(sample, rule) for sample in samples), strict=True)
+    ids, crops, windows = zip(*waiting, strict=True)
     got = estimator.engine.infer(np.stack(crops))
     points = [
         geometry.input_to_image(row, window, rule.height, rule.width)
         for row, window in zip(got.keypoints[..., :2], windows, strict=True)
     ]
     return Answers(
-        ids=tuple(sample.id for sample in samples),
+        ids=ids,
         points=np.stack(points).astype(np.float32),
         confidence=got.keypoints[..., 2],
         predicted_loss=got.predicted_loss,

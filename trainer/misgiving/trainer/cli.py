@@ -1,9 +1,12 @@
-"""Verbs of the training part: ``train`` and ``cycle``. Imports torch only inside them."""
+"""Verbs of the training part: ``train``, ``cycle``, ``score`` and ``select``. Imports torch only
+inside them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from misgiving.trainer.samplers import SAMPLERS
 
 if TYPE_CHECKING:
     from misgiving.trainer.scoring import Scores
@@ -20,6 +23,8 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; all cores up to 8 by default.")
 ]
+
+Sampler = Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLERS)}.")]
 
 
 @app.command()
@@ -67,7 +72,7 @@ def cycle(
     test: Annotated[str, typer.Option(metavar="SPEC", help="Data to measure on.")],
     budget: Annotated[int, typer.Option(help="Persons to label after each stage.")],
     out: Out,
-    sampler: Annotated[str, typer.Option(help="random or learned_loss.")] = "learned_loss",
+    sampler: Sampler = "learned_loss",
     stages: Annotated[int, typer.Option(help="Trainings.")] = 2,
     recipe: Recipe = "demo",
     epochs: Epochs = None,
@@ -97,6 +102,81 @@ def cycle(
             f"{result.stage:5}  {result.labels:6}  {texts[0]:>8}  {texts[1]:>19}  {texts[2]:>15}"
         )
     typer.echo(f"checkpoint {out / results[-1].checkpoint}, record {out / 'results.json'}")
+
+
+@app.command()
+def score(
+    pool: Annotated[str, typer.Option(metavar="SPEC", help=f"Persons to score: {SPECS}.")],
+    out: Annotated[Path, typer.Option(help="File to write, .parquet or .csv; must be new.")],
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Bundle folder; without it MISGIVING_BUNDLE, else the package's own."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[
+        int, typer.Option(min=0, help="CPU threads of the network; 0 for half of the cores.")
+    ] = 0,
+) -> None:
+    """Score a pool with a bundle: predicted loss, free scores and embedding of each person.
+
+    Stopped, even killed, the same command goes on where it was. Exit code 1 if a person was
+    skipped because it could not be read.
+
+    Example: misgiving score --pool synthetic:2,800 --out pool.parquet
+    """
+    from misgiving.runtime.estimator import Estimator
+    from misgiving.trainer.data import open_data
+    from misgiving.trainer.pool_scores import score_pool
+
+    estimator = Estimator.load(bundle, device=device, threads=threads)
+    record = score_pool(estimator, open_data(pool), out)
+    typer.echo(
+        f"scores {out}: {record.count} persons of {record.pool} by {record.bundle}, "
+        f"{record.skipped} skipped (next: misgiving select {out} --budget N)"
+    )
+    raise typer.Exit(int(record.skipped > 0))
+
+
+@app.command()
+def select(
+    scores: Annotated[Path, typer.Argument(help="The pool's file from 'misgiving score'.")],
+    budget: Annotated[int, typer.Option(help="Persons to pick.")],
+    sampler: Sampler = "learned_loss",
+    labelled: Annotated[
+        Path | None,
+        typer.Option(
+            help="Score file of those who are labelled: they are not picked, and coreset keeps "
+            "away from them."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of random.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; must be new. Without it stdout.")
+    ] = None,
+) -> None:
+    """Pick whom to label from a score file: ids, one a line, in the order of picking.
+
+    Example: misgiving select pool.parquet --budget 50 --sampler coreset --out picked.txt
+    """
+    from misgiving.runtime.durable import check_new, write_durably
+    from misgiving.trainer.selection import select as run
+
+    if out:
+        check_new(out)
+    chosen = run(scores, sampler, budget, labelled, seed)
+    text = "".join(f"{name}\n" for name in chosen.ids)
+    if out:
+        write_durably(out, text.encode())
+    else:
+        typer.echo(text, nl=False)
+    record = chosen.scores.record
+    if chosen.unscored:
+        typer.echo(f"{chosen.unscored} have no finite predicted loss", err=True)
+    typer.echo(
+        f"{len(chosen.ids)} of {chosen.candidates} persons of {record.pool} by {sampler}, "
+        f"scored by {record.bundle}",
+        err=True,
+    )
 
 
 def _print_scores(scores: "Scores") -> None:

@@ -37,6 +37,12 @@ def print_line(text: str) -> None:
     _console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def print_step(text: str) -> None:
+    """One line on stderr where no bar shows the same."""
+    if not _console.is_terminal:
+        print_line(text)
+
+
 def _state(log: EpochLog) -> str:
     heads = "  ".join(f"{name} {loss:.3f}" for name, loss in log.head_losses.items())
     rate = f"{log.images_per_second:.0f} images/s"

@@ -1,0 +1,195 @@
+"""Score a pool into one file, in parts that outlive the process.
+
+Beside ``<out>`` stands the folder ``<out>.part`` with ``job.json``, which says what is scored, and
+a file for each PART persons that are done. Every file in it appears whole or not at all, so the
+same command goes on where the last one ended, however that ended. When all parts are there they
+are streamed into ``<out>``, which takes its name when it is whole, and the folder goes.
+
+The parts are cut by position, so a run that was interrupted asks the same batches as one that was
+not and writes the same bytes, on the same machine, device and threads.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from itertools import count, islice, takewhile
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from misgiving.runtime import geometry
+from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.durable import check_new, locked_folder, sync_folder, write_durably
+from misgiving.runtime.errors import DataError, MisgivingError
+from misgiving.runtime.estimator import Estimator
+from misgiving.trainer import progress
+from misgiving.trainer.asking import ask
+from misgiving.trainer.data import PoseSet, Sample
+from misgiving.trainer.data.spec import without_folders
+from misgiving.trainer.score_file import (
+    ScoreRecord,
+    as_table,
+    check_suffix,
+    schema_of,
+    write_scores,
+)
+
+PART = 1024
+"""Persons; at most so many are scored again after a kill."""
+LOST = 64
+"""So many unreadable persons in a row are a disk that has gone, not bad images."""
+
+_JOB = "job.json"
+_SKIPPED = b"skipped"
+
+
+def score_pool(estimator: Estimator, pool: PoseSet, out: Path) -> ScoreRecord:
+    """Write what a bundle says of each person of a pool; go on where an earlier call stopped.
+
+    A person that cannot be read is named on stderr, skipped and counted.
+
+    Raises:
+        DataError: ``out`` is there, is neither Parquet nor CSV, cannot be written, is being
+            written, or was begun with another bundle or pool; nobody can be read.
+    """
+    check_suffix(out)
+    check_new(out)
+    if out.is_dir():
+        raise DataError(f"{out} is a folder; expected the name of a new file")
+    folder = out.with_name(out.name + ".part")
+    with _writing(out, folder), locked_folder(folder):
+        _begin(folder, estimator.bundle, pool)
+        _score_parts(estimator, pool, folder)
+        record = _record(estimator.bundle, pool, folder)
+        _merge(folder, out, record)
+    return record
+
+
+@contextmanager
+def _writing(out: Path, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{out} cannot be written: {error.strerror or error}; expected a folder on a disk with "
+            "room. What is done is kept: mend it and give the same command again"
+        ) from error
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{folder} holds a damaged part ({error}); expected what 'misgiving score' left there. "
+            "Remove that folder to start anew"
+        ) from error
+
+
+def _begin(folder: Path, bundle: Bundle, pool: PoseSet) -> None:
+    """Say in the folder what it is for, or check that it is for the same."""
+    ids = hashlib.sha256("\n".join(pool.ids).encode()).hexdigest()
+    job = {"bundle": bundle.digest, "pool": pool.spec, "ids": ids, "part": PART}
+    path = folder / _JOB
+    if not path.exists():
+        write_durably(path, json.dumps(job, indent=2).encode())
+        return
+    try:
+        begun = json.loads(path.read_bytes())
+        differs = [name for name, value in job.items() if begun[name] != value]
+    except (ValueError, KeyError, TypeError):
+        differs, begun = ["job"], {}
+    if differs:
+        name = differs[0]
+        raise DataError(
+            f"{folder} was begun with {name} {begun.get(name)}; this is {name} {job.get(name)}. "
+            "Give another --out, or remove that folder to start anew"
+        )
+
+
+def _score_parts(estimator: Estimator, pool: PoseSet, folder: Path) -> None:
+    manifest = estimator.bundle.manifest
+    schema = schema_of(manifest.signals, manifest.embedding_size)
+    done = len(_parts(folder)) * PART
+    if done:
+        progress.print_line(f"going on after {min(done, len(pool))} of {len(pool)} persons")
+    positions = (done + i for i in progress.counted(max(0, len(pool) - done), "scoring"))
+    for start in range(done, len(pool), PART):
+        skipped: list[str] = []
+        samples = _readable(pool, islice(positions, PART), manifest.crop, skipped)
+        table = as_table(list(ask(estimator, samples)), schema)
+        content = BytesIO()
+        parquet.write_table(table.replace_schema_metadata({_SKIPPED: json.dumps(skipped)}), content)
+        write_durably(_part(folder, start // PART), content.getvalue())
+        progress.print_step(f"scored {min(start + PART, len(pool))} of {len(pool)} persons")
+
+
+def _readable(
+    pool: PoseSet, positions: Iterable[int], rule: geometry.CropRule, skipped: list[str]
+) -> Iterator[Sample]:
+    """The persons at some positions; who cannot be read, or cropped, is added to ``skipped``."""
+    in_a_row = 0
+    for position in positions:
+        try:
+            sample = pool[position]
+            geometry.window_of(sample.region, *sample.image.shape[:2], rule)
+        except MisgivingError as error:
+            progress.print_line(f"{pool.ids[position]} is skipped: {error}")
+            skipped.append(pool.ids[position])
+            in_a_row += 1
+            if in_a_row == LOST:
+                raise DataError(
+                    f"{LOST} persons in a row cannot be read, the last is {pool.ids[position]}; "
+                    "expected a bad image now and then. Is the disk there? Mend it and give the "
+                    "same command again: it goes on before them"
+                ) from error
+            continue
+        in_a_row = 0
+        yield sample
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:06d}.parquet"
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The parts that are done; they are written one after another."""
+    return list(takewhile(Path.exists, (_part(folder, number) for number in count())))
+
+
+def _record(bundle: Bundle, pool: PoseSet, folder: Path) -> ScoreRecord:
+    heads = [parquet.read_metadata(path) for path in _parts(folder)]
+    skipped = sum(len(json.loads(head.metadata[_SKIPPED])) for head in heads)
+    rows = sum(head.num_rows for head in heads)
+    if not rows:
+        shutil.rmtree(folder)
+        raise DataError(f"nobody of {pool.spec} can be read; expected at least one person")
+    manifest = bundle.manifest
+    return ScoreRecord(
+        schema_version=1,
+        bundle=f"{manifest.name} {manifest.version}",
+        bundle_digest=bundle.digest,
+        pool=without_folders(pool.spec),
+        count=rows,
+        skipped=skipped,
+        signals=manifest.signals,
+        embedding_size=manifest.embedding_size,
+    )
+
+
+def _merge(folder: Path, out: Path, record: ScoreRecord) -> None:
+    """The parts as one file, part by part; the folder is gone when it is there."""
+    whole = folder / out.name
+    try:
+        with whole.open("wb") as file:
+            tables = (parquet.read_table(path) for path in _parts(folder))
+            write_scores(file, out.suffix, record, tables)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        whole.unlink(missing_ok=True)  # a full disk needs the room
+        raise
+    check_new(out)
+    os.replace(whole, out)
+    sync_folder(out.parent)
+    shutil.rmtree(folder)

@@ -1,0 +1,90 @@
+"""Pick from a score file, with the samplers of the active-learning cycle."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from misgiving.runtime.errors import DataError, InvalidInput
+from misgiving.trainer.samplers import sampler_named
+from misgiving.trainer.samplers.base import Candidates, Floats, check_budget
+from misgiving.trainer.score_file import ScoreFile, open_scores
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """What was picked, and from what."""
+
+    ids: tuple[str, ...]
+    """In the order of picking."""
+    candidates: int
+    unscored: int
+    """Candidates without a finite predicted loss: a sampler that goes by it never picks them."""
+    scores: ScoreFile
+
+
+def select(
+    scores: Path, sampler: str, budget: int, labelled: Path | None = None, seed: int = 0
+) -> Selection:
+    """Pick persons to label.
+
+    Args:
+        scores: a pool's score file.
+        sampler: by name.
+        budget: how many.
+        labelled: score file, by the same bundle, of those who are labelled already. Nobody of
+            them is picked, and core-set keeps away from them.
+        seed: of the samplers that draw.
+
+    Raises:
+        InvalidInput: no such sampler, or fewer candidates than ``budget``.
+        DataError: a file that cannot be used.
+    """
+    run = sampler_named(sampler)
+    if budget < 1:
+        raise InvalidInput(f"budget is {budget}; expected at least 1")
+    file = open_scores(scores)
+    known = _labelled(labelled, file) if labelled else None
+    candidates = _candidates(file, known)
+    check_budget(budget, len(candidates), f"to choose from in {scores}")
+    picked = run(candidates, budget, np.random.default_rng(seed))
+    return Selection(
+        ids=tuple(candidates.ids[position] for position in picked),
+        candidates=len(candidates),
+        unscored=int((~np.isfinite(candidates.predicted_loss)).sum()),
+        scores=file,
+    )
+
+
+def _labelled(path: Path, pool: ScoreFile) -> ScoreFile:
+    file = open_scores(path)
+    if file.record.bundle_digest != pool.record.bundle_digest:
+        raise DataError(
+            f"{path} was scored by bundle {file.record.bundle_digest[:12]}…, {pool.path} by "
+            f"{pool.record.bundle_digest[:12]}…; expected the same. Score one of them again"
+        )
+    return file
+
+
+def _candidates(pool: ScoreFile, labelled: ScoreFile | None) -> Candidates:
+    ids, columns = pool.columns()
+    known = set(labelled.columns()[0]) if labelled else set()
+    left = [i for i, name in enumerate(ids) if name not in known]
+    size = pool.record.embedding_size
+
+    def embedding() -> Floats:
+        rows = pool.embedding()
+        return rows if len(left) == len(ids) else rows[left]
+
+    return Candidates(
+        ids=[ids[i] for i in left],
+        predicted_loss=columns["predicted_loss"][left],
+        signals={
+            signal.name: columns[signal.name][left] * (-1 if signal.higher_is == "safer" else 1)
+            for signal in pool.record.signals
+        },
+        embedding=embedding,
+        labelled_embedding=lambda: (
+            labelled.embedding() if labelled else np.empty((0, size), np.float32)
+        ),
+    )
