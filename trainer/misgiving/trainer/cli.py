@@ -166,6 +166,7 @@ def select(
     chosen = run(scores, sampler, budget, labelled, seed)
     text = "".join(f"{name}\n" for name in chosen.ids)
     if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
         write_durably(out, text.encode())
     else:
         typer.echo(text, nl=False)

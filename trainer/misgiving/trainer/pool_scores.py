@@ -95,14 +95,16 @@ def _begin(folder: Path, bundle: Bundle, pool: PoseSet) -> None:
         write_durably(path, json.dumps(job, indent=2).encode())
         return
     try:
-        begun = json.loads(path.read_bytes())
-        differs = [name for name, value in job.items() if begun[name] != value]
-    except (ValueError, KeyError, TypeError):
-        differs, begun = ["job"], {}
-    if differs:
-        name = differs[0]
+        begun: dict[str, object] = json.loads(path.read_bytes())
+        name = next((name for name in job if begun[name] != job[name]), None)
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{folder} was begun with {name} {begun.get(name)}; this is {name} {job.get(name)}. "
+            f"{path} is none of ours ({error}); expected what 'misgiving score' writes there. "
+            "Give another --out, or remove that folder"
+        ) from error
+    if name:
+        raise DataError(
+            f"{folder} was begun with {name} {begun[name]}; this is {name} {job[name]}. "
             "Give another --out, or remove that folder to start anew"
         )
 
@@ -132,7 +134,8 @@ def _readable(
     for position in positions:
         try:
             sample = pool[position]
-            geometry.window_of(sample.region, *sample.image.shape[:2], rule)
+            height, width = sample.image.shape[:2]
+            geometry.window_of(sample.region, height, width, rule)
         except MisgivingError as error:
             progress.print_line(f"{pool.ids[position]} is skipped: {error}")
             skipped.append(pool.ids[position])

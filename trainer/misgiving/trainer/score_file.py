@@ -163,15 +163,16 @@ def open_scores(path: Path) -> ScoreFile:
     expected = "expected a file from 'misgiving score'"
     try:
         text, there = (_head_of_csv if path.suffix == ".csv" else _head_of_parquet)(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read: {_line(error)}; {expected}") from error
+    if not text:
+        raise DataError(f"{path} says nothing of a bundle and a pool; {expected}")
+    try:
         record = ScoreRecord.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(
-            f"{path} has no record of ours: {where or 'record'}: {first['msg']}; {expected}"
-        ) from error
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read: {_line(error)}; {expected}") from error
+        where = ".".join(str(part) for part in first["loc"]) or "record"
+        raise DataError(f"{path}: {where}: {first['msg']}; {expected}") from error
     promised = [(field.name, field.type) for field in _promised(path, record)]
     if missing := [name for name, kind in promised if there.get(name) != kind]:
         raise DataError(
@@ -188,7 +189,8 @@ def _promised(path: Path, record: ScoreRecord) -> pa.Schema:
 
 def _head_of_parquet(path: Path) -> tuple[bytes, dict[str, pa.DataType]]:
     """The record's text, empty where there is none, and the columns' types."""
-    schema = parquet.read_schema(path)
+    with path.open("rb") as file:
+        schema = parquet.read_schema(file)
     return (schema.metadata or {}).get(_KEY, b""), {field.name: field.type for field in schema}
 
 

@@ -55,12 +55,11 @@ def _approach(distance: NDArray[np.float64], embedding: Floats, centres: Floats)
 
 
 def _nearest_to_mean(embedding: Floats, usable: NDArray[np.bool_]) -> int:
-    mean = np.mean(embedding, axis=0, dtype=np.float64, where=usable[:, None], keepdims=True)
+    mean = np.asarray(np.mean(embedding, axis=0, dtype=np.float64, where=usable[:, None]))
     distance = np.full(len(embedding), np.inf)
-    _approach(distance, embedding, mean)
+    _approach(distance, embedding, mean[None])
     return int(distance.argmin())
 
 
 def _finite(rows: Floats) -> NDArray[np.bool_]:
-    finite: NDArray[np.bool_] = np.isfinite(rows).all(axis=1)
-    return finite
+    return np.asarray(np.isfinite(rows).all(axis=1))
