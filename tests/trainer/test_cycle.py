@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,6 +19,8 @@ from misgiving.trainer.checkpoint import WEIGHTS, load_checkpoint
 from misgiving.trainer.config import to_dict
 from misgiving.trainer.cycle import CycleConfig, StageResult, run_cycle
 from misgiving.trainer.data import PoseSet, join, subset
+from misgiving.trainer.heatmaps import SIGNALS
+from misgiving.trainer.samplers.base import Candidates
 from misgiving.trainer.scoring import score
 
 RECIPE = replace(TINY, fit=replace(TINY.fit, epochs=1))
@@ -93,6 +96,56 @@ def test_the_highest_predicted_losses_are_taken(learned: Run) -> None:
         best = sorted(left, key=lambda index: -losses[index])[:BUDGET]
         assert list(result.selected) == [pool.ids[index] for index in best]
         left = [index for index in left if index not in best]
+
+
+def test_coreset_keeps_away_from_the_labelled(tmp_path: Path) -> None:
+    """Of each stage's own network, whose embeddings of the labelled set it is given too."""
+    run, pool = Run(tmp_path / "coreset", "coreset"), people(*POOL)
+    labelled, left = people(*BASE), list(range(len(pool)))
+    for result in run.results:
+        network, recipe, _ = load_checkpoint(run.out / result.checkpoint)
+        of_pool, of_labelled = (
+            score(network, recipe, data, torch.device("cpu")).embedding for data in (pool, labelled)
+        )
+        apart = np.linalg.norm(of_pool[:, None] - of_labelled[None], axis=-1).min(axis=1)
+        assert result.selected[0] == pool.ids[max(left, key=lambda index: apart[index])]
+        taken = [pool.ids.index(name) for name in result.selected]
+        labelled = join([labelled, subset(pool, taken)])
+        left = [index for index in left if index not in taken]
+
+
+def test_a_sampler_is_given_what_the_network_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first head's loss, signals that rise with the risk, and nothing that it did not ask."""
+    given: list[Candidates] = []
+
+    def spy(candidates: Candidates, budget: int, rng: np.random.Generator) -> list[int]:
+        given.append(candidates)
+        return list(range(budget))
+
+    monkeypatch.setattr(cycle, "sampler_named", lambda name: spy)
+    scored: list[str] = []
+    real = cycle.score
+
+    def counting(network: Any, recipe: Any, data: PoseSet, *rest: Any) -> Any:
+        scored.append(data.spec)
+        return real(network, recipe, data, *rest)
+
+    monkeypatch.setattr(cycle, "score", counting)
+    run = Run(tmp_path / "spy", "random")
+    network, recipe, _ = load_checkpoint(run.out / "stage-1")
+    scores = score(network, recipe, people(*POOL), torch.device("cpu"))
+    first = given[0]
+    assert tuple(first.ids) == people(*POOL).ids
+    np.testing.assert_allclose(first.predicted_loss, scores.predicted_losses["conv-kl"], atol=1e-5)
+    risks = scores.risk_scores()
+    for name, risk in first.signals.items():
+        turned = risks[name] if name in risks else risks[f"−{name}"]
+        np.testing.assert_allclose(risk, turned, atol=1e-5)
+    assert list(first.signals) == list(SIGNALS)
+    np.testing.assert_allclose(first.embedding(), scores.embedding, atol=1e-5)
+    assert scored == [people(*POOL).spec] * STAGES
 
 
 def test_the_record_grows_with_every_stage(learned: Run) -> None:
