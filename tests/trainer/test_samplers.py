@@ -118,7 +118,7 @@ LINE = [[0.0], [1.0], [2.0], [3.0], [10.0]]
         ([[7.0, 7.0]], [], 1, [0]),  # a pool of one
         (LINE, [[0.0]], 0, []),  # nothing
         ([[0.0], [NAN], [5.0], [INF]], [[0.0]], 2, [2, 0]),  # never one without an embedding
-        ([[0.0], [NAN], [5.0]], [], 2, [0, 2]),  # and it does not move the mean
+        ([[0.0], [NAN], [5.0], [4.0]], [], 2, [3, 0]),  # nor does it move the mean, 3
         (LINE, [[NAN], [0.0]], 1, [4]),  # a labelled one without is nobody's nearest
         (LINE, [[NAN]], 1, [3]),  # as if nobody were labelled
     ],
