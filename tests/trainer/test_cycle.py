@@ -260,9 +260,9 @@ def unless(real: Callable[..., Any], killed_at: int) -> Callable[..., Any]:
     ("function", "killed_at"),
     [
         ("train", 1),  # before anything is there
-        ("_score_pool", 1),  # the first stage's checkpoint is there, its selection is not
+        ("_score", 1),  # the first stage's checkpoint is there, its selection is not
         ("train", 2),  # between two stages
-        ("_score_pool", 3),  # before the last selection
+        ("_score", 3),  # before the last selection
         ("_write", 4),  # the last selection was made and not written
     ],
 )

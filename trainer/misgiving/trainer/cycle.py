@@ -99,29 +99,46 @@ def run_cycle(
         )
     for one, other in itertools.combinations((base, pool, test), 2):
         check_apart(one, other)
-    header = _header(recipe, config, (base, pool, test))
+    sets = (base, pool, test)
+    header = _header(recipe, config, sets)
     with locked_folder(out):
         results = _earlier(out, header, config.stages)
-        for stage in range(len(results) + 1, config.stages + 1):
-            start = time.monotonic()
-            taken = _positions(pool, results)
-            labelled = join([base, subset(pool, taken)]) if taken else base
-            network, resolved, record = _trained(recipe, labelled, test, out, stage, compute)
-            ask = partial(_score, network, resolved, compute)
-            left = sorted(set(range(len(pool))) - set(taken))
-            scores = ask(subset(pool, left), "scoring the pool")
-            # Each stage draws for itself: so it picks the same whether others ran before or not.
-            rng = np.random.default_rng([config.seed, stage])
-            picked = sampler_named(config.sampler)(
-                _candidates(scores, lambda: ask(labelled, "scoring the labelled")),
-                config.budget,
-                rng,
-            )
-            seconds = time.monotonic() - start
-            result = _result(stage, len(labelled), record, scores, picked, seconds)
-            results.append(result)
+        while len(results) < config.stages:
+            results.append(_stage(recipe, config, sets, out, compute, results))
             _write(out, header, results)
     return results
+
+
+def _stage(
+    recipe: Recipe,
+    config: CycleConfig,
+    sets: tuple[PoseSet, PoseSet, PoseSet],
+    out: Path,
+    compute: Compute,
+    earlier: list[StageResult],
+) -> StageResult:
+    """Train on what the earlier stages selected too, score what is left of the pool, select."""
+    base, pool, test = sets
+    start, stage, taken = time.monotonic(), len(earlier) + 1, _positions(pool, earlier)
+    labelled = join([base, subset(pool, taken)]) if taken else base
+    network, resolved, record = _trained(recipe, labelled, test, out, stage, compute)
+    ask = partial(_score, network, resolved, compute)
+    left = sorted(set(range(len(pool))) - set(taken))
+    scores = ask(subset(pool, left), "scoring the pool")
+    candidates = _candidates(scores, lambda: ask(labelled, "scoring the labelled"))
+    # Each stage draws for itself: so it picks the same whether others ran before or not.
+    rng = np.random.default_rng([config.seed, stage])
+    picked = sampler_named(config.sampler)(candidates, config.budget, rng)
+    return StageResult(
+        stage=stage,
+        checkpoint=f"stage-{stage}",
+        labels=len(labelled),
+        test=record.metrics,
+        selected=tuple(scores.ids[index] for index in picked),
+        selected_pck=_finite(metrics.pck(scores.found[picked])),
+        pool_pck=_finite(metrics.pck(scores.found)),
+        seconds=round(time.monotonic() - start, 1),
+    )
 
 
 def _positions(pool: PoseSet, results: list[StageResult]) -> list[int]:
@@ -141,9 +158,7 @@ def _trained(
     return load_checkpoint(folder)
 
 
-def _score(
-    network: Network, recipe: Recipe, compute: Compute, data: PoseSet, what: str
-) -> Scores:
+def _score(network: Network, recipe: Recipe, compute: Compute, data: PoseSet, what: str) -> Scores:
     return score(network, recipe, data, compute.prepare(), progress.counted(len(data), what))
 
 
@@ -158,26 +173,6 @@ def _candidates(scores: Scores, labelled: Callable[[], Scores]) -> Candidates:
         },
         embedding=lambda: scores.embedding,
         labelled_embedding=lambda: labelled().embedding,
-    )
-
-
-def _result(
-    stage: int,
-    labels: int,
-    record: Record,
-    scores: Scores,
-    picked: list[int],
-    seconds: float,
-) -> StageResult:
-    return StageResult(
-        stage=stage,
-        checkpoint=f"stage-{stage}",
-        labels=labels,
-        test=record.metrics,
-        selected=tuple(scores.ids[index] for index in picked),
-        selected_pck=_finite(metrics.pck(scores.found[picked])),
-        pool_pck=_finite(metrics.pck(scores.found)),
-        seconds=round(seconds, 1),
     )
 
 
