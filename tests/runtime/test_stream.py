@@ -9,7 +9,8 @@ import pytest
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.sources import Picture
-from misgiving.runtime.stream import StreamOptions, Tally, paced, read_regions, stream
+from misgiving.runtime.stream import StreamOptions, paced, read_regions, stream
+from misgiving.runtime.tally import Tally
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 from runtime import tiny
@@ -40,7 +41,7 @@ def test_a_folder_with_regions_and_a_bad_image(
     (tmp_path / "regions.json").write_text(json.dumps(regions))
     with serving() as server:
         options = StreamOptions(
-            source=folder,
+            source=str(folder),
             server=server.address,
             regions=tmp_path / "regions.json",
             json=tmp_path / "out.jsonl",
@@ -67,7 +68,7 @@ def test_a_folder_with_regions_and_a_bad_image(
 def test_a_video_live(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     video = write_video(tmp_path / "v.mp4", 20)
     with serving() as server:
-        options = StreamOptions(source=video, server=server.address, live=True, fps=2000)
+        options = StreamOptions(source=str(video), server=server.address, live=True, fps=2000)
         assert stream(options) == 0
     first = capsys.readouterr().out.splitlines()[0]
     answered, dropped = (int(first.split()[i]) for i in (3, 7))
@@ -133,10 +134,10 @@ def test_regions_that_are_none(tmp_path: Path, text: str, said: str) -> None:
 
 def test_options_that_contradict_themselves(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="add --live"):
-        StreamOptions(source=tmp_path, fps=5)
+        StreamOptions(source=str(tmp_path), fps=5)
     for fps in (0, -1, np.nan):
         with pytest.raises(InvalidInput, match="more than 0"):
-            StreamOptions(source=tmp_path, live=True, fps=fps)
+            StreamOptions(source=str(tmp_path), live=True, fps=fps)
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(DataError, match=r"no.such.*a file to write to"):
-        stream(StreamOptions(source=tmp_path, json=tmp_path / "no such" / "file"))
+        stream(StreamOptions(source=str(tmp_path), json=tmp_path / "no such" / "file"))

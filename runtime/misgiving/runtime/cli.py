@@ -111,10 +111,19 @@ def serve(
 
 @app.command()
 def stream(
-    source: Annotated[Path, typer.Argument(help="Folder of images, image, or video file.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of images, image or video file; camera (0 or /dev/video0); rtsp://, "
+            "rtsps:// or MJPEG over http(s)://; env:NAME for a variable that holds such a URL."
+        ),
+    ],
     server: Annotated[str, typer.Option(help="HOST:PORT.")] = "127.0.0.1:50051",
     live: Annotated[
-        bool, typer.Option("--live", help="Pace like a camera; the newest frame wins.")
+        bool,
+        typer.Option(
+            "--live", help="Pace a recording like a camera, whose newest frame always wins."
+        ),
     ] = False,
     fps: Annotated[
         float | None, typer.Option(help="Frames per second of --live; else the video's, or 25.")
@@ -124,9 +133,13 @@ def stream(
     ] = None,
     json: Annotated[Path | None, typer.Option(help="File for one JSON line a reply.")] = None,
 ) -> None:
-    """Send a recording to a server, and count what comes back. Exit code 1 if a frame failed.
+    """Send a recording, a camera or a network stream to a server, and count what comes back.
 
-    Example: misgiving stream drive.mp4 --live --json replies.jsonl
+    A camera or stream that is lost is opened again until SIGINT or SIGTERM; a password in its
+    URL is shown nowhere, but env:NAME keeps it out of the process list too. Exit code 1 if a
+    frame failed, 128 + its number after a signal.
+
+    Example: misgiving stream rtsp://user:password@camera.example/stream1 --json replies.jsonl
     """
     from misgiving.runtime.stream import StreamOptions
     from misgiving.runtime.stream import stream as run

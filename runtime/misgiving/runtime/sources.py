@@ -1,4 +1,4 @@
-"""Where frames come from: a folder of images, one image, or a video file."""
+"""Where recorded frames come from: a folder of images, one image, or a video file."""
 
 import os
 from collections.abc import Iterator
@@ -21,9 +21,11 @@ class Picture:
     """One frame before it has a place on the wire."""
 
     name: str
-    """The file's name; for a video six digits counted from 000000."""
+    """The file's name; for a video or a camera six digits counted from 000000."""
     image: bytes | NDArray[np.uint8]
-    """The file's bytes, untouched; for a video RGB (H, W, 3)."""
+    """The file's bytes, untouched; for a video or a camera RGB (H, W, 3)."""
+    captured_unix_nano: int = 0
+    """When it was taken; 0 where that is not known."""
 
 
 class Source(Protocol):
@@ -106,5 +108,8 @@ def open_source(path: Path) -> Source:
             raise DataError(f"{path} holds no image; expected files {', '.join(SUFFIXES)}")
         return Images(found)
     if not path.is_file():
-        raise DataError(f"{path} does not exist; expected a folder of images or a video file")
+        raise DataError(
+            f"{path} does not exist; expected a folder of images, an image, a video file, a "
+            "camera's index or device, or a URL"
+        )
     return Images([path]) if path.suffix.lower() in SUFFIXES else Video(path)

@@ -1,28 +1,34 @@
-"""The verb ``stream``: a folder or a video goes to a server; replies are counted and written."""
+"""The verb ``stream``: a source goes to a server; replies are counted and written."""
 
 import json
+import logging
+import signal
 import sys
+import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from misgiving.runtime.client import Client, make_frame
-from misgiving.runtime.detector import is_flagged
 from misgiving.runtime.errors import DataError, InvalidInput
+from misgiving.runtime.feeds import find_feed
 from misgiving.runtime.geometry import Region
+from misgiving.runtime.live import Live
 from misgiving.runtime.records import error_record, finite, result_record
-from misgiving.runtime.sources import Picture, open_source
+from misgiving.runtime.sources import Picture, Source, open_source
+from misgiving.runtime.tally import Tally
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 
 DEFAULT_FPS = 25.0
+GRACE_S = 5
+"""How long the last answers may take after a signal, in seconds."""
 
 Regions = dict[str, list[tuple[float, float, float, float]]]
 
@@ -31,10 +37,11 @@ Regions = dict[str, list[tuple[float, float, float, float]]]
 class StreamOptions:
     """What is streamed, and how."""
 
-    source: Path
+    source: str = field(repr=False)
+    """A path, a camera, a URL (which may hold a password) or env:NAME; see feeds.py."""
     server: str = "127.0.0.1:50051"
     live: bool = False
-    """Pace the frames like a camera; the newest wins."""
+    """Pace a recording like a camera; the newest wins. A live source is live without it."""
     fps: float | None = None
     """None for the recording's own, or DEFAULT_FPS."""
     regions: Path | None = None
@@ -49,90 +56,56 @@ class StreamOptions:
             raise InvalidInput(f"fps is {self.fps:g}; expected more than 0")
 
 
-@dataclass(slots=True)
-class Tally:
-    """What became of the frames of a stream, as the client saw it."""
+class Stop:
+    """What signals ask for: the first to end with the answers that are due, the next at once."""
 
-    sent: int = 0
-    answered: int = 0
-    failed: int = 0
-    dropped: int = 0
-    flagged: int = 0
-    queued: int = 0
-    lost: int = 0
-    refused: int = 0
-    """Sent, but not taken by a server that was stopping."""
-    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=100_000))
-    """Round trips of the last answers."""
-    _under_way: deque[tuple[str, float]] = field(default_factory=deque)
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.signals: list[int] = []
 
-    def send(self, frame_id: str, now_s: float) -> None:
-        self.sent += 1
-        self._under_way.append((frame_id, now_s))
+    def __call__(self, number: int, _frame: object) -> None:
+        self.signals.append(number)
+        if len(self.signals) == 1:
+            self.asked.set()
+            signal.alarm(GRACE_S)
+        elif len(self.signals) == 2:  # what is left to do after it is short
+            raise KeyboardInterrupt
 
-    def take(self, reply: wire.StreamInferResponse, now_s: float) -> float | None:
-        """Count one reply; gives a result's round trip in seconds."""
-        match reply.WhichOneof("message"):
-            case "result":
-                return self._take_result(reply.result, now_s)
-            case "error":
-                self.failed += 1
-                self._since_sent(reply.error.frame_id, now_s)
-            case "summary":
-                self.dropped = reply.summary.dropped
-                self.refused = self.sent - reply.summary.received
-        return None
 
-    def lines(self) -> list[str]:
-        """The summary, for people."""
-        lines = [
-            f"frames: {self.sent} sent, {self.answered} answered, {self.failed} failed, "
-            f"{self.dropped} dropped",
-            f"flagged: {self.flagged}, of these {self.queued} queued for collection, "
-            f"{self.lost} lost",
-        ]
-        if self.latencies_s:
-            p50, p99 = np.percentile(self.latencies_s, [50, 99]) * 1e3
-            lines.append(f"round trip: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
-        if self.refused:
-            lines.append(f"server stopped: {self.refused} frames were not taken. Send them again")
-        return lines
-
-    def _take_result(self, result: wire.FrameResult, now_s: float) -> float | None:
-        self.answered += 1
-        self.flagged += is_flagged(result)
-        self.queued += result.collection == wire.COLLECTION_QUEUED
-        self.lost += result.collection == wire.COLLECTION_LOST
-        if (latency := self._since_sent(result.frame_id, now_s)) is not None:
-            self.latencies_s.append(latency)
-        return latency
-
-    def _since_sent(self, frame_id: str, now_s: float) -> float | None:
-        """Replies come in the order of sending: whatever was sent before this was dropped."""
-        while self._under_way:
-            sent_id, sent_s = self._under_way.popleft()
-            if sent_id == frame_id:
-                return now_s - sent_s
-        return None
+@contextmanager
+def stopping() -> Iterator[Stop]:
+    """Take signals for the block; SIGALRM stands for an impatient second one."""
+    stop = Stop()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = [signal.signal(number, stop) for number in numbers]
+    try:
+        yield stop
+    finally:
+        signal.alarm(0)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def stream(options: StreamOptions) -> int:
-    """Stream, report, and return the exit code: 1 where a frame failed or was refused."""
-    source = open_source(options.source)
+    """Stream until the source ends or a signal comes, and report.
+
+    Returns:
+        The exit code: 1 where a frame failed or was refused, 128 + its number after a signal.
+    """
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     regions = read_regions(options.regions) if options.regions else {}
-    fps = (options.fps or source.fps or DEFAULT_FPS) if options.live else None
-    pictures = paced(source, fps) if fps else source
     tally = Tally()
-    frames = _frames(pictures, regions, tally, options)
-    with Client(options.server) as client, _writer(options.json) as file:
-        model = client.model()
-        for reply in client.stream(frames, live=options.live):
-            latency_s = tally.take(reply, time.monotonic())
-            _report(reply, latency_s, model, file)
-            _show(tally)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    print("\n".join(tally.lines()))
+    with stopping() as stop:
+        source = _open(options, stop)
+        try:
+            _exchange(source, regions, options, tally, stop)
+        except KeyboardInterrupt:
+            print("misgiving: left before the last answers had come", file=sys.stderr)
+        finally:
+            if tally.sent or stop.signals:
+                _print_summary(source, tally)
+    if stop.signals:
+        return 128 + stop.signals[0]
     if regions:
         unused = f"{next(iter(regions))!r} and {len(regions) - 1} more"
         print(f"regions without a frame: {unused}; expected names of frames", file=sys.stderr)
@@ -143,7 +116,7 @@ def paced(
     pictures: Iterable[Picture],
     fps: float,
     clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> Iterator[Picture]:
     """Hand pictures out like a camera: picture i not before i / fps seconds."""
     start = clock()
@@ -171,16 +144,51 @@ def read_regions(path: Path) -> Regions:
         ) from error
 
 
+def _open(options: StreamOptions, stop: Stop) -> Source | Live:
+    feed = find_feed(options.source)
+    if feed is None:
+        return open_source(Path(options.source))
+    if options.fps is not None:
+        raise InvalidInput(f"--fps paces a recording; {feed.name} has its own pace. Leave it out")
+    return Live(feed, stop.asked)
+
+
+def _exchange(
+    source: Source | Live, regions: Regions, options: StreamOptions, tally: Tally, stop: Stop
+) -> None:
+    """Send frames and count replies, until the source ends or ``stop`` is asked for."""
+    name = source.name if isinstance(source, Live) else Path(options.source).name
+    live = options.live or isinstance(source, Live)
+    pictures = takewhile(lambda _: not stop.asked.is_set(), _paced(source, options, stop))
+    try:
+        with Client(options.server) as client, _writer(options.json) as file:
+            model = client.model()
+            frames = _frames(pictures, regions, tally, name, live)
+            for reply in client.stream(frames, live=live):
+                latency_s = tally.take(reply, time.monotonic())
+                _report(reply, latency_s, model, file)
+                _show(tally)
+    finally:
+        if isinstance(source, Live):
+            source.close()
+
+
+def _paced(source: Source | Live, options: StreamOptions, stop: Stop) -> Iterable[Picture]:
+    if isinstance(source, Live) or not options.live:
+        return source
+    return paced(source, options.fps or source.fps or DEFAULT_FPS, sleep=stop.asked.wait)
+
+
 def _frames(
-    pictures: Iterable[Picture], regions: Regions, tally: Tally, options: StreamOptions
+    pictures: Iterable[Picture], regions: Regions, tally: Tally, stream_id: str, live: bool
 ) -> Iterator[pose.Frame]:
     """Frames for the wire; takes what it uses out of ``regions``."""
     for picture in pictures:
         boxes = [Region(*box) for box in regions.pop(picture.name, [])]
-        # A recording's capture time is not known; a live one's is now.
-        captured = time.time_ns() if options.live else 0
+        # A recording's capture time is not known; that of one that is played live is now.
+        captured = picture.captured_unix_nano or (time.time_ns() if live else 0)
         tally.send(picture.name, time.monotonic())
-        yield make_frame(picture.image, boxes, picture.name, captured, options.source.name)
+        yield make_frame(picture.image, boxes, picture.name, captured, stream_id)
 
 
 def _writer(path: Path | None) -> "nullcontext[None] | IO[str]":
@@ -214,4 +222,13 @@ def _report(
 def _show(tally: Tally) -> None:
     if sys.stderr.isatty():
         progress = f"{tally.sent} sent, {tally.answered} answered, {tally.flagged} flagged"
-        print(f"\r{progress}", end="", file=sys.stderr, flush=True)
+        print(f"{progress}\r", end="", file=sys.stderr, flush=True)  # a message overwrites it
+
+
+def _print_summary(source: Source | Live, tally: Tally) -> None:
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    lines = tally.lines()
+    if isinstance(source, Live):
+        lines.insert(0, source.line(tally.sent))
+    print("\n".join(lines))
