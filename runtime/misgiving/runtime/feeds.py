@@ -26,6 +26,7 @@ os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "5")  # s; a camera t
 
 OPEN_TIMEOUT_MS = 10_000
 READ_TIMEOUT_MS = 5_000
+"""A freeze is noticed within two of these: after the first, the decoder gives what it has left."""
 _ASK_TIMEOUT_S = 3.0
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
@@ -113,12 +114,14 @@ def _from_environment(name: str) -> str:
 
 
 def _url_feed(url: str) -> Feed:
-    timeouts = (
+    # OpenCV asks RTSP servers for TCP first, unless OPENCV_FFMPEG_CAPTURE_OPTIONS says otherwise.
+    parameters = (
         *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS),
         *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS),
+        # Each further thread of the decoder would hold a frame back.
+        *(cv2.CAP_PROP_N_THREADS, 1),
     )
-    # OpenCV asks RTSP servers for TCP first, unless OPENCV_FFMPEG_CAPTURE_OPTIONS says otherwise.
-    opened = partial(_open, url, cv2.CAP_FFMPEG, timeouts)
+    opened = partial(_open, url, cv2.CAP_FFMPEG, parameters)
     return Feed(public_name(url), opened, partial(_why_no_stream, url))
 
 

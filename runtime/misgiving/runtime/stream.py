@@ -195,7 +195,7 @@ def _writer(path: Path | None) -> "nullcontext[None] | IO[str]":
     if path is None:
         return nullcontext()
     try:
-        return path.open("w", encoding="utf-8")
+        return path.open("w", buffering=1, encoding="utf-8")  # to be followed while it grows
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; expected a file to write to") from error
 
