@@ -1,20 +1,24 @@
 """The verb ``stream`` against a real server, and its parts."""
 
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from misgiving.runtime.errors import DataError, InvalidInput
+from misgiving.runtime.errors import DataError, InvalidInput, ResourceExhausted
 from misgiving.runtime.images import encode_png
+from misgiving.runtime.server import MAX_MESSAGE_BYTES
 from misgiving.runtime.sources import Picture
 from misgiving.runtime.stream import StreamOptions, paced, read_regions, stream
 from misgiving.runtime.tally import Tally
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 from runtime import tiny
-from runtime.serving import serving
+from runtime.serving import Gated, serving
 from runtime.tiny import write_video
 
 
@@ -74,6 +78,71 @@ def test_a_video_live(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     answered, dropped = (int(first.split()[i]) for i in (3, 7))
     assert answered >= 1
     assert answered + dropped == 20
+
+
+@pytest.mark.parametrize(
+    ("live", "number"),
+    [
+        (False, signal.SIGINT),  # in order: what was sent is answered
+        (True, signal.SIGTERM),
+        (True, signal.SIGINT),
+    ],
+)
+def test_a_signal_ends_a_recording_with_its_tally(
+    folder: Path, capsys: pytest.CaptureFixture[str], live: bool, number: signal.Signals
+) -> None:
+    """The engine starts on the first frame, the signal comes, and only then it answers."""
+    gate = Gated()
+    before = signal.getsignal(number)
+
+    def interrupt() -> None:
+        gate.entered.acquire()
+        os.kill(os.getpid(), number)
+        gate.permits.release(9)
+
+    with serving(gate) as server:
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        # 0.01 frames per second: live, the second frame is not waited for.
+        fps = 0.01 if live else None
+        options = StreamOptions(source=str(folder), server=server.address, live=live, fps=fps)
+        assert stream(options) == 128 + number
+        thread.join()
+    first = capsys.readouterr().out.splitlines()[0]
+    sent, answered, failed, dropped = (int(part.split()[-2]) for part in first.split(","))
+    assert 1 <= sent == answered + failed + dropped <= (1 if live else 4)
+    assert signal.getsignal(number) == before
+
+
+def test_a_second_signal_does_not_wait_for_answers(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate = Gated()
+
+    def interrupt_twice() -> None:
+        gate.entered.acquire()
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with serving(gate) as server:
+        thread = threading.Thread(target=interrupt_twice)
+        thread.start()
+        assert stream(StreamOptions(source=str(folder), server=server.address)) == 130
+        thread.join()
+        gate.permits.release(9)
+    said = capsys.readouterr()
+    assert said.err == "misgiving: left before the last answers had come\n"
+    assert " 0 answered, 0 failed, 0 dropped\n" in said.out
+
+
+def test_a_stream_that_breaks_leaves_its_tally(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (folder / "9.jpg").open("wb") as file:
+        file.truncate(MAX_MESSAGE_BYTES + 1)
+    with serving() as server, pytest.raises(ResourceExhausted):
+        stream(StreamOptions(source=str(folder), server=server.address))
+    assert capsys.readouterr().out.startswith("frames: 5 sent, ")
 
 
 def test_pacing_follows_the_clock_and_catches_up() -> None:
@@ -138,6 +207,11 @@ def test_options_that_contradict_themselves(tmp_path: Path) -> None:
     for fps in (0, -1, np.nan):
         with pytest.raises(InvalidInput, match="more than 0"):
             StreamOptions(source=str(tmp_path), live=True, fps=fps)
+    with pytest.raises(InvalidInput, match="/dev/video97 has its own pace"):
+        stream(StreamOptions(source="97", live=True, fps=5))
+    with pytest.raises(DataError, match="/dev/video97 gives no frame: there is no such device"):
+        stream(StreamOptions(source="97"))
+    assert "hunter2" not in repr(StreamOptions(source="rtsp://u:hunter2@cam.example/x"))
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(DataError, match=r"no.such.*a file to write to"):
         stream(StreamOptions(source=str(tmp_path), json=tmp_path / "no such" / "file"))
