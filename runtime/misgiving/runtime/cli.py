@@ -139,7 +139,7 @@ def stream(
     URL is shown nowhere, but env:NAME keeps it out of the process list too. Exit code 1 if a
     frame failed, 128 + its number after a signal.
 
-    Example: misgiving stream rtsp://user:password@camera.example/stream1 --json replies.jsonl
+    Example: misgiving stream rtsp://camera.example/stream1 --json replies.jsonl
     """
     from misgiving.runtime.stream import StreamOptions
     from misgiving.runtime.stream import stream as run
@@ -196,9 +196,11 @@ def _mount_verbs() -> None:
 
 def main() -> None:
     """Run the command; what a user can mend comes as one line on stderr, and exit code 2."""
-    _mount_verbs()
     try:
+        _mount_verbs()
         app()
+    except KeyboardInterrupt:  # while the verbs are loaded; later typer takes it
+        sys.exit(130)
     except MisgivingError as error:
         sys.exit(_say(str(error)))
     except OSError as error:
