@@ -18,7 +18,14 @@ from misgiving.runtime.durable import check_new
 from misgiving.runtime.errors import InvalidInput
 from misgiving.trainer import metrics, progress
 from misgiving.trainer.config import Recipe
-from misgiving.trainer.data import PoseSet, check_apart, join, subset
+from misgiving.trainer.data import (
+    PoseSet,
+    check_alike,
+    check_apart,
+    check_labelled,
+    join,
+    subset,
+)
 from misgiving.trainer.samplers import sampler_named
 from misgiving.trainer.scoring import Scores, score
 from misgiving.trainer.training import Compute, Trained, train
@@ -76,7 +83,8 @@ def run_cycle(
 
     Raises:
         InvalidInput: the pool is smaller than what the stages will take.
-        DataError: ``out`` holds something already, or two of the sets share a person.
+        DataError: ``out`` holds something already, two of the sets share a person, they have
+            different keypoints, or somebody in them is not labelled.
     """
     if config.budget * config.stages > len(pool):
         raise InvalidInput(
@@ -84,6 +92,8 @@ def run_cycle(
             f"{config.budget * config.stages}; {pool.spec} has {len(pool)}. Lower the budget"
         )
     check_new(out)
+    check_alike([base, pool, test])
+    check_labelled(pool)
     for one, other in itertools.combinations((base, pool, test), 2):
         check_apart(one, other)
     out.mkdir(parents=True, exist_ok=True)

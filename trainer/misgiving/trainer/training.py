@@ -17,7 +17,7 @@ from misgiving.trainer.checkpoint import (
     save_checkpoint,
 )
 from misgiving.trainer.config import Recipe
-from misgiving.trainer.data import PoseSet, check_apart
+from misgiving.trainer.data import PoseSet, check_alike, check_apart, check_labelled
 from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import fit, pick_device
 from misgiving.trainer.models import Network
@@ -70,10 +70,13 @@ def train(
         what: names the progress bar.
 
     Raises:
-        DataError: ``out`` is not new, or ``data`` and ``validation`` share a person.
+        DataError: ``out`` is not new, ``data`` and ``validation`` share a person or have different
+            keypoints, or somebody in them is not labelled.
     """
     check_new(out)
     check_apart(data, validation)
+    check_alike([data, validation])
+    check_labelled(validation)
     device = compute.prepare()
     torch.manual_seed(recipe.fit.seed)
     network, recipe, earlier = _start(recipe, data, init)
@@ -110,7 +113,7 @@ def check_keypoints(record: Record, data: PoseSet) -> None:
     if record.keypoints.names != data.keypoints.names:
         raise DataError(
             f"{data.spec} has the keypoints of {data.keypoints.name}, the checkpoint those of "
-            f"{record.keypoints.name}; expected the same"
+            f"{record.keypoints.name}; expected the same. Give that set with --keypoints, or none"
         )
 
 
