@@ -57,11 +57,11 @@ def annotated_set(spec: str, keypoints: KeypointSet, folder: Path, persons: Pers
     order = np.argsort(persons.file, kind="stable")
     file, points, labelled = persons.file[order], persons.points[order], persons.labelled[order]
     boxes, areas = persons.boxes[order], persons.areas[order]
-    ids = tuple(persons.ids[index] for index in order)
+    ids, files = tuple(persons.ids[index] for index in order), persons.files
     cache = ImageCache()
 
     def read(index: int) -> Sample:
-        path = folder / persons.files[file[index]]
+        path = folder / files[file[index]]
         image = cache.read(path)
         box = _inside(boxes[index], *image.shape[:2])
         area = float(areas[index]) if areas[index] > 0 else None

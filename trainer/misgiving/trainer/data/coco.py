@@ -160,17 +160,15 @@ def _persons(
     ids, lengths = np.array(rows.ids), np.array(rows.lengths)
     crowds = np.array(rows.crowds, np.bool_)
     wanted = np.array(rows.categories) == category
-    _check(
-        ~wanted | np.isin(lengths, (0, 3 * joints)),
-        ids,
-        f"has a wrong number of numbers in keypoints; expected {3 * joints}: x, y, v of each joint",
-    )
+    right = ~wanted | np.isin(lengths, (0, 3 * joints))
+    wrong = f"{lengths[np.argmin(right)]} numbers in keypoints" if len(ids) else ""
+    _check(right, ids, f"has {wrong}; expected x, y, v of {joints} joints")
     full = wanted & (lengths == 3 * joints)
     numbers = np.asarray(rows.numbers)[np.repeat(full, lengths)].reshape(-1, joints, 3)
     finite = np.isfinite(numbers).all(axis=(1, 2))
     _check(finite, ids[full], "has a keypoint that is not finite; expected numbers")
-    known = np.isin(numbers[..., 2], (0, 1, 2)).all(axis=1)
-    _check(known, ids[full], "has a strange visibility; expected 0 (not labelled), 1 or 2")
+    known: NDArray[np.bool_] = np.all(np.isin(numbers[..., 2], (0, 1, 2)), axis=1)
+    _check(known, ids[full], "has a strange visibility; expected 0, 1 or 2")
     labelled = numbers[..., 2] > 0
     kept = labelled.any(axis=1) & ~crowds[full]
     chosen = np.flatnonzero(full)[kept]

@@ -44,8 +44,7 @@ def open_data(spec: str, keypoints: KeypointSet | None = None) -> PoseSet:
     opener = _OPENERS.get(kind)
     if opener is None or not colon or not where:
         raise DataError(f"data spec is {spec!r}; expected {HELP}")
-    bare = kind == "images" and keypoints
-    data = _open_images(where, keypoints) if bare else opener(where)
+    data = _open_images(where, keypoints) if kind == "images" and keypoints else opener(where)
     if len(data) == 0:
         raise DataError(f"{spec} holds nobody; expected at least one person")
     if hash_mark:
