@@ -75,11 +75,11 @@ def train(
     """
     check_new(out)
     check_apart(data, validation)
-    check_alike([data, validation])
     check_labelled(validation)
     device = compute.prepare()
     torch.manual_seed(recipe.fit.seed)
     network, recipe, earlier = _start(recipe, data, init)
+    check_alike([data, validation])
     crops = load_crops(data, recipe.model.crop, device, progress.counted(len(data), "reading"))
     count = recipe.fit.continued_epochs if init else recipe.fit.epochs
     with progress.epochs(count, what) as report:

@@ -112,10 +112,12 @@ class ImageCache:
             if path in self._images:
                 self._images.move_to_end(path)
                 return self._images[path]
-            image = images.read(path)
-            image.flags.writeable = False
-            self._images[path] = image
-            self._bytes += image.nbytes
+        image = images.read(path)  # two threads may both decode it: better than one at a time
+        image.flags.writeable = False
+        with self._lock:
+            if path not in self._images:
+                self._images[path] = image
+                self._bytes += image.nbytes
             while self._bytes > self._limit:
                 self._bytes -= self._images.popitem(last=False)[1].nbytes
-            return image
+        return image

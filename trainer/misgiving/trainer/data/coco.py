@@ -188,10 +188,10 @@ def _columns(
     ids = np.array(rows.ids)[chosen]
     _check(_first_of_its_kind(ids), ids, "occurs twice; expected each id once")
     numbered, files = _files(images)
-    order = np.argsort(numbered)
     wanted = np.array(rows.images)[chosen]
-    file = order[np.searchsorted(numbered, wanted, sorter=order).clip(max=len(order) - 1)]
-    _check(numbered[file] == wanted, ids, "is of an image that the file does not list")
+    _check(np.isin(wanted, numbered), ids, "is of an image that the file does not list")
+    order = np.argsort(numbered)
+    file = order[np.searchsorted(numbered, wanted, sorter=order)]
     return Persons(
         ids=[f"coco/{files[f]}/{i}" for f, i in zip(file.tolist(), ids.tolist(), strict=True)],
         files=files,
