@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from misgiving.runtime.keypoints import LSP, SETS, KeypointSet
+from misgiving.runtime.keypoints import COCO, LSP, MPII, SETS, KeypointSet, torso_by_name
 
 
 @pytest.mark.parametrize("keypoints", SETS.values(), ids=SETS)
@@ -26,6 +26,28 @@ def test_lsp_sides() -> None:
     names = LSP.names
     assert [names[i] for i in LSP.mirror[:2]] == ["left_ankle", "left_knee"]
     assert [names[i] for i in LSP.mirror[-2:]] == ["neck", "head_top"]
+
+
+def test_known_sets_have_their_names() -> None:
+    assert {name: len(keypoints) for name, keypoints in SETS.items()} == {
+        "lsp14": 14,
+        "coco17": 17,
+        "mpii16": 16,
+    }
+    assert (COCO.names[0], COCO.names[16]) == ("nose", "right_ankle")
+    assert (MPII.names[0], MPII.names[6], MPII.names[15]) == ("right_ankle", "pelvis", "left_wrist")
+    assert not np.isnan(COCO.oks_sigmas).any()
+
+
+@pytest.mark.parametrize("keypoints", SETS.values(), ids=SETS)
+def test_the_torso_is_from_shoulder_to_opposite_hip(keypoints: KeypointSet) -> None:
+    named = {frozenset(keypoints.names[i] for i in pair) for pair in keypoints.torso}
+    assert named == {
+        frozenset({"left_shoulder", "right_hip"}),
+        frozenset({"right_shoulder", "left_hip"}),
+    }
+    assert torso_by_name(keypoints.names) == keypoints.torso
+    assert torso_by_name([name for name in keypoints.names if name != "left_hip"]) == ()
 
 
 def test_torso_size_is_the_longer_diagonal() -> None:

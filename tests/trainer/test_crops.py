@@ -1,6 +1,9 @@
 """Crops and augmentation: labels follow the pixels, left stays left, a seed is a seed."""
 
+import resource
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from numpy.typing import NDArray
 
 from export.helpers import JOINTS, STILL, people, pose_set, standing
 from misgiving.runtime import geometry
+from misgiving.runtime.errors import DataError, ResourceExhausted
 from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.config import AugmentConfig
@@ -188,6 +192,64 @@ def test_shapes_and_types() -> None:
     moved = batch.to(CPU)
     assert isinstance(moved, Batch)
     assert torch.equal(moved.points, batch.points)
+
+
+@pytest.mark.parametrize("limit", [0, 4 * 3 * 96 * 96 - 1])
+def test_crops_in_a_file_give_the_same_batches(limit: int) -> None:
+    """Bit for bit; the file has no name, so that nothing is left of it."""
+    before = set(Path(tempfile.gettempdir()).iterdir())
+    data = people(11, 4)
+    inside = load_crops(data, RULE, CPU, range(4), 4 * 3 * 96 * 96)
+    mapped = load_crops(data, RULE, CPU, range(4), limit)
+    assert (_is_mapped(inside), _is_mapped(mapped)) == (False, True)
+    assert not {path for path in set(Path(tempfile.gettempdir()).iterdir()) - before if _ours(path)}
+    chosen = torch.tensor([3, 0, 3])
+    batches = [augment(crops, chosen, AugmentConfig(), seeded(5)) for crops in (inside, mapped)]
+    for name in ("images", "points", "labelled"):
+        first, same = (getattr(batch, name) for batch in batches)
+        assert torch.equal(first, same), name
+    assert inside.device == mapped.device == CPU
+
+
+def _is_mapped(crops: Crops) -> bool:
+    """Whether the images' address lies in a mapping of a deleted file."""
+    place = crops.images.data_ptr()
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        first, last = (int(end, 16) for end in line.split()[0].split("-"))
+        if first <= place < last:
+            return line.endswith("(deleted)")
+    return False
+
+
+def _ours(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == 4 * 3 * 96 * 96
+
+
+def test_crops_that_fit_nowhere() -> None:
+    """The size is taken at once: a full disk is an error here, no signal in the middle."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(ResourceExhausted, match=r"do not fit below .* set TMPDIR") as error:
+            load_crops(people(11, 4), RULE, CPU, range(4), 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(error.value)
+
+
+def test_part_of_a_set() -> None:
+    """As many crops as positions were given."""
+    crops = load_crops(people(11, 4), RULE, CPU, range(1, 3))
+    assert (len(crops), len(crops.points), len(crops.labelled)) == (2, 2, 2)
+    whole = load_crops(people(11, 4), RULE, CPU, range(4))
+    assert torch.equal(crops.images, whole.images[1:3])
+
+
+def test_nobody_without_a_label_is_trained_on() -> None:
+    bare = dotted(0, np.zeros(JOINTS, bool))
+    data = replace(pose_set([dotted(0), bare]), labelled=np.array([[True], [False]]))
+    with pytest.raises(DataError, match=r"made has 1 person\(s\) without a label, dot/0 for one"):
+        load_crops(data, RULE, CPU, range(2))
 
 
 def test_colours_stay_in_range_and_change() -> None:

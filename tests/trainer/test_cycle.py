@@ -14,14 +14,16 @@ from safetensors.torch import load_file
 
 from export.helpers import CPU, TINY, people
 from misgiving.runtime.errors import DataError, InvalidInput
+from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import cycle
 from misgiving.trainer.checkpoint import WEIGHTS, load_checkpoint
 from misgiving.trainer.config import to_dict
 from misgiving.trainer.cycle import CycleConfig, StageResult, run_cycle
-from misgiving.trainer.data import PoseSet, join, subset
+from misgiving.trainer.data import PoseSet, join, open_data, subset
 from misgiving.trainer.heatmaps import SIGNALS
 from misgiving.trainer.samplers.base import Candidates
 from misgiving.trainer.scoring import score
+from trainer.annotating import write_images
 
 RECIPE = replace(TINY, fit=replace(TINY.fit, epochs=1))
 BASE, POOL, TEST = (1, 16), (7, 20, 0.0, 1.0), (2, 8)
@@ -161,6 +163,7 @@ def test_the_record_says_what_was_run(learned: Run) -> None:
     stages = content.pop("results")
     assert content == {
         "recipe": to_dict(RECIPE),
+        "keypoints": list(LSP.names),
         "sampler": "learned_loss",
         "budget": BUDGET,
         "seed": 0,
@@ -306,3 +309,12 @@ def test_sets_that_share_a_person_are_refused(tmp_path: Path, which: int) -> Non
     config = CycleConfig(sampler="random", budget=1, stages=1)
     with pytest.raises(DataError, match=r"share 1 person\(s\)"):
         run_cycle(RECIPE, config, sets[0], sets[1], sets[2], tmp_path / "out", CPU)
+
+
+def test_a_pool_without_labels_is_refused_at_once(tmp_path: Path) -> None:
+    write_images(tmp_path / "pool", 3)
+    pool = open_data(f"images:{tmp_path / 'pool'}")
+    config = CycleConfig(sampler="random", budget=1, stages=1)
+    with pytest.raises(DataError, match=r"pool has 3 person\(s\) without a label"):
+        run_cycle(RECIPE, config, people(*BASE), pool, people(*TEST), tmp_path / "out", CPU)
+    assert not (tmp_path / "out").exists()

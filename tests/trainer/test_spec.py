@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from export.helpers import people, pose_set
+from export.helpers import people, pose_set, standing
 from misgiving.runtime.errors import DataError
-from misgiving.runtime.keypoints import KeypointSet
-from misgiving.trainer.data import PoseSet, join, open_data, subset
-from misgiving.trainer.data.spec import without_folders
+from misgiving.runtime.keypoints import COCO, LSP, KeypointSet
+from misgiving.trainer.cli import SPECS
+from misgiving.trainer.data import PoseSet, Sample, check_labelled, join, open_data, subset
+from misgiving.trainer.data.spec import HELP, without_folders
+from trainer.annotating import write_images
+
+BLANK = np.zeros((200, 160, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +45,8 @@ def test_a_set_s_own_name_opens_it_again(spec: str) -> None:
     np.testing.assert_array_equal(again[0].image, data[0].image)
 
 
-KINDS = r"expected lsp:DIR, lspet:DIR, synthetic:SEED,N\[,LOW-HIGH\] or labels:DIR"
+KINDS = r"expected lsp:DIR, lspet:DIR, coco:JSON@IMAGES, mpii:JSON@IMAGES, synthetic:SEED,N"
+PLACES = r"expected FILE.json@FOLDER, the annotations and the folder of their images"
 PEOPLE = r"expected SEED,N or SEED,N,LOW-HIGH with N from 1 and 0 ≤ LOW ≤ HIGH ≤ 1"
 RANGE = r"expected #FIRST-LAST between 1 and 5, the size of synthetic:7,5,0-1"
 
@@ -53,7 +58,12 @@ RANGE = r"expected #FIRST-LAST between 1 and 5, the size of synthetic:7,5,0-1"
         ("lsp", KINDS),  # no place
         ("lsp:", KINDS),
         ("lsp:#1-5", KINDS),
-        ("mpii:DIR", KINDS),  # unknown
+        ("h36m:DIR", KINDS),  # unknown
+        ("mpii:DIR", PLACES),
+        ("coco:a.json", PLACES),
+        ("coco:a.json@", PLACES),
+        ("coco:a.txt@b", PLACES),
+        ("images:nowhere", r"nowhere holds no image; expected a folder with files .jpg, "),
         ("LSP:DIR", KINDS),
         ("/data/lsp", KINDS),  # a path alone
         ("synthetic:7", PEOPLE),
@@ -86,6 +96,61 @@ def test_missing_folders(kind: str, tmp_path: Path) -> None:
         open_data(f"{kind}:{tmp_path / 'nowhere'}")
 
 
+def test_a_list_of_ids(tmp_path: Path) -> None:
+    """In the file's order; it counts the persons of the set, so it takes no further range."""
+    file = tmp_path / "chosen.txt"
+    file.write_text("synthetic/7/00003\n\n  synthetic/7/00001 \r\n")
+    data = open_data(f"synthetic:7,5#@{file}")
+    assert data.ids == ("synthetic/7/00003", "synthetic/7/00001")
+    assert [data[i].id for i in range(2)] == list(data.ids)
+    assert data.spec == f"synthetic:7,5,0-1#@{file}"
+    assert open_data(data.spec).ids == data.ids
+    assert open_data(data.spec, COCO).ids == data.ids
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"chosen.txt lists nobody; expected ids of synthetic:7,5,0-1, one a line"),
+        (b"\n \n", r"chosen.txt lists nobody"),
+        (b"synthetic/7/00001\na\nb", r"lists a, which is not in .* \(2 of 3 are not\); expected"),
+        (b"synthetic/7/00001\n" * 2, r"lists synthetic/7/00001 more than once; expected each"),
+        (b"\xff\xfe", r"chosen.txt: no UTF-8; expected a file of ids"),
+        (None, r"chosen.txt: No such file or directory; expected a file of ids, one a line"),
+    ],
+)
+def test_bad_lists(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "chosen.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        open_data(f"synthetic:7,5#@{tmp_path / 'chosen.txt'}")
+    assert "\n" not in str(error.value)
+
+
+def test_images_without_labels(tmp_path: Path) -> None:
+    """Sorted, from every folder below; whole frames with the keypoints that were asked for."""
+    write_images(tmp_path / "b", 2)
+    write_images(tmp_path / "a" / "deep", 1)
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    (tmp_path / "b" / "1.png").rename(tmp_path / "Z.PNG")
+    for keypoints in (None, COCO):
+        data = open_data(f"images:{tmp_path}", keypoints)
+        assert data.ids == ("images/Z.PNG", "images/a/deep/0.png", "images/b/0.png")
+        assert data.keypoints is (keypoints or LSP)
+        sample = data[0]
+        assert (sample.id, sample.path) == (data.ids[0], tmp_path / "Z.PNG")
+        assert int(sample.image[0, 0, 0]) == 1
+        assert sample.region is None
+        assert sample.labelled.tolist() == [False] * len(data.keypoints)
+        assert sample.points.shape == (len(data.keypoints), 2)
+    assert open_data(f"images:{tmp_path}#2-3", COCO).ids == data.ids[1:]
+
+
+def test_the_help_of_the_commands_is_that_of_the_messages() -> None:
+    """Written twice, because commands show theirs without importing the data sets."""
+    assert SPECS == HELP
+
+
 def test_ranges_of_a_folder(tmp_path: Path) -> None:
     savemat(tmp_path / "joints.mat", {"joints": np.zeros((3, 14, 20))})
     data = open_data(f"lsp:{tmp_path}#11-20")
@@ -101,6 +166,12 @@ def test_ranges_of_a_folder(tmp_path: Path) -> None:
         ("lspet:/home/me/lspet#1-8000", "lspet:lspet#1-8000"),
         ("labels:/home/me/labels/v3@0123456789ab", "labels:v3@0123456789ab"),
         ("lsp:data", "lsp:data"),
+        ("coco:/a/x.json@/b/images", "coco:x.json@images"),
+        ("mpii:/me@home/x.json@/b/c/#1-5", "mpii:x.json@c#1-5"),
+        ("images:/a/b", "images:b"),
+        ("lsp:/a/lsp#@/b/chosen.txt", "lsp:lsp#@chosen.txt"),
+        ("synthetic:1,48#@/b/chosen.txt", "synthetic:1,48#@chosen.txt"),
+        ("coco:/a/x.json@/b/i#@/c/d + images:/a/b", "coco:x.json@i#@d + images:b"),
         # a joined set: every part of it
         ("lsp:/a/lsp#1-5 + lspet:/b/lspet", "lsp:lsp#1-5 + lspet:lspet"),
         ("15 of lspet:/b/lspet#1-20", "15 of lspet:lspet#1-20"),
@@ -138,5 +209,47 @@ def test_join_refuses_what_does_not_fit() -> None:
         join([])
     toes = KeypointSet(name="toes", names=("left_toe", "right_toe"), skeleton=(), torso=())
     other = PoseSet("toes:here", toes, (), pose_set([]).read)
-    with pytest.raises(DataError, match=r"and toes:here have different keypoints; expected one"):
+    different = r"and toes:here have different keypoints \(lsp14 and toes\); .* with --keypoints"
+    with pytest.raises(DataError, match=different):
         join([people(3, 2), other])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "names"),
+    [
+        ((2, 0, 3), ["a0", "a1", "c0", "c1", "c2"]),  # an empty part among others
+        ((0, 1), ["b0"]),
+        ((1,), ["a0"]),
+    ],
+)
+def test_join_reads_from_the_part(sizes: tuple[int, ...], names: list[str]) -> None:
+    parts = []
+    for letter, size in zip("abc", sizes, strict=False):
+        ids = [f"{letter}{i}" for i in range(size)]
+        flags = np.full((size, 14), letter == "a")
+        made = pose_set([Sample(name, BLANK, standing(), flags[0]) for name in ids])
+        parts.append(PoseSet(letter, LSP, made.ids, made.read, flags))
+    both = join(parts)
+    assert [both[i].id for i in range(len(both))] == list(both.ids) == names
+    assert both[-1].id == names[-1]
+    with pytest.raises(IndexError):
+        both[len(both)]
+    assert both.labelled is not None
+    assert both.labelled[:, 0].tolist() == [name[0] == "a" for name in names]
+
+
+def test_labels_are_known_only_where_every_part_knows() -> None:
+    known = open_data("synthetic:3,4")
+    assert subset(known, [1, 2]).labelled is not None
+    unknown = PoseSet("unknown", LSP, known.ids, known.read)
+    assert join([known, unknown]).labelled is None
+    assert subset(unknown, [1]).labelled is None
+
+
+def test_persons_without_labels_are_refused(tmp_path: Path) -> None:
+    check_labelled(open_data("synthetic:3,4"))
+    write_images(tmp_path, 2)
+    bare = open_data(f"images:{tmp_path}")
+    message = r"has 2 person\(s\) without a label, images/0.png for one; expected labelled joints"
+    with pytest.raises(DataError, match=message):
+        check_labelled(join([open_data("synthetic:3,4"), bare]))

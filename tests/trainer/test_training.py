@@ -12,9 +12,10 @@ from misgiving.runtime.keypoints import LSP, KeypointSet
 from misgiving.trainer import training
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import AugmentConfig
-from misgiving.trainer.data import PoseSet, join, subset
+from misgiving.trainer.data import PoseSet, join, open_data, subset
 from misgiving.trainer.scoring import summarise
 from misgiving.trainer.training import Compute, Trained, train
+from trainer.annotating import write_images
 
 
 def once(out: Path, init: Path | None = None, recipe: object = None) -> Trained:
@@ -143,3 +144,28 @@ def test_what_is_measured_must_be_unseen(tmp_path: Path) -> None:
     ):
         train(TINY, seen, subset(seen, [11]), tmp_path / "run", CPU)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_set_without_a_torso_trains(tmp_path: Path) -> None:
+    """PCK is then undefined, everything else is not."""
+    names = ("left_wrist", "right_wrist", "head_top")
+    hands = KeypointSet(name="hands", names=names, skeleton=(), torso=())
+    sets = (open_data("synthetic:3,12", hands), open_data("synthetic:2,8", hands))
+    trained = train(TINY, *sets, tmp_path / "run", CPU)
+    assert trained.record.keypoints == hands
+    assert trained.validation.points.shape == (8, 3, 2)
+    assert trained.record.metrics == {"persons": 8, "persons_with_torso": 0, "failures": 0}
+
+
+def test_what_cannot_be_measured_on(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", 2)
+    bare = open_data(f"images:{tmp_path / 'images'}")
+    toes = PoseSet("toes:here", TOES, ("a",), people(3, 12).read)
+    for data, validation, message in [
+        (people(3, 12), bare, r"images has 2 person\(s\) without a label"),
+        (bare, people(2, 8), r"images has 2 person\(s\) without a label"),
+        (people(3, 12), toes, r"and toes:here have different keypoints .* with --keypoints"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            train(TINY, data, validation, tmp_path / "run", CPU)
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]

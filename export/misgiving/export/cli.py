@@ -42,7 +42,8 @@ def export(
     from misgiving.trainer.data import open_data
     from misgiving.trainer.training import Compute
 
-    validation = open_data(val or load_checkpoint(checkpoint)[2].validation_data)
+    record = load_checkpoint(checkpoint)[2]
+    validation = open_data(val or record.validation_data, record.keypoints)
     config = ExportConfig(
         name=name, version=version, head=head, flag_rate=flag_rate, licence=licence
     )

@@ -1,5 +1,6 @@
 """Keypoint sets: names, skeleton, mirror pairs and the torso that normalises distances."""
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -98,6 +99,14 @@ def _mirrored(name: str) -> str:
     return f"{swap[side]}_{rest}" if side in swap else name
 
 
+def torso_by_name(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Each shoulder to the opposite hip, as indices into ``names``; empty where one is missing."""
+    ends = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
+    if not {name for pair in ends for name in pair} <= set(names):
+        return ()
+    return tuple((names.index(a), names.index(b)) for a, b in ends)
+
+
 LSP = KeypointSet(
     name="lsp14",
     names=(
@@ -136,4 +145,96 @@ LSP = KeypointSet(
 )
 """Leeds Sports Pose, 14 joints; also the joints of the synthetic people."""
 
-SETS = {keypoints.name: keypoints for keypoints in (LSP,)}
+_COCO_NAMES = (
+    "nose",
+    "left_eye",
+    "right_eye",
+    "left_ear",
+    "right_ear",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+)
+
+COCO = KeypointSet(
+    name="coco17",
+    names=_COCO_NAMES,
+    skeleton=(
+        (15, 13),
+        (13, 11),
+        (16, 14),
+        (14, 12),
+        (11, 12),
+        (5, 11),
+        (6, 12),
+        (5, 6),
+        (5, 7),
+        (6, 8),
+        (7, 9),
+        (8, 10),
+        (1, 2),
+        (0, 1),
+        (0, 2),
+        (1, 3),
+        (2, 4),
+        (3, 5),
+        (4, 6),
+    ),
+    torso=torso_by_name(_COCO_NAMES),
+)
+"""COCO's persons, 17 joints and its own skeleton."""
+
+_MPII_NAMES = (
+    "right_ankle",
+    "right_knee",
+    "right_hip",
+    "left_hip",
+    "left_knee",
+    "left_ankle",
+    "pelvis",
+    "thorax",
+    "upper_neck",
+    "head_top",
+    "right_wrist",
+    "right_elbow",
+    "right_shoulder",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+)
+
+MPII = KeypointSet(
+    name="mpii16",
+    names=_MPII_NAMES,
+    skeleton=(
+        (0, 1),
+        (1, 2),
+        (2, 6),
+        (6, 3),
+        (3, 4),
+        (4, 5),
+        (6, 7),
+        (7, 8),
+        (8, 9),
+        (10, 11),
+        (11, 12),
+        (12, 7),
+        (7, 13),
+        (13, 14),
+        (14, 15),
+    ),
+    torso=torso_by_name(_MPII_NAMES),
+)
+"""MPII Human Pose, 16 joints. Its upper neck is not LSP's neck, so their names differ."""
+
+SETS = {keypoints.name: keypoints for keypoints in (LSP, COCO, MPII)}
+"""The sets that have a name of their own on the command line."""

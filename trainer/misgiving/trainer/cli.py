@@ -13,12 +13,23 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-SPECS = "lsp:DIR, lspet:DIR, synthetic:SEED,N[,LOW-HIGH] or labels:DIR, each with #FIRST-LAST"
+SPECS = (
+    "lsp:DIR, lspet:DIR, coco:JSON@IMAGES, mpii:JSON@IMAGES, synthetic:SEED,N[,LOW-HIGH], "
+    "labels:DIR or images:DIR (no labels), each with #FIRST-LAST or #@FILE (a list of ids)"
+)
 
 Recipe = Annotated[str, typer.Option(help="demo, cpu, paper, or a recipe's JSON file.")]
 Out = Annotated[Path, typer.Option(help="Folder to write; must be new.")]
 Epochs = Annotated[int | None, typer.Option(help="Instead of the recipe's.")]
 Seed = Annotated[int | None, typer.Option(help="Instead of the recipe's.")]
+Keypoints = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE.toml",
+        help="Map all data to this set by the joints' names: lsp14, coco17, mpii16 or a file with "
+        "name, names, skeleton, torso and perhaps sigmas. Without it, the first data's own.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads; all cores up to 8 by default.")
@@ -37,7 +48,10 @@ def train(
     ],
     out: Out,
     recipe: Recipe = "demo",
-    init: Annotated[Path | None, typer.Option(help="Checkpoint to train on from.")] = None,
+    keypoints: Keypoints = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Checkpoint to train on from; its keypoints are taken.")
+    ] = None,
     epochs: Epochs = None,
     seed: Seed = None,
     device: Device = "auto",
@@ -47,15 +61,19 @@ def train(
 
     Example: misgiving train --data synthetic:1,600,0-0.4 --val synthetic:2,256 --out runs/first
     """
-    from misgiving.trainer.data import join, open_data
+    from misgiving.trainer.checkpoint import load_checkpoint
+    from misgiving.trainer.data import join, keypoints_named, open_data
     from misgiving.trainer.recipes import recipe_named
     from misgiving.trainer.training import Compute
     from misgiving.trainer.training import train as run
 
     compute = Compute(device=device, threads=threads)
     chosen = recipe_named(recipe, epochs, seed)
-    sets = join([open_data(spec) for spec in data])
-    trained = run(chosen, sets, open_data(val), out, compute, init)
+    target = keypoints_named(keypoints) if keypoints else None
+    if target is None and init is not None:
+        target = load_checkpoint(init)[2].keypoints
+    sets = join([open_data(spec, target) for spec in data])
+    trained = run(chosen, sets, open_data(val, target), out, compute, init)
     _print_scores(trained.validation)
     typer.echo(f"checkpoint {out} (next: misgiving export {out} --out BUNDLE)")
 
@@ -72,6 +90,7 @@ def cycle(
     test: Annotated[str, typer.Option(metavar="SPEC", help="Data to measure on.")],
     budget: Annotated[int, typer.Option(help="Persons to label after each stage.")],
     out: Out,
+    keypoints: Keypoints = None,
     sampler: Sampler = "learned_loss",
     stages: Annotated[int, typer.Option(help="Trainings.")] = 2,
     recipe: Recipe = "demo",
@@ -86,12 +105,13 @@ def cycle(
     --test synthetic:3,256 --budget 100 --out runs/cycle
     """
     from misgiving.trainer.cycle import CycleConfig, run_cycle
-    from misgiving.trainer.data import open_data
+    from misgiving.trainer.data import keypoints_named, open_data
     from misgiving.trainer.recipes import recipe_named
     from misgiving.trainer.training import Compute
 
+    target = keypoints_named(keypoints) if keypoints else None
     config = CycleConfig(sampler=sampler, budget=budget, stages=stages, seed=seed or 0)
-    sets = (open_data(base), open_data(pool), open_data(test))
+    sets = (open_data(base, target), open_data(pool, target), open_data(test, target))
     compute = Compute(device=device, threads=threads)
     results = run_cycle(recipe_named(recipe, epochs, seed), config, *sets, out, compute)
     typer.echo("stage  labels  test PCK  PCK of the selected  PCK of the pool")
@@ -129,7 +149,8 @@ def score(
     from misgiving.trainer.pool_scores import score_pool
 
     estimator = Estimator.load(bundle, device=device, threads=threads)
-    record = score_pool(estimator, open_data(pool), out)
+    persons = open_data(pool, estimator.bundle.manifest.keypoints)
+    record = score_pool(estimator, persons, out)
     typer.echo(
         f"scores {out}: {record.count} persons of {record.pool} by {record.bundle}, "
         f"{record.skipped} skipped (next: misgiving select {out} --budget N)"

@@ -21,7 +21,14 @@ from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import metrics, progress
 from misgiving.trainer.checkpoint import Record, load_checkpoint
 from misgiving.trainer.config import Recipe, to_dict
-from misgiving.trainer.data import PoseSet, check_apart, join, subset
+from misgiving.trainer.data import (
+    PoseSet,
+    check_alike,
+    check_apart,
+    check_labelled,
+    join,
+    subset,
+)
 from misgiving.trainer.heatmaps import SAFER_SIGNALS, SIGNALS
 from misgiving.trainer.models import Network
 from misgiving.trainer.restart import difference
@@ -89,14 +96,16 @@ def run_cycle(
 
     Raises:
         InvalidInput: the pool is smaller than what the stages will take.
-        DataError: ``out`` holds a finished cycle, one with other options or something else, or
-            two of the sets share a person.
+        DataError: ``out`` holds a finished cycle, one with other options or something else; two of
+            the sets share a person, they have different keypoints, or somebody has no label.
     """
     if config.budget * config.stages > len(pool):
         raise InvalidInput(
             f"{config.stages} stages of {config.budget} need a pool of "
             f"{config.budget * config.stages}; {pool.spec} has {len(pool)}. Lower the budget"
         )
+    check_alike([base, pool, test])
+    check_labelled(pool)
     for one, other in itertools.combinations((base, pool, test), 2):
         check_apart(one, other)
     sets = (base, pool, test)
@@ -184,15 +193,16 @@ def _header(
     recipe: Recipe, config: CycleConfig, data: tuple[PoseSet, PoseSet, PoseSet]
 ) -> dict[str, Any]:
     """What a cycle is: with the same, one that was killed goes on."""
-    base, pool, test = (part.spec for part in data)
+    base, pool, test = data
     return {
         "recipe": to_dict(recipe),
+        "keypoints": list(base.keypoints.names),
         "sampler": config.sampler,
         "budget": config.budget,
         "seed": config.seed,
-        "base": base,
-        "pool": pool,
-        "test": test,
+        "base": base.spec,
+        "pool": pool.spec,
+        "test": test.spec,
     }
 
 

@@ -78,7 +78,7 @@ def fit(
     """
     if len(crops) == 0:
         raise DataError("the training set is empty; expected at least one labelled person")
-    device = crops.images.device
+    device = crops.device
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     config = recipe.fit
     generator = torch.Generator().manual_seed(config.seed)
@@ -194,6 +194,8 @@ class _Tally:
 @torch.no_grad()
 def _found(maps: Tensor, batch: Batch, network: Network) -> Tensor:
     """(2,): joints found and joints asked for, among persons whose torso is labelled."""
+    if not network.keypoints.torso:
+        return torch.zeros(2, device=maps.device)
     points = heatmaps.decode(maps)[0] * network.config.stride
     torso = torch.stack(
         [(batch.points[:, a] - batch.points[:, b]).norm(dim=-1) for a, b in network.keypoints.torso]

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress, TextColumn, track
 
-from misgiving.trainer.fit import EpochLog, Reporter
+if TYPE_CHECKING:  # data sets print a line, and are opened without torch
+    from misgiving.trainer.fit import EpochLog, Reporter
 
 _console = Console(stderr=True)
 
@@ -18,13 +20,13 @@ def counted(count: int, what: str) -> Iterator[int]:
 
 
 @contextmanager
-def epochs(count: int, what: str) -> Iterator[Reporter]:
+def epochs(count: int, what: str) -> "Iterator[Reporter]":
     """Gives a reporter that shows losses, PCK and images per second of each epoch."""
     columns = (*Progress.get_default_columns(), TextColumn("{task.fields[state]}"))
     with Progress(*columns, console=_console, disable=not _console.is_terminal) as bar:
         task = bar.add_task(what, total=count, state="")
 
-        def report(log: EpochLog) -> None:
+        def report(log: "EpochLog") -> None:
             bar.update(task, completed=log.epoch + 1, state=_state(log))
             if not _console.is_terminal:
                 print_line(f"{what}: epoch {log.epoch + 1}/{count}  {_state(log)}")
@@ -43,7 +45,7 @@ def print_step(text: str) -> None:
         print_line(text)
 
 
-def _state(log: EpochLog) -> str:
+def _state(log: "EpochLog") -> str:
     heads = "  ".join(f"{name} {loss:.3f}" for name, loss in log.head_losses.items())
     rate = f"{log.images_per_second:.0f} images/s"
     return f"pose {log.pose_loss:.3f}  {heads}  PCK {log.pck:.3f}  {rate}"

@@ -20,7 +20,7 @@ from misgiving.trainer.checkpoint import (
     save_checkpoint,
 )
 from misgiving.trainer.config import Recipe, to_dict
-from misgiving.trainer.data import PoseSet, check_apart
+from misgiving.trainer.data import PoseSet, check_alike, check_apart, check_labelled
 from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import fit, pick_device
 from misgiving.trainer.models import Network
@@ -77,14 +77,18 @@ def train(
         what: names the progress bar.
 
     Raises:
-        DataError: ``out`` is not new or is being written, ``data`` and ``validation`` share a
-            person, or ``<out>.restart`` is of another training.
+        DataError: ``out`` is not new or is being written; ``data`` and ``validation`` share a
+            person or have different keypoints, or somebody in them is not labelled;
+            ``<out>.restart`` is of another training.
     """
     check_new(out)
     check_apart(data, validation)
+    check_labelled(data)
+    check_labelled(validation)
     device = compute.prepare()
     torch.manual_seed(recipe.fit.seed)
     network, recipe, earlier = _start(recipe, data, init)
+    check_alike([data, validation])
     count = recipe.fit.continued_epochs if init else recipe.fit.epochs
     logs = out.with_name(out.name + "-logs")
     with locked_folder(logs):
@@ -109,6 +113,7 @@ def train(
 def _restart(recipe: Recipe, data: PoseSet, out: Path, epochs: int, init: Path | None) -> Restart:
     identity = {
         "recipe": to_dict(recipe),
+        "keypoints": data.keypoints.names,
         "data": data.spec,
         "persons": hashlib.sha256("\n".join(data.ids).encode()).hexdigest(),
         "epochs": epochs,
@@ -137,7 +142,7 @@ def check_keypoints(record: Record, data: PoseSet) -> None:
     if record.keypoints.names != data.keypoints.names:
         raise DataError(
             f"{data.spec} has the keypoints of {data.keypoints.name}, the checkpoint those of "
-            f"{record.keypoints.name}; expected the same"
+            f"{record.keypoints.name}; expected the same. Give that set with --keypoints, or none"
         )
 
 

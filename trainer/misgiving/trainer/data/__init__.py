@@ -1,6 +1,25 @@
 """Data: sets of labelled persons, data specs, crops and augmentation."""
 
-from misgiving.trainer.data.base import PoseSet, Sample, check_apart, join, subset
+from misgiving.trainer.data.base import (
+    PoseSet,
+    Sample,
+    check_alike,
+    check_apart,
+    check_labelled,
+    join,
+    subset,
+)
+from misgiving.trainer.data.mapping import keypoints_named
 from misgiving.trainer.data.spec import open_data
 
-__all__ = ["PoseSet", "Sample", "check_apart", "join", "open_data", "subset"]
+__all__ = [
+    "PoseSet",
+    "Sample",
+    "check_alike",
+    "check_apart",
+    "check_labelled",
+    "join",
+    "keypoints_named",
+    "open_data",
+    "subset",
+]

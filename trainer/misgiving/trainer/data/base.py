@@ -1,7 +1,9 @@
 """What every data set gives: persons with an image, a box and labelled keypoints."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,8 @@ class PoseSet:
     keypoints: KeypointSet
     ids: tuple[str, ...]
     read: Callable[[int], Sample]
+    labelled: NDArray[np.bool_] | None = field(default=None, compare=False)
+    """(N, K), what is labelled, told without reading an image; None where that is not known."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,11 +60,16 @@ class PoseSet:
         return self.read(index)
 
 
-def subset(data: PoseSet, indices: Sequence[int], spec: str | None = None) -> PoseSet:
+def subset(
+    data: PoseSet, indices: Sequence[int] | NDArray[np.int64], spec: str | None = None
+) -> PoseSet:
     """The persons at some positions, in that order."""
-    chosen = tuple(indices)
+    chosen = np.asarray(indices, np.int64)  # an eighth of a tuple, where a million are chosen
     ids = tuple(data.ids[index] for index in chosen)
-    return PoseSet(spec or data.spec, data.keypoints, ids, lambda i: data.read(chosen[i]))
+    labelled = None if data.labelled is None else data.labelled[chosen]
+    return PoseSet(
+        spec or data.spec, data.keypoints, ids, lambda i: data.read(int(chosen[i])), labelled
+    )
 
 
 def join(parts: Sequence[PoseSet]) -> PoseSet:
@@ -71,16 +80,40 @@ def join(parts: Sequence[PoseSet]) -> PoseSet:
     """
     if not parts:
         raise DataError("no data was given; expected at least one data spec")
-    names = {part.keypoints.names for part in parts}
-    if len(names) > 1:
-        raise DataError(
-            f"{' and '.join(part.spec for part in parts)} have different keypoints; "
-            "expected one keypoint set"
-        )
-    places = [(part, index) for part in parts for index in range(len(part))]
-    spec = " + ".join(part.spec for part in parts)
-    ids = tuple(part.ids[index] for part, index in places)
-    return PoseSet(spec, parts[0].keypoints, ids, lambda i: places[i][0].read(places[i][1]))
+    check_alike(parts)
+    ends = list(accumulate(len(part) for part in parts))
+    ids = tuple(name for part in parts for name in part.ids)
+
+    def read(index: int) -> Sample:
+        index = range(len(ids))[index]
+        part = bisect_right(ends, index)
+        return parts[part].read(index - (ends[part - 1] if part else 0))
+
+    known = [part.labelled for part in parts if part.labelled is not None]
+    labelled = np.concatenate(known) if len(known) == len(parts) else None
+    return PoseSet(" + ".join(part.spec for part in parts), parts[0].keypoints, ids, read, labelled)
+
+
+def check_alike(parts: Sequence[PoseSet]) -> None:
+    """Raise DataError where sets have different keypoints."""
+    first = parts[0]
+    for part in parts[1:]:
+        if part.keypoints.names != first.keypoints.names:
+            raise DataError(
+                f"{first.spec} and {part.spec} have different keypoints ({first.keypoints.name} "
+                f"and {part.keypoints.name}); expected one set. Map all to one with --keypoints"
+            )
+
+
+def check_labelled(data: PoseSet) -> None:
+    """Raise DataError where somebody is known to have no label: nothing can be learnt there."""
+    if data.labelled is None or (some := data.labelled.any(axis=1)).all():
+        return
+    raise DataError(
+        f"{data.spec} has {int((~some).sum())} person(s) without a label, "
+        f"{data.ids[int(np.argmin(some))]} for one; expected labelled joints. "
+        "images:DIR is for selecting from, not for training or measuring"
+    )
 
 
 def check_apart(first: PoseSet, second: PoseSet) -> None:

@@ -4,6 +4,9 @@ Axes: B batch, N persons, K keypoints. A training crop shows more than the netwo
 (``CONTEXT`` times as much, at the same scale), so that rotations and shifts find real pixels.
 """
 
+import math
+import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -14,11 +17,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from misgiving.runtime import geometry
+from misgiving.runtime.errors import ResourceExhausted
 from misgiving.runtime.geometry import CropRule, Window
 from misgiving.trainer.config import AugmentConfig
-from misgiving.trainer.data.base import PoseSet, Sample
+from misgiving.trainer.data.base import PoseSet, Sample, check_labelled
 
 CONTEXT = 1.5
+
+IN_MEMORY_BYTES = 4 * 2**30
+"""Training crops up to this lie in the device's memory, more in a file that the process maps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +46,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Crops:
-    """A training set in memory, on the device that trains."""
+    """A training set, on the device that trains; only its images may stay on the CPU's side."""
 
     images: Tensor
-    """(N, 3, H, W) uint8, H = CONTEXT × the input's height."""
+    """(N, 3, H, W) uint8, H = CONTEXT × the input's height; on the device, or of a mapped file."""
     points: Tensor
     """(N, K, 2) in px of these crops."""
     labelled: Tensor
@@ -53,6 +60,11 @@ class Crops:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def device(self) -> torch.device:
+        """That trains, and that batches are made on."""
+        return self.points.device
 
 
 def evaluation_crop(sample: Sample, rule: CropRule) -> tuple[NDArray[np.uint8], Window]:
@@ -67,7 +79,11 @@ def _person_window(sample: Sample, rule: CropRule) -> Window:
 
 
 def load_crops(
-    data: PoseSet, rule: CropRule, device: torch.device, progress: Iterable[int]
+    data: PoseSet,
+    rule: CropRule,
+    device: torch.device,
+    progress: Iterable[int],
+    limit: int = IN_MEMORY_BYTES,
 ) -> Crops:
     """Read every person of a set once.
 
@@ -76,17 +92,51 @@ def load_crops(
         rule: the network's crop rule.
         device: where the crops shall live.
         progress: the positions to read; wrap ``range(len(data))`` to show progress.
+        limit: bytes of images up to which they live on the device, else in a temporary file.
+
+    Raises:
+        DataError: somebody is not labelled.
+        ResourceExhausted: the temporary file does not fit.
     """
-    crops, points, labelled = [], [], []
-    for index in progress:
+    check_labelled(data)
+    count, (height, width) = len(data), _context_size(rule)
+    images, in_memory = _room((count, 3, height, width), limit)
+    points = torch.empty(count, len(data.keypoints), 2)
+    labelled = torch.empty(count, len(data.keypoints), dtype=torch.bool)
+    read = 0
+    for read, index in enumerate(progress, 1):
         sample = data[index]
         crop, points_crop = _context_crop(sample, rule)
-        crops.append(torch.from_numpy(crop).permute(2, 0, 1))
-        points.append(torch.from_numpy(points_crop))
-        labelled.append(torch.from_numpy(sample.labelled))
-    mirror = torch.from_numpy(data.keypoints.mirror)
-    images, places, flags = (torch.stack(part).to(device) for part in (crops, points, labelled))
-    return Crops(images, places, flags, rule, mirror.to(device))
+        images[read - 1] = torch.from_numpy(crop).permute(2, 0, 1)
+        points[read - 1] = torch.from_numpy(points_crop)
+        labelled[read - 1] = torch.from_numpy(sample.labelled)
+    mirror = torch.from_numpy(data.keypoints.mirror).to(device)
+    kept = images[:read].to(device) if in_memory else images[:read]
+    return Crops(kept, points[:read].to(device), labelled[:read].to(device), rule, mirror)
+
+
+def _room(shape: tuple[int, ...], limit: int) -> tuple[Tensor, bool]:
+    """A uint8 tensor to fill, and whether it is in memory.
+
+    Where it is not, it is of a temporary file without a name, which is gone with the process.
+    """
+    size = math.prod(shape)
+    if size <= limit:
+        return torch.empty(shape, dtype=torch.uint8), True
+    with tempfile.TemporaryFile() as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)  # else a full disk is a SIGBUS later on
+        except OSError as error:
+            raise ResourceExhausted(
+                f"training crops of {size / 2**30:.1f} GiB do not fit below "
+                f"{tempfile.gettempdir()} ({error.strerror}). Free some, set TMPDIR to a larger "
+                "disk, or train on fewer persons"
+            ) from error
+        return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=shape)), False
+
+
+def _context_size(rule: CropRule) -> tuple[int, int]:
+    return round(rule.height * CONTEXT), round(rule.width * CONTEXT)
 
 
 def _context_crop(sample: Sample, rule: CropRule) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -95,7 +145,7 @@ def _context_crop(sample: Sample, rule: CropRule) -> tuple[NDArray[np.uint8], ND
     left = inner.left - (width - inner.width) // 2
     top = inner.top - (height - inner.height) // 2
     window = Window(left, top, width, height)
-    size = round(rule.height * CONTEXT), round(rule.width * CONTEXT)
+    size = _context_size(rule)
     crop = geometry.cut(sample.image, window, *size)
     return crop, geometry.image_to_input(sample.points, window, *size)
 
@@ -123,14 +173,15 @@ def augment(
         config: how much.
         generator: of the CPU, so that a seed means the same on every device.
     """
-    device = crops.images.device
+    device = crops.device
+    cut = crops.images[chosen.to(crops.images.device)].to(device)
     chosen = chosen.to(device)
     height, width = crops.rule.height, crops.rule.width
     draw = _draw(len(chosen), config, generator).to(device)
     matrix, offset = _input_to_crop(draw, crops.images.shape[-2:], (height, width))
     theta = _normalised(matrix, offset, crops.images.shape[-2:], (height, width))
     grid = functional.affine_grid(theta, [len(chosen), 3, height, width], align_corners=False)
-    images = functional.grid_sample(crops.images[chosen].float(), grid, align_corners=False)
+    images = functional.grid_sample(cut.float(), grid, align_corners=False)
     points = torch.linalg.solve(matrix, (crops.points[chosen] - offset[:, None]).mT).mT
     flipped = draw[:, 4] < 0
     labelled = crops.labelled[chosen]

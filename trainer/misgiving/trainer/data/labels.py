@@ -34,7 +34,8 @@ def open_labels(folder: Path, version: str = "") -> PoseSet:
         person = persons[index]
         path = folder / IMAGES / person.image
         points = np.array(person.points, np.float32)
-        return Sample(person.id, images.read(path), points, np.array(person.labelled), path)
+        return Sample(person.id, images.read(path), points, labelled[index], path)
 
+    labelled = np.array([person.labelled for person in persons])
     ids = tuple(person.id for person in persons)
-    return PoseSet(f"labels:{folder}@{labels.version}", labels.keypoints, ids, read)
+    return PoseSet(f"labels:{folder}@{labels.version}", labels.keypoints, ids, read, labelled)

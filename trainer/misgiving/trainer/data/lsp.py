@@ -71,4 +71,4 @@ def _pose_set(
         return Sample(ids[index], images.read(path), points_image[index], labelled[index], path)
 
     ids = tuple(f"{kind}/{name}" for name in names)
-    return PoseSet(f"{kind}:{folder}", keypoints.LSP, ids, read)
+    return PoseSet(f"{kind}:{folder}", keypoints.LSP, ids, read, labelled)

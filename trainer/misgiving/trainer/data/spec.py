@@ -1,11 +1,15 @@
-"""Data specs, the same in every command: ``KIND:WHERE[#FIRST-LAST]``.
+"""Data specs, the same in every command: ``KIND:WHERE[#FIRST-LAST|#@FILE]``.
 
 ==============================  =========================================================
 ``lsp:DIR``                     Leeds Sports Pose
 ``lspet:DIR``                   its extension
+``coco:JSON@IMAGES``            a file of COCO person keypoints, and the folder of its images
+``mpii:JSON@IMAGES``            MPII Human Pose as a JSON list, and the folder of its images
 ``synthetic:SEED,N[,LOW-HIGH]`` N rendered people, difficulty between LOW and HIGH (0-1)
 ``labels:DIR[@VERSION]``        a label set from ``misgiving annotations import``
+``images:DIR``                  images without labels, to select from
 ``…#1-1000``                    the first thousand; positions count from 1, both ends included
+``…#@FILE``                     those whose ids the file lists, one a line, in its order
 ==============================  =========================================================
 """
 
@@ -14,13 +18,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from misgiving.runtime.errors import DataError
+from misgiving.runtime.keypoints import LSP, KeypointSet
 from misgiving.trainer.data.base import PoseSet, subset
+from misgiving.trainer.data.mapping import mapped
 
-HELP = "lsp:DIR, lspet:DIR, synthetic:SEED,N[,LOW-HIGH] or labels:DIR, each with #FIRST-LAST."
+HELP = (
+    "lsp:DIR, lspet:DIR, coco:JSON@IMAGES, mpii:JSON@IMAGES, synthetic:SEED,N[,LOW-HIGH], "
+    "labels:DIR or images:DIR (no labels), each with #FIRST-LAST or #@FILE (a list of ids)"
+)
 
 
-def open_data(spec: str) -> PoseSet:
+def open_data(spec: str, keypoints: KeypointSet | None = None) -> PoseSet:
     """Open the data set that a spec names.
+
+    Args:
+        spec: see above.
+        keypoints: that the persons are mapped to by the joints' names; the set's own by default
+            (LSP's where it has none: ``images:``). A range counts the persons before that.
 
     Raises:
         DataError: the spec cannot be read, or what it names cannot.
@@ -30,16 +44,24 @@ def open_data(spec: str) -> PoseSet:
     opener = _OPENERS.get(kind)
     if opener is None or not colon or not where:
         raise DataError(f"data spec is {spec!r}; expected {HELP}")
-    data = opener(where)
+    data = _open_images(where, keypoints) if kind == "images" and keypoints else opener(where)
     if len(data) == 0:
         raise DataError(f"{spec} holds nobody; expected at least one person")
-    return _ranged(data, span) if hash_mark else data
+    if hash_mark:
+        data = _listed(data, Path(span[1:])) if span.startswith("@") else _ranged(data, span)
+    return mapped(data, keypoints) if keypoints else data
 
 
 def without_folders(spec: str) -> str:
-    """A spec, or several, as it may leave this machine: of a folder only its own name stays."""
+    """A spec, or several, as it may leave this machine: of a path only its last name stays."""
     kinds = "|".join(kind for kind in _OPENERS if kind != "synthetic")
-    return re.sub(rf"\b({kinds}):([^#]*?)(?=#| \+ |$)", lambda m: f"{m[1]}:{Path(m[2]).name}", spec)
+    place = rf"(?P<kind>\b(?:{kinds}):|#@)(?P<where>[^#]*?)(?=#| \+ |$)"
+    return re.sub(place, lambda match: match["kind"] + _last_names(match["where"]), spec)
+
+
+def _last_names(where: str) -> str:
+    both = _FILE_AND_FOLDER.fullmatch(where)
+    return "@".join(Path(part).name for part in (both.groups() if both else (where,)))
 
 
 def _ranged(data: PoseSet, span: str) -> PoseSet:
@@ -48,9 +70,43 @@ def _ranged(data: PoseSet, span: str) -> PoseSet:
     if not 1 <= first <= last <= len(data):
         raise DataError(
             f"range is #{span}; expected #FIRST-LAST between 1 and {len(data)}, "
-            f"the size of {data.spec}"
+            f"the size of {data.spec}, or #@FILE"
         )
     return subset(data, range(first - 1, last), f"{data.spec}#{span}")
+
+
+def _listed(data: PoseSet, file: Path) -> PoseSet:
+    try:
+        ids = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
+        raise DataError(f"{file}: {reason}; expected a file of ids, one a line") from error
+    if not ids:
+        raise DataError(f"{file} lists nobody; expected ids of {data.spec}, one a line")
+    wanted = set(ids)
+    if len(wanted) < len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise DataError(f"{file} lists {twice} more than once; expected each id once")
+    places = {name: index for index, name in enumerate(data.ids) if name in wanted}
+    if unknown := [name for name in ids if name not in places]:
+        raise DataError(
+            f"{file} lists {unknown[0]}, which is not in {data.spec} ({len(unknown)} of {len(ids)} "
+            f"are not); expected ids such as {data.ids[0]}"
+        )
+    return subset(data, [places[name] for name in ids], f"{data.spec}#@{file}")
+
+
+_FILE_AND_FOLDER = re.compile(r"(.+?\.json)@(.+)")
+
+
+def _file_and_folder(kind: str, where: str) -> tuple[Path, Path]:
+    match = _FILE_AND_FOLDER.fullmatch(where)
+    if match is None:
+        raise DataError(
+            f"{kind} data is {where!r}; expected FILE.json@FOLDER, the annotations and the folder "
+            "of their images"
+        )
+    return Path(match[1]), Path(match[2])
 
 
 def _open_lsp(where: str) -> PoseSet:
@@ -65,12 +121,30 @@ def _open_lspet(where: str) -> PoseSet:
     return open_lspet(Path(where))
 
 
+def _open_coco(where: str) -> PoseSet:
+    from misgiving.trainer.data.coco import open_coco
+
+    return open_coco(*_file_and_folder("coco", where))
+
+
+def _open_mpii(where: str) -> PoseSet:
+    from misgiving.trainer.data.mpii import open_mpii
+
+    return open_mpii(*_file_and_folder("mpii", where))
+
+
 def _open_labels(where: str) -> PoseSet:
     from misgiving.trainer.data.labels import open_labels
 
     match = re.fullmatch(r"(.+?)(?:@([0-9a-f]{12}))?", where)
     assert match is not None  # where is not empty
     return open_labels(Path(match[1]), match[2] or "")
+
+
+def _open_images(where: str, keypoints: KeypointSet = LSP) -> PoseSet:
+    from misgiving.trainer.data.unlabelled import open_images
+
+    return open_images(Path(where), keypoints)
 
 
 def _open_synthetic(where: str) -> PoseSet:
@@ -90,6 +164,9 @@ def _open_synthetic(where: str) -> PoseSet:
 _OPENERS: dict[str, Callable[[str], PoseSet]] = {
     "lsp": _open_lsp,
     "lspet": _open_lspet,
+    "coco": _open_coco,
+    "mpii": _open_mpii,
     "labels": _open_labels,
+    "images": _open_images,
     "synthetic": _open_synthetic,
 }

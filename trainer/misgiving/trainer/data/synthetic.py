@@ -23,7 +23,9 @@ def open_synthetic(seed: int, count: int, difficulty: tuple[float, float] = (0.0
         return Sample(_id(seed, index), drawn.image, drawn.points, np.ones(len(drawn.points), bool))
 
     spec = f"synthetic:{seed},{count},{low:g}-{high:g}"
-    return PoseSet(spec, keypoints.LSP, tuple(_id(seed, i) for i in range(count)), read)
+    ids = tuple(_id(seed, i) for i in range(count))
+    labelled = np.broadcast_to(np.True_, (count, len(keypoints.LSP)))
+    return PoseSet(spec, keypoints.LSP, ids, read, labelled)
 
 
 def _id(seed: int, index: int) -> str:
