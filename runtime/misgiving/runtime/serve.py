@@ -54,7 +54,7 @@ class ServeOptions:
             check_address(self.collector)
 
 
-def serve(options: ServeOptions) -> None:
+def run_server(options: ServeOptions) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our own line says what is wrong
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")

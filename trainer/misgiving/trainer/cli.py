@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from misgiving.trainer.scoring import Scores
+    from misgiving.trainer import Scores
 
 app = typer.Typer()
 
@@ -42,10 +42,8 @@ def train(
 
     Example: misgiving train --data synthetic:1,600,0-0.4 --val synthetic:2,256 --out runs/first
     """
-    from misgiving.trainer.data import join, open_data
-    from misgiving.trainer.recipes import recipe_named
-    from misgiving.trainer.training import Compute
-    from misgiving.trainer.training import train as run
+    from misgiving.trainer import Compute, join, open_data, recipe_named
+    from misgiving.trainer import train as run
 
     compute = Compute(device=device, threads=threads)
     chosen = recipe_named(recipe, epochs, seed)
@@ -80,10 +78,7 @@ def cycle(
     Example: misgiving cycle --base synthetic:1,400,0-0.4 --pool synthetic:2,800
     --test synthetic:3,256 --budget 100 --out runs/cycle
     """
-    from misgiving.trainer.cycle import CycleConfig, run_cycle
-    from misgiving.trainer.data import open_data
-    from misgiving.trainer.recipes import recipe_named
-    from misgiving.trainer.training import Compute
+    from misgiving.trainer import Compute, CycleConfig, open_data, recipe_named, run_cycle
 
     config = CycleConfig(sampler=sampler, budget=budget, stages=stages, seed=seed or 0)
     sets = (open_data(base), open_data(pool), open_data(test))
@@ -100,6 +95,6 @@ def cycle(
 
 
 def _print_scores(scores: "Scores") -> None:
-    from misgiving.trainer.report import score_table
+    from misgiving.trainer import score_table
 
     typer.echo(score_table(scores))
