@@ -22,6 +22,10 @@ HELP = "lsp:DIR, lspet:DIR, synthetic:SEED,N[,LOW-HIGH] or labels:DIR, each with
 def open_data(spec: str) -> PoseSet:
     """Open the data set that a spec names.
 
+    >>> people = open_data("synthetic:7,500,0-0.4#1-10")
+    >>> len(people), people.keypoints.name
+    (10, 'lsp14')
+
     Raises:
         DataError: the spec cannot be read, or what it names cannot.
     """
