@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer.main
 from typer.core import TyperGroup
+from typer.testing import CliRunner
 
 from misgiving.runtime import cli
 
@@ -27,7 +28,7 @@ def public_names() -> dict[str, Any]:
 
 @cache
 def command_tree() -> TyperGroup:
-    """The whole command as a user has it; ``cli.app`` has the verbs of all parts from then on."""
+    """The whole command as a user has it, with the verbs of all parts."""
     cli._mount_verbs()
     tree = typer.main.get_command(cli.app)
     assert isinstance(tree, TyperGroup)
@@ -43,6 +44,14 @@ def parse(words: list[str]) -> None:
             pytest.fail(f"{' '.join(words)!r} names no verb; expected {list(command.commands)}")
         command = command.commands[rest.pop(0)]
     command.make_context(command.name, rest)
+
+
+def invoke(words: list[str]) -> str:
+    """Run ``misgiving WORDS`` in this process, to a good end; gives what it printed."""
+    command_tree()  # mounts the verbs
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0, (words, done.output, done.exception)
+    return done.output
 
 
 @dataclass(frozen=True)

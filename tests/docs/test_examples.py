@@ -7,7 +7,6 @@ import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,22 +27,16 @@ def opened_once(spec: str) -> PoseSet:
     return replace(data, read=cache(data.read))
 
 
-def is_constant(value: Any) -> bool:
-    return not callable(value)
-
-
 def examples_of(name: str) -> list[doctest.DocTest]:
-    """The examples of a function, or of a class and its methods."""
-    if is_constant(NAMES[name]):
+    """The examples of a function, or of a class and its methods; a constant has none."""
+    if not callable(NAMES[name]):
         return []
     names = {**NAMES, "open_data": opened_once, "Path": Path, "np": np}
     found = doctest.DocTestFinder().find(NAMES[name], name, globs=names)
     return [test for test in found if test.examples]
 
 
-EXAMPLES = {
-    name: found for name in NAMES if (found := [t for t in examples_of(name) if t.examples])
-}
+EXAMPLES = {name: found for name in NAMES if (found := examples_of(name))}
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in SERVICES])
@@ -79,8 +72,9 @@ def test_name_is_documented_and_shown(name: str) -> None:
     that shows it (``:func:`train```). Errors share that of their base; a constant occurs in one.
     """
     value = NAMES[name]
-    if is_constant(value):
-        sources = [example.source for tests in EXAMPLES.values() for example in tests[0].examples]
+    if not callable(value):
+        tests = [test for found in EXAMPLES.values() for test in found]
+        sources = [example.source for test in tests for example in test.examples]
         assert re.search(rf"\b{name}\b", "".join(sources))
         return
     own = vars(value).get("__doc__") if isinstance(value, type) else value.__doc__

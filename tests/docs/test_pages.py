@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 from typer.core import TyperGroup
-from typer.testing import CliRunner
 
-from docs.helpers import ROOT, Block, blocks_of, command_tree, parse
+from docs.helpers import ROOT, Block, blocks_of, command_tree, invoke, parse
 from export.helpers import real_data
 from misgiving.export.demo.processes import service
-from misgiving.runtime import cli
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -95,8 +93,7 @@ class Reader:
             words = [*words, "--server", self._here("127.0.0.1:50051")]
         elif verb in LONG:
             words = [*words, "--threads", "1"]
-        done = CliRunner().invoke(cli.app, words)
-        assert done.exit_code == 0, (words, done.output, done.exception)
+        invoke(words)
 
     def _here(self, text: str) -> str:
         for asked, address in self._addresses.items():
@@ -151,8 +148,7 @@ def check_demo_output(text: str) -> None:
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("misgiving.export.demo.run_demo", lambda config: summary)
-        done = CliRunner().invoke(cli.app, ["demo"])
-    assert _form(text) == _form(done.output)
+        assert _form(text) == _form(invoke(["demo"]))
 
 
 def check_layout(text: str) -> None:
