@@ -1,1 +1,17 @@
 """The joining part: fuses pose net and loss head into one graph, checks it, runs the demo."""
+
+from typing import TYPE_CHECKING
+
+from misgiving.runtime.public import lazily
+
+if TYPE_CHECKING:
+    from misgiving.export.bundling import ExportConfig as ExportConfig
+    from misgiving.export.bundling import export_bundle as export_bundle
+else:
+    __getattr__, __dir__, __all__ = lazily(
+        __name__,
+        {
+            "ExportConfig": "bundling",
+            "export_bundle": "bundling",
+        },
+    )

@@ -47,7 +47,7 @@ _SAMPLE_SEED = 20_260
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportConfig:
-    """What an export needs beside its checkpoint."""
+    """What an export needs beside its checkpoint; see :func:`export_bundle`."""
 
     name: str
     version: str
@@ -68,6 +68,16 @@ def export_bundle(
     checkpoint: Path, validation: PoseSet, out: Path, config: ExportConfig, compute: Compute
 ) -> Bundle:
     """Export a checkpoint; the folder ``out`` appears only when every gate has passed.
+
+    >>> bundle = export_bundle(
+    ...     Path("runs/first"),
+    ...     open_data("synthetic:3,256"),
+    ...     Path("bundles/first"),
+    ...     ExportConfig(name="first", version="0.1.0", flag_rate=0.05),
+    ...     Compute(device="cpu", threads=1),
+    ... )
+    >>> bundle.manifest.name, bundle.manifest.parity["fp32"].n
+    ('first', 256)
 
     Args:
         checkpoint: from ``misgiving train`` or ``cycle``.

@@ -37,10 +37,8 @@ def export(
 
     Example: misgiving export runs/first --out bundles/first --val synthetic:2,256
     """
-    from misgiving.export.bundling import ExportConfig, export_bundle
-    from misgiving.trainer.checkpoint import load_checkpoint
-    from misgiving.trainer.data import open_data
-    from misgiving.trainer.training import Compute
+    from misgiving.export import ExportConfig, export_bundle
+    from misgiving.trainer import Compute, load_checkpoint, open_data
 
     record = load_checkpoint(checkpoint)[2]
     validation = open_data(val or record.validation_data, record.keypoints)

@@ -1,1 +1,29 @@
 """The fleet's part: takes flagged frames in, hands them to annotators, takes labels back."""
+
+from typing import TYPE_CHECKING
+
+from misgiving.runtime.public import lazily
+
+if TYPE_CHECKING:
+    from misgiving.collector.annotations.coco_export import ExportCounts as ExportCounts
+    from misgiving.collector.annotations.coco_export import export_coco as export_coco
+    from misgiving.collector.annotations.coco_import import Corrected as Corrected
+    from misgiving.collector.annotations.coco_import import read_corrected as read_corrected
+    from misgiving.collector.annotations.coco_import import write_labels as write_labels
+    from misgiving.collector.ingest import serve as serve
+    from misgiving.collector.store import Store as Store
+    from misgiving.collector.store import StoredFrame as StoredFrame
+else:
+    __getattr__, __dir__, __all__ = lazily(
+        __name__,
+        {
+            "ExportCounts": "annotations.coco_export",
+            "export_coco": "annotations.coco_export",
+            "Corrected": "annotations.coco_import",
+            "read_corrected": "annotations.coco_import",
+            "write_labels": "annotations.coco_import",
+            "serve": "ingest",
+            "Store": "store",
+            "StoredFrame": "store",
+        },
+    )

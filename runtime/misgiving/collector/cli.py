@@ -38,8 +38,7 @@ def collect(
 
     # A port in use is told in our words; gRPC reads this when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from misgiving.collector.ingest import serve
-    from misgiving.collector.store import Store
+    from misgiving.collector import Store, serve
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with Store(store) as opened:
@@ -61,8 +60,7 @@ def export(
     Example:
         misgiving annotations export --store /data/collected --out batch-1 --format coco
     """
-    from misgiving.collector.annotations import export_coco
-    from misgiving.collector.store import Store
+    from misgiving.collector import Store, export_coco
 
     with Store(store, create=False) as opened:
         counts = export_coco(opened, out, bundle=bundle)
@@ -85,7 +83,7 @@ def import_(
     Example:
         misgiving annotations import batch-1 --out labels-1
     """
-    from misgiving.collector.annotations import read_corrected, write_labels
+    from misgiving.collector import read_corrected, write_labels
 
     corrected = read_corrected(folder)
     write_labels(corrected.labels, folder, out)

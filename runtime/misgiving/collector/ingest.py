@@ -108,6 +108,10 @@ class Ingest(FleetCollectorServicer):
 async def serve(listen: str, store: Store) -> None:
     """Collect until SIGTERM or SIGINT, then finish the calls under way.
 
+    >>> import asyncio
+    >>> with Store(Path("collected")) as store:
+    ...     asyncio.run(serve("127.0.0.1:50052", store))
+
     Args:
         listen: HOST:PORT; port 0 takes a free one.
         store: where the frames go.

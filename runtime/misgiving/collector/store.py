@@ -55,7 +55,7 @@ frames_table = sa.Table(
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFrame:
-    """One row: what a list or a query needs without opening the object."""
+    """One row of a :class:`Store`: what a list needs without opening the object."""
 
     digest: str
     frame_id: str
@@ -74,6 +74,11 @@ class StoredFrame:
 
 class Store:
     """The fleet side's frames. Every method may be called from any thread.
+
+    >>> with Store(Path("collected"), create=False) as store:
+    ...     rows = [row for row, frame in store.frames()]
+    >>> [(row.device_id, row.frame_id, row.reason) for row in rows]
+    [('car-7', 'first', 'predicted_loss'), ('car-7', 'second', 'predicted_loss')]
 
     Args:
         folder: of the objects.

@@ -1,1 +1,69 @@
 """The vehicle's part: vocabulary, engines, the gRPC server and the spool. Never imports torch."""
+
+from typing import TYPE_CHECKING
+
+from misgiving.runtime.public import lazily
+
+if TYPE_CHECKING:
+    from misgiving.runtime.bundle import Bundle as Bundle
+    from misgiving.runtime.bundle import Manifest as Manifest
+    from misgiving.runtime.client import Client as Client
+    from misgiving.runtime.client import make_frame as make_frame
+    from misgiving.runtime.draw import draw_result as draw_result
+    from misgiving.runtime.engines.base import Engine as Engine
+    from misgiving.runtime.engines.base import Prediction as Prediction
+    from misgiving.runtime.errors import BundleError as BundleError
+    from misgiving.runtime.errors import DataError as DataError
+    from misgiving.runtime.errors import EngineError as EngineError
+    from misgiving.runtime.errors import FailedPrecondition as FailedPrecondition
+    from misgiving.runtime.errors import ImageError as ImageError
+    from misgiving.runtime.errors import InvalidInput as InvalidInput
+    from misgiving.runtime.errors import MisgivingError as MisgivingError
+    from misgiving.runtime.errors import ParityError as ParityError
+    from misgiving.runtime.errors import RegionError as RegionError
+    from misgiving.runtime.errors import ResourceExhausted as ResourceExhausted
+    from misgiving.runtime.estimator import Estimator as Estimator
+    from misgiving.runtime.geometry import Region as Region
+    from misgiving.runtime.keypoints import LSP as LSP
+    from misgiving.runtime.keypoints import KeypointSet as KeypointSet
+    from misgiving.runtime.labelset import LabelSet as LabelSet
+    from misgiving.runtime.records import result_record as result_record
+    from misgiving.runtime.serve import ServeOptions as ServeOptions
+    from misgiving.runtime.serve import run_server as run_server
+    from misgiving.runtime.sources import Picture as Picture
+    from misgiving.runtime.sources import Source as Source
+    from misgiving.runtime.sources import open_source as open_source
+else:
+    __getattr__, __dir__, __all__ = lazily(
+        __name__,
+        {
+            "Bundle": "bundle",
+            "Manifest": "bundle",
+            "Client": "client",
+            "make_frame": "client",
+            "draw_result": "draw",
+            "Engine": "engines.base",
+            "Prediction": "engines.base",
+            "BundleError": "errors",
+            "DataError": "errors",
+            "EngineError": "errors",
+            "FailedPrecondition": "errors",
+            "ImageError": "errors",
+            "InvalidInput": "errors",
+            "MisgivingError": "errors",
+            "ParityError": "errors",
+            "RegionError": "errors",
+            "ResourceExhausted": "errors",
+            "Estimator": "estimator",
+            "Region": "geometry",
+            "LSP": "keypoints",
+            "KeypointSet": "keypoints",
+            "LabelSet": "labelset",
+            "result_record": "records",
+            "ServeOptions": "serve",
+            "run_server": "serve",
+            "Picture": "sources",
+            "Source": "sources",
+            "open_source": "sources",
+        },
+    )

@@ -102,7 +102,12 @@ class Provenance(_Part):
 
 
 class Manifest(_Part):
-    """Everything that a runtime must know about a graph."""
+    """Everything that a runtime must know about a graph.
+
+    >>> manifest = Bundle.load(Path("bundle")).manifest
+    >>> manifest.crop.padding, manifest.calibration.thresholds[0].target
+    (1.25, 'flag_rate')
+    """
 
     schema_version: Literal[1]
     name: str
@@ -124,7 +129,12 @@ class Manifest(_Part):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files are all there and unaltered."""
+    """A bundle whose files are all there and unaltered.
+
+    >>> bundle = Bundle.load(Path("bundle"))
+    >>> bundle.manifest.keypoints.name, len(bundle.digest)
+    ('lsp14', 64)
+    """
 
     path: Path
     manifest: Manifest

@@ -8,20 +8,7 @@ from typing import Annotated
 import typer
 
 from misgiving.runtime.errors import MisgivingError
-
-EXTRAS = {
-    "onnxruntime": "cpu",
-    "torch": "train",
-    "safetensors": "train",
-    "scipy": "train",
-    "pyarrow": "train",
-    "tensorboard": "train",
-    "matplotlib": "train",
-    "onnx": "export",
-    "onnxscript": "export",
-    "sqlalchemy": "collector",
-}
-"""Module → the extra that brings it."""
+from misgiving.runtime.public import what_to_install
 
 app = typer.Typer(
     name="misgiving",
@@ -91,10 +78,9 @@ def serve(
 
     Example: misgiving serve --listen 127.0.0.1:50051 --spool /var/spool/misgiving
     """
-    from misgiving.runtime.serve import ServeOptions
-    from misgiving.runtime.serve import serve as run
+    from misgiving.runtime import ServeOptions, run_server
 
-    run(
+    run_server(
         ServeOptions(
             bundle=bundle,
             listen=listen,
@@ -208,10 +194,10 @@ def main() -> None:
             raise
         sys.exit(_say(f"{error.filename}: {error.strerror}; expected a path that can be used"))
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
+        line = what_to_install(error)
+        if line is None:
             raise
-        sys.exit(_say(f"{error.name} is not installed; run: pip install 'misgiving[{extra}]'"))
+        sys.exit(_say(line))
 
 
 def _say(message: str) -> int:

@@ -34,11 +34,11 @@ IN_FLIGHT = 8
 class Client:
     """Talks to one server.
 
-    ::
-
-        with Client("127.0.0.1:50051") as client:
-            result = client.infer(Path("frame.jpg").read_bytes())
-            print(result.persons[0].predicted_loss)
+    >>> with Client("127.0.0.1:50051") as client:
+    ...     result = client.infer(Path("runner.jpg").read_bytes(), [Region(40, 10, 120, 200)])
+    >>> person = result.persons[0]
+    >>> person.flag.raised == (person.predicted_loss >= person.flag.threshold)
+    True
     """
 
     def __init__(self, server: str = "127.0.0.1:50051", timeout_s: float = 30.0) -> None:
@@ -168,7 +168,25 @@ def make_frame(
     capture_time_unix_nano: int = 0,
     stream_id: str = "",
 ) -> pose.Frame:
-    """A frame for the wire, of JPEG or PNG bytes or an RGB array (H, W, 3)."""
+    """A frame for the wire, of JPEG or PNG bytes or an RGB array (H, W, 3).
+
+    >>> video = open_source(Path("drive.mp4"))
+    >>> frames = (make_frame(picture.image, frame_id=picture.name) for picture in video)
+    >>> with Client("127.0.0.1:50051") as client:
+    ...     replies = list(client.stream(frames))
+    >>> replies[0].result.frame_id, replies[-1].summary.answered
+    ('000000', 3)
+
+    Args:
+        image: bytes are sent as they are.
+        regions: persons' boxes in image px; none for the whole frame.
+        frame_id: comes back with the answer.
+        capture_time_unix_nano: 0 where it is not known; the answer has then no age.
+        stream_id: names the camera or recording.
+
+    Raises:
+        ImageError: an array of another shape or type.
+    """
     return pose.Frame(
         frame_id=frame_id,
         stream_id=stream_id,

@@ -31,7 +31,19 @@ _SHIFT = 4  # cv2 draws at 1/16 px
 
 
 def draw_result(image: Picture, persons: Iterable[pose.Person], keypoints: KeypointSet) -> Picture:
-    """A copy of an RGB image (H, W, 3), enlarged where it is small, with everything drawn in."""
+    """A copy of an RGB image (H, W, 3), enlarged where it is small, with everything drawn in.
+
+    >>> image = np.full((240, 320, 3), 128, np.uint8)
+    >>> estimator = Estimator.load()
+    >>> persons = estimator.infer(image).persons
+    >>> draw_result(image, persons, estimator.bundle.manifest.keypoints).shape
+    (360, 480, 3)
+
+    Args:
+        image: uint8.
+        persons: of a result, in px of ``image``.
+        keypoints: of the bundle that answered.
+    """
     scale = max(1.0, SMALLEST_SIDE / max(image.shape[:2]))
     canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     picture = np.ascontiguousarray(canvas, np.uint8)

@@ -16,7 +16,14 @@
 
 
 class MisgivingError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of everything this package raises on purpose.
+
+    >>> try:
+    ...     Estimator.load(Path("nowhere"))
+    ... except MisgivingError as error:
+    ...     print(f"{error.status}: {error}")
+    FAILED_PRECONDITION: nowhere is no bundle: ...
+    """
 
     status = "INTERNAL"
     """Name of the gRPC status that a server answers with."""

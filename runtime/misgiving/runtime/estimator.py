@@ -19,11 +19,11 @@ from misgiving.v1 import detector_pb2 as wire
 class Estimator:
     """Answers images here, without a server. Not thread-safe: its engine takes one call at a time.
 
-    ::
-
-        estimator = Estimator.load()
-        result = estimator.infer(Path("frame.jpg").read_bytes())
-        print(result.persons[0].predicted_loss)
+    >>> estimator = Estimator.load()
+    >>> result = estimator.infer(Path("runner.jpg").read_bytes(), [Region(40, 10, 120, 200)])
+    >>> person = result.persons[0]
+    >>> person.flag.raised == (person.predicted_loss >= person.flag.threshold)
+    True
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, threshold: float | None = None) -> None:

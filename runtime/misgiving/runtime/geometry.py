@@ -40,7 +40,11 @@ class CropRule(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A person's box in image px."""
+    """A person's box in image px.
+
+    >>> Region.around(np.array([[40.0, 10.0], [160.0, 210.0]]))
+    Region(x=40.0, y=10.0, width=120.0, height=200.0)
+    """
 
     x: float
     y: float

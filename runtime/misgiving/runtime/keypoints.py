@@ -22,7 +22,11 @@ _OKS_SIGMAS = {
 
 
 class KeypointSet(BaseModel):
-    """The joints that a model answers with, in order. Left and right are the person's own."""
+    """The joints that a model answers with, in order. Left and right are the person's own.
+
+    >>> len(LSP), LSP.names[0], LSP.names[LSP.mirror[0]]
+    (14, 'right_ankle', 'left_ankle')
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

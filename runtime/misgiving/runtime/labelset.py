@@ -39,7 +39,10 @@ class LabelledPerson(_Part):
 
 
 class LabelSet(_Part):
-    """All persons of a version. Versions are immutable: an import makes a new folder."""
+    """All persons of a version. Versions are immutable: an import makes a new folder.
+
+    Made by :func:`misgiving.collector.read_corrected`.
+    """
 
     schema_version: int = Field(ge=1, le=1)
     version: str

@@ -24,7 +24,7 @@ its answers is then hung up on."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServeOptions:
-    """What a server is started with."""
+    """What a server is started with; see :func:`run_server`."""
 
     bundle: Path | None = None
     """None for the default bundle."""
@@ -54,8 +54,17 @@ class ServeOptions:
             check_address(self.collector)
 
 
-def serve(options: ServeOptions) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once."""
+def run_server(options: ServeOptions) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+
+    Handles signals, so it runs in the main thread.
+
+    >>> run_server(ServeOptions(listen="127.0.0.1:50051", spool=Path("spool")))
+
+    Raises:
+        InvalidInput: an option is out of range.
+        FailedPrecondition: bundle or engine do not load; address or spool cannot be used.
+    """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our own line says what is wrong
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with _collecting(options) as sink:

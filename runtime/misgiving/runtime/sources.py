@@ -18,7 +18,7 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # our own line says what 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One frame before it has a place on the wire."""
+    """One frame of a :class:`Source` before it has a place on the wire."""
 
     name: str
     """The file's name; for a video or a camera six digits counted from 000000."""
@@ -29,7 +29,12 @@ class Picture:
 
 
 class Source(Protocol):
-    """Pictures in order."""
+    """Pictures in order.
+
+    >>> source = open_source(Path("drive.mp4"))
+    >>> source.fps, [(picture.name, picture.image.shape) for picture in source][:1]
+    (10.0, [('000000', (48, 64, 3))])
+    """
 
     @property
     def fps(self) -> float | None:
@@ -98,6 +103,9 @@ class Video:
 
 def open_source(path: Path) -> Source:
     """The source that a path names.
+
+    >>> [picture.name for picture in open_source(Path("runner.jpg"))]
+    ['runner.jpg']
 
     Raises:
         DataError: nothing is there, no image is in the folder, or the video cannot be read.

@@ -1,1 +1,69 @@
 """The training part: data, networks, loss heads, active-learning cycles."""
+
+from typing import TYPE_CHECKING
+
+from misgiving.runtime.public import lazily
+
+if TYPE_CHECKING:
+    from misgiving.trainer.checkpoint import Record as Record
+    from misgiving.trainer.checkpoint import load_checkpoint as load_checkpoint
+    from misgiving.trainer.config import AugmentConfig as AugmentConfig
+    from misgiving.trainer.config import FitConfig as FitConfig
+    from misgiving.trainer.config import HeadConfig as HeadConfig
+    from misgiving.trainer.config import ModelConfig as ModelConfig
+    from misgiving.trainer.config import Recipe as Recipe
+    from misgiving.trainer.cycle import CycleConfig as CycleConfig
+    from misgiving.trainer.cycle import StageResult as StageResult
+    from misgiving.trainer.cycle import run_cycle as run_cycle
+    from misgiving.trainer.data.base import PoseSet as PoseSet
+    from misgiving.trainer.data.base import Sample as Sample
+    from misgiving.trainer.data.base import join as join
+    from misgiving.trainer.data.mapping import keypoints_named as keypoints_named
+    from misgiving.trainer.data.spec import open_data as open_data
+    from misgiving.trainer.models.network import Network as Network
+    from misgiving.trainer.pool_scores import score_pool as score_pool
+    from misgiving.trainer.recipes import recipe_named as recipe_named
+    from misgiving.trainer.report import score_table as score_table
+    from misgiving.trainer.score_file import ScoreFile as ScoreFile
+    from misgiving.trainer.score_file import ScoreRecord as ScoreRecord
+    from misgiving.trainer.scoring import Scores as Scores
+    from misgiving.trainer.scoring import score as score
+    from misgiving.trainer.selection import Selection as Selection
+    from misgiving.trainer.selection import select as select
+    from misgiving.trainer.training import Compute as Compute
+    from misgiving.trainer.training import Trained as Trained
+    from misgiving.trainer.training import train as train
+else:
+    __getattr__, __dir__, __all__ = lazily(
+        __name__,
+        {
+            "Record": "checkpoint",
+            "load_checkpoint": "checkpoint",
+            "AugmentConfig": "config",
+            "FitConfig": "config",
+            "HeadConfig": "config",
+            "ModelConfig": "config",
+            "Recipe": "config",
+            "CycleConfig": "cycle",
+            "StageResult": "cycle",
+            "run_cycle": "cycle",
+            "PoseSet": "data.base",
+            "Sample": "data.base",
+            "join": "data.base",
+            "keypoints_named": "data.mapping",
+            "open_data": "data.spec",
+            "Network": "models.network",
+            "score_pool": "pool_scores",
+            "recipe_named": "recipes",
+            "ScoreFile": "score_file",
+            "ScoreRecord": "score_file",
+            "score_table": "report",
+            "Scores": "scoring",
+            "score": "scoring",
+            "Selection": "selection",
+            "select": "selection",
+            "Compute": "training",
+            "Trained": "training",
+            "train": "training",
+        },
+    )

@@ -21,7 +21,7 @@ RECORD = "record.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """What a checkpoint was trained on and how well it does."""
+    """What a checkpoint was trained on and how well it does; see :func:`load_checkpoint`."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -50,6 +50,10 @@ def save_checkpoint(folder: Path, network: Network, recipe: Recipe, record: Reco
 
 def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:
     """Read a checkpoint, on the CPU and in evaluation mode.
+
+    >>> network, recipe, record = load_checkpoint(Path("runs/first"))
+    >>> recipe.model.input_size, record.label_count, list(network.heads)
+    (32, 48, ['conv-kl', 'gap-margin'])
 
     Raises:
         DataError: no checkpoint, or one whose parts do not fit each other.

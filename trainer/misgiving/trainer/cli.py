@@ -9,7 +9,7 @@ import typer
 from misgiving.trainer.samplers import SAMPLERS
 
 if TYPE_CHECKING:
-    from misgiving.trainer.scoring import Scores
+    from misgiving.trainer import Scores
 
 app = typer.Typer()
 
@@ -61,11 +61,15 @@ def train(
 
     Example: misgiving train --data synthetic:1,600,0-0.4 --val synthetic:2,256 --out runs/first
     """
-    from misgiving.trainer.checkpoint import load_checkpoint
-    from misgiving.trainer.data import join, keypoints_named, open_data
-    from misgiving.trainer.recipes import recipe_named
-    from misgiving.trainer.training import Compute
-    from misgiving.trainer.training import train as run
+    from misgiving.trainer import (
+        Compute,
+        join,
+        keypoints_named,
+        load_checkpoint,
+        open_data,
+        recipe_named,
+    )
+    from misgiving.trainer import train as run
 
     compute = Compute(device=device, threads=threads)
     chosen = recipe_named(recipe, epochs, seed)
@@ -104,10 +108,14 @@ def cycle(
     Example: misgiving cycle --base synthetic:1,400,0-0.4 --pool synthetic:2,800
     --test synthetic:3,256 --budget 100 --out runs/cycle
     """
-    from misgiving.trainer.cycle import CycleConfig, run_cycle
-    from misgiving.trainer.data import keypoints_named, open_data
-    from misgiving.trainer.recipes import recipe_named
-    from misgiving.trainer.training import Compute
+    from misgiving.trainer import (
+        Compute,
+        CycleConfig,
+        keypoints_named,
+        open_data,
+        recipe_named,
+        run_cycle,
+    )
 
     target = keypoints_named(keypoints) if keypoints else None
     config = CycleConfig(sampler=sampler, budget=budget, stages=stages, seed=seed or 0)
@@ -144,9 +152,8 @@ def score(
 
     Example: misgiving score --pool synthetic:2,800 --out pool.parquet
     """
-    from misgiving.runtime.estimator import Estimator
-    from misgiving.trainer.data import open_data
-    from misgiving.trainer.pool_scores import score_pool
+    from misgiving.runtime import Estimator
+    from misgiving.trainer import open_data, score_pool
 
     estimator = Estimator.load(bundle, device=device, threads=threads)
     persons = open_data(pool, estimator.bundle.manifest.keypoints)
@@ -180,7 +187,7 @@ def select(
     Example: misgiving select pool.parquet --budget 50 --sampler coreset --out picked.txt
     """
     from misgiving.runtime.durable import check_new, write_durably
-    from misgiving.trainer.selection import select as run
+    from misgiving.trainer import select as run
 
     if out:
         check_new(out)
@@ -202,6 +209,6 @@ def select(
 
 
 def _print_scores(scores: "Scores") -> None:
-    from misgiving.trainer.report import score_table
+    from misgiving.trainer import score_table
 
     typer.echo(score_table(scores))

@@ -23,7 +23,8 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeadConfig:
-    """One loss head; several may share a pose net, because they read detached features."""
+    """One loss head of a :class:`Recipe`; several may share a pose net: they read detached
+    features."""
 
     __pydantic_config__ = _FORBID
 
@@ -40,7 +41,7 @@ class HeadConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """A stacked hourglass with its loss heads."""
+    """A stacked hourglass with its loss heads; part of a :class:`Recipe`."""
 
     __pydantic_config__ = _FORBID
 
@@ -88,7 +89,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig:
-    """Random changes of a training image; zero switches a change off."""
+    """Random changes of a training image; zero switches one off. Part of a :class:`Recipe`."""
 
     __pydantic_config__ = _FORBID
 
@@ -116,7 +117,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitConfig:
-    """One training."""
+    """One training; part of a :class:`Recipe`."""
 
     __pydantic_config__ = _FORBID
 
@@ -154,7 +155,17 @@ class FitConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """A named run: everything that decides its weights, but the data."""
+    """A named run: everything that decides its weights, but the data.
+
+    >>> recipe = Recipe(
+    ...     name="small",
+    ...     model=ModelConfig(input_size=64, heads=(HeadConfig(kind="gap", objective="kl"),)),
+    ...     fit=FitConfig(epochs=20, continued_epochs=8),
+    ...     augment=AugmentConfig(flip=0.0),
+    ... )
+    >>> recipe.model.heatmap_size, recipe.model.heads[0].name
+    (16, 'gap-kl')
+    """
 
     __pydantic_config__ = _FORBID
 

@@ -42,7 +42,7 @@ RESULTS = "results.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CycleConfig:
-    """One active-learning run."""
+    """One active-learning run; see :func:`run_cycle`."""
 
     sampler: str
     budget: int
@@ -62,7 +62,7 @@ class CycleConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageResult:
-    """What one stage did."""
+    """What one stage of :func:`run_cycle` did."""
 
     stage: int
     checkpoint: str
@@ -93,6 +93,27 @@ def run_cycle(
 
     A killed cycle goes on where it was: the same options with the same ``out`` skip the stages
     that are done. With more ``stages`` than before, a finished one goes on too.
+
+    >>> results = run_cycle(
+    ...     recipe_named("demo", epochs=1),
+    ...     CycleConfig(sampler="learned_loss", budget=8, stages=2),
+    ...     base=open_data("synthetic:1,32,0-0.4"),
+    ...     pool=open_data("synthetic:2,40"),
+    ...     test=open_data("synthetic:3,16"),
+    ...     out=Path("runs/cycle"),
+    ...     compute=Compute(device="cpu", threads=1),
+    ... )
+    >>> [(result.checkpoint, result.labels, len(result.selected)) for result in results]
+    [('stage-1', 32, 8), ('stage-2', 40, 8)]
+
+    Args:
+        recipe: of every stage.
+        config: sampler, budget, stages.
+        base: labelled data of the first stage.
+        pool: selected from; its labels are used once selected.
+        test: measured on.
+        out: new folder; takes a checkpoint a stage beside ``results.json``.
+        compute: where.
 
     Raises:
         InvalidInput: the pool is smaller than what the stages will take.

@@ -51,6 +51,10 @@ _SKIPPED = b"skipped"
 def score_pool(estimator: Estimator, pool: PoseSet, out: Path) -> ScoreRecord:
     """Write what a bundle says of each person of a pool; go on where an earlier call stopped.
 
+    >>> record = score_pool(Estimator.load(), open_data("synthetic:3,8"), Path("pool.parquet"))
+    >>> record.count, record.skipped
+    (8, 0)
+
     A person that cannot be read is named on stderr, skipped and counted.
 
     Raises:

@@ -57,6 +57,9 @@ RECIPES = {
 def recipe_named(name: str, epochs: int | None = None, seed: int | None = None) -> Recipe:
     """A recipe by its name or by the path of its JSON file, with the daily changes.
 
+    >>> recipe_named("cpu", epochs=10).fit.epochs, recipe_named("runs/first/recipe.json").name
+    (10, 'tiny')
+
     Raises:
         InvalidInput: neither a name nor a readable file.
     """

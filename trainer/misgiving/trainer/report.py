@@ -49,7 +49,16 @@ def picked(risk: Floats, share: float) -> list[int]:
 
 
 def score_table(scores: Scores) -> str:
-    """The rows as text, with the numbers that they rest on."""
+    """The rows as text, with the numbers that they rest on.
+
+    >>> network, recipe, _ = load_checkpoint(Path("runs/first"))
+    >>> device = Compute(device="cpu", threads=1).prepare()
+    >>> print(score_table(score(network, recipe, open_data("synthetic:3,20"), device)))
+    PCK@0.2 ... over 20 persons; ... failures among the 20 whose torso is labelled
+    score                  PCK of top 10 %   AUROC  Spearman
+    random                 ...
+    true loss (oracle)     ...
+    """
     shares = metrics.person_pck(scores.found)
     defined = shares[np.isfinite(shares)]
     failures = int((defined < metrics.FAILURE_BELOW).sum())

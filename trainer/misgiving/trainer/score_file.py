@@ -34,7 +34,7 @@ _AGAIN = "It was altered or cut short: copy it, or score the pool, again"
 
 
 class ScoreRecord(BaseModel):
-    """What was scored, and by what."""
+    """What was scored, and by what; see :func:`score_pool`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -25,7 +25,10 @@ BATCH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What a network says of the persons of a data set, and what is true of them."""
+    """What a network says of the persons of a data set, and what is true of them.
+
+    What :func:`score` gives.
+    """
 
     ids: tuple[str, ...]
     keypoints: KeypointSet
@@ -73,6 +76,12 @@ def score(
     progress: Iterable[int] | None = None,
 ) -> Scores:
     """Run a network over a data set, on the runtime's own crops and without augmentation.
+
+    >>> network, recipe, _ = load_checkpoint(Path("runs/first"))
+    >>> device = Compute(device="cpu", threads=1).prepare()
+    >>> scores = score(network, recipe, open_data("synthetic:3,20"), device)
+    >>> scores.points.shape, scores.predicted_loss.shape, scores.signal("mean_peak").shape
+    ((20, 14, 2), (20,), (20,))
 
     Args:
         network: put on ``device`` and into evaluation mode here.

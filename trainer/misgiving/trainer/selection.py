@@ -13,7 +13,7 @@ from misgiving.trainer.score_file import ScoreFile, open_scores
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """What was picked, and from what."""
+    """What was picked, and from what; see :func:`select`."""
 
     ids: tuple[str, ...]
     """In the order of picking."""
@@ -27,6 +27,10 @@ def select(
     scores: Path, sampler: str, budget: int, labelled: Path | None = None, seed: int = 0
 ) -> Selection:
     """Pick persons to label.
+
+    >>> _ = score_pool(Estimator.load(), open_data("synthetic:3,8"), Path("pool.csv"))
+    >>> len(select(Path("pool.csv"), "coreset", budget=3).ids)
+    3
 
     Args:
         scores: a pool's score file.

@@ -30,7 +30,11 @@ from misgiving.trainer.scoring import Scores, score, summarise
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compute:
-    """Where to compute."""
+    """Where to compute.
+
+    >>> Compute(device="cpu", threads=1).prepare()
+    device(type='cpu')
+    """
 
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
@@ -45,7 +49,7 @@ class Compute:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training."""
+    """A finished training, as :func:`train` gives it."""
 
     network: Network
     recipe: Recipe
@@ -66,6 +70,16 @@ def train(
 
     What a killed process left in ``<out>.restart`` is gone on with; the same options are then
     expected, and on the CPU the weights become the same bit by bit.
+
+    >>> trained = train(
+    ...     recipe_named("demo", epochs=1),
+    ...     open_data("synthetic:1,32,0-0.4"),
+    ...     open_data("synthetic:2,16"),
+    ...     Path("runs/second"),
+    ...     Compute(device="cpu", threads=1),
+    ... )
+    >>> trained.record.label_count, trained.record.metrics["persons"]
+    (32, 16.0)
 
     Args:
         recipe: the run; with ``init``, only its ``fit`` and ``augment`` count.

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExportCounts:
+    """What :func:`export_coco` wrote."""
+
     images: int
     persons: int
     flagged: int
@@ -40,6 +42,10 @@ def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
     """Write every stored frame, with all its persons, into a new folder.
 
     The folder holds ``images/``, ``annotations.json`` to be corrected, and ``original.json``.
+
+    >>> with Store(Path("collected"), create=False) as store:
+    ...     export_coco(store, Path("batch-1"))
+    ExportCounts(images=2, persons=2, flagged=2, unusable=0)
 
     Args:
         store: of the collector.

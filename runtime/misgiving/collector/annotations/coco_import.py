@@ -33,7 +33,7 @@ _LEAST_OVERLAP = 0.1
 
 @dataclass(frozen=True)
 class Corrected:
-    """What annotators made of an export."""
+    """What annotators made of an export, as :func:`read_corrected` finds it."""
 
     labels: LabelSet
     deleted: int
@@ -61,6 +61,10 @@ def read_corrected(folder: Path) -> Corrected:
     An annotation that kept its ``misgiving`` key is that person. For the others the person is
     looked up among those of the image with the same file name: the one that overlaps most, and
     of equals the one with the same id (ids alone do not do: some tools count them anew).
+
+    >>> corrected = read_corrected(Path("batch"))
+    >>> len(corrected.labels.persons), corrected.deleted, corrected.unmatched
+    (2, 0, ())
 
     Raises:
         DataError: a file is missing or no COCO, the keypoints are not the exported ones or of no
@@ -92,6 +96,9 @@ def read_corrected(folder: Path) -> Corrected:
 
 def write_labels(labels: LabelSet, folder: Path, out: Path) -> None:
     """Write a label set and copies of its images; ``out`` appears whole or not at all.
+
+    >>> labels = read_corrected(Path("batch")).labels
+    >>> write_labels(labels, Path("batch"), Path("labels-1"))
 
     Args:
         labels: to be written.

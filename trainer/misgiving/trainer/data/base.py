@@ -16,7 +16,12 @@ from misgiving.runtime.keypoints import KeypointSet
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One person in one image."""
+    """One person in one image.
+
+    >>> sample = open_data("synthetic:7,500")[0]
+    >>> sample.id, sample.image.shape, sample.points.shape
+    ('synthetic/7/00000', (192, 192, 3), (14, 2))
+    """
 
     id: str
     image: NDArray[np.uint8]
@@ -43,7 +48,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class PoseSet:
-    """Persons by position; images are read (or rendered) when they are asked for."""
+    """Persons by position; images are read (or rendered) when they are asked for.
+
+    What :func:`misgiving.trainer.open_data` gives.
+    """
 
     spec: str
     """As given on the command line; names the data in every record."""
@@ -74,6 +82,10 @@ def subset(
 
 def join(parts: Sequence[PoseSet]) -> PoseSet:
     """Several sets after one another.
+
+    >>> both = join([open_data("synthetic:1,30,0-0.4"), open_data("synthetic:2,20#1-5")])
+    >>> len(both), both.spec
+    (35, 'synthetic:1,30,0-0.4 + synthetic:2,20,0-1#1-5')
 
     Raises:
         DataError: there is none, or their keypoints differ.

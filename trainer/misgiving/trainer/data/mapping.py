@@ -86,6 +86,9 @@ class _File(BaseModel):
 def keypoints_named(name: str) -> KeypointSet:
     """A keypoint set by its name, or of a ``.toml`` file.
 
+    >>> keypoints_named("coco17").names[:3]
+    ('nose', 'left_eye', 'right_eye')
+
     Raises:
         DataError: there is no set of that name, or the file cannot be read or contradicts itself.
     """

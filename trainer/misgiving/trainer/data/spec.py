@@ -31,6 +31,10 @@ HELP = (
 def open_data(spec: str, keypoints: KeypointSet | None = None) -> PoseSet:
     """Open the data set that a spec names.
 
+    >>> people = open_data("synthetic:7,500,0-0.4#1-10")
+    >>> len(people), people.keypoints.name
+    (10, 'lsp14')
+
     Args:
         spec: see above.
         keypoints: that the persons are mapped to by the joints' names; the set's own by default

@@ -27,7 +27,10 @@ class NetworkOutput(NamedTuple):
 
 
 class Network(nn.Module):
-    """Pose net and loss heads. No gradient of a head reaches the pose net."""
+    """Pose net and loss heads. No gradient of a head reaches the pose net.
+
+    Made by a training, and read by :func:`misgiving.trainer.load_checkpoint`.
+    """
 
     mean: Tensor
     std: Tensor

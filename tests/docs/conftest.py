@@ -1,0 +1,51 @@
+"""A folder with the files that examples and pages name, and a server with the shipped bundle."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from collector.helpers import collected
+from export.helpers import tiny_checkpoint
+from misgiving.collector import Store, export_coco
+from misgiving.export.demo.processes import service
+from misgiving.runtime.images import encode_jpeg
+from misgiving.runtime.loading import BUNDLE_VARIABLE, DEFAULT_BUNDLE
+from misgiving.trainer import open_data
+from runtime.tiny import write_video
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files, made once; read them, never write among them."""
+    folder = tmp_path_factory.mktemp("prepared")
+    (folder / "runner.jpg").write_bytes(encode_jpeg(open_data("synthetic:7,1")[0].image))
+    write_video(folder / "drive.mp4", 3)
+    shutil.copytree(DEFAULT_BUNDLE, folder / "bundle")
+    shutil.copytree(tiny_checkpoint(tmp_path_factory.getbasetemp()), folder / "runs/first")
+    with Store(folder / "collected") as store:
+        for name in ("first", "second"):
+            store.put(collected(name).SerializeToString(deterministic=True))
+        export_coco(store, folder / "batch")
+    return folder
+
+
+@pytest.fixture
+def desk(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory of one test, with copies of the prepared files."""
+    folder = tmp_path / "desk"
+    shutil.copytree(prepared, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv(BUNDLE_VARIABLE, raising=False)
+    yield folder
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """HOST:PORT of ``misgiving serve``."""
+    arguments = ["serve", "--bundle", str(DEFAULT_BUNDLE), "--listen", "127.0.0.1:0"]
+    with service(arguments, tmp_path_factory.mktemp("server") / "log") as address:
+        yield address

@@ -1,0 +1,219 @@
+"""Every code block of the README, of CONTRIBUTING and of docs/ runs, or is checked by its kind.
+
+A block in another language, or a command that nothing here knows, fails.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.core import TyperGroup
+
+from docs.helpers import ROOT, Block, blocks_of, command_tree, invoke, parse
+from export.helpers import real_data
+from misgiving.export.demo.processes import service
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+SERVICES = ("serve", "collect")
+"""Verbs that run until they are stopped: in processes of their own, on free ports."""
+
+LONG = ("train", "cycle", "export")
+"""Verbs that take hours as written: parsed there, and run on a little of the real data."""
+
+SMALLER = {
+    "lsp:DATA/lsp#1-1000": "lsp:DATA/lsp#1-16",
+    "lspet:DATA/lspet": "lspet:DATA/lspet#1-40",
+    "lsp:DATA/lsp#1001-2000": "lsp:DATA/lsp#1001-1016",
+    "lspet:DATA/lspet#8001-9000": "lspet:DATA/lspet#8001-8256",
+    "1000": "8",
+    "cpu": "runs/first/recipe.json",
+}
+"""Word on a page → what is run instead of it."""
+
+
+def commands_of(block: Block) -> Iterator[list[str]]:
+    """The commands of a bash block, in words."""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        if words := shlex.split(re.sub(r"(^|\s)#.*", "", line)):  # the # of a data spec stays
+            yield words
+
+
+class Reader:
+    """Somebody who types what a page says, in a folder with the files that it names."""
+
+    def __init__(self, folder: Path, undo: ExitStack) -> None:
+        self._folder = folder
+        self._undo = undo
+        self._addresses: dict[str, str] = {}
+        """HOST:PORT on the page → where that service really listens."""
+
+    def read(self, block: Block) -> None:
+        match block.language:
+            case "python":
+                exec(compile(self._here(block.text), "page", "exec"), {"__name__": "page"})
+            case "bash":
+                for words in commands_of(block):
+                    self.type(words)
+            case "text":
+                check_text(block.text)
+            case other:
+                pytest.fail(f"block in {other!r}; expected python, bash or text")
+
+    def type(self, words: list[str]) -> None:
+        match words:
+            case ["misgiving", *_]:
+                parse(words)
+                if words[1] not in LONG:
+                    self.run(words[1:])
+            case ["make", *targets]:
+                check_targets(targets)
+            case ["pip", "install", requirement]:
+                check_extras(requirement)
+            case [".venv/bin/pre-commit", "install"]:
+                assert (ROOT / ".pre-commit-config.yaml").is_file()
+            case _:
+                pytest.fail(f"{words}: nothing here knows this command; teach it, or leave it out")
+
+    def run(self, words: list[str]) -> None:
+        """Run ``misgiving WORDS``; a service keeps running until the page ends."""
+        verb = words[0]
+        if verb in SERVICES:
+            asked = words[words.index("--listen") + 1]
+            words = ["127.0.0.1:0" if word == asked else word for word in words]
+            running = service(words, self._folder / f"{verb}.log")
+            self._addresses[asked] = self._undo.enter_context(running)
+            return
+        if verb == "stream":
+            words = [*words, "--server", self._here("127.0.0.1:50051")]
+        elif verb in LONG:
+            words = [*words, "--threads", "1"]
+        invoke(words)
+
+    def _here(self, text: str) -> str:
+        for asked, address in self._addresses.items():
+            text = text.replace(asked, address)
+        return text
+
+
+def check_targets(words: list[str]) -> None:
+    """Every word of a make command is a target, or sets a variable of the Makefile."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for word in words:
+        name, sign, _ = word.partition("=")
+        found = rf"^{name} \?=" if sign else rf"^{name}:"
+        assert re.search(found, makefile, re.MULTILINE), f"make has no {word}"
+
+
+def check_extras(requirement: str) -> None:
+    """``misgiving[a,b]`` names extras that pyproject.toml has."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    match = re.fullmatch(r"(?:misgiving|\.)\[([\w,]+)\]", requirement)
+    assert match, f"{requirement!r}; expected misgiving[EXTRA,…]"
+    for name in match[1].split(","):
+        assert re.search(rf"^{name} = ", extras, re.MULTILINE), f"there is no extra {name}"
+
+
+def check_text(text: str) -> None:
+    """A text block is a known command's output, or one of the drawings of the design."""
+    for start, check in TEXTS.items():
+        if text.lstrip().startswith(start):
+            check(text)
+            return
+    pytest.fail(f"text block {text[:40]!r}; expected one that starts with one of {[*TEXTS]}")
+
+
+def _form(text: str) -> list[str]:
+    """Labels without numbers and indentation."""
+    return [" ".join(re.sub(r"\d+(\.\d+)?", "#", line).split()) for line in text.splitlines()]
+
+
+def check_demo_output(text: str) -> None:
+    """The demo takes minutes: its numbers are made up here, its words are the command's own."""
+    picks = {"picked": 1, "frames_with_torso": 2}
+    picks |= {f"pck_{name}": 0.5 for name in ("flagged", "mean_peak", "random", "oracle")}
+    counts = dict.fromkeys(("sent", "flagged", "audited", "collected", "dropped"), 3)
+    summary = {
+        "picks": picks,
+        "counts": counts,
+        "latency": {"p50_ms": 1.0, "p99_ms": 2.0},
+        "before": {"pck": 0.1},
+        "after": {"pck": 0.2},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("misgiving.export.demo.run_demo", lambda config: summary)
+        assert _form(text) == _form(invoke(["demo"]))
+
+
+def check_layout(text: str) -> None:
+    """Every module and folder that begins a line of the layout is there."""
+    folder, count = ROOT, 0
+    for line in text.splitlines():
+        first = re.split(r"\s{2,}", line.strip())[0].split()
+        if not line.startswith(" "):
+            folder = ROOT / first[0]
+            assert folder.is_dir(), folder
+        elif re.match(r" {4}\S", line):
+            names = [name for name in first if name.endswith((".py", "/"))]
+            assert [n for n in names if not (folder / n).exists()] == [], folder
+            count += len(names)
+    assert count > 40
+
+
+TEXTS = {
+    "PCK@0.2 of": check_demo_output,
+    "labelled set": lambda text: None,  # the loop, drawn
+    "protos/misgiving/v1/": check_layout,
+}
+"""How a text block begins → its check."""
+
+
+@by_page
+def test_blocks(page: Path, desk: Path) -> None:
+    with ExitStack() as undo:
+        reader = Reader(desk, undo)
+        for block in blocks_of(page.read_text(encoding="utf-8")):
+            reader.read(block)
+
+
+def test_long_commands_on_a_little_real_data(desk: Path) -> None:
+    """The README's path from a cycle to the next training, in its order."""
+    (desk / "DATA").mkdir()
+    for name in ("lsp", "lspet"):
+        (desk / "DATA" / name).symlink_to(real_data(name))
+    done = set()
+    with ExitStack() as undo:
+        reader = Reader(desk, undo)
+        for block in blocks_of(PAGES[0].read_text(encoding="utf-8")):
+            for words in commands_of(block) if block.language == "bash" else ():
+                if words[:1] == ["misgiving"] and words[1] in (*LONG, "annotations"):
+                    reader.run([SMALLER.get(word, word) for word in words[1:]])
+                    done.add(words[1])
+    assert done == {*LONG, "annotations"}
+
+
+@by_page
+def test_names_within_the_text(page: Path) -> None:
+    """Verbs, options, make's targets and extras that stand in ``code`` between words."""
+    text = page.read_text(encoding="utf-8")
+    verbs = re.findall(r"`misgiving ([a-z]+)", text)
+    assert set(verbs) <= command_tree().commands.keys()
+    options = re.findall(r"`(--[a-z-]+)", text)
+    assert set(options) <= set(_options(command_tree()))
+    for words in re.findall(r"`make ([^`]+)`", text):
+        check_targets(words.split())
+    for requirement in re.findall(r"(?:misgiving|\.)\[[\w,]+\]", text):
+        check_extras(requirement)
+
+
+def _options(command: Any) -> Iterator[str]:
+    if isinstance(command, TyperGroup):
+        for part in command.commands.values():
+            yield from _options(part)
+    yield from (name for parameter in command.params for name in parameter.opts)

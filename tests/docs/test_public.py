@@ -1,0 +1,158 @@
+"""The public names: what types, editors and Python see is the same, and costs nothing unused."""
+
+import ast
+import dataclasses
+import inspect
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args, get_type_hints
+
+import pytest
+from pydantic import BaseModel
+
+from docs.helpers import PARTS, public_names
+from misgiving.trainer import Network
+
+NAMES = public_names()
+PUBLIC = {id(value) for value in NAMES.values()}
+
+OPAQUE = (Network,)
+"""Handed on, never looked into: the types in their methods are not a user's concern."""
+
+CLI_ONLY = {
+    "misgiving.runtime.errors": "the command's own last resort, needed without the other names",
+    "misgiving.runtime.public": "which extra brings a missing module",
+    "misgiving.runtime.infer": "prints a table; in Python that is Estimator",
+    "misgiving.runtime.stream": "prints counts; in Python that is Client",
+    "misgiving.trainer.cli": "help texts that verbs share",
+    "misgiving.export.demo": "runs the commands themselves",
+    "misgiving.export.demo.run": "its printed table",
+}
+"""What the command may import beside public names, and why it is not public."""
+
+by_part = pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """(module, name) of each import from misgiving."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("misgiving."):
+            yield from ((node.module or "", alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((a.name, "") for a in node.names if a.name.startswith("misgiving"))
+
+
+def _parsed(part: ModuleType, name: str) -> ast.AST:
+    return ast.parse(Path(part.__path__[0], name).read_text(encoding="utf-8"))
+
+
+@by_part
+def test_types_and_python_see_the_same_names(part: ModuleType) -> None:
+    typed = [pair for pair in _imports(_parsed(part, "__init__.py")) if pair[1] != "lazily"]
+    assert sorted(name for _, name in typed) == part.__all__
+    for module, name in typed:
+        assert getattr(part, name) is getattr(import_module(module), name)
+
+
+@by_part
+def test_no_name_is_also_a_module(part: ModuleType) -> None:
+    """Importing the module would put it in the name's place."""
+    modules = {module.name for module in pkgutil.iter_modules(part.__path__)}
+    assert modules & set(part.__all__) == set()
+
+
+@by_part
+def test_an_unknown_name(part: ModuleType) -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Nobody'"):
+        part.Nobody  # noqa: B018
+
+
+def test_no_name_is_in_two_parts() -> None:
+    assert len(NAMES) == sum(len(part.__all__) for part in PARTS)
+
+
+def _misgiving_types(hint: Any) -> Iterator[type]:
+    if isinstance(hint, type) and hint.__module__.startswith("misgiving."):
+        yield hint
+    for argument in get_args(hint):
+        yield from _misgiving_types(argument)
+
+
+def _hints(value: Any) -> Iterator[Any]:
+    """Types in a function's signature, or in those of a class's methods and a dataclass's fields.
+
+    Pydantic models are read from files: their parts are documented where they stand.
+    """
+    if not isinstance(value, type):
+        yield from get_type_hints(value).values()
+        return
+    if dataclasses.is_dataclass(value):
+        yield from get_type_hints(value).values()
+    if issubclass(value, BaseModel) or value in OPAQUE:
+        return
+    for name, method in vars(value).items():
+        function = getattr(method, "__func__", method)  # of a classmethod
+        if inspect.isfunction(function) and (name == "__init__" or not name.startswith("_")):
+            yield from get_type_hints(function).values()
+
+
+@pytest.mark.parametrize("name", [name for name, value in NAMES.items() if callable(value)])
+def test_types_in_signatures_are_public(name: str) -> None:
+    used = {kind for hint in _hints(NAMES[name]) for kind in _misgiving_types(hint)}
+    hidden = [
+        k for k in used if id(k) not in PUBLIC and not k.__module__.startswith("misgiving.v1")
+    ]
+    assert hidden == []
+
+
+def test_the_command_uses_public_names() -> None:
+    used = {pair for part in PARTS for pair in _imports(_parsed(part, "cli.py"))}
+    public = {(part.__name__, name) for part in PARTS for name in part.__all__}
+    assert {module for module, _ in used - public} == set(CLI_ONLY)
+
+
+def _python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+def test_reading_the_parts_loads_nothing() -> None:
+    """Nor does asking for their names, as an editor does."""
+    parts = ", ".join(f"{part.__name__}.cli" for part in PARTS)
+    code = f"""
+import sys, {parts}
+for name in {[part.__name__ for part in PARTS]}:
+    part = sys.modules[name]
+    assert set(part.__all__) <= set(dir(part)), part
+print({{'numpy', 'cv2', 'grpc', 'pydantic', 'torch', 'onnx', 'sqlalchemy'}} & set(sys.modules))
+"""
+    assert _python(code) == "set()"
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "said"),
+    [
+        # an extra's module
+        ("trainer.train", "torch", "torch is not installed; run: pip install 'misgiving[train]'"),
+        ("collector.Store", "sqlalchemy", "run: pip install 'misgiving[collector]'"),
+        # everybody has this one, so its absence is no extra's
+        ("runtime.Client", "grpc", "import of grpc halted"),
+    ],
+)
+def test_a_missing_module(name: str, missing: str, said: str) -> None:
+    part, _, attribute = name.partition(".")
+    code = f"""
+import sys
+sys.modules[{missing!r}] = None
+try:
+    from misgiving.{part} import {attribute}
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    assert said in _python(code)
