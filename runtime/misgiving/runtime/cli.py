@@ -16,6 +16,7 @@ EXTRAS = {
     "scipy": "train",
     "tensorboard": "train",
     "matplotlib": "train",
+    "pycocotools": "train",
     "onnx": "export",
     "onnxscript": "export",
     "sqlalchemy": "collector",
