@@ -52,7 +52,8 @@ def person_error(
     total = np.where(labelled, distance, 0.0).sum(1)
     whole = labelled.sum(1) * torso
     error = np.divide(total, whole, out=np.full(len(total), np.inf), where=whole > 0)
-    return np.where(np.isfinite(torso), np.nan_to_num(error, nan=np.inf), np.nan)
+    error[np.isnan(error)] = np.inf
+    return np.where(np.isfinite(torso), error, np.nan)
 
 
 def _torsos(true: Floats, labelled: NDArray[np.bool_], keypoints: KeypointSet) -> Floats:

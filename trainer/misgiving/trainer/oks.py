@@ -57,12 +57,13 @@ def average_precision(
         scores: by name, (N,), higher is better.
     """
     known = np.isfinite(sigmas)
-    kept = np.flatnonzero((area > 0) & labelled[:, known].any(1))
+    kept: list[int] = np.flatnonzero((area > 0) & labelled[:, known].any(1)).tolist()
     flags = 2.0 * labelled[:, known, None]
     true_rows = np.concatenate([true[:, known], flags], -1)[kept]
     rows = np.concatenate([predicted[:, known], flags], -1)[kept]
     names = sorted({images[i] for i in kept})
-    image = [names.index(images[i]) for i in kept]
+    numbers = {name: number for number, name in enumerate(names)}
+    image = [numbers[images[i]] for i in kept]
     truth = _annotations(true_rows, image, area[kept], np.zeros(len(kept)))
     by_score = {
         name: _estimates(truth, _annotations(rows, image, area[kept], score[kept]), sigmas[known])

@@ -43,7 +43,8 @@ class Ranking:
     def centred_ranks(self, weights: Floats) -> Floats:
         """Mean rank of each person's group less the mean of all ranks, (N, R)."""
         counts = self.sums(weights)
-        return (np.cumsum(counts, axis=0) - counts / 2 - counts.sum(0) / 2)[self.group]
+        ranks: Floats = np.cumsum(counts, axis=0) - counts / 2 - counts.sum(0) / 2
+        return ranks[self.group]
 
     def riskiest(self, share: float, weights: Floats) -> Floats:
         """Weights of the share with the highest scores, at least one person, (N, R)."""
@@ -118,5 +119,6 @@ def spearman(first: Ranking, second: Ranking, weights: Floats) -> Floats:
 
 def ratio(part: Floats, whole: Floats, otherwise: float = np.nan) -> Floats:
     """Quotient, ``otherwise`` where the divisor is 0."""
-    out = np.full(np.broadcast_shapes(part.shape, whole.shape), otherwise)
-    return np.divide(part, whole, out=out, where=whole != 0)
+    quotient: Floats = np.full(np.broadcast_shapes(part.shape, whole.shape), otherwise)
+    np.divide(part, whole, out=quotient, where=whole != 0)
+    return quotient
