@@ -97,7 +97,7 @@ def test_the_text_names_what_it_measured(evaluation: Evaluation) -> None:
     assert "data     synthetic:4,30\n" in text
     assert f"bundle   lsp-cpu 0.1.0, digest {evaluation.bundle.digest[:12]}\n" in text
     assert "failure  PCK@0.2 (longer torso diagonal) of the person < 0.5\n" in text
-    assert "COCO's AP over 29 persons in 15 images" in text
+    assert "AP by OKS over 29 persons in 15 images" in text
     assert "nan" not in text
 
 
@@ -122,7 +122,7 @@ def test_degenerate_data(estimator: Estimator, data: PoseSet, measured: int) -> 
     assert evaluation.failures.measured == measured
     assert evaluation.best_free is None
     text = "\n".join(lines(evaluation))
-    assert "COCO's AP: –, no person has an area" in text
+    assert "AP by OKS: –, no person has an area" in text
     assert "nan" not in text
     read = record(evaluation)
     assert read["best_free"] is read["difference"] is read["average_precision"] is None

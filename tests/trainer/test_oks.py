@@ -1,11 +1,18 @@
 """Average precision against OKS by hand: one person, two persons, neighbours, joints left out."""
 
+import io
 import math
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval, Params
 
+from export.helpers import real_data
 from misgiving.trainer.oks import AveragePrecision, average_precision
 
 Floats = NDArray[np.float64]
@@ -113,6 +120,65 @@ def test_intervals_are_over_images() -> None:
     assert 0 <= low < ap.value < high <= 1
     alone = measured(good_and_bad, images="aaaaaa").by_score["score"]["ap"]
     assert math.isnan(alone.interval[0])
+
+
+def as_a_result_file(path: Path, predicted: Floats, score: Floats, ignored: bool) -> list[float]:
+    """COCO's usual way for every person with a labelled joint: AP, AP50, AP75, AR.
+
+    ``ignored``: keep the crowds and the persons without a labelled joint, as COCO does.
+    """
+    with redirect_stdout(io.StringIO()):
+        coco = COCO(str(path))
+        if not ignored:
+            coco.dataset["annotations"] = measurable(coco)
+            coco.createIndex()
+        joints = np.concatenate([predicted, np.ones((*predicted.shape[:2], 1))], -1)
+        results = [
+            {
+                "image_id": a["image_id"],
+                "category_id": 1,
+                "keypoints": j.ravel().tolist(),
+                "score": s,
+            }
+            for a, j, s in zip(measurable(coco), joints, score, strict=True)
+        ]
+        evaluation = COCOeval(coco, coco.loadRes(results), "keypoints")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(evaluation.stats[i]) for i in (0, 1, 2, 5)]
+
+
+def measurable(coco: COCO) -> list[dict[str, Any]]:
+    return [a for a in coco.dataset["annotations"] if a["num_keypoints"] and not a["iscrowd"]]
+
+
+def test_as_pycocotools_reads_a_file() -> None:
+    """Real annotations, moved at random and given back as predictions."""
+    path = real_data("coco_ccby") / "person_keypoints.json"
+    with redirect_stdout(io.StringIO()):
+        people = measurable(COCO(str(path)))
+    rng = np.random.default_rng(0)
+    true = np.array([a["keypoints"] for a in people], float).reshape(-1, 17, 3)
+    area = np.array([a["area"] for a in people])
+    spread = rng.uniform(0, 0.15, len(people)) * np.sqrt(area)
+    predicted = true[..., :2] + rng.normal(0, spread[:, None, None], (len(people), 17, 2))
+    score = rng.random(len(people))
+    got = average_precision(
+        predicted,
+        true[..., :2],
+        true[..., 2] > 0,
+        area,
+        Params("keypoints").kpt_oks_sigmas,
+        [str(a["image_id"]) for a in people],
+        {"score": score},
+    )
+    assert got.persons == len(people) == 31
+    assert numbers(got) == pytest.approx(as_a_result_file(path, predicted, score, ignored=False))
+    # COCO pardons what lies in a region that it ignores: its own numbers are never lower.
+    as_coco = as_a_result_file(path, predicted, score, ignored=True)
+    assert as_coco[0] > numbers(got)[0]
+    assert as_coco[3] == pytest.approx(numbers(got)[3])
 
 
 def test_pycocotools_is_silent(capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,9 +122,9 @@ def evaluate(
 ) -> None:
     """Measure a bundle: how good its poses are, and how well its scores find the failures.
 
-    Prints PCK@0.2, COCO's AP where the data has areas, and of predicted_loss, of each free score,
-    of random and of the truth: AUROC of failure, Spearman with the true error, PCK@0.2 of the
-    riskiest tenth, AUGRC and AURC, all with 95 % intervals.
+    Prints PCK@0.2, and AP by OKS where the data has areas; of predicted_loss, of each free score,
+    of random and of the true error: AUROC of failure, Spearman with the true error, PCK@0.2 of the
+    riskiest tenth, AUGRC and AURC; all with 95 % intervals.
 
     Example: misgiving evaluate --data "lspet:DATA/lspet#9001-10000" --json numbers.json
     """

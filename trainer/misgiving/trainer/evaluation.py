@@ -210,10 +210,10 @@ def _comparison_lines(evaluation: Evaluation) -> Iterator[str]:
 
 def _precision_lines(precision: AveragePrecision) -> Iterator[str]:
     if not precision.persons:
-        yield "COCO's AP: –, no person has an area and a labelled joint with an OKS constant"
+        yield "AP by OKS: –, no person has an area and a labelled joint with an OKS constant"
         return
     yield (
-        f"COCO's AP over {precision.persons} persons in {precision.images} images, "
+        f"AP by OKS over {precision.persons} persons in {precision.images} images, "
         f"each in the box given; [ ]: {oks.RESAMPLES} resamples"
     )
     yield table_line("ranked by", NUMBERS.values())
