@@ -131,13 +131,13 @@ def evaluate(estimator: Estimator, data: PoseSet) -> Evaluation:
 
 def risk_scores(manifest: Manifest, persons: Persons) -> dict[str, Floats]:
     """``predicted_loss`` and the free scores, turned so that higher is riskier, by name."""
-    free = {
-        f"−{signal.name}" if signal.higher_is == "safer" else signal.name: (
-            -column if signal.higher_is == "safer" else column
-        )
-        for signal, column in zip(manifest.signals, persons.signals.T, strict=True)
-    }
-    return {LEARNED: persons.predicted_loss, **free}
+    risks = {LEARNED: persons.predicted_loss}
+    for signal, column in zip(manifest.signals, persons.signals.T, strict=True):
+        if signal.higher_is == "safer":
+            risks[f"−{signal.name}"] = -column
+        else:
+            risks[signal.name] = column
+    return risks
 
 
 def _check_failure(manifest: Manifest) -> None:
