@@ -13,12 +13,13 @@ from export.helpers import people, pose_set
 from misgiving.runtime.bundle import Bundle, FailureDefinition
 from misgiving.runtime.errors import BundleError, DataError, MisgivingError
 from misgiving.runtime.estimator import Estimator
-from misgiving.runtime.keypoints import KeypointSet
+from misgiving.runtime.keypoints import LSP, KeypointSet
 from misgiving.trainer import evaluation as module
 from misgiving.trainer import metrics
 from misgiving.trainer.cli import app
 from misgiving.trainer.data import PoseSet, Sample
 from misgiving.trainer.evaluation import Evaluation, evaluate, lines, open_for, record
+from misgiving.trainer.oks import average_precision
 
 COUNT = 30
 
@@ -74,6 +75,18 @@ def test_average_precision_is_over_persons_with_an_area(evaluation: Evaluation) 
     assert by_confidence["ar"].value == by_learned["ar"].value
     assert by_confidence["ap"].value != by_learned["ap"].value
     assert 0 < by_learned["ap"].value < by_learned["ap50"].value < 1
+    persons = evaluation.persons
+    again = average_precision(
+        persons.points,
+        persons.true_points,
+        persons.labelled,
+        persons.area,
+        LSP.oks_sigmas,
+        persons.images,
+        {"sure": persons.confidence.mean(1), "calm": -persons.predicted_loss},
+    )
+    assert again.by_score["sure"]["ap"].value == by_confidence["ap"].value
+    assert again.by_score["calm"]["ap"].value == by_learned["ap"].value
 
 
 def test_the_record_is_json_without_nan(evaluation: Evaluation) -> None:
