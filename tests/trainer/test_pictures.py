@@ -12,7 +12,7 @@ from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
 from misgiving.trainer import metrics
 from misgiving.trainer.evaluation import Evaluation, evaluate
-from misgiving.trainer.pictures import failures_by_risk, write_pictures
+from misgiving.trainer.pictures import SHOWN, mistakes_and_catches, write_pictures
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +20,14 @@ def evaluation() -> Evaluation:
     return evaluate(Estimator.load(threads=1), people(4, 30, high=1.0))
 
 
-def test_failures_are_ordered_by_what_was_predicted(evaluation: Evaluation) -> None:
-    order = failures_by_risk(evaluation)
+def test_whom_they_show(evaluation: Evaluation) -> None:
+    mistakes, catches = mistakes_and_catches(evaluation)
     shares = metrics.person_pck(evaluation.found)
-    assert sorted(order) == [i for i in range(30) if shares[i] < 0.5]
-    risks = evaluation.persons.predicted_loss[order].tolist()
-    assert risks == sorted(risks)
-    assert len(order) > 3
+    risk = evaluation.persons.predicted_loss
+    failed = sorted((i for i in range(30) if shares[i] < 0.5), key=lambda i: risk[i])
+    assert len(failed) > SHOWN  # so that the two differ
+    assert mistakes == failed[:SHOWN]
+    assert catches == failed[::-1][:SHOWN]
 
 
 def test_three_pictures_that_git_does_not_see(evaluation: Evaluation, tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_three_pictures_that_git_does_not_see(evaluation: Evaluation, tmp_path: 
 
 def test_nobody_failed(evaluation: Evaluation, tmp_path: Path) -> None:
     good = evaluate(Estimator.load(threads=1), people(4, 1))
-    assert failures_by_risk(good) == []
+    assert mistakes_and_catches(good) == ([], [])
     write_pictures(tmp_path / "new", good)
     assert (tmp_path / "new" / "mistakes.png").stat().st_size > 1000
 

@@ -36,10 +36,10 @@ def write_pictures(folder: Path, evaluation: Evaluation) -> None:
     Raises:
         DataError: the folder is there already, or cannot be written.
     """
-    calm_first = failures_by_risk(evaluation)
+    mistakes, catches = mistakes_and_catches(evaluation)
     figures = {
-        "mistakes": _sheet(evaluation, calm_first[:SHOWN], "lowest"),
-        "catches": _sheet(evaluation, calm_first[::-1][:SHOWN], "highest"),
+        "mistakes": _sheet(evaluation, mistakes, "lowest"),
+        "catches": _sheet(evaluation, catches, "highest"),
         "risk_coverage": _curves(evaluation),
     }
     with new_folder(folder) as new:
@@ -48,12 +48,14 @@ def write_pictures(folder: Path, evaluation: Evaluation) -> None:
             figure.savefig(new / f"{name}.png")
 
 
-def failures_by_risk(evaluation: Evaluation) -> list[int]:
-    """Positions of the failures, lowest predicted loss first."""
+def mistakes_and_catches(evaluation: Evaluation) -> tuple[list[int], list[int]]:
+    """Positions of the failures with the lowest predicted loss, lowest first, and of those with the
+    highest, highest first; SHOWN of each at most."""
     below = evaluation.bundle.manifest.failure.below
     failed = np.flatnonzero(metrics.person_pck(evaluation.found) < below)
     risk = evaluation.persons.predicted_loss[failed]
-    return [int(i) for i in failed[np.argsort(risk, kind="stable")]]
+    calm_first: list[int] = failed[np.argsort(risk, kind="stable")].tolist()
+    return calm_first[:SHOWN], calm_first[::-1][:SHOWN]
 
 
 def _sheet(evaluation: Evaluation, chosen: list[int], which: str) -> Figure:
