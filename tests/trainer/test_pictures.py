@@ -15,16 +15,19 @@ from misgiving.trainer.evaluation import Evaluation, evaluate
 from misgiving.trainer.pictures import SHOWN, mistakes_and_catches, write_pictures
 
 
+COUNT = 60
+
+
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    return evaluate(Estimator.load(threads=1), people(4, 30, high=1.0))
+    return evaluate(Estimator.load(threads=1), people(4, COUNT, high=1.0))
 
 
 def test_whom_they_show(evaluation: Evaluation) -> None:
     mistakes, catches = mistakes_and_catches(evaluation)
     shares = metrics.person_pck(evaluation.found)
     risk = evaluation.persons.predicted_loss
-    failed = sorted((i for i in range(30) if shares[i] < 0.5), key=lambda i: risk[i])
+    failed = sorted((i for i in range(COUNT) if shares[i] < 0.5), key=lambda i: risk[i])
     assert len(failed) > SHOWN  # so that the two differ
     assert mistakes == failed[:SHOWN]
     assert catches == failed[::-1][:SHOWN]

@@ -101,14 +101,14 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     """Scores of a known AUROC: 19 of 20 samples' intervals hold it, give or take."""
     rng = np.random.default_rng(0)
     held = 0
-    for _ in range(40):
+    for _ in range(20):
         failed = rng.random(150) < 0.3
         risk = rng.normal(failed * 1.0, 1.0)  # AUROC = Φ(1/√2) = .7602
         found = np.repeat(~failed[:, None], 2, axis=1).astype(float)
         names = [str(i) for i in range(150)]
         low, high = failure_report({"s": risk}, found, risk, names).row("s").auroc.interval
         held += low <= 0.7602 <= high
-    assert 34 <= held <= 40
+    assert 17 <= held <= 20
 
 
 def test_differences_are_paired() -> None:
