@@ -14,7 +14,6 @@ from misgiving.trainer import metrics
 from misgiving.trainer.evaluation import Evaluation, evaluate
 from misgiving.trainer.pictures import SHOWN, mistakes_and_catches, write_pictures
 
-
 COUNT = 60
 
 
