@@ -89,6 +89,43 @@ def test_pck(found: list[list[float]], pck: float, person_pck: list[float]) -> N
     assert metrics.person_pck(values).tolist() == pytest.approx(person_pck, nan_ok=True)
 
 
+def test_weighted_pck_is_the_pck_of_persons_written_out() -> None:
+    rng = np.random.default_rng(0)
+    found = np.where(rng.random((12, 3)) < 0.2, NAN, rng.integers(0, 2, (12, 3)))
+    weights = rng.integers(0, 3, (12, 4)).astype(float)
+    weights[:, 3] = 0  # nobody
+    got = metrics.weighted_pck(found, weights)
+    expected = [metrics.pck(np.repeat(found, column.astype(int), axis=0)) for column in weights.T]
+    assert got.tolist() == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("moved", "labelled", "expected"),
+    [
+        # the mean of 1, 2 and 6 px, in torsos of 10 px
+        ([1.0, -2.0, 6.0], None, 0.3),
+        # over the labelled joints alone
+        ([1.0, 2.0, NAN], [True, True, False], 0.15),
+        # without a torso there is no unit
+        ([1.0, 2.0, 6.0], [True, False, True], NAN),
+        # a prediction that is no number is as wrong as can be
+        ([NAN, 0.0, 0.0], None, math.inf),
+    ],
+)
+def test_person_error(moved: list[float], labelled: list[bool] | None, expected: float) -> None:
+    true = np.array([[[0.0, 0.0], [10.0, 0.0], [5.0, 5.0]]])
+    predicted = true + np.array([[0.0, move] for move in moved])
+    mask = np.array([labelled or [True] * 3])
+    error = metrics.person_error(predicted, true, mask, CROSS)
+    assert error.tolist() == pytest.approx([expected], nan_ok=True)
+
+
+def test_a_torso_without_length_leaves_no_small_error() -> None:
+    true = np.zeros((1, 3, 2))
+    mask = np.ones((1, 3), bool)
+    assert metrics.person_error(true, true, mask, CROSS).tolist() == [math.inf]
+
+
 def slow_auroc(score: NDArray[np.float64], failed: NDArray[np.bool_]) -> float:
     """Over all pairs of a failed and another person."""
     pairs = itertools.product(score[failed], score[~failed])

@@ -6,9 +6,23 @@ import numpy as np
 import pytest
 
 from export.helpers import scores_of
-from misgiving.trainer.report import picked, score_rows, score_table
+from misgiving.trainer.report import (
+    COVERAGES,
+    FailureReport,
+    differences,
+    failure_lines,
+    failure_report,
+    picked,
+    score_table,
+)
+from misgiving.trainer.scoring import Scores
 
 FAR = 500.0
+
+
+def report_of(scores: Scores, images: list[str] | None = None) -> FailureReport:
+    risks = scores.risk_scores()
+    return failure_report(risks, scores.found, scores.true_loss, images or scores.ids)
 
 
 @pytest.mark.parametrize(
@@ -28,29 +42,114 @@ def test_picked(risk: list[float], share: float, expected: list[int]) -> None:
 def test_rows_by_hand() -> None:
     """Twenty people, the last four wrong; the head knows, the oracle of course as well."""
     moved = [0.0] * 16 + [FAR] * 4
-    scores = scores_of(list(range(20)), moved_px=moved)
-    rows = {row.name: row for row in score_rows(scores)}
-    names = list(rows)
+    report = report_of(scores_of(list(range(20)), moved_px=moved))
+    names = [row.name for row in report.rows]
     assert names[0] == "random"
     assert names[1:3] == ["conv-kl", "gap-margin"]
     assert names[-1] == "true loss (oracle)"
+    assert (report.persons, report.measured, report.failures) == (20, 20, 4)
+    assert report.pck.value == pytest.approx(0.8)
     for name in ("conv-kl", "true loss (oracle)"):
-        assert (rows[name].picked_pck, rows[name].auroc) == (0.0, 1.0)
-        assert rows[name].spearman == pytest.approx(1.0)
-    assert rows["gap-margin"].auroc == 0.5  # a constant tells nothing
-    assert math.isnan(rows["gap-margin"].spearman)
-    assert rows["−mean_peak"].auroc == 0.0  # its signals rise with the index: "safer"
+        row = report.row(name)
+        numbers = {key: estimate.value for key, estimate in row.numbers().items()}
+        assert numbers == pytest.approx(
+            {
+                "auroc": 1,
+                "spearman": 1,
+                "picked_pck": 0,
+                # silent failures rise from 0 to .2 over the last fifth accepted
+                "augrc": 0.2 * 0.2 / 2,
+                "aurc": (1 / 17 + 2 / 18 + 3 / 19 + 4 / 20) / 20,
+            }
+        )
+        curve = dict(zip(COVERAGES.round(2).tolist(), row.curve, strict=True))
+        assert curve[0.8] == 0
+        assert curve[0.9] == pytest.approx(2 / 18)
+    assert report.row("−mean_peak").auroc.value == 0.0  # its signals rise with the index: "safer"
+
+
+@pytest.mark.parametrize("name", ["random", "gap-margin"])
+def test_a_constant_is_worth_what_random_is(name: str) -> None:
+    row = report_of(scores_of(list(range(20)), moved_px=[FAR] * 5 + [0.0] * 15)).row(name)
+    assert row.auroc.value == 0.5
+    assert row.picked_pck.value == pytest.approx(0.75)  # though the first two have failed
+    assert row.augrc.value == pytest.approx(0.125)
+    assert row.aurc.value == pytest.approx(0.25)
+    assert row.curve == pytest.approx([0.25] * 20)
+    assert math.isnan(row.spearman.value)
 
 
 def test_persons_without_torso_are_left_out() -> None:
     scores = scores_of([1.0, 2.0, 3.0], moved_px=[0.0, FAR, FAR])
     scores.labelled[2, 8] = False
-    rows = {row.name: row for row in score_rows(scores)}
-    assert rows["conv-kl"].auroc == 1.0
+    report = report_of(scores)
+    assert report.row("conv-kl").auroc.value == 1.0
     text = score_table(scores)
-    assert "over 3 persons; 1 failures among the 2 whose torso is labelled" in text
-    assert len(text.splitlines()) == 2 + len(rows)
+    assert "over 3 persons; 1 failures and 1 others among the 2 whose torso is labelled" in text
+    assert sum(line.startswith(row.name) for row in report.rows for line in text.splitlines()) == 8
 
 
-def test_a_table_of_one_person() -> None:
-    assert "nan" not in score_table(scores_of([1.0]))
+def test_another_definition_of_failure() -> None:
+    scores = scores_of([1.0, 2.0], moved_px=[0.0, 0.0])
+    scores.points[1, :4] += FAR  # 10 of 14 joints are left
+    arguments = scores.risk_scores(), scores.found, scores.true_loss, scores.ids
+    assert failure_report(*arguments).failures == 0
+    assert failure_report(*arguments, failure_below=0.8).failures == 1
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    """Scores of a known AUROC: 19 of 20 samples' intervals hold it, give or take."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(20):
+        failed = rng.random(150) < 0.3
+        risk = rng.normal(failed * 1.0, 1.0)  # AUROC = Φ(1/√2) = .7602
+        found = np.repeat(~failed[:, None], 2, axis=1).astype(float)
+        names = [str(i) for i in range(150)]
+        low, high = failure_report({"s": risk}, found, risk, names).row("s").auroc.interval
+        held += low <= 0.7602 <= high
+    assert 17 <= held <= 20
+
+
+def test_differences_are_paired() -> None:
+    rng = np.random.default_rng(1)
+    moved = rng.choice([0.0, FAR], 200, p=[0.7, 0.3])
+    scores = scores_of((moved + rng.normal(0, FAR, 200)).tolist(), moved_px=moved.tolist())
+    report = report_of(scores)
+    row = report.row("conv-kl")
+    assert {e.interval for e in differences(row, row).values()} == {(0.0, 0.0)}
+    against_random = differences(row, report.row("random"))["auroc"]
+    assert against_random.value == pytest.approx(row.auroc.value - 0.5)
+    assert against_random.interval[0] > 0
+
+
+def test_persons_of_an_image_hang_together() -> None:
+    rng = np.random.default_rng(2)
+    moved = np.repeat(rng.choice([0.0, FAR], 50), 4)
+    scores = scores_of(rng.random(200).tolist(), moved_px=moved.tolist())
+    low, high = report_of(scores, [f"{i // 4}" for i in range(200)]).pck.interval
+    low_apart, high_apart = report_of(scores).pck.interval
+    assert high - low > 1.6 * (high_apart - low_apart)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "moved", "torso", "said"),
+    [
+        ([], [], True, "–: no person with a labelled torso"),
+        ([1.0], [0.0], True, "–: 1 person with a labelled torso"),
+        ([1.0, 2.0, 3.0], [0.0] * 3, False, "–: no person with a labelled torso"),
+        ([1.0, 2.0, 3.0], [0.0] * 3, True, "–: nobody failed"),
+        ([1.0, 2.0, 3.0], [FAR] * 3, True, "–: everybody failed"),
+        ([4.0] * 3, [0.0, FAR, FAR], True, "everybody has the same: random, conv-kl, gap-margin"),
+    ],
+)
+def test_what_cannot_be_told_is_a_dash_with_its_reason(
+    predicted: list[float], moved: list[float], torso: bool, said: str
+) -> None:
+    scores = scores_of(predicted, moved_px=moved)
+    scores.labelled[:, 8] &= torso
+    report = report_of(scores)
+    text = "\n".join(failure_lines(report))
+    assert said in text
+    assert "nan" not in text
+    assert all(len(row.curve) == len(COVERAGES) for row in report.rows)

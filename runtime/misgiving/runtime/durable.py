@@ -34,7 +34,7 @@ def write_durably(path: Path, data: bytes) -> None:
 def check_new(out: Path) -> None:
     """Raise DataError where something is there already: results are never overwritten."""
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise DataError(f"{out} is there already; nothing is overwritten. Give another --out")
+        raise DataError(f"{out} is there already; nothing is overwritten. Give another folder")
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise DataError(
             f"{out} cannot be written: {error.strerror or error}; expected a folder on a disk with "
-            "room. Name another --out"
+            "room. Name another"
         ) from error
 
 
@@ -85,7 +85,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
         yield
     except BlockingIOError as error:
         raise DataError(
-            f"{folder} is in use by another process; wait for it, or name another --out"
+            f"{folder} is in use by another process; wait for it, or name another folder"
         ) from error
     finally:
         os.close(handle)

@@ -18,6 +18,7 @@ EXTRAS = {
     "pyarrow": "train",
     "tensorboard": "train",
     "matplotlib": "train",
+    "pycocotools": "train",
     "onnx": "export",
     "onnxscript": "export",
     "sqlalchemy": "collector",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from misgiving.runtime.public import lazily
 
 if TYPE_CHECKING:
+    from misgiving.trainer.bootstrap import Estimate as Estimate
     from misgiving.trainer.checkpoint import Record as Record
     from misgiving.trainer.checkpoint import load_checkpoint as load_checkpoint
     from misgiving.trainer.config import AugmentConfig as AugmentConfig
@@ -20,9 +21,15 @@ if TYPE_CHECKING:
     from misgiving.trainer.data.base import join as join
     from misgiving.trainer.data.mapping import keypoints_named as keypoints_named
     from misgiving.trainer.data.spec import open_data as open_data
+    from misgiving.trainer.evaluation import Evaluation as Evaluation
+    from misgiving.trainer.evaluation import Persons as Persons
+    from misgiving.trainer.evaluation import evaluate as evaluate
     from misgiving.trainer.models.network import Network as Network
+    from misgiving.trainer.oks import AveragePrecision as AveragePrecision
     from misgiving.trainer.pool_scores import score_pool as score_pool
     from misgiving.trainer.recipes import recipe_named as recipe_named
+    from misgiving.trainer.report import FailureReport as FailureReport
+    from misgiving.trainer.report import ScoreRow as ScoreRow
     from misgiving.trainer.report import score_table as score_table
     from misgiving.trainer.score_file import ScoreFile as ScoreFile
     from misgiving.trainer.score_file import ScoreRecord as ScoreRecord
@@ -37,6 +44,13 @@ else:
     __getattr__, __dir__, __all__ = lazily(
         __name__,
         {
+            "Estimate": "bootstrap",
+            "Evaluation": "evaluation",
+            "Persons": "evaluation",
+            "evaluate": "evaluation",
+            "AveragePrecision": "oks",
+            "FailureReport": "report",
+            "ScoreRow": "report",
             "Record": "checkpoint",
             "load_checkpoint": "checkpoint",
             "AugmentConfig": "config",

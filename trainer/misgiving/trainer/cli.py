@@ -1,5 +1,7 @@
-"""Verbs of the training part: ``train``, ``cycle``, ``score`` and ``select``. Imports torch only
-inside them."""
+"""Verbs of the training part: ``train``, ``cycle``, ``evaluate``, ``score`` and ``select``.
+
+Torch is imported only inside them.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -130,6 +132,40 @@ def cycle(
             f"{result.stage:5}  {result.labels:6}  {texts[0]:>8}  {texts[1]:>19}  {texts[2]:>15}"
         )
     typer.echo(f"checkpoint {out / results[-1].checkpoint}, record {out / 'results.json'}")
+
+
+@app.command()
+def evaluate(
+    data: Annotated[
+        str, typer.Option(metavar="SPEC", help=f"Data to measure on, unseen in training: {SPECS}.")
+    ],
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Bundle folder; without it MISGIVING_BUNDLE, else the package's own."),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="File for all numbers and the risk-coverage curves.")
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            help="New folder for the worst mistakes, the best catches and the risk-coverage "
+            "curves. They show the data's people: keep them out of repositories."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Measure a bundle: how good its poses are, and how well its scores find the failures.
+
+    Prints PCK@0.2, and AP by OKS where the data has areas; of predicted_loss, of each free score,
+    of random and of the true error: AUROC of failure, Spearman with the true error, PCK@0.2 of the
+    riskiest tenth, AUGRC and AURC; all with 95 % intervals.
+
+    Example: misgiving evaluate --data "lspet:DATA/lspet#9001-10000" --json numbers.json
+    """
+    from misgiving.trainer.evaluation import run
+
+    run(bundle, data, json, pictures, device)
 
 
 @app.command()

@@ -5,9 +5,10 @@ Axes: N persons, K keypoints. Points in image px.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from misgiving.runtime.keypoints import KeypointSet
+from misgiving.trainer import ranking
+from misgiving.trainer.ranking import Failures, Ranking
 
 Floats = NDArray[np.floating]
 
@@ -32,21 +33,44 @@ def hits(
         (N, K) of 1 and 0, NaN where a joint is not labelled, and for the whole person where a
         torso joint is not: the measure is then undefined.
     """
-    torso = np.array(
-        [keypoints.torso_size(p, mask) for p, mask in zip(true, labelled, strict=True)], float
-    ).reshape(-1, 1)
+    torso = _torsos(true, labelled, keypoints)[:, None]
     distance = np.linalg.norm(predicted - true, axis=-1)
     found = (distance < PCK_THRESHOLD * torso).astype(float)
     return np.where(labelled & np.isfinite(torso), found, np.nan)
 
 
+def person_error(
+    predicted: Floats, true: Floats, labelled: NDArray[np.bool_], keypoints: KeypointSet
+) -> Floats:
+    """Each person's mean distance of labelled joints from their labels, in torso lengths, (N,).
+
+    Arguments as :func:`hits`. NaN where that is, and infinite for a prediction that is no number
+    or a torso without length.
+    """
+    torso = _torsos(true, labelled, keypoints)
+    distance = np.linalg.norm(predicted - true, axis=-1)
+    total = np.where(labelled, distance, 0.0).sum(1)
+    whole = labelled.sum(1) * torso
+    error = np.divide(total, whole, out=np.full(len(total), np.inf), where=whole > 0)
+    error[np.isnan(error)] = np.inf
+    return np.where(np.isfinite(torso), error, np.nan)
+
+
+def _torsos(true: Floats, labelled: NDArray[np.bool_], keypoints: KeypointSet) -> Floats:
+    pairs = zip(true, labelled, strict=True)
+    return np.array([keypoints.torso_size(points, mask) for points, mask in pairs], float)
+
+
 def pck(found: Floats) -> float:
     """Mean over joints of the share found, from (N, K) hits; NaN where nothing is defined."""
-    counts = np.isfinite(found).sum(0)
-    if not counts.any():
-        return float("nan")
-    rates = np.nansum(found, axis=0)[counts > 0] / counts[counts > 0]
-    return float(rates.mean())
+    return float(weighted_pck(found, np.ones((len(found), 1)))[0])
+
+
+def weighted_pck(found: Floats, weights: Floats) -> Floats:
+    """The same for each way, (R,), to count the persons with weights (N, R)."""
+    counts = np.isfinite(found).astype(float).T @ weights
+    rates = ranking.ratio(np.nan_to_num(found).T @ weights, counts)
+    return ranking.ratio(np.nansum(rates, axis=0), (counts > 0).sum(0))
 
 
 def person_pck(found: Floats) -> Floats:
@@ -58,15 +82,12 @@ def person_pck(found: Floats) -> Floats:
 
 def auroc(score: Floats, failed: NDArray[np.bool_]) -> float:
     """Probability that a failed person scores above another, ties half; NaN without both kinds."""
-    failures, rest = int(failed.sum()), int((~failed).sum())
-    if failures == 0 or rest == 0:
-        return float("nan")
-    ranks = stats.rankdata(score)[failed].sum()
-    return float((ranks - failures * (failures + 1) / 2) / (failures * rest))
+    return float(Failures.of(Ranking.of(score), failed, np.ones((len(score), 1))).auroc()[0])
 
 
 def spearman(first: Floats, second: Floats) -> float:
-    """Spearman's rank correlation of two vectors (N,); NaN where one is constant."""
-    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+    """Spearman's rank correlation of two vectors (N,); NaN where one is constant or holds NaN."""
+    if np.isnan(first).any() or np.isnan(second).any():
         return float("nan")
-    return float(stats.spearmanr(first, second).statistic)
+    one = np.ones((len(first), 1))
+    return float(ranking.spearman(Ranking.of(first), Ranking.of(second), one)[0])

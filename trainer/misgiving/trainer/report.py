@@ -1,45 +1,149 @@
-"""Tables of a run: every learned score beside the free ones, random and the oracle."""
+"""Tables of a run: every learned score beside the free ones, random and the oracle.
 
+Axes: N persons, K keypoints, R weightings.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
-from misgiving.trainer import metrics
+from misgiving.trainer import metrics, ranking
+from misgiving.trainer.bootstrap import LEVEL, RESAMPLES, Estimate, Key, estimates
+from misgiving.trainer.ranking import Failures, Ranking
 from misgiving.trainer.scoring import Floats, Scores
 
 PICKED_SHARE = 0.1
+COVERAGES = np.arange(1, 21) / 20
+"""Shares of persons, those with the lowest scores, that the risk–coverage curve is given for."""
+RANDOM = "random"
+_PCK = "pck"
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """How well one score finds the persons that a pose net fails on."""
+    """How well one score finds the persons that a pose net fails on; see :func:`evaluate`."""
 
     name: str
-    picked_pck: float
+    auroc: Estimate
+    spearman: Estimate
+    """Rank correlation with the true error."""
+    picked_pck: Estimate
     """PCK@0.2 of the share with the highest score; lower is better."""
-    auroc: float
-    spearman: float
+    augrc: Estimate
+    """Lower is better, as for ``aurc``; see ``ranking.Failures``."""
+    aurc: Estimate
+    curve: tuple[float, ...]
+    """Share that failed among the persons with the lowest scores, at each of COVERAGES."""
+
+    def numbers(self) -> dict[str, Estimate]:
+        """All but the curve, by name."""
+        return {name: getattr(self, name) for name in COLUMNS}
 
 
-def score_rows(scores: Scores) -> list[ScoreRow]:
-    """One row a score, over the persons whose torso is labelled; random first, oracle last."""
-    shares = metrics.person_pck(scores.found)
+COLUMNS = {
+    "auroc": "AUROC ↑",
+    "spearman": "Spearman ↑",
+    "picked_pck": "PCK of top 10 % ↓",
+    "augrc": "AUGRC ↓",
+    "aurc": "AURC ↓",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReport:
+    """How good the poses of some persons are, and how well scores tell which of them failed.
+
+    See :func:`evaluate`.
+    """
+
+    persons: int
+    measured: int
+    """Persons whose torso is labelled; every number rests on these."""
+    failures: int
+    """Of the measured."""
+    images: int
+    """That the measured are in, and that are resampled."""
+    pck: Estimate
+    rows: tuple[ScoreRow, ...]
+    """Random first, the oracle last."""
+
+    def row(self, name: str) -> ScoreRow:
+        """The row of a score."""
+        return next(row for row in self.rows if row.name == name)
+
+
+def failure_report(
+    risks: Mapping[str, Floats],
+    found: Floats,
+    error: Floats,
+    images: Sequence[str],
+    *,
+    oracle: str = "true loss (oracle)",
+    failure_below: float = metrics.FAILURE_BELOW,
+) -> FailureReport:
+    """Measure scores over the persons whose torso is labelled, with intervals.
+
+    Args:
+        risks: scores (N,) by name, higher is riskier.
+        found: (N, K), as ``metrics.hits`` gives it.
+        error: (N,), how wrong each person truly is; the score that the oracle has.
+        images: (N,), the image of each person: those of one image are resampled together.
+        oracle: the name of ``error`` in the table.
+        failure_below: share of joints found, below which a person has failed.
+    """
+    shares = metrics.person_pck(found)
     defined = np.isfinite(shares)
-    failed = shares[defined] < metrics.FAILURE_BELOW
-    true_loss = scores.true_loss[defined]
-    random = np.random.default_rng(0).random(len(failed))
-    named = {name: risk[defined] for name, risk in scores.risk_scores().items()}
-    found = scores.found[defined]
-    columns = {"random": random, **named, "true loss (oracle)": true_loss}
-    return [
-        ScoreRow(
-            name,
-            metrics.pck(found[picked(risk, PICKED_SHARE)]),
-            metrics.auroc(risk, failed),
-            metrics.spearman(risk, true_loss),
-        )
-        for name, risk in columns.items()
-    ]
+    failed = shares[defined] < failure_below
+    columns = {RANDOM: np.zeros(len(shares)), **risks, oracle: error}
+    rankings = {name: Ranking.of(risk[defined]) for name, risk in columns.items()}
+    kept = [image for image, keep in zip(images, defined, strict=True) if keep]
+    truth = Ranking.of(error[defined])
+    measure = partial(_measure, rankings, truth, found[defined], failed)
+    numbers = estimates(measure, kept)
+    return FailureReport(
+        persons=len(shares),
+        measured=len(failed),
+        failures=int(failed.sum()),
+        images=len(set(kept)),
+        pck=numbers[_PCK],
+        rows=tuple(_row(name, one, failed, numbers) for name, one in rankings.items()),
+    )
+
+
+def _measure(
+    rankings: Mapping[str, Ranking],
+    truth: Ranking,
+    found: Floats,
+    failed: NDArray[np.bool_],
+    weights: Floats,
+) -> dict[Key, Floats]:
+    numbers: dict[Key, Floats] = {_PCK: metrics.weighted_pck(found, weights)}
+    for name, one in rankings.items():
+        counts = Failures.of(one, failed, weights)
+        numbers[name, "auroc"] = counts.auroc()
+        numbers[name, "augrc"] = counts.augrc()
+        numbers[name, "aurc"] = counts.aurc()
+        numbers[name, "spearman"] = ranking.spearman(one, truth, weights)
+        picked_weights = one.riskiest(PICKED_SHARE, weights)
+        numbers[name, "picked_pck"] = metrics.weighted_pck(found, picked_weights)
+    return numbers
+
+
+def _row(
+    name: str, one: Ranking, failed: NDArray[np.bool_], numbers: Mapping[Key, Estimate]
+) -> ScoreRow:
+    counts = Failures.of(one, failed, np.ones((len(failed), 1)))
+    curve = tuple(counts.risk_at(COVERAGES).tolist())
+    return ScoreRow(name, **{number: numbers[name, number] for number in COLUMNS}, curve=curve)
+
+
+def differences(first: ScoreRow, second: ScoreRow) -> dict[str, Estimate]:
+    """First less second, resample by resample, of each number; both of one report."""
+    pairs = zip(first.numbers().items(), second.numbers().values(), strict=True)
+    return {name: one - other for (name, one), other in pairs}
 
 
 def picked(risk: Floats, share: float) -> list[int]:
@@ -49,31 +153,50 @@ def picked(risk: Floats, share: float) -> list[int]:
 
 
 def score_table(scores: Scores) -> str:
-    """The rows as text, with the numbers that they rest on.
+    """Every score of a network as text, with the numbers that they rest on.
 
     >>> network, recipe, _ = load_checkpoint(Path("runs/first"))
     >>> device = Compute(device="cpu", threads=1).prepare()
     >>> print(score_table(score(network, recipe, open_data("synthetic:3,20"), device)))
-    PCK@0.2 ... over 20 persons; ... failures among the 20 whose torso is labelled
-    score                  PCK of top 10 %   AUROC  Spearman
-    random                 ...
-    true loss (oracle)     ...
+    PCK@0.2 ... over 20 persons; ... failures and ... others among the 20 whose torso is labelled
+    score ...
+    random ...
+    true loss (oracle) ...
     """
-    shares = metrics.person_pck(scores.found)
-    defined = shares[np.isfinite(shares)]
-    failures = int((defined < metrics.FAILURE_BELOW).sum())
-    lines = [
-        f"PCK@0.2 {metrics.pck(scores.found):.3f} over {len(shares)} persons; "
-        f"{failures} failures among the {len(defined)} whose torso is labelled",
-        f"{'score':22} {'PCK of top 10 %':>15} {'AUROC':>7} {'Spearman':>9}",
-    ]
-    lines += [
-        f"{row.name:22} {_text(row.picked_pck):>15} {_text(row.auroc):>7} {_text(row.spearman):>9}"
-        for row in score_rows(scores)
-    ]
-    return "\n".join(lines)
+    report = failure_report(scores.risk_scores(), scores.found, scores.true_loss, scores.ids)
+    return "\n".join(failure_lines(report))
 
 
-def _text(value: float) -> str:
-    """Undefined, for example for want of failures, is a dash."""
-    return f"{value:.3f}" if np.isfinite(value) else "–"
+def failure_lines(report: FailureReport) -> Iterator[str]:
+    """The report as lines of text, and why a number is a dash where one is."""
+    others = report.measured - report.failures
+    yield (
+        f"PCK@0.2 {report.pck} over {report.persons} persons; {report.failures} failures and "
+        f"{others} others among the {report.measured} whose torso is labelled"
+    )
+    yield table_line("score", COLUMNS.values())
+    for row in report.rows:
+        yield table_line(row.name, row.numbers().values())
+    yield from _reasons(report)
+    yield (
+        f"[ ]: {LEVEL:.0%} interval from {RESAMPLES} resamples of {report.images} images; "
+        "none for a single image, or where many resamples lack failures or others"
+    )
+
+
+def table_line(name: str, cells: Iterable[object]) -> str:
+    """A name and its cells, in columns."""
+    return f"{name:22}" + "".join(f" {cell!s:>21}" for cell in cells)
+
+
+def _reasons(report: FailureReport) -> Iterator[str]:
+    """One line for each kind of dash in the table."""
+    others = report.measured - report.failures
+    if report.measured < 2:
+        yield f"–: {report.measured or 'no'} person with a labelled torso; nothing to order"
+        return
+    if not report.failures or not others:
+        who = "everybody" if report.failures else "nobody"
+        yield f"–: {who} failed, so that there are no failures to tell from others"
+    if constant := [row.name for row in report.rows if np.isnan(row.spearman.value)]:
+        yield f"–: no order, everybody has the same: {', '.join(constant)}"

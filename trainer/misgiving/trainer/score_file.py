@@ -110,7 +110,7 @@ def write_scores(
 
 @dataclass(frozen=True)
 class ScoreFile:
-    """A score file that has a record and the columns that it promises."""
+    """A score file that has a record and the columns that it promises; see :func:`select`."""
 
     path: Path
     record: ScoreRecord

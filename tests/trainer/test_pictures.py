@@ -1,0 +1,62 @@
+"""Pictures of an evaluation: whom they show, and that no repository takes them by accident."""
+
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from export.helpers import people
+from misgiving.runtime.errors import DataError
+from misgiving.runtime.estimator import Estimator
+from misgiving.trainer import metrics
+from misgiving.trainer.evaluation import Evaluation, evaluate
+from misgiving.trainer.pictures import SHOWN, mistakes_and_catches, write_pictures
+
+COUNT = 60
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    return evaluate(Estimator.load(threads=1), people(4, COUNT, high=1.0))
+
+
+def test_whom_they_show(evaluation: Evaluation) -> None:
+    mistakes, catches = mistakes_and_catches(evaluation)
+    shares = metrics.person_pck(evaluation.found)
+    risk = evaluation.persons.predicted_loss
+    failed = sorted((i for i in range(COUNT) if shares[i] < 0.5), key=lambda i: risk[i])
+    assert len(failed) > SHOWN  # so that the two differ
+    assert mistakes == failed[:SHOWN]
+    assert catches == failed[::-1][:SHOWN]
+
+
+def test_three_pictures_that_git_does_not_see(evaluation: Evaluation, tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(tmp_path), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    git("init", "-q")
+    folder = tmp_path / "pictures"
+    write_pictures(folder, evaluation)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [".gitignore", "catches.png", "mistakes.png", "risk_coverage.png"]
+    assert git("status", "--porcelain", "--untracked-files=all") == ""
+    sheets = [cv2.imread(str(folder / name)) for name in ("mistakes.png", "catches.png")]
+    assert all(np.std(sheet) > 20 for sheet in sheets)  # not blank
+    assert not np.array_equal(*sheets)
+
+
+def test_nobody_failed(evaluation: Evaluation, tmp_path: Path) -> None:
+    good = evaluate(Estimator.load(threads=1), people(4, 1))
+    assert mistakes_and_catches(good) == ([], [])
+    write_pictures(tmp_path / "new", good)
+    assert (tmp_path / "new" / "mistakes.png").stat().st_size > 1000
+
+
+def test_nothing_is_overwritten(evaluation: Evaluation, tmp_path: Path) -> None:
+    (tmp_path / "mine.png").touch()
+    with pytest.raises(DataError, match="is there already; nothing is overwritten"):
+        write_pictures(tmp_path, evaluation)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]

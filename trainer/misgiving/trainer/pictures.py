@@ -1,0 +1,127 @@
+"""What an evaluation looks like: its worst mistakes, its best catches, its risk–coverage curves.
+
+They show the people of the data set, so their folder carries a ``.gitignore`` of its own.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import stats
+
+from misgiving.runtime import geometry
+from misgiving.runtime.draw import draw_skeleton
+from misgiving.runtime.durable import new_folder
+from misgiving.trainer import metrics
+from misgiving.trainer.data.spec import without_folders
+from misgiving.trainer.evaluation import LEARNED, ORACLE, Evaluation
+from misgiving.trainer.report import COVERAGES, RANDOM
+
+SHOWN = 12
+_COLUMNS = 3
+_HEIGHT = 300  # px of one view of a person
+_FREE = ("#2869b0", "#e08a1e", "#3a8f4f", "#8a5fb0", "#7a5230")
+_STYLES: dict[str, dict[str, Any]] = {
+    LEARNED: {"color": "#c8352f", "linewidth": 2.5},
+    RANDOM: {"color": "#999999", "linestyle": ":"},
+    ORACLE: {"color": "#333333", "linestyle": "--"},
+}
+
+
+def write_pictures(folder: Path, evaluation: Evaluation) -> None:
+    """Write ``mistakes.png``, ``catches.png`` and ``risk_coverage.png`` into a new folder.
+
+    Raises:
+        DataError: the folder is there already, or cannot be written.
+    """
+    mistakes, catches = mistakes_and_catches(evaluation)
+    figures = {
+        "mistakes": _sheet(evaluation, mistakes, "lowest"),
+        "catches": _sheet(evaluation, catches, "highest"),
+        "risk_coverage": _curves(evaluation),
+    }
+    with new_folder(folder) as new:
+        (new / ".gitignore").write_text("*\n", encoding="utf-8")
+        for name, figure in figures.items():
+            figure.savefig(new / f"{name}.png")
+
+
+def mistakes_and_catches(evaluation: Evaluation) -> tuple[list[int], list[int]]:
+    """Positions of the failures with the lowest predicted loss, lowest first, and of those with the
+    highest, highest first; SHOWN of each at most."""
+    below = evaluation.bundle.manifest.failure.below
+    failed = np.flatnonzero(metrics.person_pck(evaluation.found) < below)
+    risk = evaluation.persons.predicted_loss[failed]
+    calm_first: list[int] = failed[np.argsort(risk, kind="stable")].tolist()
+    return calm_first[:SHOWN], calm_first[::-1][:SHOWN]
+
+
+def _sheet(evaluation: Evaluation, chosen: list[int], which: str) -> Figure:
+    """Persons side by side, each as predicted and as labelled."""
+    persons, rows = evaluation.persons, max(1, -(-len(chosen) // _COLUMNS))
+    figure = Figure(figsize=(_COLUMNS * 4.6, rows * 2.8 + 0.7), dpi=100, layout="constrained")
+    figure.suptitle(
+        f"{_subject(evaluation)}: the failures with the {which} predicted loss"
+        f"{'' if chosen else ' (nobody failed)'}\nEach as predicted and as labelled; orange: the "
+        "person's left, blue: right, hollow: doubtful. "
+        f"Rank 1 of {len(persons.ids)} has the highest predicted loss",
+        fontsize=11,
+        parse_math=False,
+    )
+    ranks = stats.rankdata(-persons.predicted_loss, "min")
+    shares = metrics.person_pck(evaluation.found)
+    grid = figure.subplots(rows, _COLUMNS, squeeze=False)
+    for axes, index in zip(grid.flat, chosen, strict=False):
+        axes.imshow(_views(evaluation, index))
+        axes.set_title(
+            f"{persons.ids[index]}: predicted loss {persons.predicted_loss[index]:.3f}, "
+            f"rank {ranks[index]}, PCK {shares[index]:.2f}",
+            fontsize=8,
+            parse_math=False,
+        )
+    for axes in grid.flat:
+        axes.set_axis_off()
+    return figure
+
+
+def _views(evaluation: Evaluation, index: int) -> NDArray[np.uint8]:
+    """A person twice, as the network saw it: with the predicted and with the labelled joints."""
+    persons, manifest = evaluation.persons, evaluation.bundle.manifest
+    sample = evaluation.data[index]
+    rows, columns = sample.image.shape[:2]
+    window = geometry.window_of(sample.region, rows, columns, manifest.crop)
+    height, width = _HEIGHT, round(_HEIGHT * manifest.crop.width / manifest.crop.height)
+    picture = geometry.cut(sample.image, window, height, width)
+    labels = np.where(persons.labelled[index][:, None], persons.true_points[index], np.nan)
+    sure = np.ones(len(labels))
+    views = []
+    for points, confidence in ((persons.points[index], persons.confidence[index]), (labels, sure)):
+        view = picture.copy()
+        points_view = geometry.image_to_input(points, window, height, width)
+        draw_skeleton(view, np.column_stack([points_view, confidence]), manifest.keypoints)
+        views.append(view)
+    gap = np.full((height, 4, 3), 255, np.uint8)
+    return np.concatenate([views[0], gap, views[1]], axis=1)
+
+
+def _curves(evaluation: Evaluation) -> Figure:
+    """Share that failed among those accepted, against the share accepted, for each score."""
+    figure = Figure(figsize=(9, 5), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.set_prop_cycle(color=_FREE)
+    for row in evaluation.failures.rows:
+        axes.plot(100 * COVERAGES, row.curve, label=row.name, **_STYLES.get(row.name, {}))
+    axes.set_xlabel("persons accepted, those with the lowest score first, %")
+    axes.set_ylabel("share of failures among them (lower is better)")
+    axes.set_title(_subject(evaluation), fontsize=11, parse_math=False)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, loc="outside right center")
+    return figure
+
+
+def _subject(evaluation: Evaluation) -> str:
+    return f"{evaluation.bundle.manifest.name} on {without_folders(evaluation.data.spec)}"
