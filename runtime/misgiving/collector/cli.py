@@ -34,10 +34,7 @@ def collect(
     """
     import asyncio
     import logging
-    import os
 
-    # A port in use is told in our words; gRPC reads this when it is imported.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from misgiving.collector.ingest import serve
     from misgiving.collector.store import Store
 

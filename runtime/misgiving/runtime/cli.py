@@ -1,26 +1,16 @@
 """The command ``misgiving``: the runtime's verbs, and those that the other parts mount."""
 
-import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from misgiving.runtime.errors import MisgivingError
+from misgiving.runtime.command import main
 
-EXTRAS = {
-    "onnxruntime": "cpu",
-    "torch": "train",
-    "safetensors": "train",
-    "scipy": "train",
-    "tensorboard": "train",
-    "matplotlib": "train",
-    "onnx": "export",
-    "onnxscript": "export",
-    "sqlalchemy": "collector",
-}
-"""Module → the extra that brings it."""
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""click's; typer carries a click of its own, or not, by its version."""
 
 app = typer.Typer(
     name="misgiving",
@@ -169,38 +159,18 @@ def infer(
     raise typer.Exit(run(options))
 
 
-def _mount_verbs() -> None:
+@cache
+def mount_verbs() -> None:
+    """Add the other parts' verbs to the command, once a process."""
     for entry in metadata.entry_points(group="misgiving.verbs"):
         try:
             part: typer.Typer = entry.load()
         except ImportError as error:  # a broken part must not keep a vehicle from serving
-            _say(f"verbs of {entry.name} are missing: {error}; install misgiving again")
+            text = f"verbs of {entry.name} are missing: {error}; install misgiving again"
+            typer.echo(f"misgiving: {text}", err=True)
             continue
         app.registered_commands.extend(part.registered_commands)
         app.registered_groups.extend(part.registered_groups)
-
-
-def main() -> None:
-    """Run the command; what a user can mend comes as one line on stderr, and exit code 2."""
-    _mount_verbs()
-    try:
-        app()
-    except MisgivingError as error:
-        sys.exit(_say(str(error)))
-    except OSError as error:
-        if error.filename is None:
-            raise
-        sys.exit(_say(f"{error.filename}: {error.strerror}; expected a path that can be used"))
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        sys.exit(_say(f"{error.name} is not installed; run: pip install 'misgiving[{extra}]'"))
-
-
-def _say(message: str) -> int:
-    typer.echo(f"misgiving: {message}", err=True)
-    return 2
 
 
 if __name__ == "__main__":

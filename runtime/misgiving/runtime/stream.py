@@ -15,8 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from misgiving.runtime.client import Client, make_frame
 from misgiving.runtime.detector import is_flagged
-from misgiving.runtime.errors import DataError, InvalidInput
+from misgiving.runtime.errors import DataError, InvalidInput, first_problem
 from misgiving.runtime.geometry import Region
+from misgiving.runtime.images import name_of
 from misgiving.runtime.records import error_record, finite, result_record
 from misgiving.runtime.sources import Picture, open_source
 from misgiving.v1 import detector_pb2 as wire
@@ -45,8 +46,8 @@ class StreamOptions:
     def __post_init__(self) -> None:
         if self.fps is not None and not self.live:
             raise InvalidInput("--fps paces a live stream; add --live, or leave it out")
-        if self.fps is not None and not self.fps > 0:
-            raise InvalidInput(f"fps is {self.fps:g}; expected more than 0")
+        if self.fps is not None and not 0.001 <= self.fps <= 1000:
+            raise InvalidInput(f"fps is {self.fps:g}; expected frames per second, 0.001 to 1000")
 
 
 @dataclass(slots=True)
@@ -163,10 +164,8 @@ def read_regions(path: Path) -> Regions:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; expected a JSON file") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise DataError(
-            f"{path}: {where}: {first['msg']}; "
+            f"{path}: {first_problem(error)}; "
             'expected {"FRAME": [[x, y, width, height], …], …} in image pixels'
         ) from error
 
@@ -175,12 +174,13 @@ def _frames(
     pictures: Iterable[Picture], regions: Regions, tally: Tally, options: StreamOptions
 ) -> Iterator[pose.Frame]:
     """Frames for the wire; takes what it uses out of ``regions``."""
+    stream_id = name_of(Path(options.source.name))
     for picture in pictures:
         boxes = [Region(*box) for box in regions.pop(picture.name, [])]
         # A recording's capture time is not known; a live one's is now.
         captured = time.time_ns() if options.live else 0
         tally.send(picture.name, time.monotonic())
-        yield make_frame(picture.image, boxes, picture.name, captured, options.source.name)
+        yield make_frame(picture.image, boxes, picture.name, captured, stream_id)
 
 
 def _writer(path: Path | None) -> "nullcontext[None] | IO[str]":

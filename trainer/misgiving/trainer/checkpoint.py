@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from misgiving.runtime.durable import new_folder
-from misgiving.runtime.errors import DataError, InvalidInput
+from misgiving.runtime.errors import DataError, InvalidInput, first_problem
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.config import Recipe, read_recipe, to_json
 from misgiving.trainer.models import Network
@@ -75,8 +75,7 @@ def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:
 def _reason(error: Exception) -> str:
     """What is wrong, on one line; torch lists every tensor, of which the first two lines do."""
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{RECORD}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        return f"{RECORD}: {first_problem(error)}"
     return " ".join(line.strip() for line in str(error).splitlines()[:2])
 
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from misgiving.runtime.durable import check_new
+
 if TYPE_CHECKING:
     from misgiving.trainer.scoring import Scores
 
@@ -44,13 +46,17 @@ def train(
     """
     from misgiving.trainer.data import join, open_data
     from misgiving.trainer.recipes import recipe_named
+
+    # Before torch, which takes seconds to import: most slips are told at once.
+    check_new(out)
+    chosen = recipe_named(recipe, epochs, seed)
+    sets, validation = join([open_data(spec) for spec in data]), open_data(val)
+
     from misgiving.trainer.training import Compute
     from misgiving.trainer.training import train as run
 
     compute = Compute(device=device, threads=threads)
-    chosen = recipe_named(recipe, epochs, seed)
-    sets = join([open_data(spec) for spec in data])
-    trained = run(chosen, sets, open_data(val), out, compute, init)
+    trained = run(chosen, sets, validation, out, compute, init)
     _print_scores(trained.validation)
     typer.echo(f"checkpoint {out} (next: misgiving export {out} --out BUNDLE)")
 
@@ -80,15 +86,19 @@ def cycle(
     Example: misgiving cycle --base synthetic:1,400,0-0.4 --pool synthetic:2,800
     --test synthetic:3,256 --budget 100 --out runs/cycle
     """
-    from misgiving.trainer.cycle import CycleConfig, run_cycle
     from misgiving.trainer.data import open_data
     from misgiving.trainer.recipes import recipe_named
+
+    check_new(out)  # before torch, as in train
+    chosen = recipe_named(recipe, epochs, seed)
+    sets = (open_data(base), open_data(pool), open_data(test))
+
+    from misgiving.trainer.cycle import CycleConfig, run_cycle
     from misgiving.trainer.training import Compute
 
     config = CycleConfig(sampler=sampler, budget=budget, stages=stages, seed=seed or 0)
-    sets = (open_data(base), open_data(pool), open_data(test))
     compute = Compute(device=device, threads=threads)
-    results = run_cycle(recipe_named(recipe, epochs, seed), config, *sets, out, compute)
+    results = run_cycle(chosen, config, *sets, out, compute)
     typer.echo("stage  labels  test PCK  PCK of the selected  PCK of the pool")
     for result in results:
         cells = (result.test.get("pck"), result.selected_pck, result.pool_pck)
