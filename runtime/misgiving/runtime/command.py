@@ -18,6 +18,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from types import FrameType
@@ -64,6 +65,7 @@ def main() -> None:
     """Run the command that this process was started with."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    threading.excepthook = _thread_ended
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our own line says what is wrong
     sys.exit(run(sys.argv[1:]))
 
@@ -161,6 +163,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_DFL)
     raise Stopped(number)
+
+
+def _thread_ended(args: threading.ExceptHookArgs) -> None:
+    """A full disk, met by a library's thread, is told by the thread that waits for it."""
+    if not (isinstance(args.exc_value, OSError) and args.exc_value.errno in _DISK):
+        threading.__excepthook__(args)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 
 from misgiving.runtime import draw, images
 from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.durable import write_durably
 from misgiving.runtime.errors import DataError, InvalidInput, MisgivingError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region, check_area
@@ -104,7 +105,7 @@ def _draw(path: Path, data: bytes, result: wire.FrameResult, bundle: Bundle, tar
     picture = draw.draw_result(images.decode(data), result.persons, bundle.manifest.keypoints)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(images.encode_png(picture))
+        write_durably(target, images.encode_png(picture))
     except OSError as error:
         raise DataError(f"{target}: {error.strerror}; expected a folder to write to") from error
 

@@ -46,8 +46,8 @@ class StreamOptions:
     def __post_init__(self) -> None:
         if self.fps is not None and not self.live:
             raise InvalidInput("--fps paces a live stream; add --live, or leave it out")
-        if self.fps is not None and not 0.001 <= self.fps <= 1000:
-            raise InvalidInput(f"fps is {self.fps:g}; expected frames per second, 0.001 to 1000")
+        if self.fps is not None and not 0.001 <= self.fps <= 10_000:
+            raise InvalidInput(f"fps is {self.fps:g}; expected frames per second, 0.001 to 10000")
 
 
 @dataclass(slots=True)

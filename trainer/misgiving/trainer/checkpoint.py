@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError, InvalidInput, first_problem
@@ -43,7 +43,7 @@ def save_checkpoint(folder: Path, network: Network, recipe: Recipe, record: Reco
     """Write a checkpoint; the folder, which must be new, appears when it is whole."""
     weights = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
     with new_folder(folder) as part:
-        save_file(weights, part / WEIGHTS)
+        (part / WEIGHTS).write_bytes(save(weights))  # unlike save_file, raises OSError
         (part / RECIPE).write_text(to_json(recipe), encoding="utf-8")
         (part / RECORD).write_bytes(_ADAPTER.dump_json(record, indent=2) + b"\n")
 

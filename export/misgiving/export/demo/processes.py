@@ -136,8 +136,3 @@ class _Watch:
         if not self._settled.wait(READY_S) or not self._found:
             raise DemoError(f"'misgiving {name}' did not become ready; see {self._log}")
         return self._found
-
-
-def stop_on_sigterm() -> None:
-    """Let SIGTERM unwind this process, so that it stops its services."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
