@@ -53,7 +53,7 @@ GENERAL = [
 ]
 
 INFER = [
-    Case("no image", "infer", "Missing argument 'images'"),
+    Case("no image", "infer", "Missing argument 'IMAGE'"),
     Case("a folder", "infer empty --bundle bundle", "Is a directory; expected a JPEG or PNG", 1),
     Case("a path without a file", "infer no.png --bundle bundle", "No such file", 1),
     Case("a text file", "infer notes.txt --bundle bundle", "expected a JPEG (ff d8) or PNG", 1),
@@ -195,7 +195,7 @@ TRAIN_ = [
     Case(
         "labels of junk",
         "train --data labels:cut-labels --val synthetic:2,8 --out new",
-        "Import the annotations again",
+        "import the annotations again",
     ),
     Case(
         "the same persons to train and to measure on",

@@ -48,35 +48,55 @@ def root(
 
 Bundle = Annotated[
     Path | None,
-    typer.Option(help="Bundle folder; without it MISGIVING_BUNDLE, else the package's own."),
+    typer.Option(
+        metavar="DIR", help="Bundle to answer with; else MISGIVING_BUNDLE, else the package's own."
+    ),
 ]
-Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")]
 Threads = Annotated[
-    int, typer.Option(min=0, help="CPU threads within one inference; 0 for half of the cores.")
+    int,
+    typer.Option(
+        min=0, metavar="N", help="CPU threads within one inference; 0 for half of the cores."
+    ),
 ]
 Threshold = Annotated[
     float | None,
-    typer.Option(help="predicted_loss from which on to flag; without it the bundle's."),
+    typer.Option(
+        metavar="LOSS", help="predicted_loss from which on to flag a person; else the bundle's."
+    ),
 ]
 
 
 @app.command()
 def serve(
     bundle: Bundle = None,
-    listen: Annotated[str, typer.Option(help="HOST:PORT.")] = "127.0.0.1:50051",
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Serve there; port 0 takes a free one.")
+    ] = "127.0.0.1:50051",
     device: Device = "cpu",
     threads: Threads = 0,
     threshold: Threshold = None,
     audit_rate: Annotated[
-        float, typer.Option(help="Share of unflagged persons to keep at random.")
+        float,
+        typer.Option(
+            metavar="SHARE", help="Share of persons below the threshold to keep at random, 0 to 1."
+        ),
     ] = 0.01,
-    spool: Annotated[Path | None, typer.Option(help="Folder that keeps flagged frames.")] = None,
-    collector: Annotated[
-        str | None, typer.Option(help="HOST:PORT that the spool is uploaded to; needs --spool.")
+    spool: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Keep flagged frames there until they are uploaded; else nothing."
+        ),
     ] = None,
-    device_id: Annotated[str, typer.Option(help="Name of this device in collected frames.")] = "",
+    collector: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Upload the spool there; needs --spool."),
+    ] = None,
+    device_id: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of this device in collected frames.")
+    ] = "",
 ) -> None:
-    """Answer frames over gRPC until SIGTERM.
+    """Answer frames over gRPC until Ctrl-C or SIGTERM.
 
     Example: misgiving serve --listen 127.0.0.1:50051 --spool /var/spool/misgiving
     """
@@ -128,16 +148,24 @@ def stream(
 
 @app.command()
 def infer(
-    images: Annotated[list[Path], typer.Argument(help="JPEG or PNG files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="JPEG or PNG files.")],
     bundle: Bundle = None,
     region: Annotated[
-        list[str] | None, typer.Option(help="X,Y,W,H of a person in px; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y,W,H",
+            help="A person's box in image px; may be given more than once; holds for each image. "
+            "Else the whole image.",
+        ),
     ] = None,
     threshold: Threshold = None,
     device: Device = "cpu",
     threads: Threads = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON line an image.")] = False,
-    draw: Annotated[Path | None, typer.Option(help="Folder for the drawn images.")] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write each image there, with its keypoints drawn."),
+    ] = None,
 ) -> None:
     """Answer images without a server. Exit code 1 if an image failed.
 

@@ -71,9 +71,7 @@ def read_labels(folder: Path) -> LabelSet:
             f"{path}: {error.strerror}; expected a folder written by 'misgiving annotations import'"
         ) from error
     except ValidationError as error:
-        raise DataError(
-            f"{path}: {first_problem(error)}; expected a label set. Import the annotations again"
-        ) from error
+        raise DataError(f"{path}: {first_problem(error)}; import the annotations again") from error
     missing = [p.image for p in labels.persons if not (folder / IMAGES / p.image).is_file()]
     if missing:
         raise DataError(f"{folder / IMAGES} lacks {missing[0]}; import the annotations again")

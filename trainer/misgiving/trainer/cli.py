@@ -14,13 +14,15 @@ app = typer.Typer()
 
 SPECS = "lsp:DIR, lspet:DIR, synthetic:SEED,N[,LOW-HIGH] or labels:DIR, each with #FIRST-LAST"
 
-Recipe = Annotated[str, typer.Option(help="demo, cpu, paper, or a recipe's JSON file.")]
-Out = Annotated[Path, typer.Option(help="Folder to write; must be new.")]
-Epochs = Annotated[int | None, typer.Option(help="Instead of the recipe's.")]
-Seed = Annotated[int | None, typer.Option(help="Instead of the recipe's.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Recipe = Annotated[
+    str, typer.Option(metavar="NAME", help="demo, cpu, paper, or a recipe's JSON file.")
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; must be new.")]
+Epochs = Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads; all cores up to 8 by default.")
+    int | None, typer.Option(min=1, metavar="N", help="CPU threads; all cores up to 8 by default.")
 ]
 
 
@@ -34,7 +36,9 @@ def train(
     ],
     out: Out,
     recipe: Recipe = "demo",
-    init: Annotated[Path | None, typer.Option(help="Checkpoint to train on from.")] = None,
+    init: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Checkpoint to train on from.")
+    ] = None,
     epochs: Epochs = None,
     seed: Seed = None,
     device: Device = "auto",
@@ -71,10 +75,12 @@ def cycle(
         typer.Option(metavar="SPEC", help="Data to select from; labels are used once selected."),
     ],
     test: Annotated[str, typer.Option(metavar="SPEC", help="Data to measure on.")],
-    budget: Annotated[int, typer.Option(help="Persons to label after each stage.")],
+    budget: Annotated[int, typer.Option(metavar="N", help="Persons to label after each stage.")],
     out: Out,
-    sampler: Annotated[str, typer.Option(help="random or learned_loss.")] = "learned_loss",
-    stages: Annotated[int, typer.Option(help="Trainings.")] = 2,
+    sampler: Annotated[
+        str, typer.Option(metavar="NAME", help="random or learned_loss.")
+    ] = "learned_loss",
+    stages: Annotated[int, typer.Option(metavar="N", help="Trainings, one after another.")] = 2,
     recipe: Recipe = "demo",
     epochs: Epochs = None,
     seed: Seed = None,
