@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check proto bench clean test-runtime
+.PHONY: help demo test check proto errors bench clean test-runtime
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -33,6 +33,9 @@ check: $(READY) ## formatting, lint, types, generated code
 
 proto: $(READY) ## renew runtime/misgiving/v1 from protos/
 	PATH=$(CURDIR)/$(BIN):$$PATH ./protos/generate
+
+errors: $(READY) ## renew docs/errors.md from tests/bad_input
+	$(BIN)/python -m pytest tests/bad_input --write-page
 
 bench: $(READY) ## run the benchmarks that need no data
 	$(BIN)/python benchmarks/serving.py

@@ -204,15 +204,11 @@ def test_address_that_is_none(store, listen):
 
 COLLECT = """
 import sys
-from misgiving.collector.cli import app
-from misgiving.runtime.errors import MisgivingError
+from misgiving.runtime.command import main
 
 store, listen = [*sys.argv[1:], "127.0.0.1:0"][:2]
-try:
-    app(["collect", "--listen", listen, "--store", store])
-except MisgivingError as error:
-    print(error, file=sys.stderr)
-    sys.exit(2)
+sys.argv[1:] = ["collect", "--listen", listen, "--store", store]
+main()
 """
 
 
@@ -229,7 +225,7 @@ def test_port_in_use_is_one_line(tmp_path):
         with child(COLLECT, tmp_path / "b", address) as second:
             assert second.wait(20) == 2
             (line,) = second.stderr.read().splitlines()
-    assert line.startswith(f"cannot listen on {address}; expected")
+    assert line.startswith(f"misgiving: cannot listen on {address}; expected")
 
 
 def test_sigterm_ends_a_collector_that_is_alive_and_described(tmp_path):

@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 
 import grpc
@@ -216,31 +215,3 @@ def test_the_bundle_of_the_environment(picture: Path) -> None:
     environment = os.environ | {"MISGIVING_BUNDLE": str(tiny.BUNDLE)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_broken_part_leaves_the_other_verbs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    broken = metadata.EntryPoint("trainer", "misgiving.nowhere.cli:app", "misgiving.verbs")
-    monkeypatch.setattr(cli.metadata, "entry_points", lambda group: [broken])
-    monkeypatch.setattr(sys, "argv", ["misgiving", "--version"])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert caught.value.code == 0
-    said = capsys.readouterr()
-    assert said.out.startswith("misgiving ")
-    assert said.err.startswith("misgiving: verbs of trainer are missing: No module named")
-
-
-def test_a_part_that_is_not_installed_says_which_extra(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def missing() -> None:
-        raise ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime.capi")
-
-    monkeypatch.setattr(cli, "app", missing)
-    monkeypatch.setattr(cli, "_mount_verbs", lambda: None)
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert caught.value.code == 2
-    assert "pip install 'misgiving[cpu]'" in capsys.readouterr().err

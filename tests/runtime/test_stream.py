@@ -205,7 +205,7 @@ def test_options_that_contradict_themselves(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="add --live"):
         StreamOptions(source=str(tmp_path), fps=5)
     for fps in (0, -1, np.nan):
-        with pytest.raises(InvalidInput, match="more than 0"):
+        with pytest.raises(InvalidInput, match="frames per second"):
             StreamOptions(source=str(tmp_path), live=True, fps=fps)
     with pytest.raises(InvalidInput, match="/dev/video97 has its own pace"):
         stream(StreamOptions(source="97", live=True, fps=5))

@@ -1,6 +1,7 @@
 """Checkpoints: bit-equal after the round trip, one line for what is none."""
 
 import json
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,17 @@ def test_round_trip(tmp_path: Path) -> None:
     assert not loaded.training
     assert sorted(p.name for p in folder.iterdir()) == [WEIGHTS, RECIPE, RECORD]
     assert [p.name for p in folder.parent.iterdir()] == ["checkpoint"]  # nothing half-written
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(DataError, match="expected a folder on a disk with room"):
+            save_checkpoint(tmp_path / "c", Network(TINY.model, LSP), TINY, SAVED)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_channels_last_weights_survive(tmp_path: Path) -> None:
@@ -116,9 +128,9 @@ def rename_a_tensor(folder: Path) -> None:
         (cut(WEIGHTS, -10), r"is a damaged checkpoint: .+; train it again"),
         (cut(WEIGHTS, 100), r"is a damaged checkpoint: .+; train it again"),
         (cut(WEIGHTS, 0), r"is a damaged checkpoint: .+; train it again"),
-        (cut(RECORD, 20), r"is a damaged checkpoint: record.json: : Invalid JSON"),
-        (cut(RECIPE, 20), r"is a damaged checkpoint: .*recipe.json: : Invalid JSON"),
-        (cut(RECIPE, 0), r"is a damaged checkpoint: .*recipe.json: : Invalid JSON"),
+        (cut(RECORD, 20), r"is a damaged checkpoint: record.json: Invalid JSON"),
+        (cut(RECIPE, 20), r"is a damaged checkpoint: .*recipe.json: Invalid JSON"),
+        (cut(RECIPE, 0), r"is a damaged checkpoint: .*recipe.json: Invalid JSON"),
         # parts that do not say what they must
         (rewrite(RECORD, "extra", value=1), r"record.json: extra: Unexpected keyword"),
         (rewrite(RECORD, "label_count", value="x"), r"record.json: label_count: Input should be"),

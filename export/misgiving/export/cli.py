@@ -12,8 +12,10 @@ app = typer.Typer()
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder from 'misgiving train' or 'cycle'.")],
-    out: Annotated[Path, typer.Option(help="The bundle's folder; must be new.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Folder from 'misgiving train' or 'cycle'.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The bundle's folder; must be new.")],
     val: Annotated[
         str | None,
         typer.Option(
@@ -22,16 +24,24 @@ def export(
             f"by default. {SPECS}.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the model.")] = "misgiving",
-    version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the model.")] = "misgiving",
+    version: Annotated[str, typer.Option(metavar="TEXT", help="Version of the model.")] = "0.1.0",
     head: Annotated[
-        str | None, typer.Option(help="Loss head, the checkpoint's first by default.")
+        str | None,
+        typer.Option(metavar="NAME", help="Loss head, the checkpoint's first by default."),
     ] = None,
     flag_rate: Annotated[
-        float, typer.Option(help="Share of persons like --val's that the threshold flags.")
+        float,
+        typer.Option(
+            metavar="SHARE", help="Share of persons like --val's that the threshold flags, 0 to 1."
+        ),
     ] = 0.1,
-    licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")] = None,
+    licence: Annotated[
+        str, typer.Option(metavar="TEXT", help="Licence of the weights.")
+    ] = "not stated",
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="CPU threads of torch.")
+    ] = None,
 ) -> None:
     """Export a checkpoint to a bundle, and refuse where the graph answers otherwise than torch.
 
@@ -70,14 +80,17 @@ def demo(
         ),
     ] = "synthetic:2,1400",
     out: Annotated[
-        Path, typer.Option(help="Folder to write; an earlier demo's is replaced.")
+        Path, typer.Option(metavar="DIR", help="Folder to write; an earlier demo's is replaced.")
     ] = Path("demo"),
     recipe: Annotated[
-        str | None, typer.Option(help="demo for synthetic data, cpu for other, by default.")
+        str | None,
+        typer.Option(metavar="NAME", help="demo for synthetic data, cpu for other, by default."),
     ] = None,
     threads: Annotated[
         int,
-        typer.Option(min=1, help="CPU threads of torch; more help large networks on idle cores."),
+        typer.Option(
+            min=1, metavar="N", help="CPU threads of torch; more help large networks on idle cores."
+        ),
     ] = 1,
 ) -> None:
     """Run the whole loop here: train, select, export, serve, flag, collect, label, train on.

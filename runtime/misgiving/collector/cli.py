@@ -12,7 +12,7 @@ annotations = typer.Typer(
 )
 app.add_typer(annotations, name="annotations")
 
-StoreOption = Annotated[Path, typer.Option(help="Folder of the collected frames.")]
+StoreOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the collected frames.")]
 
 
 class Format(str, Enum):
@@ -22,11 +22,11 @@ class Format(str, Enum):
 @app.command()
 def collect(
     listen: Annotated[
-        str, typer.Option(help="HOST:PORT to serve on; port 0 takes a free one.")
+        str, typer.Option(metavar="HOST:PORT", help="Serve there; port 0 takes a free one.")
     ] = "127.0.0.1:50052",
     store: StoreOption = Path("collected"),
 ) -> None:
-    """Take flagged frames from vehicles, until SIGTERM.
+    """Take flagged frames from vehicles, until Ctrl-C or SIGTERM.
 
     \b
     Example:
@@ -34,10 +34,7 @@ def collect(
     """
     import asyncio
     import logging
-    import os
 
-    # A port in use is told in our words; gRPC reads this when it is imported.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from misgiving.collector import Store, serve
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -48,10 +45,15 @@ def collect(
 @annotations.command()
 def export(
     store: StoreOption,
-    out: Annotated[Path, typer.Option(help="New folder for images and annotations.")],
-    format: Annotated[Format, typer.Option(help="What the annotation tool reads.")] = Format.COCO,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="New folder for images and annotations.")
+    ],
+    format: Annotated[
+        Format, typer.Option(metavar="NAME", help="What the annotation tool reads: coco.")
+    ] = Format.COCO,
     bundle: Annotated[
-        str, typer.Option(help="Only frames of the bundle whose digest begins so.")
+        str,
+        typer.Option(metavar="HEX", help="Only frames of the bundle whose digest begins so."),
     ] = "",
 ) -> None:
     """Write the collected frames as a folder for an annotation tool.
@@ -75,7 +77,7 @@ def import_(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="An export whose annotations.json is corrected.")
     ],
-    out: Annotated[Path, typer.Option(help="New folder for the label set.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the label set.")],
 ) -> None:
     """Take corrected annotations back as a label set.
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import AsyncIterator
 from typing import Any, NoReturn
@@ -19,6 +18,7 @@ from misgiving.runtime.errors import (
     MisgivingError,
     ResourceExhausted,
 )
+from misgiving.runtime.listening import check_address, stop_signal
 from misgiving.v1 import fleet_pb2
 from misgiving.v1.fleet_pb2 import (
     StatUploadRequest,
@@ -120,10 +120,7 @@ async def serve(listen: str, store: Store) -> None:
         InvalidInput: ``listen`` is not HOST:PORT.
         FailedPrecondition: the address cannot be bound.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
+    stop = stop_signal()
     server, address = await start_server(listen, store)
     print(f"collecting on {address} into {store.folder}", file=sys.stderr, flush=True)
     await stop.wait()
@@ -132,9 +129,7 @@ async def serve(listen: str, store: Store) -> None:
 
 async def start_server(listen: str, store: Store) -> tuple[grpc.aio.Server, str]:
     """Start the service with health and reflection; returns it and the HOST:PORT it has."""
-    host, colon, port = listen.rpartition(":")
-    if not (host and colon and port.isdecimal() and int(port) < 1 << 16):
-        raise InvalidInput(f"listen is {listen!r}; expected HOST:PORT, for example 127.0.0.1:50052")
+    host = check_address(listen)
     server = grpc.aio.server(options=_SERVER)
     add_FleetCollectorServicer_to_server(Ingest(store), server)
     checks = health.aio.HealthServicer()

@@ -272,9 +272,11 @@ class Store:
             ) from error
         except sa.exc.SQLAlchemyError as error:
             cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            damaged = "not a database" in cause or "malformed" in cause
+            hint = "Restore it" if damaged else "Free its disk, or let it be written"
             raise FailedPrecondition(
                 f"database of store {self.folder}: {cause}; expected one written by "
-                "'misgiving collect'. Restore it, or name another --store"
+                f"'misgiving collect'. {hint}, or name another --store"
             ) from error
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from misgiving.runtime.engines.base import Engine, Prediction
-from misgiving.runtime.errors import BundleError, MisgivingError
+from misgiving.runtime.errors import BundleError, MisgivingError, first_problem
 from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import KeypointSet
 
@@ -228,10 +228,8 @@ def _parse(text: bytes, path: Path) -> Manifest:
             )
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise BundleError(
-            f"{path}: {where}: {first['msg']} ({error.error_count()} problem(s)); "
+            f"{path}: {first_problem(error)} ({error.error_count()} problem(s)); "
             "expected a manifest written by 'misgiving export'. Export or copy it again"
         ) from error
     except (ValueError, AttributeError) as error:

@@ -1,14 +1,16 @@
 """The command ``misgiving``: the runtime's verbs, and those that the other parts mount."""
 
-import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from misgiving.runtime.errors import MisgivingError
-from misgiving.runtime.public import what_to_install
+from misgiving.runtime.command import main
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""click's; typer carries a click of its own, or not, by its version."""
 
 app = typer.Typer(
     name="misgiving",
@@ -46,35 +48,55 @@ def root(
 
 Bundle = Annotated[
     Path | None,
-    typer.Option(help="Bundle folder; without it MISGIVING_BUNDLE, else the package's own."),
+    typer.Option(
+        metavar="DIR", help="Bundle to answer with; else MISGIVING_BUNDLE, else the package's own."
+    ),
 ]
-Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")]
 Threads = Annotated[
-    int, typer.Option(min=0, help="CPU threads within one inference; 0 for half of the cores.")
+    int,
+    typer.Option(
+        min=0, metavar="N", help="CPU threads within one inference; 0 for half of the cores."
+    ),
 ]
 Threshold = Annotated[
     float | None,
-    typer.Option(help="predicted_loss from which on to flag; without it the bundle's."),
+    typer.Option(
+        metavar="LOSS", help="predicted_loss from which on to flag a person; else the bundle's."
+    ),
 ]
 
 
 @app.command()
 def serve(
     bundle: Bundle = None,
-    listen: Annotated[str, typer.Option(help="HOST:PORT.")] = "127.0.0.1:50051",
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Serve there; port 0 takes a free one.")
+    ] = "127.0.0.1:50051",
     device: Device = "cpu",
     threads: Threads = 0,
     threshold: Threshold = None,
     audit_rate: Annotated[
-        float, typer.Option(help="Share of unflagged persons to keep at random.")
+        float,
+        typer.Option(
+            metavar="SHARE", help="Share of persons below the threshold to keep at random, 0 to 1."
+        ),
     ] = 0.01,
-    spool: Annotated[Path | None, typer.Option(help="Folder that keeps flagged frames.")] = None,
-    collector: Annotated[
-        str | None, typer.Option(help="HOST:PORT that the spool is uploaded to; needs --spool.")
+    spool: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Keep flagged frames there until they are uploaded; else nothing."
+        ),
     ] = None,
-    device_id: Annotated[str, typer.Option(help="Name of this device in collected frames.")] = "",
+    collector: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Upload the spool there; needs --spool."),
+    ] = None,
+    device_id: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of this device in collected frames.")
+    ] = "",
 ) -> None:
-    """Answer frames over gRPC until SIGTERM.
+    """Answer frames over gRPC until Ctrl-C or SIGTERM.
 
     Example: misgiving serve --listen 127.0.0.1:50051 --spool /var/spool/misgiving
     """
@@ -138,16 +160,24 @@ def stream(
 
 @app.command()
 def infer(
-    images: Annotated[list[Path], typer.Argument(help="JPEG or PNG files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="JPEG or PNG files.")],
     bundle: Bundle = None,
     region: Annotated[
-        list[str] | None, typer.Option(help="X,Y,W,H of a person in px; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y,W,H",
+            help="A person's box in image px; may be given more than once; holds for each image. "
+            "Else the whole image.",
+        ),
     ] = None,
     threshold: Threshold = None,
     device: Device = "cpu",
     threads: Threads = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON line an image.")] = False,
-    draw: Annotated[Path | None, typer.Option(help="Folder for the drawn images.")] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write each image there, with its keypoints drawn."),
+    ] = None,
 ) -> None:
     """Answer images without a server. Exit code 1 if an image failed.
 
@@ -169,40 +199,18 @@ def infer(
     raise typer.Exit(run(options))
 
 
-def _mount_verbs() -> None:
+@cache
+def mount_verbs() -> None:
+    """Add the other parts' verbs to the command, once a process."""
     for entry in metadata.entry_points(group="misgiving.verbs"):
         try:
             part: typer.Typer = entry.load()
         except ImportError as error:  # a broken part must not keep a vehicle from serving
-            _say(f"verbs of {entry.name} are missing: {error}; install misgiving again")
+            text = f"verbs of {entry.name} are missing: {error}; install misgiving again"
+            typer.echo(f"misgiving: {text}", err=True)
             continue
         app.registered_commands.extend(part.registered_commands)
         app.registered_groups.extend(part.registered_groups)
-
-
-def main() -> None:
-    """Run the command; what a user can mend comes as one line on stderr, and exit code 2."""
-    try:
-        _mount_verbs()
-        app()
-    except KeyboardInterrupt:  # while the verbs are loaded; later typer takes it
-        sys.exit(130)
-    except MisgivingError as error:
-        sys.exit(_say(str(error)))
-    except OSError as error:
-        if error.filename is None:
-            raise
-        sys.exit(_say(f"{error.filename}: {error.strerror}; expected a path that can be used"))
-    except ModuleNotFoundError as error:
-        line = what_to_install(error)
-        if line is None:
-            raise
-        sys.exit(_say(line))
-
-
-def _say(message: str) -> int:
-    typer.echo(f"misgiving: {message}", err=True)
-    return 2
 
 
 if __name__ == "__main__":

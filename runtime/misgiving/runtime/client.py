@@ -17,6 +17,7 @@ from misgiving.runtime.errors import (
 )
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import check_rgb
+from misgiving.runtime.listening import check_address
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import detector_pb2_grpc
 from misgiving.v1 import pose_pb2 as pose
@@ -47,7 +48,11 @@ class Client:
         Args:
             server: HOST:PORT.
             timeout_s: of a single call; a stream has none.
+
+        Raises:
+            InvalidInput: ``server`` is not HOST:PORT.
         """
+        check_address(server)
         self._server = server
         self._timeout_s = timeout_s
         # Requests are bounded by the server, replies are small.

@@ -33,6 +33,8 @@ def write_durably(path: Path, data: bytes) -> None:
 
 def check_new(out: Path) -> None:
     """Raise DataError where something is there already: results are never overwritten."""
+    if not out.name:
+        raise DataError(f"{out} is no name for a new folder; expected one. Give another --out")
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise DataError(f"{out} is there already; nothing is overwritten. Give another folder")
 

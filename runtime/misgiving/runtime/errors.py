@@ -14,6 +14,11 @@
         └── ParityError         an export that differs from what was trained
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class MisgivingError(Exception):
     """Base of everything this package raises on purpose.
@@ -69,3 +74,10 @@ class EngineError(FailedPrecondition):
 
 class ParityError(FailedPrecondition):
     """An exported graph that does not answer as the trained network does."""
+
+
+def first_problem(error: "ValidationError") -> str:
+    """Where in a file the first problem is, and which; the place is empty for the whole file."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]

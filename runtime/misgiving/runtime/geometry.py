@@ -69,13 +69,19 @@ class Window:
     height: int
 
 
-def check_region(region: Region, image_height: int, image_width: int) -> None:
-    """Raise RegionError unless the region has an area and touches the image."""
+def check_area(region: Region) -> None:
+    """Raise RegionError unless the region is finite and has an area."""
     corners = (region.x, region.y, region.x + region.width, region.y + region.height)
     if not (np.isfinite(corners).all() and region.width > 0 and region.height > 0):
         raise RegionError(
             f"region is {_text(region)}; expected finite numbers with width and height above 0"
         )
+
+
+def check_region(region: Region, image_height: int, image_width: int) -> None:
+    """Raise RegionError unless the region has an area and touches the image."""
+    check_area(region)
+    corners = (region.x, region.y, region.x + region.width, region.y + region.height)
     outside_x = corners[2] <= 0 or corners[0] >= image_width
     if outside_x or corners[3] <= 0 or corners[1] >= image_height:
         raise RegionError(

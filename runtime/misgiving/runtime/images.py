@@ -1,5 +1,6 @@
 """Bytes and arrays that claim to be images: checked before they are decoded, then decoded."""
 
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,11 @@ def decode(data: bytes, name: str = "image") -> NDArray[np.uint8]:
     if image is None:
         raise _corrupt(data, name)
     return np.asarray(image, np.uint8)
+
+
+def name_of(path: Path) -> str:
+    """A path as the wire and stdout take it: bytes that are no UTF-8 become U+FFFD."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def read(path: Path) -> NDArray[np.uint8]:

@@ -12,9 +12,10 @@ import numpy as np
 
 from misgiving.runtime import draw, images
 from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.durable import write_durably
 from misgiving.runtime.errors import DataError, InvalidInput, MisgivingError
 from misgiving.runtime.estimator import Estimator
-from misgiving.runtime.geometry import Region
+from misgiving.runtime.geometry import Region, check_area
 from misgiving.runtime.records import result_record
 from misgiving.v1 import detector_pb2 as wire
 
@@ -63,7 +64,7 @@ def parse_region(text: str) -> Region:
     """A region from ``X,Y,W,H``.
 
     Raises:
-        InvalidInput: not four numbers.
+        InvalidInput: not four numbers, or no area.
     """
     try:
         x, y, width, height = (float(part) for part in text.split(","))
@@ -71,12 +72,14 @@ def parse_region(text: str) -> Region:
         raise InvalidInput(
             f"region is {text!r}; expected X,Y,W,H in image pixels, for example 10,20,80,160"
         ) from error
-    return Region(x, y, width, height)
+    region = Region(x, y, width, height)
+    check_area(region)
+    return region
 
 
 def _one(path: Path, target: Path | None, estimator: Estimator, options: InferOptions) -> None:
     data = images.read_bytes(path)
-    result = estimator.infer(data, options.regions, str(path))
+    result = estimator.infer(data, options.regions, images.name_of(path))
     manifest = estimator.bundle.manifest
     if options.json:
         signals = [signal.name for signal in manifest.signals]
@@ -94,7 +97,7 @@ def _rows(path: Path, result: wire.FrameResult) -> Iterator[str]:
     for index, person in enumerate(result.persons):
         confidence = np.mean([point.confidence for point in person.keypoints])
         flag = "FLAG" if person.flag.raised else "-"
-        name = f"{path} #{index}" if len(result.persons) > 1 else f"{path}"
+        name = images.name_of(path) + (f" #{index}" if len(result.persons) > 1 else "")
         yield f"{person.predicted_loss:14.4f}  {flag:<4}  {confidence:15.3f}  {name}"
 
 
@@ -102,7 +105,7 @@ def _draw(path: Path, data: bytes, result: wire.FrameResult, bundle: Bundle, tar
     picture = draw.draw_result(images.decode(data), result.persons, bundle.manifest.keypoints)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(images.encode_png(picture))
+        write_durably(target, images.encode_png(picture))
     except OSError as error:
         raise DataError(f"{target}: {error.strerror}; expected a folder to write to") from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, first_problem
 from misgiving.runtime.keypoints import KeypointSet
 
 LABELS = "labels.json"
@@ -74,9 +74,7 @@ def read_labels(folder: Path) -> LabelSet:
             f"{path}: {error.strerror}; expected a folder written by 'misgiving annotations import'"
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path}: {where}: {first['msg']}; import the annotations again") from error
+        raise DataError(f"{path}: {first_problem(error)}; import the annotations again") from error
     missing = [p.image for p in labels.persons if not (folder / IMAGES / p.image).is_file()]
     if missing:
         raise DataError(f"{folder / IMAGES} lacks {missing[0]}; import the annotations again")

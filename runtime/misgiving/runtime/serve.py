@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +11,10 @@ from pathlib import Path
 from misgiving.runtime.detector import Detector
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.listening import check_address, stop_signal
 from misgiving.runtime.loading import load
 from misgiving.runtime.pipeline import Pipeline, Sink
-from misgiving.runtime.server import Server, check_address
+from misgiving.runtime.server import Server
 
 GRACE_S = 10.0
 """How long accepted frames may take to be answered after a signal; a client that does not read
@@ -65,14 +64,13 @@ def run_server(options: ServeOptions) -> None:
         InvalidInput: an option is out of range.
         FailedPrecondition: bundle or engine do not load; address or spool cannot be used.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our own line says what is wrong
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with _collecting(options) as sink:
         asyncio.run(_serve(options, sink))
 
 
 async def _serve(options: ServeOptions, sink: Sink | None) -> None:
-    stop = _stop_signal()
+    stop = stop_signal()
     server = Server()
     address = await server.start(options.listen)
     try:
@@ -97,21 +95,6 @@ def _say_ready(pipeline: Pipeline, address: str) -> None:
     model = pipeline.model
     line = f"serving {model.name} {model.version} on {address} with {model.engine}"
     print(line, file=sys.stderr, flush=True)
-
-
-def _stop_signal() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the second does what it always does."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-
-    def on_signal() -> None:
-        stop.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    return stop
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput, MisgivingError
+from misgiving.runtime.listening import check_address
 from misgiving.runtime.pipeline import Pipeline
 from misgiving.runtime.session import (
     Abort,
@@ -281,14 +282,3 @@ class Server:
     async def _set_health(self, status: Any) -> None:
         for name in ("", SERVICE):
             await self._health.set(name, status)
-
-
-def check_address(address: str) -> str:
-    """The host of HOST:PORT; raises InvalidInput where it is something else."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise InvalidInput(
-            f"address is {address!r}; expected HOST:PORT with a port from 0 to 65535, "
-            "for example 127.0.0.1:50051"
-        )
-    return host

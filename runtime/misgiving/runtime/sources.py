@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime.errors import DataError
-from misgiving.runtime.images import SUFFIXES, read_bytes
+from misgiving.runtime.images import SUFFIXES, name_of, read_bytes
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # our own line says what is wrong
 
@@ -53,7 +53,7 @@ class Images:
 
     def __iter__(self) -> Iterator[Picture]:
         for path in self._paths:
-            yield Picture(path.name, read_bytes(path))
+            yield Picture(name_of(Path(path.name)), read_bytes(path))
 
 
 class Video:

@@ -297,13 +297,19 @@ def _open(folder: Path) -> sqlite3.Connection:
             "written. Name another one"
         ) from error
     except sqlite3.Error as error:
-        locked = "locked" in str(error)
-        hint = "Stop the other process" if locked else "Move it away to start an empty spool"
         raise FailedPrecondition(
-            f"spool {folder / DATABASE} cannot be opened: {error}; expected a spool that no other "
-            f"process uses. {hint}"
+            f"spool {folder / DATABASE} cannot be opened: {error}; {_remedy(str(error))}"
         ) from error
     return database
+
+
+def _remedy(problem: str) -> str:
+    """What to do about what SQLite says; a spool that is merely out of room holds frames."""
+    if "locked" in problem:
+        return "expected a spool that no other process uses. Stop the other process"
+    if "not a database" in problem or "malformed" in problem:
+        return "expected a spool's database. Move it away to start an empty spool"
+    return "expected a disk that can be written. Free some space, or name another folder"
 
 
 def _read_entries(database: sqlite3.Connection) -> dict[str, Entry]:

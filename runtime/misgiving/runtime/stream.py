@@ -16,9 +16,10 @@ from typing import IO
 from pydantic import TypeAdapter, ValidationError
 
 from misgiving.runtime.client import Client, make_frame
-from misgiving.runtime.errors import DataError, InvalidInput
+from misgiving.runtime.errors import DataError, InvalidInput, first_problem
 from misgiving.runtime.feeds import find_feed
 from misgiving.runtime.geometry import Region
+from misgiving.runtime.images import name_of
 from misgiving.runtime.live import Live
 from misgiving.runtime.records import error_record, finite, result_record
 from misgiving.runtime.sources import Picture, Source, open_source
@@ -52,8 +53,8 @@ class StreamOptions:
     def __post_init__(self) -> None:
         if self.fps is not None and not self.live:
             raise InvalidInput("--fps paces a live stream; add --live, or leave it out")
-        if self.fps is not None and not self.fps > 0:
-            raise InvalidInput(f"fps is {self.fps:g}; expected more than 0")
+        if self.fps is not None and not 0.001 <= self.fps <= 10_000:
+            raise InvalidInput(f"fps is {self.fps:g}; expected frames per second, 0.001 to 10000")
 
 
 class Stop:
@@ -136,10 +137,8 @@ def read_regions(path: Path) -> Regions:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; expected a JSON file") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise DataError(
-            f"{path}: {where}: {first['msg']}; "
+            f"{path}: {first_problem(error)}; "
             'expected {"FRAME": [[x, y, width, height], …], …} in image pixels'
         ) from error
 
@@ -157,7 +156,7 @@ def _exchange(
     source: Source | Live, regions: Regions, options: StreamOptions, tally: Tally, stop: Stop
 ) -> None:
     """Send frames and count replies, until the source ends or ``stop`` is asked for."""
-    name = source.name if isinstance(source, Live) else Path(options.source).name
+    name = source.name if isinstance(source, Live) else name_of(Path(Path(options.source).name))
     live = options.live or isinstance(source, Live)
     pictures = takewhile(lambda _: not stop.asked.is_set(), _paced(source, options, stop))
     try:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from misgiving.runtime.durable import new_folder
-from misgiving.runtime.errors import DataError, InvalidInput
+from misgiving.runtime.errors import DataError, InvalidInput, first_problem
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.config import Recipe, read_recipe, to_json
 from misgiving.trainer.models import Network
@@ -43,7 +43,7 @@ def save_checkpoint(folder: Path, network: Network, recipe: Recipe, record: Reco
     """Write a checkpoint; the folder, which must be new, appears when it is whole."""
     weights = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
     with new_folder(folder) as part:
-        save_file(weights, part / WEIGHTS)
+        (part / WEIGHTS).write_bytes(save(weights))  # unlike save_file, raises OSError
         (part / RECIPE).write_text(to_json(recipe), encoding="utf-8")
         (part / RECORD).write_bytes(_ADAPTER.dump_json(record, indent=2) + b"\n")
 
@@ -79,8 +79,7 @@ def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:
 def _reason(error: Exception) -> str:
     """What is wrong, on one line; torch lists every tensor, of which the first two lines do."""
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{RECORD}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        return f"{RECORD}: {first_problem(error)}"
     return " ".join(line.strip() for line in str(error).splitlines()[:2])
 
 

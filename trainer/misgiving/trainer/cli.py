@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from misgiving.runtime.durable import check_new
 from misgiving.trainer.samplers import SAMPLERS
 
 if TYPE_CHECKING:
@@ -20,10 +21,12 @@ SPECS = (
     "labels:DIR or images:DIR (no labels), each with #FIRST-LAST or #@FILE (a list of ids)"
 )
 
-Recipe = Annotated[str, typer.Option(help="demo, cpu, paper, or a recipe's JSON file.")]
-Out = Annotated[Path, typer.Option(help="Folder to write; must be new.")]
-Epochs = Annotated[int | None, typer.Option(help="Instead of the recipe's.")]
-Seed = Annotated[int | None, typer.Option(help="Instead of the recipe's.")]
+Recipe = Annotated[
+    str, typer.Option(metavar="NAME", help="demo, cpu, paper, or a recipe's JSON file.")
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; must be new.")]
+Epochs = Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's.")]
 Keypoints = Annotated[
     str | None,
     typer.Option(
@@ -32,12 +35,25 @@ Keypoints = Annotated[
         "name, names, skeleton, torso and perhaps sigmas. Without it, the first data's own.",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads; all cores up to 8 by default.")
+    int | None, typer.Option(min=1, metavar="N", help="CPU threads; all cores up to 8 by default.")
 ]
 
-Sampler = Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLERS)}.")]
+Sampler = Annotated[str, typer.Option(metavar="NAME", help=f"One of {', '.join(SAMPLERS)}.")]
+Bundle = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Bundle to ask; else MISGIVING_BUNDLE, else the package's own."
+    ),
+]
+EngineDevice = Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")]
+EngineThreads = Annotated[
+    int,
+    typer.Option(
+        min=0, metavar="N", help="CPU threads within one inference; 0 for half of the cores."
+    ),
+]
 
 
 @app.command()
@@ -52,7 +68,8 @@ def train(
     recipe: Recipe = "demo",
     keypoints: Keypoints = None,
     init: Annotated[
-        Path | None, typer.Option(help="Checkpoint to train on from; its keypoints are taken.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Checkpoint to train on from; its keypoints are taken."),
     ] = None,
     epochs: Epochs = None,
     seed: Seed = None,
@@ -63,23 +80,21 @@ def train(
 
     Example: misgiving train --data synthetic:1,600,0-0.4 --val synthetic:2,256 --out runs/first
     """
-    from misgiving.trainer import (
-        Compute,
-        join,
-        keypoints_named,
-        load_checkpoint,
-        open_data,
-        recipe_named,
-    )
-    from misgiving.trainer import train as run
+    from misgiving.trainer import join, keypoints_named, load_checkpoint, open_data, recipe_named
 
-    compute = Compute(device=device, threads=threads)
+    # Before torch, which takes seconds to import: most slips are told at once.
+    check_new(out)
     chosen = recipe_named(recipe, epochs, seed)
     target = keypoints_named(keypoints) if keypoints else None
     if target is None and init is not None:
         target = load_checkpoint(init)[2].keypoints
-    sets = join([open_data(spec, target) for spec in data])
-    trained = run(chosen, sets, open_data(val, target), out, compute, init)
+    sets, validation = join([open_data(spec, target) for spec in data]), open_data(val, target)
+
+    from misgiving.trainer import Compute
+    from misgiving.trainer import train as run
+
+    compute = Compute(device=device, threads=threads)
+    trained = run(chosen, sets, validation, out, compute, init)
     _print_scores(trained.validation)
     typer.echo(f"checkpoint {out} (next: misgiving export {out} --out BUNDLE)")
 
@@ -94,11 +109,11 @@ def cycle(
         typer.Option(metavar="SPEC", help="Data to select from; labels are used once selected."),
     ],
     test: Annotated[str, typer.Option(metavar="SPEC", help="Data to measure on.")],
-    budget: Annotated[int, typer.Option(help="Persons to label after each stage.")],
+    budget: Annotated[int, typer.Option(metavar="N", help="Persons to label after each stage.")],
     out: Out,
     keypoints: Keypoints = None,
     sampler: Sampler = "learned_loss",
-    stages: Annotated[int, typer.Option(help="Trainings.")] = 2,
+    stages: Annotated[int, typer.Option(metavar="N", help="Trainings, one after another.")] = 2,
     recipe: Recipe = "demo",
     epochs: Epochs = None,
     seed: Seed = None,
@@ -110,20 +125,20 @@ def cycle(
     Example: misgiving cycle --base synthetic:1,400,0-0.4 --pool synthetic:2,800
     --test synthetic:3,256 --budget 100 --out runs/cycle
     """
-    from misgiving.trainer import (
-        Compute,
-        CycleConfig,
-        keypoints_named,
-        open_data,
-        recipe_named,
-        run_cycle,
-    )
+    from misgiving.trainer import keypoints_named, open_data, recipe_named, sampler_named
+
+    # Before torch, as in train.
+    sampler_named(sampler)
+    chosen = recipe_named(recipe, epochs, seed)
 
     target = keypoints_named(keypoints) if keypoints else None
-    config = CycleConfig(sampler=sampler, budget=budget, stages=stages, seed=seed or 0)
     sets = (open_data(base, target), open_data(pool, target), open_data(test, target))
+
+    from misgiving.trainer import Compute, CycleConfig, run_cycle
+
+    config = CycleConfig(sampler=sampler, budget=budget, stages=stages, seed=seed or 0)
     compute = Compute(device=device, threads=threads)
-    results = run_cycle(recipe_named(recipe, epochs, seed), config, *sets, out, compute)
+    results = run_cycle(chosen, config, *sets, out, compute)
     typer.echo("stage  labels  test PCK  PCK of the selected  PCK of the pool")
     for result in results:
         cells = (result.test.get("pck"), result.selected_pck, result.pool_pck)
@@ -139,21 +154,21 @@ def evaluate(
     data: Annotated[
         str, typer.Option(metavar="SPEC", help=f"Data to measure on, unseen in training: {SPECS}.")
     ],
-    bundle: Annotated[
-        Path | None,
-        typer.Option(help="Bundle folder; without it MISGIVING_BUNDLE, else the package's own."),
-    ] = None,
+    bundle: Bundle = None,
     json: Annotated[
-        Path | None, typer.Option(help="File for all numbers and the risk-coverage curves.")
+        Path | None,
+        typer.Option(metavar="FILE", help="File for all numbers and the risk-coverage curves."),
     ] = None,
     pictures: Annotated[
         Path | None,
         typer.Option(
+            metavar="DIR",
             help="New folder for the worst mistakes, the best catches and the risk-coverage "
-            "curves. They show the data's people: keep them out of repositories."
+            "curves. They show the data's people: keep them out of repositories.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: EngineDevice = "cpu",
+    threads: EngineThreads = 0,
 ) -> None:
     """Measure a bundle: how good its poses are, and how well its scores find the failures.
 
@@ -165,21 +180,18 @@ def evaluate(
     """
     from misgiving.trainer.evaluation import run
 
-    run(bundle, data, json, pictures, device)
+    run(bundle, data, json, pictures, device, threads)
 
 
 @app.command()
 def score(
     pool: Annotated[str, typer.Option(metavar="SPEC", help=f"Persons to score: {SPECS}.")],
-    out: Annotated[Path, typer.Option(help="File to write, .parquet or .csv; must be new.")],
-    bundle: Annotated[
-        Path | None,
-        typer.Option(help="Bundle folder; without it MISGIVING_BUNDLE, else the package's own."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[
-        int, typer.Option(min=0, help="CPU threads of the network; 0 for half of the cores.")
-    ] = 0,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="File to write, .parquet or .csv; must be new.")
+    ],
+    bundle: Bundle = None,
+    device: EngineDevice = "cpu",
+    threads: EngineThreads = 0,
 ) -> None:
     """Score a pool with a bundle: predicted loss, free scores and embedding of each person.
 
@@ -203,19 +215,23 @@ def score(
 
 @app.command()
 def select(
-    scores: Annotated[Path, typer.Argument(help="The pool's file from 'misgiving score'.")],
-    budget: Annotated[int, typer.Option(help="Persons to pick.")],
+    scores: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The pool's file from 'misgiving score'.")
+    ],
+    budget: Annotated[int, typer.Option(metavar="N", help="Persons to pick.")],
     sampler: Sampler = "learned_loss",
     labelled: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help="Score file of those who are labelled: they are not picked, and coreset keeps "
-            "away from them."
+            "away from them.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of random.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="File to write; must be new. Without it stdout.")
+        Path | None,
+        typer.Option(metavar="FILE", help="File to write; must be new. Without it stdout."),
     ] = None,
 ) -> None:
     """Pick whom to label from a score file: ids, one a line, in the order of picking.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.errors import InvalidInput, first_problem
 from misgiving.runtime.geometry import CropRule
 
 _FORBID = ConfigDict(extra="forbid")
@@ -140,6 +140,7 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        _require(0 <= self.seed < 1 << 63, f"seed is {self.seed}; expected from 0 to below 2^63")
         for name in ("epochs", "continued_epochs"):
             epochs = getattr(self, name)
             _require(epochs >= 1, f"{name} is {epochs}; expected at least 1")
@@ -200,9 +201,7 @@ def read_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}; expected a recipe's JSON file") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise InvalidInput(
-            f"{path}: {where}: {first['msg']}; expected the keys of the recipe.json that stands in "
+            f"{path}: {first_problem(error)}; expected the keys of the recipe.json that stands in "
             "every checkpoint"
         ) from error

@@ -272,7 +272,12 @@ def _records(numbers: Mapping[str, Estimate]) -> dict[str, Any]:
 
 
 def run(
-    bundle: Path | None, spec: str, json_file: Path | None, pictures: Path | None, device: str
+    bundle: Path | None,
+    spec: str,
+    json_file: Path | None,
+    pictures: Path | None,
+    device: str,
+    threads: int,
 ) -> None:
     """The verb: evaluate, print, and write what was asked for.
 
@@ -281,7 +286,7 @@ def run(
             there already; the targets are looked at before the bundle is asked.
     """
     _check_targets(json_file, pictures)
-    estimator = Estimator.load(bundle, device=device)
+    estimator = Estimator.load(bundle, device=device, threads=threads)
     evaluation = evaluate(estimator, open_data(spec, estimator.bundle.manifest.keypoints))
     print("\n".join(lines(evaluation)))
     if json_file:

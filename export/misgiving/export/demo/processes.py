@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from misgiving.runtime.errors import MisgivingError
 
@@ -32,15 +33,8 @@ def run(arguments: list[str], log: Path) -> str:
     """
     print(f"$ misgiving {shlex.join(arguments)}", flush=True)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
-        process = subprocess.Popen(
-            _command(arguments), stdout=said, stderr=subprocess.PIPE, text=True
-        )
-        try:
+        with _started(arguments, stdout=said) as process:
             last_line = _follow(process, log)
-        except BaseException:
-            process.kill()
-            raise
-        finally:
             code = process.wait()
         said.seek(0)
         output = said.read()
@@ -81,19 +75,40 @@ def service(arguments: list[str], log: Path) -> Iterator[str]:
         DemoError: it did not become ready, or did not end well.
     """
     print(f"$ misgiving {shlex.join(arguments)} &", flush=True)
-    process = subprocess.Popen(_command(arguments), stderr=subprocess.PIPE, text=True)
-    watch = _Watch(process, log)
+    with _started(arguments) as process:
+        watch = _Watch(process, log)
+        try:
+            yield watch.address(arguments[0])
+            _stop(process, arguments[0], log)
+        finally:
+            process.kill()
+            watch.join()
+
+
+@contextmanager
+def _started(
+    arguments: list[str], stdout: IO[str] | None = None
+) -> Iterator["subprocess.Popen[str]"]:
+    """A process that does not outlive the block, however that ends.
+
+    A signal that comes while it is being started is held back until it is known here.
+    """
+    command = [sys.executable, "-m", "misgiving.runtime.command", *arguments]
+    held: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {n: signal.signal(n, lambda number, _: held.append(number)) for n in numbers}
     try:
-        yield watch.address(arguments[0])
-        _stop(process, arguments[0], log)
+        process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    try:
+        for late in held:
+            signal.raise_signal(late)
+        yield process
     finally:
         process.kill()
         process.wait()
-        watch.join()
-
-
-def _command(arguments: list[str]) -> list[str]:
-    return [sys.executable, "-m", "misgiving.runtime.cli", *arguments]
 
 
 def _stop(process: "subprocess.Popen[str]", name: str, log: Path) -> None:
@@ -136,8 +151,3 @@ class _Watch:
         if not self._settled.wait(READY_S) or not self._found:
             raise DemoError(f"'misgiving {name}' did not become ready; see {self._log}")
         return self._found
-
-
-def stop_on_sigterm() -> None:
-    """Let SIGTERM unwind this process, so that it stops its services."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -13,7 +13,7 @@ from misgiving.collector.store import Store
 from misgiving.export.demo import outcome
 from misgiving.export.demo.frames import Recording, correct_annotations, write_recording
 from misgiving.export.demo.plan import DemoConfig, Split, split_pool
-from misgiving.export.demo.processes import DemoError, run, service, stop_on_sigterm
+from misgiving.export.demo.processes import DemoError, run, service
 from misgiving.export.demo.report import write_report
 from misgiving.runtime.bundle import Bundle
 from misgiving.runtime.errors import DataError
@@ -21,6 +21,7 @@ from misgiving.trainer import progress
 from misgiving.trainer.checkpoint import Record, load_checkpoint
 from misgiving.trainer.data import PoseSet, open_data
 from misgiving.trainer.data.spec import without_folders
+from misgiving.trainer.recipes import recipe_named
 from misgiving.trainer.scoring import Scores, score
 from misgiving.trainer.training import Compute
 
@@ -76,11 +77,12 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     Raises:
         MisgivingError: a step fell short.
     """
-    stop_on_sigterm()
     started = time.monotonic()
-    folders = _fresh(config.out)
+    recipe_named(config.recipe)
+    open_data(config.data)
     pool = open_data(config.pool)
     split = split_pool(config.pool, len(pool))
+    folders = _fresh(config.out)
     _learn(config, split, len(pool), folders)
     streamed = open_data(split.stream)
     recording = write_recording(streamed, folders.out)
@@ -99,6 +101,8 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
 def _fresh(out: Path) -> _Folders:
     """An empty folder; an earlier demo's is cleared, anybody else's is left alone."""
     marker = out / ".misgiving-demo"
+    if out.is_file():
+        raise DataError(f"{out} is a file; expected a folder to write. Give another --out")
     if out.exists() and any(out.iterdir()) and not marker.exists():
         raise DataError(f"{out} holds something else than a demo; give another folder with --out")
     shutil.rmtree(out, ignore_errors=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, first_problem
 
 ANNOTATIONS = "annotations.json"
 """What annotators correct."""
@@ -102,9 +102,7 @@ def read_document(path: Path) -> Document:
             f"{path}: {error.strerror}; expected a folder written by 'misgiving annotations export'"
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
         raise DataError(
-            f"{path}: {where}: {first['msg']} ({error.error_count()} problem(s)); "
+            f"{path}: {first_problem(error)} ({error.error_count()} problem(s)); "
             "expected COCO person keypoints. Export them from the tool again"
         ) from error

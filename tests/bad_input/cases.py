@@ -1,0 +1,319 @@
+"""What users do wrong, and what they are told.
+
+One row is one command that is really run, in the folder that ``world.py`` fills. A new verb or
+option takes a row here for each slip that is worth a message, then ``make errors``, which runs
+them all and writes docs/errors.md with the messages as they came. Names in braces:
+``{server}`` is a server that answers, ``{nobody}`` an address where there is none.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Case:
+    what: str
+    """What is wrong, for the page."""
+    arguments: str
+    """As typed behind ``misgiving``."""
+    said: str
+    """Must occur in what is said on stderr, which is one line."""
+    code: int = 2
+    lacks: tuple[str, ...] = ()
+    """Modules that are not installed; needs a process of its own, as does the next."""
+    largest: int | None = None
+    """No file may grow beyond this many bytes: a full disk that needs no rights to make."""
+    apart: bool = False
+    """Run in a process of its own because a library's own words must not come through."""
+
+    @property
+    def verb(self) -> str:
+        """The heading of the page that it stands below."""
+        words = self.arguments.split()
+        count = 2 if words[:1] == ["annotations"] and len(words) > 1 else 1
+        return " ".join(words[:count]) if words and words[0] in VERBS else ""
+
+
+VERBS = ["infer", "serve", "stream", "train", "cycle", "export", "demo", "collect", "annotations"]
+"""As the page orders them."""
+
+TRAIN = "train --data synthetic:1,16 --val synthetic:2,8 --out new"
+CYCLE = "cycle --base synthetic:1,16 --pool synthetic:2,32 --test synthetic:3,8 --out new"
+SERVE = "serve --bundle bundle --listen 127.0.0.1:0"
+
+GENERAL = [
+    Case("a verb that there is none of", "teach", "No such command 'teach'"),
+    Case("an option that there is none of", "--speed", "No such option: --speed"),
+    Case("a shell variable that is not set", "infer a.png --bundle ''", "an argument is empty"),
+    Case("the same, with an equals sign", "infer a.png --bundle=", "an argument is empty"),
+    Case(
+        "a verb of a verb that there is none of",
+        "annotations teach",
+        "see 'misgiving annotations --help'",
+    ),
+]
+
+INFER = [
+    Case("no image", "infer", "Missing argument 'IMAGE'"),
+    Case("a folder", "infer empty --bundle bundle", "Is a directory; expected a JPEG or PNG", 1),
+    Case("a path without a file", "infer no.png --bundle bundle", "No such file", 1),
+    Case("a text file", "infer notes.txt --bundle bundle", "expected a JPEG (ff d8) or PNG", 1),
+    Case("an image that was cut short", "infer cut.png --bundle bundle", "corrupt or cut short", 1),
+    Case(
+        "one bad image of two: the other is answered",
+        "infer no.png a.png --bundle bundle",
+        "No such file",
+        1,
+    ),
+    Case("a region of three numbers", "infer a.png --region 1,2,3", "expected X,Y,W,H"),
+    Case("a region of no numbers", "infer a.png --region a,b,c,d", "expected X,Y,W,H"),
+    Case("a region of NaN", "infer a.png --region nan,0,9,9", "expected finite numbers"),
+    Case("a region turned around", "infer a.png --region 0,0,-9,9", "width and height above 0"),
+    Case(
+        "a region beside the image",
+        "infer a.png --bundle bundle --region 900,900,9,9",
+        "outside the image of 42 × 56 px",
+        1,
+    ),
+    Case("a threshold of NaN", "infer a.png --bundle bundle --threshold nan", "threshold is nan"),
+    Case("a device", "infer a.png --bundle bundle --device gpu", "expected one of cpu, cuda"),
+    Case("a GPU that is not there", "infer a.png --bundle bundle --device cuda", "was asked for"),
+    Case("fewer threads than none", "infer a.png --threads -1", "see 'misgiving infer --help'"),
+    Case("threads in words", "infer a.png --threads many", "see 'misgiving infer --help'"),
+    Case("a bundle that is not there", "infer a.png --bundle no", "no is no bundle"),
+    Case("an empty folder as a bundle", "infer a.png --bundle empty", "empty is no bundle"),
+    Case("a file as a bundle", "infer a.png --bundle a.png", "Not a directory; expected a folder"),
+    Case("a checkpoint as a bundle", "infer a.png --bundle checkpoint", "checkpoint is no bundle"),
+    Case("a bundle with an altered file", "infer a.png --bundle cut-bundle", "copy the bundle"),
+    Case("a bundle that lacks a file", "infer a.png --bundle bundle-lonely", "lacks model.onnx"),
+    Case("a manifest of junk", "infer a.png --bundle cut-manifest", "is not a JSON object"),
+    Case("a file to draw into", "infer a.png --bundle bundle --draw notes.txt", "File exists", 1),
+    Case("a full disk", "infer a.png --bundle bundle --draw empty", "too large", 1, largest=9),
+    Case("no engine", "infer a.png --bundle bundle", "'misgiving[cpu]'", lacks=("onnxruntime",)),
+]
+
+SERVE_ = [
+    Case("no port", "serve --bundle bundle --listen localhost", "expected HOST:PORT"),
+    Case("a port out of range", "serve --bundle bundle --listen localhost:70000", "0 to 65535"),
+    Case("a port in use", "serve --bundle bundle --listen {server}", "cannot be bound", apart=True),
+    Case(
+        "a host that does not resolve",
+        "serve --bundle bundle --listen nowhere.invalid:50051",
+        "cannot be bound",
+        apart=True,
+    ),
+    Case("no bundle there", "serve --bundle empty --listen 127.0.0.1:0", "empty is no bundle"),
+    Case("a device", f"{SERVE} --device tpu", "expected one of cpu, cuda"),
+    Case("a rate above one", f"{SERVE} --audit-rate 2", "expected a share from 0 to 1"),
+    Case("a rate of NaN", f"{SERVE} --audit-rate nan", "expected a share from 0 to 1"),
+    Case("a threshold of NaN", f"{SERVE} --threshold nan", "threshold is nan"),
+    Case("a collector without a spool", f"{SERVE} --collector {{nobody}}", "Add --spool DIR"),
+    Case("a collector without a port", f"{SERVE} --spool new --collector car", "HOST:PORT"),
+    Case("a file as a spool", f"{SERVE} --spool notes.txt", "expected a folder"),
+    Case("a spool of junk", f"{SERVE} --spool cut-spool", "Move it away to start an empty spool"),
+    Case("no engine", SERVE, "run: pip install 'misgiving[cpu]'", lacks=("onnxruntime",)),
+]
+
+STREAM = [
+    Case("nothing there", "stream no --server {server}", "no does not exist"),
+    Case("a folder without an image", "stream empty --server {server}", "holds no image"),
+    Case("a text file", "stream notes.txt --server {server}", "nor a video that OpenCV reads"),
+    Case("a video that is none", "stream cut.mp4 --server {server}", "Convert it"),
+    Case("an image that was cut short", "stream cut.png --server {server}", "cut short", 1),
+    Case("no server there", "stream a.png --server {nobody}", "Start one with 'misgiving serve'"),
+    Case("no port", "stream a.png --server localhost", "expected HOST:PORT"),
+    Case("a port out of range", "stream a.png --server localhost:70000", "0 to 65535"),
+    Case("a pace without --live", "stream a.png --fps 5", "add --live"),
+    Case("a pace of NaN", "stream a.png --live --fps nan", "expected frames per second"),
+    Case("a pace below zero", "stream a.png --live --fps -1", "expected frames per second"),
+    Case("a pace without end", "stream a.png --live --fps inf", "expected frames per second"),
+    Case("no file of regions", "stream a.png --regions no.json", "expected a JSON file"),
+    Case("a folder as regions", "stream a.png --regions empty", "expected a JSON file"),
+    Case("regions that were cut short", "stream a.png --regions cut.json", "Invalid JSON"),
+    Case("a region of three numbers", "stream a.png --regions short.json", "short.png.0.3"),
+    Case(
+        "a folder to write replies into",
+        "stream a.png --server {server} --json empty",
+        "expected a file to write to",
+    ),
+    Case(
+        "a full disk under the replies",
+        "stream a.png --server {server} --json /dev/full",
+        "expected a sound disk with room",
+    ),
+]
+
+TRAIN_ = [
+    Case("no data", "train --val synthetic:2,8 --out new", "Missing option '--data'"),
+    Case("a recipe", f"{TRAIN} --recipe fast", "expected one of demo, cpu, paper"),
+    Case("a recipe's file that is not there", f"{TRAIN} --recipe no.json", "No such file"),
+    Case("a recipe that was cut short", f"{TRAIN} --recipe cut.json", "Invalid JSON"),
+    Case("a key that recipes do not have", f"{TRAIN} --recipe recipe.json", "speed: "),
+    Case("a device", f"{TRAIN} --device tpu", "expected auto, cpu or cuda"),
+    Case("no epoch", f"{TRAIN} --epochs 0", "epochs is 0; expected at least 1"),
+    Case("a seed below zero", f"{TRAIN} --seed -1", "seed is -1; expected from 0"),
+    Case("a seed without end", f"{TRAIN} --seed 99999999999999999999", "below 2^63"),
+    Case(
+        "a kind of data",
+        "train --data voc:there --val synthetic:2,8 --out new",
+        "data spec is 'voc:there'; expected lsp:DIR",
+    ),
+    Case(
+        "nobody to train on",
+        "train --data synthetic:1,0 --val synthetic:2,8 --out new",
+        "with N from 1",
+    ),
+    Case(
+        "a range beyond the data",
+        "train --data synthetic:1,9#5-50 --val synthetic:2,8 --out new",
+        "expected #FIRST-LAST between 1 and 9",
+    ),
+    Case(
+        "a data set that is not there",
+        "train --data lsp:no --val synthetic:2,8 --out new",
+        "expected the folder of the data set",
+    ),
+    Case(
+        "joints of junk",
+        "train --data lsp:cut-lsp --val synthetic:2,8 --out new",
+        "download the data set again",
+    ),
+    Case(
+        "LSPET taken for LSP",
+        "train --data lsp:wrong-lsp --val synthetic:2,8 --out new",
+        "lsp: takes LSP and lspet: takes its extension",
+    ),
+    Case(
+        "joints without their images",
+        "train --data lsp:bare-lsp --val synthetic:2,8 --out new",
+        "im0001.jpg: No such file",
+    ),
+    Case(
+        "labels that are none",
+        "train --data labels:empty --val synthetic:2,8 --out new",
+        "expected a folder written by 'misgiving annotations import'",
+    ),
+    Case(
+        "labels of junk",
+        "train --data labels:cut-labels --val synthetic:2,8 --out new",
+        "import the annotations again",
+    ),
+    Case(
+        "the same persons to train and to measure on",
+        "train --data synthetic:1,16 --val synthetic:1,8 --out new",
+        "Give ranges that do not overlap",
+    ),
+    Case(
+        "results that are there already",
+        "train --data synthetic:1,16 --val synthetic:2,8 --out checkpoint",
+        "nothing is overwritten. Give another --out",
+    ),
+    Case(
+        "the working folder to write",
+        "train --data synthetic:1,16 --val synthetic:2,8 --out .",
+        "is no name for a new folder",
+    ),
+    Case("a bundle to train on from", f"{TRAIN} --init bundle", "bundle is no checkpoint"),
+    Case("weights of junk", f"{TRAIN} --init cut-weights", "is a damaged checkpoint"),
+    Case("no torch", TRAIN, "pip install 'misgiving[train]'", lacks=("torch", "rich")),
+]
+
+CYCLE_ = [
+    Case("a sampler", f"{CYCLE} --budget 8 --sampler best", "expected one of random"),
+    Case("no budget", f"{CYCLE} --budget 0", "expected at least 1 of each"),
+    Case("a budget beyond the pool", f"{CYCLE} --budget 99", "Lower the budget"),
+    Case("no stage", f"{CYCLE} --budget 8 --stages 0", "expected at least 1 of each"),
+    Case(
+        "a pool that holds the test's persons",
+        "cycle --base synthetic:1,9 --pool synthetic:2,9 --test synthetic:2,4 --budget 1 --out new",
+        "Give ranges that do not overlap",
+    ),
+    Case(
+        "results that are there already",
+        "cycle --base synthetic:1,9 --pool synthetic:2,9 --test synthetic:3,4 --budget 1 "
+        "--out checkpoint",
+        "nothing is overwritten. Give another --out",
+    ),
+]
+
+EXPORT = [
+    Case("a checkpoint that is not there", "export no --out new", "no is no checkpoint"),
+    Case("a bundle", "export bundle --out new", "bundle is no checkpoint"),
+    Case("weights of junk", "export cut-weights --out new", "is a damaged checkpoint"),
+    Case("a recipe of junk", "export cut-recipe --out new", "is a damaged checkpoint"),
+    Case("a record of junk", "export cut-record --out new", "is a damaged checkpoint"),
+    Case("too few persons", "export checkpoint --out new", "parity needs at least 256"),
+    Case(
+        "a head",
+        "export checkpoint --out new --val synthetic:9,256 --head best",
+        "head is 'best'; this checkpoint has conv-kl",
+    ),
+    Case(
+        "a rate of all",
+        "export checkpoint --out new --val synthetic:9,256 --flag-rate 1",
+        "expected between 0 and 1",
+    ),
+    Case(
+        "a bundle that is there already",
+        "export checkpoint --out bundle --val synthetic:9,256",
+        "nothing is overwritten. Give another --out",
+    ),
+    Case(
+        "no exporter",
+        "export checkpoint --out new",
+        "pip install 'misgiving[cpu,train,export]'",
+        lacks=("torch", "onnx", "onnxruntime", "onnxscript"),
+    ),
+]
+
+DEMO = [
+    Case("a pool that is too small", "demo --pool synthetic:2,9 --out new", "a larger pool"),
+    Case("a kind of pool", "demo --pool voc:there --out new", "data spec is 'voc:there'"),
+    Case("a kind of data", "demo --data voc:there --out new", "data spec is 'voc:there'"),
+    Case("a recipe", "demo --recipe fast --out new", "expected one of demo, cpu, paper"),
+    Case("somebody's folder", "demo --out bundle", "holds something else than a demo"),
+    Case("a file as a folder", "demo --out notes.txt", "notes.txt is a file"),
+    Case(
+        "nothing but the base install",
+        "demo",
+        "pip install 'misgiving[cpu,train,export,collector]'",
+        lacks=("onnxruntime", "torch", "scipy", "onnx", "onnxscript", "sqlalchemy"),
+    ),
+]
+
+COLLECT = [
+    Case("no port", "collect --store store --listen localhost", "expected HOST:PORT"),
+    Case("a port in use", "collect --store store --listen {server}", "free port", apart=True),
+    Case("a file as a store", "collect --store notes.txt", "expected a folder"),
+    Case("a store of junk", "collect --store cut-store", "not a database"),
+    Case("no collector", "collect", "'misgiving[collector]'", lacks=("sqlalchemy",)),
+]
+
+ANNOTATIONS = [
+    Case("no store", "annotations export --store empty --out new", "empty is no store"),
+    Case("a store of junk", "annotations export --store cut-store --out new", "not a database"),
+    Case("a format", "annotations export --store store --out new --format voc", "'voc' is not one"),
+    Case(
+        "a bundle that collected nothing",
+        "annotations export --store store --out new --bundle ffff",
+        "has no frame to export",
+    ),
+    Case(
+        "an export that is there already",
+        "annotations export --store store --out batch",
+        "nothing is overwritten. Give another --out",
+    ),
+    Case(
+        "a full disk",
+        "annotations export --store store --out new",
+        "new cannot be written: File too large",
+        largest=50_000,
+    ),
+    Case("no export", "annotations import empty --out new", "'misgiving annotations export'"),
+    Case("annotations of junk", "annotations import cut-batch --out new", "Invalid JSON"),
+    Case("no images", "annotations import batch-without-images --out new", "copy the export's"),
+]
+
+CASES = [
+    *(*GENERAL, *INFER, *SERVE_, *STREAM, *TRAIN_, *CYCLE_),
+    *(*EXPORT, *DEMO, *COLLECT, *ANNOTATIONS),
+]

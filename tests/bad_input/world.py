@@ -1,0 +1,84 @@
+"""The folder that the bad commands run in: a little of everything, whole and broken.
+
+Cases name these files as a user would, relative to the working folder, so that every message is
+the same on every machine. Nothing may change in it: a command that fails leaves nothing behind.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from scipy.io import savemat
+
+from collector.helpers import collected
+from export.helpers import TINY, tiny_checkpoint
+from misgiving.collector.annotations import export_coco
+from misgiving.collector.store import Store
+from misgiving.runtime.images import encode_png
+from misgiving.trainer.config import to_dict
+from runtime import tiny
+
+
+def build(folder: Path, base: Path) -> None:
+    """Fill an empty folder; ``base`` is where a session's tiny checkpoint is trained."""
+    for name in ("empty", "bundle-lonely", "bare-lsp", "wrong-lsp"):
+        (folder / name).mkdir()
+    (folder / "notes.txt").write_text("no data\n")
+    (folder / "cut.json").write_text('{"model": ')
+    _images(folder)
+    shutil.copytree(tiny.BUNDLE, folder / "bundle")
+    shutil.copytree(tiny_checkpoint(base), folder / "checkpoint")
+    _collected(folder)
+    _altered(folder)
+    savemat(folder / "bare-lsp" / "joints.mat", {"joints": np.ones((3, 14, 20))})
+    savemat(folder / "wrong-lsp" / "joints.mat", {"joints": np.ones((14, 3, 20))})
+
+
+def _images(folder: Path) -> None:
+    image = encode_png(tiny.spots([10] * 14))
+    (folder / "a.png").write_bytes(image)
+    (folder / "cut.png").write_bytes(image[:-30])
+    (folder / "cut.mp4").write_bytes(b"\0junk" * 100)
+    (folder / "recipe.json").write_text(json.dumps(to_dict(TINY) | {"speed": 9}))
+    for name, content in {"short": [[1, 2, 3]], "strange": [[1, 2, 3, 4]]}.items():
+        (folder / f"{name}.json").write_text(json.dumps({f"{name}.png": content}))
+
+
+def _collected(folder: Path) -> None:
+    with Store(folder / "store") as store:
+        noise = np.random.default_rng(0).integers(0, 255, (150, 150, 3), np.uint8)
+        frame = collected("0", image=encode_png(noise))
+        store.put(frame.SerializeToString(deterministic=True))
+        export_coco(store, folder / "batch")
+
+
+def _altered(folder: Path) -> None:
+    """Copies of what is whole, each with one file that is junk."""
+    junk = {
+        "cut-bundle/model.onnx": "bundle",
+        "cut-manifest/manifest.json": "bundle",
+        "cut-weights/model.safetensors": "checkpoint",
+        "cut-recipe/recipe.json": "checkpoint",
+        "cut-record/record.json": "checkpoint",
+        "cut-store/store.sqlite": "store",
+        "cut-batch/annotations.json": "batch",
+        "cut-spool/spool.sqlite": "empty",
+        "cut-labels/labels.json": "empty",
+        "cut-lsp/joints.mat": "empty",
+    }
+    for path, whole in junk.items():
+        shutil.copytree(folder / whole, (folder / path).parent)
+        (folder / path).write_bytes(b"\0junk" * 100)
+    for path in (folder / "cut-store").glob("store.sqlite-*"):
+        path.unlink()
+    shutil.copytree(folder / "batch", folder / "batch-without-images")
+    shutil.rmtree(folder / "batch-without-images" / "images")
+    shutil.copytree(folder / "bundle", folder / "bundle-lonely", dirs_exist_ok=True)
+    (folder / "bundle-lonely" / "model.onnx").unlink()
+
+
+def state(folder: Path) -> dict[str, int]:
+    """Every file and folder with its size; what SQLite keeps beside an open database aside."""
+    paths = (path for path in folder.rglob("*") if not path.name.startswith("store.sqlite"))
+    return {str(p.relative_to(folder)): p.stat().st_size if p.is_file() else -1 for p in paths}

@@ -1,0 +1,88 @@
+"""The process around the verbs: what comes out of it where something goes wrong.
+
+What users can do wrong, verb by verb, is in tests/bad_input/.
+"""
+
+import errno
+from collections.abc import Callable
+from importlib import metadata
+
+import pytest
+
+from misgiving.runtime import cli, command
+from misgiving.runtime.errors import DataError
+
+
+def raising(error: BaseException) -> Callable[..., int]:
+    def app(*_: object, **__: object) -> int:
+        raise error
+
+    return app
+
+
+def missing(module: str) -> ModuleNotFoundError:
+    return ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
+@pytest.mark.parametrize(
+    ("error", "verb", "code", "said"),
+    [
+        # what we raise on purpose, on one line however it came
+        (DataError("x is y;\nexpected z"), "infer", 2, "misgiving: x is y; expected z\n"),
+        # a path as long as it likes
+        (DataError("x" * 9999), "infer", 2, f"misgiving: {'x' * 500} … {'x' * 500}\n"),
+        # the disk, with and without a name
+        (OSError(errno.ENOSPC, "Full", "a"), "infer", 2, "misgiving: a cannot be written: Full; "),
+        (OSError(errno.ENOSPC, "Full"), "infer", 2, "misgiving: output cannot be written: Full; "),
+        # any path
+        (OSError(errno.EACCES, "No", "a"), "infer", 2, "misgiving: a: No; expected a path that "),
+        (MemoryError("of 9 GiB"), "train", 2, "misgiving: out of memory (of 9 GiB); expected"),
+        # whoever read stdout went away: nobody to tell
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "infer", 1, ""),
+        # signals
+        (command.Stopped(2), "train", 130, "misgiving: stopped by SIGINT; what was finished is"),
+        (command.Stopped(15), "train", 143, "misgiving: stopped by SIGTERM; what was finished is"),
+        # one extra, several extras, a part of a module
+        (missing("onnxruntime.capi"), "infer", 2, "pip install 'misgiving[cpu]'\n"),
+        (missing("torch"), "demo", 2, "pip install 'misgiving[cpu,train,export,collector]'\n"),
+        # ours to mend: the traceback stays
+        (missing("nowhere"), "infer", 1, "Traceback (most recent call last):"),
+        (OSError(errno.EBADF, "Bad"), "infer", 1, "that is a fault of misgiving"),
+        (ZeroDivisionError(), "infer", 1, "ZeroDivisionError"),
+    ],
+)
+def test_every_end(
+    error: BaseException,
+    verb: str,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cli, "mount_verbs", lambda: None)
+    monkeypatch.setattr(cli, "app", raising(error))
+    assert command.run([verb]) == code
+    stderr = capsys.readouterr().err
+    assert said in stderr if said else not stderr
+
+
+def test_all_that_lacks_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "mount_verbs", lambda: None)
+    monkeypatch.setattr(cli, "app", raising(missing("sqlalchemy")))
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    command.run(["demo"])
+    assert ", onnx, onnxscript, sqlalchemy are not installed" in capsys.readouterr().err
+
+
+def test_a_broken_part_leaves_the_other_verbs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = metadata.EntryPoint("trainer", "misgiving.nowhere.cli:app", "misgiving.verbs")
+    monkeypatch.setattr(cli.metadata, "entry_points", lambda group: [broken])
+    monkeypatch.setattr(cli, "mount_verbs", cli.mount_verbs.__wrapped__)
+    assert command.run(["--version"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("misgiving ")
+    assert said.err.startswith("misgiving: verbs of trainer are missing: No module named")
