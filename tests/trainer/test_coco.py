@@ -132,6 +132,12 @@ ONE_SIDE = [{"id": 1, "name": "x", "keypoints": ["left_ear", "chin", "tip"]}]
         (document(annotation(1), annotation(1)), r"annotation 1 occurs twice"),
         (document(annotation(1, 5)), r"annotation 1 is of an image that the file does not list"),
         (document(annotation(1), images=[]), r"annotation 1 is of an image"),
+        (
+            document(annotation(1), images=[{"id": 2**70, "file_name": "a"}]),
+            r"images\[0\] has no id",
+        ),
+        (document(annotation(1), images=[{"id": "0", "file_name": "a"}]), r"images\[0\] has no id"),
+        (document(annotation(1), images=[3]), r"images\[0\] has no id"),
         (document(annotation(1), images=[{"id": 0}]), r"images\[0\] has no id and file_name"),
         (document(annotation(1), images=[{"id": 0, "file_name": "a"}] * 2), r"image 0 occurs twi"),
         (document(annotation(4, keypoints=[1, 2, 2])), r"annotation 4 has 3 numbers in keypoints"),
