@@ -17,12 +17,17 @@ from trainer.annotating import NAMES, annotation, coco, document
 
 def test_persons_of_one_image_stand_in_a_row(tmp_path: Path) -> None:
     """In the order of the file's images; an id tells image and annotation."""
-    content = document(annotation(3, 0), annotation(1, 7), annotation(2, 0), annotation(9, 7))
+    rows = [(3, 0), (1, 7), (2, 0), (9, 7)]
+    content = document(*(annotation(i, at, bbox=[i, 2, 10, 20], area=i) for i, at in rows))
+    content["annotations"][3]["keypoints"][5] = 0
     data = open_data(coco(tmp_path, content))
     numbers = ("1.png/1", "1.png/9", "0.png/3", "0.png/2")
     assert data.ids == tuple(f"coco/{number}" for number in numbers)
     assert [int(data[i].image[0, 0, 0]) for i in range(4)] == [1, 1, 0, 0]
     assert [data[i].points[0, 0] for i in range(4)] == [1, 9, 3, 2]
+    assert [data[i].region.x for i in range(4)] == [1, 9, 3, 2]  # type: ignore[union-attr]
+    assert [data[i].area for i in range(4)] == [1, 9, 3, 2]
+    assert [int(data[i].labelled.sum()) for i in range(4)] == [2, 1, 2, 2]
     assert data[0].image is data[1].image  # decoded once
     assert data[0].path == tmp_path / "images" / "1.png"
     assert data[2].id == data.ids[2]
@@ -127,6 +132,12 @@ ONE_SIDE = [{"id": 1, "name": "x", "keypoints": ["left_ear", "chin", "tip"]}]
         (document(annotation(1), annotation(1)), r"annotation 1 occurs twice"),
         (document(annotation(1, 5)), r"annotation 1 is of an image that the file does not list"),
         (document(annotation(1), images=[]), r"annotation 1 is of an image"),
+        (
+            document(annotation(1), images=[{"id": 2**70, "file_name": "a"}]),
+            r"images\[0\] has no id",
+        ),
+        (document(annotation(1), images=[{"id": "0", "file_name": "a"}]), r"images\[0\] has no id"),
+        (document(annotation(1), images=[3]), r"images\[0\] has no id"),
         (document(annotation(1), images=[{"id": 0}]), r"images\[0\] has no id and file_name"),
         (document(annotation(1), images=[{"id": 0, "file_name": "a"}] * 2), r"image 0 occurs twi"),
         (document(annotation(4, keypoints=[1, 2, 2])), r"annotation 4 has 3 numbers in keypoints"),

@@ -34,8 +34,11 @@ def chosen(*names: str) -> KeypointSet:
 
 def test_joints_go_by_name() -> None:
     target = chosen("head_top", "tail", *ARMS)
-    sample = mapped(made([True] * JOINTS), target)[0]
+    data = mapped(made([True] * JOINTS), target)
+    sample = data[0]
     assert sample.labelled.tolist() == [True, False, True, True, True, True]
+    assert data.labelled is not None
+    assert data.labelled.tolist() == [sample.labelled.tolist()]
     for place, name in enumerate(target.names):
         if name != "tail":
             assert sample.points[place].tolist() == standing()[LSP.names.index(name)].tolist()

@@ -206,14 +206,15 @@ def _columns(
 def _files(images: list[Any]) -> tuple[NDArray[np.int64], list[str]]:
     """Ids of the images, and their file names."""
     for index, part in enumerate(images):
-        if not (isinstance(part, tuple) and type(part[0]) is int and isinstance(part[1], str)):
+        number, name = part if isinstance(part, tuple) else (None, None)
+        if type(number) is not int or abs(number) >= 2**63 or not isinstance(name, str):
             raise DataError(
                 f"images[{index}] has no id and file_name; expected a number and a text"
             )
-    ids = np.array([part[0] for part in images], np.int64)
+    ids = np.array([number for number, _ in images], np.int64)
     if not (first := _first_of_its_kind(ids)).all():
         raise DataError(f"image {ids[~first][0]} occurs twice; expected each id once")
-    return ids, [part[1] for part in images]
+    return ids, [name for _, name in images]
 
 
 def _first_of_its_kind(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
