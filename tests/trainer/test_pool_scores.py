@@ -179,7 +179,7 @@ def test_skipped_before_a_stop_counts(
     out = tmp_path / "a.csv"
     monkeypatch.setattr(pool_scores, "LOST", 3)
     with pytest.raises(DataError, match=r"3 persons in a row cannot be read, the last is synth"):
-        score_pool(estimator, broken(pool, {1, 7, 8, 9}), out)
+        score_pool(estimator, broken(pool, {1, 8, 9, 10}), out)
     # The part in which the disk went is read again, and only that.
     asked: list[int] = []
     assert score_pool(estimator, watched(broken(pool, {1}), asked), out).skipped == 1
