@@ -148,6 +148,10 @@ def test_a_sampler_is_given_what_the_network_says(
     assert list(first.signals) == list(SIGNALS)
     np.testing.assert_allclose(first.embedding(), scores.embedding, atol=1e-5)
     assert scored == [people(*POOL).spec] * STAGES
+    network, recipe, _ = load_checkpoint(run.out / "stage-2")
+    labelled = join([people(*BASE), subset(people(*POOL), range(BUDGET))])
+    of_labelled = score(network, recipe, labelled, torch.device("cpu")).embedding
+    np.testing.assert_allclose(given[1].labelled_embedding(), of_labelled, atol=1e-5)
 
 
 def test_the_record_grows_with_every_stage(learned: Run) -> None:

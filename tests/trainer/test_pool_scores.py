@@ -173,6 +173,16 @@ def test_a_box_outside_its_image_is_skipped(
     assert score_pool(estimator, pose_set(samples), tmp_path / "a.csv").skipped == 1
 
 
+def test_only_a_row_of_bad_ones_is_a_lost_disk(
+    tmp_path: Path, estimator: Estimator, pool: PoseSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_scores, "PART", 11)
+    monkeypatch.setattr(pool_scores, "LOST", 3)
+    assert score_pool(estimator, broken(pool, {0, 1, 3, 4}), tmp_path / "a.csv").skipped == 4
+    with pytest.raises(DataError, match=r"3 persons in a row cannot be read, the last is .*005;"):
+        score_pool(estimator, broken(pool, {0, 1, 3, 4, 5}), tmp_path / "b.csv")
+
+
 def test_skipped_before_a_stop_counts(
     tmp_path: Path, estimator: Estimator, pool: PoseSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +302,20 @@ def test_a_full_disk(
     assert names(tmp_path) == ["a.csv.part"]
     assert out.name not in names(tmp_path / "a.csv.part")  # half a file keeps no room
     assert score_pool(estimator, pool, out).count == 11
+
+
+def test_the_new_name_is_durable(
+    tmp_path: Path, estimator: Estimator, pool: PoseSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, real, synced = tmp_path / "a.csv", os.fsync, []
+
+    def watching(handle: int) -> None:
+        synced.append((os.fstat(handle).st_ino, out.exists()))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", watching)
+    score_pool(estimator, pool, out)
+    assert synced[-2:] == [(out.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
 
 
 def test_the_job_names_parts_by_their_size(
