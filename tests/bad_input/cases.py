@@ -33,7 +33,11 @@ class Case:
         return " ".join(words[:count]) if words and words[0] in VERBS else ""
 
 
-VERBS = ["infer", "serve", "stream", "train", "cycle", "export", "demo", "collect", "annotations"]
+VERBS = [
+    *("infer", "serve", "stream"),
+    *("train", "cycle", "evaluate", "score", "select"),
+    *("export", "demo", "collect", "annotations"),
+]
 """As the page orders them."""
 
 TRAIN = "train --data synthetic:1,16 --val synthetic:2,8 --out new"
@@ -115,6 +119,23 @@ SERVE_ = [
 
 STREAM = [
     Case("nothing there", "stream no --server {server}", "no does not exist"),
+    Case("a camera that is not there", "stream 97 --server {server}", "there is no such device"),
+    Case("a pace for a camera", "stream 97 --live --fps 5", "has its own pace"),
+    Case(
+        "a network stream that nobody sends",
+        "stream rtsp://user:secret@{nobody}/stream1 --server {server}",
+        "/stream1 gives no frame: Connection refused; check host, port and network",
+    ),
+    Case(
+        "a URL with a / in its password; nothing of it is repeated",
+        "stream rtsp://user:sec/ret@camera.example/stream1 --server {server}",
+        "Write / ? # @ in a password as %2F %3F %23 %40",
+    ),
+    Case(
+        "a variable that is to hold a URL and is not set",
+        "stream env:NO_CAMERA --server {server}",
+        "the environment has no variable 'NO_CAMERA'",
+    ),
     Case("a folder without an image", "stream empty --server {server}", "holds no image"),
     Case("a text file", "stream notes.txt --server {server}", "nor a video that OpenCV reads"),
     Case("a video that is none", "stream cut.mp4 --server {server}", "Convert it"),
@@ -188,6 +209,59 @@ TRAIN_ = [
         "im0001.jpg: No such file",
     ),
     Case(
+        "COCO annotations without the folder of their images",
+        "train --data coco:people.json --val synthetic:2,8 --out new",
+        "expected FILE.json@FOLDER",
+    ),
+    Case(
+        "COCO annotations that are not there",
+        "train --data coco:no.json@empty --val synthetic:2,8 --out new",
+        "expected a JSON file of COCO person keypoints",
+    ),
+    Case(
+        "COCO annotations that were cut short",
+        "train --data coco:cut.json@empty --val synthetic:2,8 --out new",
+        "copy or export the file again",
+    ),
+    Case(
+        "COCO annotations without keypoints",
+        "train --data coco:boxes.json@empty --val synthetic:2,8 --out new",
+        "Take the file of the person keypoints",
+    ),
+    Case(
+        "COCO annotations without their images",
+        "train --data coco:people.json@empty --val synthetic:2,8 --out new",
+        "empty",
+    ),
+    Case(
+        "COCO annotations taken for MPII",
+        "train --data mpii:people.json@empty --val synthetic:2,8 --out new",
+        "expected a list of persons with image, center, scale",
+    ),
+    Case(
+        "images without labels",
+        "train --data images:. --val synthetic:2,8 --out new",
+        "is for selecting from, not for training or measuring",
+    ),
+    Case(
+        "a list of ids that is not there",
+        "train --data synthetic:1,16#@no.txt --val synthetic:2,8 --out new",
+        "expected a file of ids, one a line",
+    ),
+    Case(
+        "a list of other ids",
+        "train --data synthetic:1,16#@notes.txt --val synthetic:2,8 --out new",
+        "lists no data, which is not in synthetic:1,16",
+    ),
+    Case("keypoints", f"{TRAIN} --keypoints hands", "expected lsp14, coco17, mpii16 or a .toml"),
+    Case("keypoints of junk", f"{TRAIN} --keypoints cut.toml", "cut.toml: "),
+    Case("a bone that ends nowhere", f"{TRAIN} --keypoints bone.toml", "tail"),
+    Case(
+        "data of different keypoints",
+        "train --data synthetic:1,16 --data coco:people.json@. --val synthetic:2,8 --out new",
+        "Map all to one with --keypoints",
+    ),
+    Case(
         "labels that are none",
         "train --data labels:empty --val synthetic:2,8 --out new",
         "expected a folder written by 'misgiving annotations import'",
@@ -205,7 +279,7 @@ TRAIN_ = [
     Case(
         "results that are there already",
         "train --data synthetic:1,16 --val synthetic:2,8 --out checkpoint",
-        "nothing is overwritten. Give another --out",
+        "nothing is overwritten. Give another",
     ),
     Case(
         "the working folder to write",
@@ -231,7 +305,61 @@ CYCLE_ = [
         "results that are there already",
         "cycle --base synthetic:1,9 --pool synthetic:2,9 --test synthetic:3,4 --budget 1 "
         "--out checkpoint",
-        "nothing is overwritten. Give another --out",
+        "nothing is overwritten. Give another",
+    ),
+]
+
+EVALUATE = [
+    Case("no data", "evaluate", "Missing option '--data'"),
+    Case("a kind of data", "evaluate --data voc:there --bundle bundle", "expected lsp:DIR"),
+    Case("a checkpoint", "evaluate --data synthetic:4,4 --bundle checkpoint", "is no bundle"),
+    Case(
+        "images without labels",
+        "evaluate --data images:. --bundle bundle",
+        "is for selecting from, not for training or measuring",
+    ),
+    Case("a device", "evaluate --data synthetic:4,4 --bundle bundle --device tpu", "cpu, cuda"),
+    Case(
+        "a folder for the numbers",
+        "evaluate --data synthetic:4,4 --bundle bundle --json empty",
+        "expected --json FILE",
+    ),
+    Case(
+        "a folder for pictures that holds something",
+        "evaluate --data synthetic:4,4 --bundle bundle --pictures batch",
+        "nothing is overwritten",
+    ),
+]
+
+SCORE = [
+    Case("a kind of file", "score --pool synthetic:4,4 --out new.txt", ".parquet or .csv"),
+    Case(
+        "scores that are there already",
+        "score --pool synthetic:4,4 --bundle bundle --out scores.csv",
+        "nothing is overwritten",
+    ),
+    Case("an empty pool", "score --pool images:empty --bundle bundle --out new.csv", "empty"),
+    Case(
+        "a full disk",
+        "score --pool synthetic:4,4 --bundle bundle --out new.csv",
+        "What is done is kept",
+        largest=100,
+    ),
+]
+
+SELECT = [
+    Case("no file", "select --budget 5", "Missing argument 'FILE'"),
+    Case("a file that is not there", "select no.csv --budget 5", "no.csv"),
+    Case("a text file", "select notes.txt --budget 5", "notes.txt"),
+    Case("scores of junk", "select cut.parquet --budget 5", "cut.parquet"),
+    Case("a CSV file of something else", "select other.csv --budget 5", "other.csv"),
+    Case("no budget", "select scores.csv --budget 0", "budget is 0; expected at least 1"),
+    Case("a budget beyond the pool", "select scores.csv --budget 9", "expected at most 4"),
+    Case("a sampler", "select scores.csv --budget 2 --sampler best", "expected one of random"),
+    Case(
+        "a file that is there already",
+        "select scores.csv --budget 2 --out notes.txt",
+        "nothing is overwritten",
     ),
 ]
 
@@ -255,7 +383,7 @@ EXPORT = [
     Case(
         "a bundle that is there already",
         "export checkpoint --out bundle --val synthetic:9,256",
-        "nothing is overwritten. Give another --out",
+        "nothing is overwritten. Give another",
     ),
     Case(
         "no exporter",
@@ -300,7 +428,7 @@ ANNOTATIONS = [
     Case(
         "an export that is there already",
         "annotations export --store store --out batch",
-        "nothing is overwritten. Give another --out",
+        "nothing is overwritten. Give another",
     ),
     Case(
         "a full disk",
@@ -315,5 +443,6 @@ ANNOTATIONS = [
 
 CASES = [
     *(*GENERAL, *INFER, *SERVE_, *STREAM, *TRAIN_, *CYCLE_),
+    *(*EVALUATE, *SCORE, *SELECT),
     *(*EXPORT, *DEMO, *COLLECT, *ANNOTATIONS),
 ]

@@ -15,8 +15,11 @@ from collector.helpers import collected
 from export.helpers import TINY, tiny_checkpoint
 from misgiving.collector.annotations import export_coco
 from misgiving.collector.store import Store
+from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.images import encode_png
 from misgiving.trainer.config import to_dict
+from misgiving.trainer.data.synthetic import open_synthetic
+from misgiving.trainer.pool_scores import score_pool
 from runtime import tiny
 
 
@@ -29,6 +32,7 @@ def build(folder: Path, base: Path) -> None:
     _images(folder)
     shutil.copytree(tiny.BUNDLE, folder / "bundle")
     shutil.copytree(tiny_checkpoint(base), folder / "checkpoint")
+    _data(folder)
     _collected(folder)
     _altered(folder)
     savemat(folder / "bare-lsp" / "joints.mat", {"joints": np.ones((3, 14, 20))})
@@ -43,6 +47,24 @@ def _images(folder: Path) -> None:
     (folder / "recipe.json").write_text(json.dumps(to_dict(TINY) | {"speed": 9}))
     for name, content in {"short": [[1, 2, 3]], "strange": [[1, 2, 3, 4]]}.items():
         (folder / f"{name}.json").write_text(json.dumps({f"{name}.png": content}))
+
+
+def _data(folder: Path) -> None:
+    """Annotations, keypoint sets and scores."""
+    person = {"id": 1, "image_id": 1, "category_id": 1, "keypoints": [9, 9, 2, 20, 30, 2]}
+    parts = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [person]}
+    category = {"id": 1, "name": "person"}
+    people = parts | {"categories": [category | {"keypoints": ["nose", "chin"]}]}
+    (folder / "people.json").write_text(json.dumps(people))
+    boxes = parts | {"annotations": [], "categories": [category]}
+    (folder / "boxes.json").write_text(json.dumps(boxes))
+    (folder / "cut.toml").write_text("name = ")
+    bone = 'name = "x"\nnames = ["nose", "chin"]\nskeleton = [["nose", "tail"]]\ntorso = []\n'
+    (folder / "bone.toml").write_text(bone)
+    (folder / "other.csv").write_text("id,name\n1,x\n")
+    (folder / "cut.parquet").write_bytes(b"PAR1junk")
+    estimator = Estimator.load(folder / "bundle", threads=1)
+    score_pool(estimator, open_synthetic(4, 4), folder / "scores.csv")
 
 
 def _collected(folder: Path) -> None:

@@ -29,7 +29,7 @@ def public_names() -> dict[str, Any]:
 @cache
 def command_tree() -> TyperGroup:
     """The whole command as a user has it, with the verbs of all parts."""
-    cli._mount_verbs()
+    cli.mount_verbs()
     tree = typer.main.get_command(cli.app)
     assert isinstance(tree, TyperGroup)
     return tree

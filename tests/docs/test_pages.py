@@ -17,7 +17,10 @@ from docs.helpers import ROOT, Block, blocks_of, command_tree, invoke, parse
 from export.helpers import real_data
 from misgiving.export.demo.processes import service
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+MADE = ROOT / "docs" / "errors.md"
+"""Of commands that tests/bad_input runs, and compared there."""
+DOCS = [page for page in sorted((ROOT / "docs").glob("*.md")) if page != MADE]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 SERVICES = ("serve", "collect")

@@ -25,8 +25,7 @@ OPAQUE = (Network,)
 """Handed on, never looked into: the types in their methods are not a user's concern."""
 
 CLI_ONLY = {
-    "misgiving.runtime.errors": "the command's own last resort, needed without the other names",
-    "misgiving.runtime.public": "which extra brings a missing module",
+    "misgiving.runtime.command": "the process around the verbs",
     "misgiving.runtime.infer": "prints a table; in Python that is Estimator",
     "misgiving.runtime.stream": "prints counts; in Python that is Client",
     "misgiving.runtime.durable": "writes the command's own files",

@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from misgiving.runtime.errors import DataError
@@ -80,17 +80,26 @@ def locked_folder(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Another process may have renamed it since it was opened: the lock is then on its result.
-        if not os.path.samestat(os.fstat(handle), os.stat(folder)):
-            raise BlockingIOError
-        yield
-    except BlockingIOError as error:
-        raise DataError(
-            f"{folder} is in use by another process; wait for it, or name another folder"
-        ) from error
+        _lock(handle, folder)
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                folder.rmdir()  # where nothing was put in yet, nothing is left
+            raise
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another process may have renamed it since it was opened: the lock is then on its result.
+        if os.path.samestat(os.fstat(handle), os.stat(folder)):
+            return
+    except BlockingIOError:
+        pass
+    raise DataError(f"{folder} is in use by another process; wait for it, or name another folder")
 
 
 def _clear(folder: Path) -> None:

@@ -18,6 +18,8 @@ EXTRAS = {
     "pyarrow": "train",
     "tensorboard": "train",
     "matplotlib": "train",
+    "jinja2": "train",
+    "rich": "train",
     "pycocotools": "train",
     "onnx": "export",
     "onnxscript": "export",

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from misgiving.trainer.report import FailureReport as FailureReport
     from misgiving.trainer.report import ScoreRow as ScoreRow
     from misgiving.trainer.report import score_table as score_table
-    from misgiving.trainer.samplers import sampler_named as sampler_named
     from misgiving.trainer.score_file import ScoreFile as ScoreFile
     from misgiving.trainer.score_file import ScoreRecord as ScoreRecord
     from misgiving.trainer.scoring import Scores as Scores
@@ -52,7 +51,6 @@ else:
             "AveragePrecision": "oks",
             "FailureReport": "report",
             "ScoreRow": "report",
-            "sampler_named": "samplers",
             "Record": "checkpoint",
             "load_checkpoint": "checkpoint",
             "AugmentConfig": "config",

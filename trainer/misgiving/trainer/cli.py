@@ -125,7 +125,8 @@ def cycle(
     Example: misgiving cycle --base synthetic:1,400,0-0.4 --pool synthetic:2,800
     --test synthetic:3,256 --budget 100 --out runs/cycle
     """
-    from misgiving.trainer import keypoints_named, open_data, recipe_named, sampler_named
+    from misgiving.trainer import keypoints_named, open_data, recipe_named
+    from misgiving.trainer.samplers import sampler_named
 
     # Before torch, as in train.
     sampler_named(sampler)

@@ -19,7 +19,7 @@ from misgiving.runtime.estimator import Estimator
 from misgiving.trainer import bootstrap, metrics, oks
 from misgiving.trainer.asking import ask
 from misgiving.trainer.bootstrap import Estimate
-from misgiving.trainer.data import PoseSet, Sample, open_data
+from misgiving.trainer.data import PoseSet, Sample, check_labelled, open_data
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.oks import NUMBERS, AveragePrecision, average_precision
 from misgiving.trainer.progress import counted
@@ -92,10 +92,12 @@ def evaluate(estimator: Estimator, data: PoseSet) -> Evaluation:
 
     Raises:
         BundleError: the manifest defines failures by another measure than PCK@0.2.
+        DataError: somebody is not labelled.
         ImageError: an image cannot be read.
     """
     manifest = estimator.bundle.manifest
     _check_failure(manifest)
+    check_labelled(data)
     persons = _ask_all(estimator, data)
     truth = persons.points, persons.true_points, persons.labelled, manifest.keypoints
     found = metrics.hits(*truth)
