@@ -26,14 +26,16 @@ by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 SERVICES = ("serve", "collect")
 """Verbs that run until they are stopped: in processes of their own, on free ports."""
 
-LONG = ("train", "cycle", "export")
-"""Verbs that take hours as written: parsed there, and run on a little of the real data."""
+LONG = ("train", "cycle", "evaluate", "score", "select", "export")
+"""Verbs that take long as written: parsed there, and run on a little of the real data."""
 
 SMALLER = {
     "lsp:DATA/lsp#1-1000": "lsp:DATA/lsp#1-16",
     "lspet:DATA/lspet": "lspet:DATA/lspet#1-40",
     "lsp:DATA/lsp#1001-2000": "lsp:DATA/lsp#1001-1016",
     "lspet:DATA/lspet#8001-9000": "lspet:DATA/lspet#8001-8256",
+    "lspet:DATA/lspet#9001-10000": "lspet:DATA/lspet#9001-9020",
+    "50": "5",
     "1000": "8",
     "cpu": "runs/first/recipe.json",
 }
@@ -94,7 +96,7 @@ class Reader:
             return
         if verb == "stream":
             words = [*words, "--server", self._here("127.0.0.1:50051")]
-        elif verb in LONG:
+        elif verb in LONG and verb != "select":
             words = [*words, "--threads", "1"]
         invoke(words)
 
