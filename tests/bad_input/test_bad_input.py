@@ -1,7 +1,5 @@
 """Every row of cases.py is run; docs/errors.md is what came of it."""
 
-import functools
-import resource
 import shlex
 import subprocess
 import sys
@@ -10,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bad_input.cases import CASES, VERBS, Case
+from bad_input.case import VERBS, Case
+from bad_input.cases import CASES
 from bad_input.world import build, state
 from misgiving.runtime import command
 from runtime.serving import serving
@@ -85,17 +84,15 @@ def _answer(case: Case, arguments: list[str], capfd: pytest.CaptureFixture[str])
     if not (case.apart or case.lacks or case.largest):
         capfd.readouterr()
         return command.run(arguments), capfd.readouterr().err
-    hidden = f"import sys; sys.modules.update(dict.fromkeys({case.lacks!r})); "
-    start = hidden + "from misgiving.runtime.command import main; main()"
-    process = [sys.executable, "-c", start, *arguments]
-    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (case.largest,) * 2)
-    done = subprocess.run(
-        process,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        preexec_fn=limit if case.largest else None,
-    )
+    start = [
+        f"import resource, sys; sys.modules.update(dict.fromkeys({case.lacks!r}))",
+        "from misgiving.runtime.command import main; main()",
+    ]
+    if case.largest:  # set there and not on the way: the server's threads here bear no fork
+        limit = (case.largest,) * 2
+        start.insert(1, f"resource.setrlimit(resource.RLIMIT_FSIZE, {limit})")
+    process = [sys.executable, "-c", "; ".join(start), *arguments]
+    done = subprocess.run(process, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stderr
 
 

@@ -19,7 +19,7 @@ from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.images import encode_png
 from misgiving.trainer.config import to_dict
 from misgiving.trainer.data.synthetic import open_synthetic
-from misgiving.trainer.pool_scores import score_pool
+from misgiving.trainer.pool.pool_scores import score_pool
 from runtime import tiny
 
 

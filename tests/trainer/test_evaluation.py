@@ -14,12 +14,12 @@ from misgiving.runtime.bundle import Bundle, FailureDefinition
 from misgiving.runtime.errors import BundleError, MisgivingError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.keypoints import LSP
-from misgiving.trainer import evaluation as module
 from misgiving.trainer import metrics
 from misgiving.trainer.cli import app
 from misgiving.trainer.data import PoseSet, Sample
-from misgiving.trainer.evaluation import Evaluation, evaluate, lines, record
-from misgiving.trainer.oks import average_precision
+from misgiving.trainer.evaluation import bundle as module
+from misgiving.trainer.evaluation.bundle import Evaluation, evaluate, lines, record
+from misgiving.trainer.evaluation.oks import average_precision
 
 COUNT = 30
 

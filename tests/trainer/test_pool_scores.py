@@ -17,11 +17,11 @@ from misgiving.runtime.durable import locked_folder
 from misgiving.runtime.errors import DataError, ImageError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region
-from misgiving.trainer import pool_scores
 from misgiving.trainer.asking import ask
 from misgiving.trainer.data import PoseSet, Sample, open_data, subset
-from misgiving.trainer.pool_scores import score_pool
-from misgiving.trainer.score_file import SUFFIXES, open_scores
+from misgiving.trainer.pool import pool_scores
+from misgiving.trainer.pool.pool_scores import score_pool
+from misgiving.trainer.pool.score_file import SUFFIXES, open_scores
 from runtime import tiny
 
 POOL = "synthetic:3,11,0-0.5"
@@ -75,7 +75,7 @@ CHILD = """
 import os, shutil, signal, sys
 from pathlib import Path
 from misgiving.runtime.estimator import Estimator
-from misgiving.trainer import pool_scores
+from misgiving.trainer.pool import pool_scores
 from misgiving.trainer.data import open_data
 
 spec, out, bundle, where, last = sys.argv[1:]

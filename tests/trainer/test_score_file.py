@@ -12,7 +12,7 @@ from pyarrow import parquet
 from misgiving.runtime.bundle import Signal
 from misgiving.runtime.errors import DataError
 from misgiving.trainer.asking import Answers
-from misgiving.trainer.score_file import (
+from misgiving.trainer.pool.score_file import (
     SUFFIXES,
     ScoreRecord,
     as_table,

@@ -9,12 +9,13 @@ from typer.testing import CliRunner, Result
 from export.helpers import people, real_data
 from misgiving.runtime.bundle import Signal
 from misgiving.runtime.errors import DataError, InvalidInput
-from misgiving.trainer import cli, selection
+from misgiving.trainer import cli
 from misgiving.trainer.asking import Answers
+from misgiving.trainer.pool import selection
+from misgiving.trainer.pool.score_file import ScoreRecord, as_table, schema_of, write_scores
+from misgiving.trainer.pool.selection import select
 from misgiving.trainer.samplers import SAMPLERS
 from misgiving.trainer.samplers.base import Candidates
-from misgiving.trainer.score_file import ScoreRecord, as_table, schema_of, write_scores
-from misgiving.trainer.selection import select
 from runtime import tiny
 
 SIGNALS = (

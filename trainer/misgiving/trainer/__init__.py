@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from misgiving.runtime.public import lazily
 
 if TYPE_CHECKING:
-    from misgiving.trainer.bootstrap import Estimate as Estimate
     from misgiving.trainer.checkpoint import Record as Record
     from misgiving.trainer.checkpoint import load_checkpoint as load_checkpoint
     from misgiving.trainer.config import AugmentConfig as AugmentConfig
@@ -21,22 +20,23 @@ if TYPE_CHECKING:
     from misgiving.trainer.data.base import join as join
     from misgiving.trainer.data.mapping import keypoints_named as keypoints_named
     from misgiving.trainer.data.spec import open_data as open_data
-    from misgiving.trainer.evaluation import Evaluation as Evaluation
-    from misgiving.trainer.evaluation import Persons as Persons
-    from misgiving.trainer.evaluation import evaluate as evaluate
+    from misgiving.trainer.evaluation.bootstrap import Estimate as Estimate
+    from misgiving.trainer.evaluation.bundle import Evaluation as Evaluation
+    from misgiving.trainer.evaluation.bundle import Persons as Persons
+    from misgiving.trainer.evaluation.bundle import evaluate as evaluate
+    from misgiving.trainer.evaluation.oks import AveragePrecision as AveragePrecision
     from misgiving.trainer.models.network import Network as Network
-    from misgiving.trainer.oks import AveragePrecision as AveragePrecision
-    from misgiving.trainer.pool_scores import score_pool as score_pool
+    from misgiving.trainer.pool.pool_scores import score_pool as score_pool
+    from misgiving.trainer.pool.score_file import ScoreFile as ScoreFile
+    from misgiving.trainer.pool.score_file import ScoreRecord as ScoreRecord
+    from misgiving.trainer.pool.selection import Selection as Selection
+    from misgiving.trainer.pool.selection import select as select
     from misgiving.trainer.recipes import recipe_named as recipe_named
     from misgiving.trainer.report import FailureReport as FailureReport
     from misgiving.trainer.report import ScoreRow as ScoreRow
     from misgiving.trainer.report import score_table as score_table
-    from misgiving.trainer.score_file import ScoreFile as ScoreFile
-    from misgiving.trainer.score_file import ScoreRecord as ScoreRecord
     from misgiving.trainer.scoring import Scores as Scores
     from misgiving.trainer.scoring import score as score
-    from misgiving.trainer.selection import Selection as Selection
-    from misgiving.trainer.selection import select as select
     from misgiving.trainer.training import Compute as Compute
     from misgiving.trainer.training import Trained as Trained
     from misgiving.trainer.training import train as train
@@ -44,11 +44,11 @@ else:
     __getattr__, __dir__, __all__ = lazily(
         __name__,
         {
-            "Estimate": "bootstrap",
-            "Evaluation": "evaluation",
-            "Persons": "evaluation",
-            "evaluate": "evaluation",
-            "AveragePrecision": "oks",
+            "Estimate": "evaluation.bootstrap",
+            "Evaluation": "evaluation.bundle",
+            "Persons": "evaluation.bundle",
+            "evaluate": "evaluation.bundle",
+            "AveragePrecision": "evaluation.oks",
             "FailureReport": "report",
             "ScoreRow": "report",
             "Record": "checkpoint",
@@ -67,15 +67,15 @@ else:
             "keypoints_named": "data.mapping",
             "open_data": "data.spec",
             "Network": "models.network",
-            "score_pool": "pool_scores",
+            "score_pool": "pool.pool_scores",
             "recipe_named": "recipes",
-            "ScoreFile": "score_file",
-            "ScoreRecord": "score_file",
+            "ScoreFile": "pool.score_file",
+            "ScoreRecord": "pool.score_file",
             "score_table": "report",
             "Scores": "scoring",
             "score": "scoring",
-            "Selection": "selection",
-            "select": "selection",
+            "Selection": "pool.selection",
+            "select": "pool.selection",
             "Compute": "training",
             "Trained": "training",
             "train": "training",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from misgiving.runtime import cli as runtime
 from misgiving.runtime.durable import check_new
 from misgiving.trainer.samplers import SAMPLERS
 
@@ -41,19 +42,6 @@ Threads = Annotated[
 ]
 
 Sampler = Annotated[str, typer.Option(metavar="NAME", help=f"One of {', '.join(SAMPLERS)}.")]
-Bundle = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Bundle to ask; else MISGIVING_BUNDLE, else the package's own."
-    ),
-]
-EngineDevice = Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")]
-EngineThreads = Annotated[
-    int,
-    typer.Option(
-        min=0, metavar="N", help="CPU threads within one inference; 0 for half of the cores."
-    ),
-]
 
 
 @app.command()
@@ -155,7 +143,7 @@ def evaluate(
     data: Annotated[
         str, typer.Option(metavar="SPEC", help=f"Data to measure on, unseen in training: {SPECS}.")
     ],
-    bundle: Bundle = None,
+    bundle: runtime.Bundle = None,
     json: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="File for all numbers and the risk-coverage curves."),
@@ -168,8 +156,8 @@ def evaluate(
             "curves. They show the data's people: keep them out of repositories.",
         ),
     ] = None,
-    device: EngineDevice = "cpu",
-    threads: EngineThreads = 0,
+    device: runtime.Device = "cpu",
+    threads: runtime.Threads = 0,
 ) -> None:
     """Measure a bundle: how good its poses are, and how well its scores find the failures.
 
@@ -179,7 +167,7 @@ def evaluate(
 
     Example: misgiving evaluate --data "lspet:DATA/lspet#9001-10000" --json numbers.json
     """
-    from misgiving.trainer.evaluation import run
+    from misgiving.trainer.evaluation.bundle import run
 
     run(bundle, data, json, pictures, device, threads)
 
@@ -190,9 +178,9 @@ def score(
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="File to write, .parquet or .csv; must be new.")
     ],
-    bundle: Bundle = None,
-    device: EngineDevice = "cpu",
-    threads: EngineThreads = 0,
+    bundle: runtime.Bundle = None,
+    device: runtime.Device = "cpu",
+    threads: runtime.Threads = 0,
 ) -> None:
     """Score a pool with a bundle: predicted loss, free scores and embedding of each person.
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime.keypoints import KeypointSet
-from misgiving.trainer import ranking
-from misgiving.trainer.ranking import Failures, Ranking
+from misgiving.trainer.evaluation import ranking
+from misgiving.trainer.evaluation.ranking import Failures, Ranking
 
 Floats = NDArray[np.floating]
 

@@ -10,9 +10,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.trainer import metrics, ranking
-from misgiving.trainer.bootstrap import LEVEL, RESAMPLES, Estimate, Key, estimates
-from misgiving.trainer.ranking import Failures, Ranking
+from misgiving.trainer import metrics
+from misgiving.trainer.evaluation import ranking
+from misgiving.trainer.evaluation.bootstrap import LEVEL, RESAMPLES, Estimate, Key, estimates
+from misgiving.trainer.evaluation.ranking import Failures, Ranking
 from misgiving.trainer.scoring import Floats, Scores
 
 PICKED_SHARE = 0.1

@@ -16,7 +16,7 @@ from misgiving.runtime.draw import draw_skeleton
 from misgiving.runtime.durable import new_folder
 from misgiving.trainer import metrics
 from misgiving.trainer.data.spec import without_folders
-from misgiving.trainer.evaluation import LEARNED, ORACLE, Evaluation
+from misgiving.trainer.evaluation.bundle import LEARNED, ORACLE, Evaluation
 from misgiving.trainer.report import COVERAGES, RANDOM
 
 SHOWN = 12

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from misgiving.trainer.bootstrap import Estimate, draw_images
+from misgiving.trainer.evaluation.bootstrap import Estimate, draw_images
 
 Floats = NDArray[np.floating]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from misgiving.runtime.errors import DataError, InvalidInput
+from misgiving.trainer.pool.score_file import ScoreFile, open_scores
 from misgiving.trainer.samplers import sampler_named
 from misgiving.trainer.samplers.base import Candidates, Floats, check_budget
-from misgiving.trainer.score_file import ScoreFile, open_scores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

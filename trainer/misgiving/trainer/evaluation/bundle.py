@@ -16,12 +16,13 @@ from misgiving.runtime.bundle import Bundle, Manifest
 from misgiving.runtime.durable import check_new, write_durably
 from misgiving.runtime.errors import BundleError, DataError
 from misgiving.runtime.estimator import Estimator
-from misgiving.trainer import bootstrap, metrics, oks
+from misgiving.trainer import metrics
 from misgiving.trainer.asking import ask
-from misgiving.trainer.bootstrap import Estimate
 from misgiving.trainer.data import PoseSet, Sample, check_labelled, open_data
 from misgiving.trainer.data.spec import without_folders
-from misgiving.trainer.oks import NUMBERS, AveragePrecision, average_precision
+from misgiving.trainer.evaluation import bootstrap, oks
+from misgiving.trainer.evaluation.bootstrap import Estimate
+from misgiving.trainer.evaluation.oks import NUMBERS, AveragePrecision, average_precision
 from misgiving.trainer.progress import counted
 from misgiving.trainer.report import (
     COVERAGES,
@@ -295,7 +296,9 @@ def run(
         text = json.dumps(record(evaluation), indent=2, allow_nan=False)
         write_durably(json_file, f"{text}\n".encode())
     if pictures:
-        from misgiving.trainer.pictures import write_pictures  # matplotlib takes a second to load
+        from misgiving.trainer.evaluation.pictures import (
+            write_pictures,  # matplotlib takes a second to load
+        )
 
         write_pictures(pictures, evaluation)
 

@@ -31,7 +31,7 @@ from misgiving.trainer import progress
 from misgiving.trainer.asking import ask
 from misgiving.trainer.data import PoseSet, Sample
 from misgiving.trainer.data.spec import without_folders
-from misgiving.trainer.score_file import (
+from misgiving.trainer.pool.score_file import (
     ScoreRecord,
     as_table,
     check_suffix,

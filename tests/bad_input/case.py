@@ -1,0 +1,35 @@
+"""A row of what users do wrong: one command, and what it must say."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Case:
+    what: str
+    """What is wrong, for the page."""
+    arguments: str
+    """As typed behind ``misgiving``."""
+    said: str
+    """Must occur in what is said on stderr, which is one line."""
+    code: int = 2
+    lacks: tuple[str, ...] = ()
+    """Modules that are not installed; needs a process of its own, as does the next."""
+    largest: int | None = None
+    """No file may grow beyond this many bytes: a full disk that needs no rights to make."""
+    apart: bool = False
+    """Run in a process of its own because a library's own words must not come through."""
+
+    @property
+    def verb(self) -> str:
+        """The heading of the page that it stands below."""
+        words = self.arguments.split()
+        count = 2 if words[:1] == ["annotations"] and len(words) > 1 else 1
+        return " ".join(words[:count]) if words and words[0] in VERBS else ""
+
+
+VERBS = [
+    *("infer", "serve", "stream"),
+    *("train", "cycle", "evaluate", "score", "select"),
+    *("export", "demo", "collect", "annotations"),
+]
+"""As the page orders them."""
