@@ -4,6 +4,8 @@ What users can do wrong, verb by verb, is in tests/bad_input/.
 """
 
 import errno
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import metadata
 
@@ -86,3 +88,29 @@ def test_a_broken_part_leaves_the_other_verbs(
     said = capsys.readouterr()
     assert said.out.startswith("misgiving ")
     assert said.err.startswith("misgiving: verbs of trainer are missing: No module named")
+
+
+SWALLOWED = """
+import os, signal, time
+from misgiving.runtime.command import Stopped, take_signals
+
+class Thing:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)  # here the handler raises, and Python ignores it
+
+take_signals()
+Thing()
+try:
+    signal.pause()
+    signal.pause()
+except Stopped as stop:
+    print("stopped by", stop.name)
+"""
+
+
+def test_a_signal_in_a_destructor_is_not_lost() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED], capture_output=True, text=True, timeout=30
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("stopped by SIGTERM\n", "", 0)

@@ -28,6 +28,8 @@ from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.public import EXTRAS
 
 NEEDS = {
+    "evaluate": ("cpu", "train"),
+    "score": ("cpu", "train"),
     "export": ("cpu", "train", "export"),
     "demo": ("cpu", "train", "export", "collector"),
 }
@@ -49,11 +51,17 @@ class Stopped(SystemExit):
 
 def main() -> None:
     """Run the command that this process was started with."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    take_signals()
     threading.excepthook = _thread_ended
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our own line says what is wrong
     sys.exit(run(sys.argv[1:]))
+
+
+def take_signals() -> None:
+    """Let the next SIGINT or SIGTERM raise Stopped in the main thread."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    sys.unraisablehook = _unraisable
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -149,6 +157,16 @@ def _stop(number: int, frame: FrameType | None) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_DFL)
     raise Stopped(number)
+
+
+def _unraisable(args: Any) -> None:
+    """A signal in the middle of a destructor, which swallows it, comes again a little later."""
+    if isinstance(args.exc_value, Stopped):
+        take_signals()
+        again = os.getpid(), signal.Signals[args.exc_value.name]
+        threading.Timer(0.05, os.kill, again).start()
+    else:
+        sys.__unraisablehook__(args)
 
 
 def _thread_ended(args: threading.ExceptHookArgs) -> None:
