@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from misgiving.runtime.keypoints import COCO, LSP, MPII, SETS, KeypointSet, torso_by_name
+from misgiving.runtime.keypoints import (
+    COCO,
+    LSP,
+    MPII,
+    SETS,
+    KeypointSet,
+    of_category,
+    torso_by_name,
+)
 
 
 @pytest.mark.parametrize("keypoints", SETS.values(), ids=SETS)
@@ -80,6 +88,20 @@ def test_sets_that_contradict_themselves(change: dict[str, object], said: str) -
 def test_a_set_without_torso_has_no_torso_size() -> None:
     keypoints = KeypointSet(name="x", names=("a",), skeleton=(), torso=())
     assert np.isnan(keypoints.torso_size(np.zeros((1, 2), np.float32), np.ones(1, bool)))
+
+
+@pytest.mark.parametrize("known", SETS.values(), ids=SETS)
+def test_a_category_with_the_joints_of_a_known_set_is_that_set(known: KeypointSet) -> None:
+    assert of_category("person", list(known.names), []) is known
+
+
+def test_another_category_is_a_custom_set() -> None:
+    hand = of_category("hand", ["wrist", "thumb"], [[1, 2]])
+    assert (hand.name, hand.names) == ("hand", ("wrist", "thumb"))
+    assert hand.skeleton == ((0, 1),)
+    assert hand.torso == ()
+    with pytest.raises(ValidationError, match="'left_ear' without right_ear"):
+        of_category("half", ["left_ear"], [])
 
 
 def test_oks_constants_are_coco_s_by_name() -> None:

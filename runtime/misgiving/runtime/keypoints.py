@@ -242,3 +242,22 @@ MPII = KeypointSet(
 
 SETS = {keypoints.name: keypoints for keypoints in (LSP, COCO, MPII)}
 """The sets that have a name of their own on the command line."""
+
+
+def of_category(name: str, names: Sequence[str], skeleton: Sequence[Sequence[int]]) -> KeypointSet:
+    """The set of a COCO category: a known one where the joints are its, else a custom one.
+
+    Args:
+        name: of the category.
+        names: of the joints, in order.
+        skeleton: bones as pairs of places in ``names``, counted from 1.
+
+    Raises:
+        ValidationError: a joint occurs twice or lacks its other side, or a bone ends nowhere.
+    """
+    for known in SETS.values():
+        if known.names == tuple(names):
+            return known
+    bones = [tuple(place - 1 for place in bone) for bone in skeleton]
+    values = {"name": name, "names": tuple(names), "skeleton": bones}
+    return KeypointSet.model_validate({**values, "torso": torso_by_name(names)})

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from misgiving.collector.annotations.coco import (
     ANNOTATIONS,
@@ -19,10 +20,10 @@ from misgiving.collector.annotations.coco import (
     read_document,
 )
 from misgiving.runtime.durable import new_folder
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, first_problem
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import read_bytes
-from misgiving.runtime.keypoints import SETS, KeypointSet
+from misgiving.runtime.keypoints import KeypointSet, of_category
 from misgiving.runtime.labelset import IMAGES, LABELS, LabelledPerson, LabelSet
 
 log = logging.getLogger(__name__)
@@ -67,11 +68,11 @@ def read_corrected(folder: Path) -> Corrected:
     (2, 0, ())
 
     Raises:
-        DataError: a file is missing or no COCO, the keypoints are not the exported ones or of no
-            known set, a person has a wrong number of them, or nobody is left.
+        DataError: a file is missing or no COCO, the keypoints are not the exported ones, a
+            person has a wrong number of them, or nobody is left.
     """
     original, edited = read_document(folder / ORIGINAL), read_document(folder / ANNOTATIONS)
-    keypoints = _known_set(original, folder / ORIGINAL)
+    keypoints = _keypoints(original, folder / ORIGINAL)
     category_ids = _check_categories(edited, keypoints, folder / ANNOTATIONS)
     exported = _by_image_name(original, _names(original))
     corrected = _by_image_name(edited, _match_names(edited, exported))
@@ -167,15 +168,14 @@ def _overlap(a: Region, b: Region) -> float:
     return common / union if union > 0 else 0.0
 
 
-def _known_set(original: Document, path: Path) -> KeypointSet:
-    names = original.categories[0].keypoints if original.categories else ()
-    for keypoints in SETS.values():
-        if keypoints.names == names:
-            return keypoints
-    raise DataError(
-        f"{path} has {len(names)} keypoints ({', '.join(names[:3])}…) of no known set; "
-        f"expected one of {', '.join(SETS)}. Export from a bundle with such keypoints"
-    )
+def _keypoints(original: Document, path: Path) -> KeypointSet:
+    if not original.categories:
+        raise DataError(f"{path} has no category; expected the one of the export. Export again")
+    category = original.categories[0]
+    try:
+        return of_category(category.name, category.keypoints, category.skeleton)
+    except ValidationError as error:
+        raise DataError(f"{path}: {first_problem(error)}; export again") from error
 
 
 def _check_categories(edited: Document, keypoints: KeypointSet, path: Path) -> set[int]:

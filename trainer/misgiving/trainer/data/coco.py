@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from misgiving.runtime.errors import DataError
-from misgiving.runtime.keypoints import SETS, KeypointSet, torso_by_name
+from misgiving.runtime.keypoints import KeypointSet, of_category
 from misgiving.trainer import progress
 from misgiving.trainer.data.annotated import Persons, annotated_set, said
 from misgiving.trainer.data.base import PoseSet
@@ -136,21 +136,12 @@ def _category(parts: list[Any]) -> tuple[int, KeypointSet]:
                 f"{len(found)} categories have keypoints; expected one. Take the file of the "
                 "person keypoints, or make a file for each category"
             )
-        return found[0].id, _keypoints(found[0])
+        chosen = found[0]
+        return chosen.id, of_category(chosen.name, chosen.keypoints, chosen.skeleton)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in ("categories", *first["loc"]))
         raise DataError(f"{where}: {first['msg']}") from error
-
-
-def _keypoints(category: _Category) -> KeypointSet:
-    names = tuple(category.keypoints)
-    for known in SETS.values():
-        if known.names == names:
-            return known
-    bones = [tuple(place - 1 for place in bone) for bone in category.skeleton]
-    values = {"name": category.name, "names": names, "skeleton": bones}
-    return KeypointSet.model_validate({**values, "torso": torso_by_name(names)})
 
 
 def _persons(
