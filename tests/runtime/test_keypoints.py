@@ -100,7 +100,7 @@ def test_another_category_is_a_custom_set() -> None:
     assert (hand.name, hand.names) == ("hand", ("wrist", "thumb"))
     assert hand.skeleton == ((0, 1),)
     assert hand.torso == ()
-    with pytest.raises(ValidationError, match="'left_ear' without right_ear"):
+    with pytest.raises(ValidationError, match="'left_ear' without 'right_ear'"):
         of_category("half", ["left_ear"], [])
 
 
