@@ -96,7 +96,7 @@ def _timed(call: Callable[[], object]) -> float:
 
 @contextmanager
 def _server() -> Iterator[str]:
-    command = [sys.executable, "-m", "misgiving.runtime.cli", "serve", "--bundle", str(BUNDLE)]
+    command = [sys.executable, "-m", "misgiving.runtime.command", "serve", "--bundle", str(BUNDLE)]
     command += ["--listen", "127.0.0.1:0", "--threads", "1", "--audit-rate", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None

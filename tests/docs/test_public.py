@@ -26,12 +26,11 @@ OPAQUE = (Network,)
 
 CLI_ONLY = {
     "misgiving.runtime": "its cli: options that verbs share",
-    "misgiving.runtime.command": "the process around the verbs",
     "misgiving.runtime.infer": "prints a table; in Python that is Estimator",
     "misgiving.runtime.stream": "prints counts; in Python that is Client",
     "misgiving.runtime.durable": "writes the command's own files",
     "misgiving.trainer.cli": "help texts that verbs share",
-    "misgiving.trainer.evaluation.bundle": "prints a table; in Python that is evaluate",
+    "misgiving.trainer.evaluation.output": "prints a table; in Python that is evaluate",
     "misgiving.trainer.samplers": "names in a help text",
     "misgiving.export.demo": "runs the commands themselves",
     "misgiving.export.demo.run": "its printed table",

@@ -39,7 +39,7 @@ def _data(kind: str) -> PoseSet:
 @contextmanager
 def _service(*arguments: object) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A service and its HOST:PORT; killed at the end where the test has not ended it."""
-    command = [sys.executable, "-m", "misgiving.runtime.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "misgiving.runtime.command", *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:

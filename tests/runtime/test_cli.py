@@ -22,7 +22,7 @@ from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
 from runtime import tiny
 
-COMMAND = [sys.executable, "-m", "misgiving.runtime.cli"]
+COMMAND = [sys.executable, "-m", "misgiving.runtime.command"]
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,10 @@ from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import metrics
 from misgiving.trainer.cli import app
 from misgiving.trainer.data import PoseSet, Sample
-from misgiving.trainer.evaluation import bundle as module
-from misgiving.trainer.evaluation.bundle import Evaluation, evaluate, lines, record
+from misgiving.trainer.evaluation import output as module
+from misgiving.trainer.evaluation.bundle import Evaluation, evaluate
 from misgiving.trainer.evaluation.oks import average_precision
+from misgiving.trainer.evaluation.output import lines, record
 
 COUNT = 30
 

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from misgiving.runtime.command import main
-
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """click's; typer carries a click of its own, or not, by its version."""
 
@@ -211,7 +209,3 @@ def mount_verbs() -> None:
             continue
         app.registered_commands.extend(part.registered_commands)
         app.registered_groups.extend(part.registered_groups)
-
-
-if __name__ == "__main__":
-    main()

@@ -167,7 +167,7 @@ def evaluate(
 
     Example: misgiving evaluate --data "lspet:DATA/lspet#9001-10000" --json numbers.json
     """
-    from misgiving.trainer.evaluation.bundle import run
+    from misgiving.trainer.evaluation.output import run
 
     run(bundle, data, json, pictures, device, threads)
 
