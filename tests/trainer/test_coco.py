@@ -127,7 +127,7 @@ ONE_SIDE = [{"id": 1, "name": "x", "keypoints": ["left_ear", "chin", "tip"]}]
         (document(annotation(1, attributes=annotation(2))), r"stands outside of annotations"),
         (document(annotation(1), categories=[]), r"0 categories have keypoints; expected one"),
         (document(annotation(1), categories=TWO), r"2 categories have keypoints; expected one"),
-        (document(annotation(1), categories=[{"id": 1}]), r"categories.0.name: Field required"),
+        (document(annotation(1), categories=[{"id": 1}]), r"categories: 0.name: Field required"),
         (document(annotation(1), categories=ONE_SIDE), r"'left_ear' without 'right_ear'"),
         (document(annotation(1), annotation(1)), r"annotation 1 occurs twice"),
         (document(annotation(1, 5)), r"annotation 1 is of an image that the file does not list"),

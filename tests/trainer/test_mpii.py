@@ -84,8 +84,8 @@ def test_who_is_left_out_is_counted(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"a.json: file: Invalid JSON"),
-        ("{}", r"a.json: file: Input should be a valid array.*; expected a list of persons"),
+        ("", r"a.json: Invalid JSON"),
+        ("{}", r"a.json: Input should be a valid array.*; expected a list of persons"),
         ([{**person(), "image": 3}], r"a.json: 0.image: "),
         ([person(), {**person(), "joints": []}], r"a.json: 1.joints: .* at least 16"),
         ([person(joints=[[1, 2]] * 17)], r"0.joints: .* at most 16"),

@@ -141,7 +141,7 @@ KEEP = "expected a file from 'misgiving score'"
         ("a.parquet", b"", rf"cannot be read: .*0 bytes; {KEEP}"),
         ("a.csv", b"id,x\na,1\n", rf"says nothing of a bundle and a pool; {KEEP}"),
         ("a.parquet", b"id,x\na,1\n", r"cannot be read: "),
-        ("a.csv", b"# a comment\nid\n", r"record: Invalid JSON"),
+        ("a.csv", b"# a comment\nid\n", r"a.csv: Invalid JSON"),
         ("a.csv", b'# {"schema_version": 2}\nid\n', r"schema_version: Input should be 1"),
         ("a.csv", b'# {"schema_version": 1}\nid\n', r"bundle: Field required"),
     ],

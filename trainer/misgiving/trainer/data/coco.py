@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, first_problem
 from misgiving.runtime.keypoints import KeypointSet, of_category
 from misgiving.trainer import progress
 from misgiving.trainer.data.annotated import Persons, annotated_set, said
@@ -139,9 +139,7 @@ def _category(parts: list[Any]) -> tuple[int, KeypointSet]:
         chosen = found[0]
         return chosen.id, of_category(chosen.name, chosen.keypoints, chosen.skeleton)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in ("categories", *first["loc"]))
-        raise DataError(f"{where}: {first['msg']}") from error
+        raise DataError(f"categories: {first_problem(error)}") from error
 
 
 def _persons(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, first_problem
 from misgiving.runtime.keypoints import SETS, KeypointSet
 from misgiving.trainer import progress
 from misgiving.trainer.data.base import PoseSet, Sample, subset
@@ -101,9 +101,7 @@ def keypoints_named(name: str) -> KeypointSet:
     except OSError as error:
         raise DataError(f"{name}: {error.strerror}; expected a keypoint set in TOML") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        said = [".".join(str(part) for part in first["loc"]), first["msg"]]
-        raise DataError(": ".join([name, *filter(None, said)])) from error
+        raise DataError(f"{name}: {first_problem(error)}") from error
     except ValueError as error:  # no TOML, no UTF-8, or a name that is no joint
         raise DataError(f"{name}: {error}") from error
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from misgiving.runtime import keypoints
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, first_problem
 from misgiving.trainer import progress
 from misgiving.trainer.data.annotated import Persons, annotated_set, said
 from misgiving.trainer.data.base import PoseSet
@@ -58,10 +58,8 @@ def _parse(file: Path) -> list[_Person]:
             f"{file}: {error.strerror}; expected a JSON file of MPII persons"
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
         raise DataError(
-            f"{file}: {where}: {first['msg']}; expected a list of persons with image, center, "
+            f"{file}: {first_problem(error)}; expected a list of persons with image, center, "
             f"scale, and {_JOINTS} joints and joints_vis"
         ) from error
 

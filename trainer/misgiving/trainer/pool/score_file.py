@@ -21,7 +21,7 @@ from pyarrow import csv, parquet
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from misgiving.runtime.bundle import Signal
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, first_problem
 
 if TYPE_CHECKING:  # it imports torch, and choosing from a file needs none
     from misgiving.trainer.asking import Answers
@@ -170,9 +170,7 @@ def open_scores(path: Path) -> ScoreFile:
     try:
         record = ScoreRecord.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "record"
-        raise DataError(f"{path}: {where}: {first['msg']}; {expected}") from error
+        raise DataError(f"{path}: {first_problem(error)}; {expected}") from error
     promised = [(field.name, field.type) for field in _promised(path, record)]
     if missing := [name for name, kind in promised if there.get(name) != kind]:
         raise DataError(
