@@ -48,7 +48,7 @@ def test_results_are_never_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("x")
     for taken in (tmp_path, file):
-        message = r"is there already; nothing is overwritten. Give another folder"
+        message = r"is there already; nothing is overwritten. Give another name"
         with pytest.raises(DataError, match=message):
             check_new(taken)
         with pytest.raises(DataError, match=message), new_folder(taken):

@@ -36,7 +36,7 @@ def check_new(out: Path) -> None:
     if not out.name:
         raise DataError(f"{out} is no name for a new folder; expected one. Give another --out")
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise DataError(f"{out} is there already; nothing is overwritten. Give another folder")
+        raise DataError(f"{out} is there already; nothing is overwritten. Give another name")
 
 
 @contextmanager
