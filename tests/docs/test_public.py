@@ -29,7 +29,7 @@ CLI_ONLY = {
     "misgiving.runtime.infer": "prints a table; in Python that is Estimator",
     "misgiving.runtime.stream": "prints counts; in Python that is Client",
     "misgiving.runtime.durable": "writes the command's own files",
-    "misgiving.trainer.cli": "help texts that verbs share",
+    "misgiving.trainer.specs": "help texts that verbs share",
     "misgiving.trainer.evaluation.output": "prints a table; in Python that is evaluate",
     "misgiving.trainer.samplers": "names in a help text",
     "misgiving.export.demo": "runs the commands themselves",

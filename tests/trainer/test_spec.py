@@ -9,9 +9,8 @@ from scipy.io import savemat
 from export.helpers import people, pose_set, standing
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import COCO, LSP, KeypointSet
-from misgiving.trainer.cli import SPECS
 from misgiving.trainer.data import PoseSet, Sample, check_labelled, join, open_data, subset
-from misgiving.trainer.data.spec import HELP, without_folders
+from misgiving.trainer.data.spec import without_folders
 from trainer.annotating import write_images
 
 BLANK = np.zeros((200, 160, 3), np.uint8)
@@ -144,11 +143,6 @@ def test_images_without_labels(tmp_path: Path) -> None:
         assert sample.labelled.tolist() == [False] * len(data.keypoints)
         assert sample.points.shape == (len(data.keypoints), 2)
     assert open_data(f"images:{tmp_path}#2-3", COCO).ids == data.ids[1:]
-
-
-def test_the_help_of_the_commands_is_that_of_the_messages() -> None:
-    """Written twice, because commands show theirs without importing the data sets."""
-    assert SPECS == HELP
 
 
 def test_ranges_of_a_folder(tmp_path: Path) -> None:

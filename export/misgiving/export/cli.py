@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from misgiving.trainer.cli import SPECS
+from misgiving.trainer.specs import SPECS
 
 app = typer.Typer()
 

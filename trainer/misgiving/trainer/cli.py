@@ -11,16 +11,12 @@ import typer
 from misgiving.runtime import cli as runtime
 from misgiving.runtime.durable import check_new
 from misgiving.trainer.samplers import SAMPLERS
+from misgiving.trainer.specs import SPECS
 
 if TYPE_CHECKING:
     from misgiving.trainer import Scores
 
 app = typer.Typer()
-
-SPECS = (
-    "lsp:DIR, lspet:DIR, coco:JSON@IMAGES, mpii:JSON@IMAGES, synthetic:SEED,N[,LOW-HIGH], "
-    "labels:DIR or images:DIR (no labels), each with #FIRST-LAST or #@FILE (a list of ids)"
-)
 
 Recipe = Annotated[
     str, typer.Option(metavar="NAME", help="demo, cpu, paper, or a recipe's JSON file.")

@@ -97,7 +97,6 @@ def train(
     """
     check_new(out)
     check_apart(data, validation)
-    check_labelled(data)
     check_labelled(validation)
     device = compute.prepare()
     torch.manual_seed(recipe.fit.seed)
@@ -111,17 +110,21 @@ def train(
         with progress.epochs(count, what) as report:
             fit(network, recipe, crops, count, report, logs, restart)
         scores = score(network, recipe, validation, device, _counted(validation))
-        record = Record(
-            keypoints=data.keypoints,
-            training_data=(*earlier, data.spec),
-            label_count=len(data),
-            validation_data=validation.spec,
-            metrics=summarise(scores),
-            commit=code_commit(),
-        )
+        record = _record(data, validation, earlier, scores)
         save_checkpoint(out, network, recipe, record)
         restart.remove()
     return Trained(network, recipe, record, scores)
+
+
+def _record(data: PoseSet, validation: PoseSet, earlier: tuple[str, ...], scores: Scores) -> Record:
+    return Record(
+        keypoints=data.keypoints,
+        training_data=(*earlier, data.spec),
+        label_count=len(data),
+        validation_data=validation.spec,
+        metrics=summarise(scores),
+        commit=code_commit(),
+    )
 
 
 def _restart(recipe: Recipe, data: PoseSet, out: Path, epochs: int, init: Path | None) -> Restart:

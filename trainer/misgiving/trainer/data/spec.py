@@ -21,11 +21,7 @@ from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import LSP, KeypointSet
 from misgiving.trainer.data.base import PoseSet, subset
 from misgiving.trainer.data.mapping import mapped
-
-HELP = (
-    "lsp:DIR, lspet:DIR, coco:JSON@IMAGES, mpii:JSON@IMAGES, synthetic:SEED,N[,LOW-HIGH], "
-    "labels:DIR or images:DIR (no labels), each with #FIRST-LAST or #@FILE (a list of ids)"
-)
+from misgiving.trainer.specs import SPECS
 
 
 def open_data(spec: str, keypoints: KeypointSet | None = None) -> PoseSet:
@@ -47,7 +43,7 @@ def open_data(spec: str, keypoints: KeypointSet | None = None) -> PoseSet:
     where, hash_mark, span = rest.partition("#")
     opener = _OPENERS.get(kind)
     if opener is None or not colon or not where:
-        raise DataError(f"data spec is {spec!r}; expected {HELP}")
+        raise DataError(f"data spec is {spec!r}; expected {SPECS}")
     data = _open_images(where, keypoints) if kind == "images" and keypoints else opener(where)
     if len(data) == 0:
         raise DataError(f"{spec} holds nobody; expected at least one person")

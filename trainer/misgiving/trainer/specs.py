@@ -1,0 +1,6 @@
+"""How data is named, in words: for help texts, which must not load numpy, and for errors."""
+
+SPECS = (
+    "lsp:DIR, lspet:DIR, coco:JSON@IMAGES, mpii:JSON@IMAGES, synthetic:SEED,N[,LOW-HIGH], "
+    "labels:DIR or images:DIR (no labels), each with #FIRST-LAST or #@FILE (a list of ids)"
+)
