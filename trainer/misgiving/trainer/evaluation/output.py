@@ -1,6 +1,7 @@
 """An evaluation as text, as JSON and as pictures: the body of the verb ``evaluate``."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,9 @@ def run(
 
 
 def _check_targets(json_file: Path | None, pictures: Path | None) -> None:
-    if json_file and (json_file.is_dir() or not json_file.parent.is_dir()):
-        raise DataError(f"{json_file} cannot be written; expected --json FILE in a folder there is")
+    if json_file and (json_file.is_dir() or not os.access(json_file.parent, os.W_OK)):
+        raise DataError(
+            f"{json_file} cannot be written; expected --json FILE in a folder that takes files"
+        )
     if pictures:
         check_new(pictures)
