@@ -17,6 +17,7 @@ from misgiving.trainer.config import AugmentConfig, FitConfig, HeadConfig, Model
 from misgiving.trainer.data import PoseSet, Sample
 from misgiving.trainer.data.synthetic import open_synthetic
 from misgiving.trainer.heatmaps import SIGNALS
+from misgiving.trainer.net_config import HourglassConfig
 from misgiving.trainer.scoring import Scores
 from misgiving.trainer.training import Compute, train
 
@@ -27,7 +28,9 @@ CONV_KL = HeadConfig(kind="conv", objective="kl")
 GAP_MARGIN = HeadConfig(kind="gap", objective="margin")
 STILL = AugmentConfig(rotation_deg=0.0, scale=0.0, shift=0.0, flip=0.0, colour=0.0)
 TINY_MODEL = ModelConfig(
-    input_size=32, stride=2, channels=16, depth=2, heads=(CONV_KL, GAP_MARGIN), padding=1.25
+    input_size=32,
+    net=HourglassConfig(stacks=1, channels=16, depth=2, stride=2),
+    heads=(CONV_KL, GAP_MARGIN),
 )
 TINY = Recipe(
     name="tiny",

@@ -20,6 +20,7 @@ from misgiving.export.demo.processes import run
 from misgiving.runtime.labelset import read_labels
 from misgiving.trainer.config import HeadConfig, ModelConfig, to_json
 from misgiving.trainer.data import PoseSet, open_data, subset
+from misgiving.trainer.net_config import HourglassConfig
 from misgiving.trainer.recipes import RECIPES
 from runtime import tiny
 
@@ -144,7 +145,8 @@ def _train_and_infer(folder: Path, labels: Path, image: Path) -> None:
     """What was collected trains a network, and its bundle answers."""
     # A head that has learned nothing answers all alike, and its spread drowns in rounding.
     head = HeadConfig(kind="gap", objective="margin")
-    model = ModelConfig(input_size=32, stride=2, channels=8, depth=2, heads=(head,))
+    net = HourglassConfig(stacks=1, channels=8, depth=2, stride=2)
+    model = ModelConfig(input_size=32, net=net, heads=(head,))
     recipe = replace(RECIPES["demo"], name="tiny", model=model)
     path = folder / "recipe.json"
     path.write_text(to_json(recipe), encoding="utf-8")

@@ -137,8 +137,8 @@ def rename_a_tensor(folder: Path) -> None:
         (rewrite(RECORD, "keypoints", "names", value=["a"]), r"record.json: keypoints: .*has bone"),
         (rewrite(RECIPE, "model", "input_size", value=33), r"input_size is 33; expected a mult"),
         # parts that do not fit each other
-        (rewrite(RECIPE, "model", "channels", value=8), r"size mismatch for [a-z]+"),
-        (rewrite(RECIPE, "model", "stacks", value=2), r"Missing key\(s\) in state_dict"),
+        (rewrite(RECIPE, "model", "net", "channels", value=8), r"size mismatch for [a-z]+"),
+        (rewrite(RECIPE, "model", "net", "stacks", value=2), r"Missing key\(s\) in state_dict"),
         (rename_a_tensor, r'Missing key\(s\) in state_dict: "pose.answers.0.bias"'),
     ],
 )

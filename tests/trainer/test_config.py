@@ -9,7 +9,8 @@ import pytest
 
 from export.helpers import CONV_KL, TINY, TINY_MODEL
 from misgiving.runtime.errors import InvalidInput
-from misgiving.trainer.config import FitConfig, Recipe, read_recipe, to_dict, to_json
+from misgiving.trainer.config import FitConfig, HeadConfig, Recipe, read_recipe, to_dict, to_json
+from misgiving.trainer.net_config import HourglassConfig
 from misgiving.trainer.recipes import RECIPES, recipe_named
 
 
@@ -34,7 +35,7 @@ def test_names_are_the_recipes_own() -> None:
 def test_the_paper_s_geometry() -> None:
     model, fit = RECIPES["paper"].model, RECIPES["paper"].fit
     assert (model.input_size, model.heatmap_size) == (256, 64)
-    assert (model.stacks, model.channels, model.depth) == (2, 256, 4)
+    assert model.net == HourglassConfig(stacks=2, channels=256, depth=4, stride=4)
     assert (fit.batch_size, fit.learning_rate, fit.sigma, fit.margin) == (16, 3e-4, 1.75, 1.0)
     assert {head.name for head in model.heads} == {
         "conv-kl", "conv-margin", "gap-kl", "gap-margin",
@@ -61,6 +62,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
         # unknown keys, at every level
         ("epochs", 3, r"epochs: Unexpected keyword argument"),
         ("model.width", 64, r"model.width: Unexpected"),
+        ("model.net.width", 64, r"model.net.width: Unexpected"),
         ("fit.lr", 1e-3, r"fit.lr: Unexpected"),
         ("augment.blur", 1, r"augment.blur: Unexpected"),
         ("model.heads", [{"kind": "gap", "objective": "kl", "x": 1}], r"model.heads.0.x: Unexp"),
@@ -70,19 +72,26 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("model.input_size", ..., r"model.input_size: Field required"),
         ("fit.epochs", ..., r"fit.epochs: Field required"),
         # not of their type
-        ("model.channels", "many", r"model.channels: Input should be a valid integer"),
-        ("model.stride", 3, r"model.stride: Input should be 2 or 4"),
+        ("model.net.channels", "many", r"model.net.channels: Input should be a valid integer"),
+        ("model.net.stride", 3, r"model.net.stride: Input should be 2 or 4"),
         (
             "model.heads",
             [{"kind": "fc", "objective": "kl"}],
             r"heads.0.kind: Input should be 'gap'",
         ),
+        (
+            "model.heads",
+            [{"kind": "gap", "objective": "mse", "pairs": "all"}],
+            r"pairs is 'all' for an mse head; expected none",
+        ),
         # out of range
         ("model.input_size", 36, r"input_size is 36; expected a multiple of stride × 2\^depth = 8"),
         ("model.input_size", 0, r"input_size is 0; expected a multiple"),
-        ("model.stacks", 0, r"stacks is 0; expected at least 1"),
-        ("model.channels", 9, r"channels is 9; expected an even number from 8"),
-        ("model.channels", 6, r"channels is 6; expected an even number from 8"),
+        ("model.net.stacks", 0, r"stacks is 0; expected 1 to 8"),
+        ("model.net.stacks", 9, r"stacks is 9; expected 1 to 8"),
+        ("model.net.depth", 0, r"depth is 0; expected at least 1"),
+        ("model.net.channels", 9, r"channels is 9; expected an even number from 8"),
+        ("model.net.channels", 6, r"channels is 6; expected an even number from 8"),
         ("model.padding", 0.9, r"padding is 0.9; expected at least 1"),
         ("model.heads", [], r"heads are \[\]; expected one or more, once"),
         ("fit.batch_size", 7, r"batch_size is 7; expected an even number, images are paired"),
@@ -126,6 +135,7 @@ def test_what_is_derived() -> None:
     assert (TINY_MODEL.heatmap_size, TINY_MODEL.crop.height, TINY_MODEL.crop.width) == (16, 32, 32)
     assert TINY_MODEL.crop.padding == TINY_MODEL.padding
     assert CONV_KL.name == "conv-kl"
+    assert HeadConfig(kind="gap", objective="margin", pairs="all").name == "gap-margin-all"
 
 
 def test_daily_changes() -> None:

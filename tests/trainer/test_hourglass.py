@@ -7,18 +7,20 @@ import torch
 from torch import nn
 
 from export.helpers import TINY_MODEL
-from misgiving.trainer.config import ModelConfig
-from misgiving.trainer.models import PoseOutput, StackedHourglass
-from misgiving.trainer.models.hourglass import Hourglass, Residual
+from misgiving.trainer.models import PoseOutput
+from misgiving.trainer.models.hourglass import Hourglass, Residual, StackedHourglass
+from misgiving.trainer.net_config import HourglassConfig
 
 JOINTS = 5
+TINY_NET = TINY_MODEL.net
 
 
-def answer(config: ModelConfig, batch: int = 2) -> tuple[StackedHourglass, PoseOutput]:
+def answer(
+    config: HourglassConfig, size: int = 32, batch: int = 2
+) -> tuple[StackedHourglass, PoseOutput]:
     torch.manual_seed(0)
-    net = StackedHourglass(config, JOINTS)
-    side = config.input_size
-    return net, net(torch.randn(batch, 3, side, side))
+    net = StackedHourglass(config, JOINTS, size)
+    return net, net(torch.randn(batch, 3, size, size))
 
 
 @pytest.mark.parametrize("stacks", [1, 2])
@@ -32,33 +34,31 @@ def answer(config: ModelConfig, batch: int = 2) -> tuple[StackedHourglass, PoseO
     ],
 )
 def test_shapes(stacks: int, size: int, stride: int, depth: int, cells: list[int]) -> None:
-    config = replace(
-        TINY_MODEL, input_size=size, stride=stride, stacks=stacks, depth=depth, channels=8
-    )
-    _, output = answer(config)
-    assert config.heatmap_size == cells[0]
+    config = HourglassConfig(stacks=stacks, channels=8, depth=depth, stride=stride)
+    net, output = answer(config, size)
     assert output.heatmaps.shape == (2, stacks, JOINTS, cells[0], cells[0])
     assert output.features.shape == (2, 8, cells[0], cells[0])
     # From fine to coarse.
     assert [tuple(f.shape) for f in output.pyramid] == [(2, 8, n, n) for n in cells]
+    assert net.levels == tuple((8, n) for n in cells)
 
 
 def test_a_batch_of_one() -> None:
-    net, output = answer(TINY_MODEL, batch=1)
+    net, output = answer(TINY_NET, batch=1)
     assert output.heatmaps.shape == (1, 1, JOINTS, 16, 16)
     assert net.eval()(torch.zeros(1, 3, 32, 32)).heatmaps.shape == (1, 1, JOINTS, 16, 16)
 
 
 def test_a_new_net_is_nearly_silent() -> None:
     """It starts where heatmaps nearly everywhere are: at zero."""
-    _, output = answer(TINY_MODEL)
+    _, output = answer(TINY_NET)
     assert float(output.heatmaps.detach().abs().max()) < 0.05
     assert float(output.heatmaps.detach().abs().max()) > 0  # but not dead
 
 
 def test_features_and_pyramid_are_the_last_stack_s() -> None:
     """The second stack's answer is read from the features that the heads are given."""
-    net, output = answer(replace(TINY_MODEL, stacks=2))
+    net, output = answer(replace(TINY_NET, stacks=2))
     torch.testing.assert_close(net.answers[1](output.features), output.heatmaps[:, 1])
     net.eval()
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_features_and_pyramid_are_the_last_stack_s() -> None:
 
 
 def test_the_second_stack_sees_the_first_one_s_answer() -> None:
-    net, _ = answer(replace(TINY_MODEL, stacks=2))
+    net, _ = answer(replace(TINY_NET, stacks=2))
     net.eval()
     with torch.no_grad():
         image = torch.randn(1, 3, 32, 32)
@@ -86,7 +86,7 @@ def test_the_second_stack_sees_the_first_one_s_answer() -> None:
 
 @pytest.mark.parametrize("stacks", [1, 2])
 def test_every_weight_of_the_pose_net_is_trained(stacks: int) -> None:
-    net, output = answer(replace(TINY_MODEL, stacks=stacks))
+    net, output = answer(replace(TINY_NET, stacks=stacks))
     output.heatmaps.square().sum().backward()
     without = [name for name, p in net.named_parameters() if p.grad is None]
     assert without == []

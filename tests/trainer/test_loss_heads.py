@@ -4,17 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from export.helpers import CONV_KL, GAP_MARGIN, JOINTS, TINY_MODEL
 from misgiving.runtime.keypoints import LSP
-from misgiving.trainer.config import HeadConfig, ModelConfig
+from misgiving.trainer.config import HeadConfig
 from misgiving.trainer.loss_heads import ConvHead, GapHead, make_head
-from misgiving.trainer.models import Network, PoseOutput
+from misgiving.trainer.models import Level, Network, PoseNet, PoseOutput
+from misgiving.trainer.models.network import make_pose_net
 from misgiving.trainer.recipes import RECIPES
 
 PAPER = RECIPES["paper"].model
-KINDS = ["gap", "conv"]
+KINDS = ["gap", "conv", "levels"]
 
 
 @pytest.mark.parametrize(
@@ -22,49 +23,81 @@ KINDS = ["gap", "conv"]
     [
         ("gap", 43_905),  # 256 → 128-64-32-16-8 → 1
         ("conv", 2_142_337),  # four 2 × 2 reductions, one 4 × 4 convolution, and the same
+        ("levels", 165_121),  # five times 256 → 128, and 640 → 1
     ],
 )
 def test_parameters_of_the_paper(kind: str, parameters: int) -> None:
-    assert (PAPER.channels, PAPER.heatmap_size, PAPER.depth) == (256, 64, 4)
+    pyramid = [Level(256, size) for size in (64, 32, 16, 8, 4)]
     with torch.device("meta"):
-        head = make_head(HeadConfig(kind=kind, objective="kl"), PAPER)
+        head = make_head(HeadConfig(kind=kind, objective="kl"), PoseNet(256, pyramid))
+        assert list(make_pose_net(PAPER, 14).levels) == pyramid
     assert sum(p.numel() for p in head.parameters()) == parameters
 
 
-def features(config: ModelConfig, batch: int, seed: int = 0) -> PoseOutput:
-    """What a pose net of this configuration would give."""
+def pyramid(channels: int, *sizes: int) -> PoseNet:
+    """A pose net as far as heads know it."""
+    return PoseNet(channels, [Level(channels, size) for size in sizes])
+
+
+TINY_NET = pyramid(16, 16, 8, 4)
+
+
+def features(net: PoseNet, batch: int, seed: int = 0) -> PoseOutput:
+    """What such a pose net would give."""
     generator = torch.Generator().manual_seed(seed)
-    size = config.heatmap_size
+    size = net.levels[0].size
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
     return PoseOutput(
-        draw(batch, config.stacks, JOINTS, size, size),
-        draw(batch, config.channels, size, size),
-        tuple(draw(batch, config.channels, size >> i, size >> i) for i in range(config.depth + 1)),
+        draw(batch, 1, JOINTS, size, size),
+        draw(batch, net.channels, size, size),
+        tuple(draw(batch, level.channels, level.size, level.size) for level in net.levels),
     )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch", [1, 2, 5])
 @pytest.mark.parametrize(
-    "config",
+    "net",
     [
-        TINY_MODEL,  # ends at 4 × 4 cells
-        replace(TINY_MODEL, depth=4),  # ends at 1 × 1
-        replace(TINY_MODEL, input_size=96, stride=4, depth=1),  # ends at 12 × 12
+        TINY_NET,  # ends at 4 × 4 cells
+        pyramid(8, 16, 8, 4, 2, 1),  # ends at 1 × 1
+        pyramid(8, 24, 12),  # ends at 12 × 12, which is halved before it is collapsed
+        pyramid(8, 17, 8),  # the ratio is no whole number
+        pyramid(8, 16, 10, 4),  # a ratio below 2, and a rest after it
+        PoseNet(6, [Level(8, 16), Level(12, 8), Level(20, 4)]),  # widths that differ
+        pyramid(8, 8),  # a single scale
     ],
 )
-def test_one_number_an_image(kind: str, batch: int, config: ModelConfig) -> None:
-    head = make_head(HeadConfig(kind=kind, objective="kl"), config)
-    assert head(features(config, batch)).shape == (batch,)
+def test_one_number_an_image(kind: str, batch: int, net: PoseNet) -> None:
+    head = make_head(HeadConfig(kind=kind, objective="kl"), net)
+    assert head(features(net, batch)).shape == (batch,)
+
+
+@pytest.mark.parametrize(
+    ("fine", "coarse", "kernels"),
+    [
+        (64, 32, [(2, 2)]),  # the ratio divides: stride = kernel = ratio
+        (64, 16, [(4, 4)]),  # scales may be left out
+        (24, 10, [(2, 2), (3, 1)]),  # 2.4: halved to 12, and 3 × 3 without stride takes off 2
+        (9, 4, [(2, 2)]),  # 2.25: the stride leaves the last row and column out
+        (10, 7, [(1, 1), (4, 1)]),  # 1.4
+    ],
+)
+def test_the_paper_s_rule(fine: int, coarse: int, kernels: list[tuple[int, int]]) -> None:
+    head = ConvHead(pyramid(8, fine, coarse))
+    (reduction,) = head.reductions
+    convolutions = [m for m in reduction.modules() if isinstance(m, nn.Conv2d)]
+    assert [(c.kernel_size[0], c.stride[0]) for c in convolutions] == kernels
+    assert reduction(torch.zeros(1, 8, fine, fine)).shape == (1, 8, coarse, coarse)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_of_a_batch_do_not_mix(kind: str) -> None:
-    head = make_head(HeadConfig(kind=kind, objective="kl"), TINY_MODEL).eval()
-    pose = features(TINY_MODEL, 3)
+    head = make_head(HeadConfig(kind=kind, objective="kl"), TINY_NET).eval()
+    pose = features(TINY_NET, 3)
     alone = [
         head(PoseOutput(*(part[i : i + 1] for part in pose[:2]), _rows(pose, i))) for i in range(3)
     ]
@@ -78,10 +111,10 @@ def _rows(pose: PoseOutput, index: int) -> tuple[Tensor, ...]:
 def sensitivity(kind: str) -> tuple[float, list[float]]:
     """Gradient of the answer with respect to the features, and to each scale of the pyramid."""
     torch.manual_seed(0)
-    head = make_head(HeadConfig(kind=kind, objective="kl"), TINY_MODEL)
+    head = make_head(HeadConfig(kind=kind, objective="kl"), TINY_NET)
     for weights in head.parameters():
         torch.nn.init.uniform_(weights, 0.01, 0.1)  # no dead ReLU
-    pose = features(TINY_MODEL, 2)
+    pose = features(TINY_NET, 2)
     leaves = [
         pose.features.abs().requires_grad_(),
         *(s.abs().requires_grad_() for s in pose.pyramid),
@@ -95,26 +128,27 @@ def test_the_gap_head_reads_the_pooled_features_only() -> None:
     features_amount, scales = sensitivity("gap")
     assert features_amount > 0
     assert scales == [0.0, 0.0, 0.0]
-    head = GapHead(TINY_MODEL)
-    pose = features(TINY_MODEL, 2)
+    head = GapHead(TINY_NET)
+    pose = features(TINY_NET, 2)
     shuffled = pose._replace(features=pose.features.flatten(2).flip(2).view_as(pose.features))
     torch.testing.assert_close(head(pose), head(shuffled))
 
 
-def test_the_conv_head_reads_every_scale() -> None:
-    features_amount, scales = sensitivity("conv")
+@pytest.mark.parametrize("kind", ["conv", "levels"])
+def test_these_heads_read_every_scale(kind: str) -> None:
+    features_amount, scales = sensitivity(kind)
     assert features_amount == 0.0
     assert all(amount > 0 for amount in scales)
 
 
 def test_a_scale_is_added_after_the_rectifier() -> None:
     """x ← ReLU(conv(x)) + f: with convolutions of zeros, only the coarsest scale is left."""
-    head = ConvHead(TINY_MODEL)
+    head = ConvHead(TINY_NET)
     for reduction in head.reductions:
-        torch.nn.init.zeros_(reduction.weight)
-        torch.nn.init.constant_(reduction.bias, -1.0)
-    pose = features(TINY_MODEL, 2)
-    expected = head.regressor(torch.relu(head.collapse(pose.pyramid[-1]))[:, :, 0, 0])[:, 0]
+        torch.nn.init.zeros_(reduction[0].weight)
+        torch.nn.init.constant_(reduction[0].bias, -1.0)
+    pose = features(TINY_NET, 2)
+    expected = head.regressor(head.collapse(pose.pyramid[-1]).flatten(1))[:, 0]
     torch.testing.assert_close(head(pose), expected)
 
 
@@ -145,7 +179,7 @@ def test_each_head_answers_under_its_own_name() -> None:
 
 def test_the_paper_s_recipe_in_miniature() -> None:
     """All four heads on two stacks at 256 px: every shape of the paper but the width."""
-    config = replace(PAPER, channels=8)
+    config = replace(PAPER, net=replace(PAPER.net, channels=8))
     network = Network(config, LSP).eval()
     with torch.no_grad():
         output = network(torch.zeros(1, 3, 256, 256))
@@ -177,11 +211,9 @@ def test_normalisation_is_the_network_s_own() -> None:
     ],
 )
 def test_embedding(channels: int, size: int) -> None:
-    with torch.device("meta"):
-        pose_net = Network(replace(TINY_MODEL, channels=channels), LSP)
     network = tiny_network()
-    network.config, network.projection = pose_net.config, _projected(channels)
-    pose = features(pose_net.config, 3)
+    network.pose, network.projection = pyramid(channels, 16, 8), _projected(channels)
+    pose = features(network.pose, 3)
     embedding = network.embed(pose)
     assert embedding.shape == (3, size)
     pooled = pose.features.mean(dim=(2, 3))

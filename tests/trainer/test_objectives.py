@@ -108,6 +108,25 @@ def test_image_i_is_paired_with_i_plus_half(objective: type) -> None:
 
 
 @pytest.mark.parametrize("objective", [margin_ranking, pairwise_kl])
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_all_pairs_are_the_mean_over_each_pair_alone(objective: type, count: int) -> None:
+    rng = np.random.default_rng(count)
+    predicted, observed = vector(*rng.normal(size=count)), vector(*rng.gamma(2, size=count))
+    alone = [
+        objective(predicted[[i, j]], observed[[i, j]])
+        for i in range(count)
+        for j in range(i + 1, count)
+    ]
+    torch.testing.assert_close(
+        objective(predicted, observed, pairs="all"), torch.stack(alone).mean()
+    )
+    halves = [
+        objective(predicted[i :: count // 2], observed[i :: count // 2]) for i in range(count // 2)
+    ]
+    torch.testing.assert_close(objective(predicted, observed), torch.stack(halves).mean())
+
+
+@pytest.mark.parametrize("objective", [margin_ranking, pairwise_kl])
 def test_no_gradient_reaches_the_observed_loss(objective: type) -> None:
     observed = vector(4.0, 6.0, 1.0, 9.0).requires_grad_()
     predicted = vector(0.1, 0.2, 0.3, 0.4).requires_grad_()

@@ -38,7 +38,7 @@ class Oracle(Network):
         points = torch.from_numpy(np.stack(places)) / TINY.model.stride
         maps = heatmaps.encode(points, torch.ones(points.shape[:2], dtype=torch.bool), 16, 1.0)
         maps[:, list(self.silent)] = 0.0
-        features = torch.zeros(len(image), TINY.model.channels, 16, 16)
+        features = torch.zeros(len(image), TINY.model.net.channels, 16, 16)
         risk = torch.arange(self.asked - len(image), self.asked).float()
         heads = {"conv-kl": risk, "gap-margin": -risk}
         return NetworkOutput(PoseOutput(maps[:, None], features, ()), heads)
@@ -116,7 +116,7 @@ def test_shapes_and_ranges(checkpoint: object) -> None:
     assert scores.confidence.shape == (7, JOINTS)
     assert 0 <= scores.confidence.min() <= scores.confidence.max() <= 1
     assert scores.signals.shape == (7, len(heatmaps.SIGNALS))
-    assert scores.embedding.shape == (7, TINY.model.channels)
+    assert scores.embedding.shape == (7, TINY.model.net.channels)
     assert set(scores.predicted_losses) == {"conv-kl", GAP_MARGIN.name}
     assert all(value.shape == (7,) for value in scores.predicted_losses.values())
     mean_peak = scores.signal("mean_peak")

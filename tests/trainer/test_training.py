@@ -59,7 +59,7 @@ def test_training_on(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.Monke
     other = replace(
         TINY,
         name="other",
-        model=replace(TINY.model, channels=8),
+        model=replace(TINY.model, net=replace(TINY.model.net, channels=8)),
         fit=replace(TINY.fit, continued_epochs=3, learning_rate=1e-9, head_learning_rate=1e-9),
         augment=AugmentConfig(flip=0.0),
     )

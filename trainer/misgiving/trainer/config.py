@@ -8,17 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from misgiving.runtime.errors import InvalidInput, first_problem
 from misgiving.runtime.geometry import CropRule
-
-_FORBID = ConfigDict(extra="forbid")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise InvalidInput(message)
+from misgiving.trainer.net_config import FORBID, NetConfig, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,33 +20,39 @@ class HeadConfig:
     """One loss head of a :class:`Recipe`; several may share a pose net: they read detached
     features."""
 
-    __pydantic_config__ = _FORBID
+    __pydantic_config__ = FORBID
 
-    kind: Literal["gap", "conv"]
-    """``gap``: pooled features and fully connected layers; ``conv``: multi-scale convolutions."""
+    kind: Literal["gap", "conv", "levels"]
+    """``gap``: pooled features and fully connected layers; ``conv``: multi-scale convolutions;
+    ``levels``: every scale pooled for itself, as Yoo & Kweon do."""
     objective: Literal["margin", "kl", "mse"]
     """``margin``: Learning Loss; ``kl``: LearningLoss++; ``mse``: plain regression, a control."""
+    pairs: Literal["halves", "all"] = "halves"
+    """``halves``: image k with image k + B/2, as in the paper; ``all``: each with each."""
+
+    def __post_init__(self) -> None:
+        """Check that pairs mean something."""
+        require(
+            self.objective != "mse" or self.pairs == "halves",
+            f"pairs is {self.pairs!r} for an mse head; expected none, regression has no pairs",
+        )
 
     @property
     def name(self) -> str:
         """Names the head in checkpoints, tables and options, for example ``conv-kl``."""
-        return f"{self.kind}-{self.objective}"
+        pairs = "" if self.pairs == "halves" else f"-{self.pairs}"
+        return f"{self.kind}-{self.objective}{pairs}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """A stacked hourglass with its loss heads; part of a :class:`Recipe`."""
+    """A pose net with its loss heads; part of a :class:`Recipe`."""
 
-    __pydantic_config__ = _FORBID
+    __pydantic_config__ = FORBID
 
     input_size: int
     """Height and width of the input in px."""
-    stride: Literal[2, 4] = 4
-    """Input px for each heatmap cell."""
-    stacks: int = 1
-    channels: int = 32
-    depth: int = 3
-    """How often an hourglass halves the heatmap's size."""
+    net: NetConfig
     heads: tuple[HeadConfig, ...] = (HeadConfig(kind="conv", objective="kl"),)
     """The first one is exported unless another is asked for."""
     padding: float = 1.25
@@ -60,21 +60,15 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check that the sizes divide."""
-        cells = self.stride * 2**self.depth
-        _require(
-            self.input_size > 0 and self.input_size % cells == 0,
-            f"input_size is {self.input_size}; expected a multiple of stride × 2^depth = {cells}",
-        )
-        _require(self.stacks >= 1, f"stacks is {self.stacks}; expected at least 1")
-        _require(
-            self.channels >= 8 and self.channels % 2 == 0,
-            f"channels is {self.channels}; expected an even number from 8",
-        )
-        _require(self.padding >= 1, f"padding is {self.padding}; expected at least 1")
+        self.net.check_input(self.input_size)
+        require(self.padding >= 1, f"padding is {self.padding}; expected at least 1")
         names = [head.name for head in self.heads]
-        _require(
-            0 < len(set(names)) == len(names), f"heads are {names}; expected one or more, once"
-        )
+        require(0 < len(set(names)) == len(names), f"heads are {names}; expected one or more, once")
+
+    @property
+    def stride(self) -> int:
+        """Input px for each heatmap cell."""
+        return self.net.stride
 
     @property
     def heatmap_size(self) -> int:
@@ -91,7 +85,7 @@ class ModelConfig:
 class AugmentConfig:
     """Random changes of a training image; zero switches one off. Part of a :class:`Recipe`."""
 
-    __pydantic_config__ = _FORBID
+    __pydantic_config__ = FORBID
 
     rotation_deg: float = 40.0
     """Uniform in ± this."""
@@ -108,18 +102,18 @@ class AugmentConfig:
         """Check ranges."""
         for name in ("rotation_deg", "shift"):
             value = getattr(self, name)
-            _require(value >= 0, f"{name} is {value}; expected at least 0")
+            require(value >= 0, f"{name} is {value}; expected at least 0")
         for name in ("scale", "colour"):
             value = getattr(self, name)
-            _require(0 <= value < 1, f"{name} is {value}; expected from 0 to below 1")
-        _require(0 <= self.flip <= 1, f"flip is {self.flip}; expected a probability")
+            require(0 <= value < 1, f"{name} is {value}; expected from 0 to below 1")
+        require(0 <= self.flip <= 1, f"flip is {self.flip}; expected a probability")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitConfig:
     """One training; part of a :class:`Recipe`."""
 
-    __pydantic_config__ = _FORBID
+    __pydantic_config__ = FORBID
 
     epochs: int
     continued_epochs: int
@@ -140,18 +134,18 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _require(0 <= self.seed < 1 << 63, f"seed is {self.seed}; expected from 0 to below 2^63")
+        require(0 <= self.seed < 1 << 63, f"seed is {self.seed}; expected from 0 to below 2^63")
         for name in ("epochs", "continued_epochs"):
             epochs = getattr(self, name)
-            _require(epochs >= 1, f"{name} is {epochs}; expected at least 1")
-        _require(
+            require(epochs >= 1, f"{name} is {epochs}; expected at least 1")
+        require(
             self.batch_size >= 2 and self.batch_size % 2 == 0,
             f"batch_size is {self.batch_size}; expected an even number, images are paired",
         )
         for name in ("learning_rate", "head_learning_rate", "sigma"):
             value = getattr(self, name)
-            _require(value > 0, f"{name} is {value}; expected above 0")
-        _require(0 <= self.warmup < 1, f"warmup is {self.warmup}; expected from 0 to below 1")
+            require(value > 0, f"{name} is {value}; expected above 0")
+        require(0 <= self.warmup < 1, f"warmup is {self.warmup}; expected from 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,7 +154,11 @@ class Recipe:
 
     >>> recipe = Recipe(
     ...     name="small",
-    ...     model=ModelConfig(input_size=64, heads=(HeadConfig(kind="gap", objective="kl"),)),
+    ...     model=ModelConfig(
+    ...         input_size=64,
+    ...         net=HourglassConfig(stacks=1, channels=32, depth=3),
+    ...         heads=(HeadConfig(kind="gap", objective="kl"),),
+    ...     ),
     ...     fit=FitConfig(epochs=20, continued_epochs=8),
     ...     augment=AugmentConfig(flip=0.0),
     ... )
@@ -168,7 +166,7 @@ class Recipe:
     (16, 'gap-kl')
     """
 
-    __pydantic_config__ = _FORBID
+    __pydantic_config__ = FORBID
 
     name: str
     model: ModelConfig

@@ -155,9 +155,9 @@ def _step(
 def _head_loss(head: HeadConfig, recipe: Recipe, predicted: Tensor, observed: Tensor) -> Tensor:
     match head.objective:
         case "margin":
-            return objectives.margin_ranking(predicted, observed, recipe.fit.margin)
+            return objectives.margin_ranking(predicted, observed, recipe.fit.margin, head.pairs)
         case "kl":
-            return objectives.pairwise_kl(predicted, observed)
+            return objectives.pairwise_kl(predicted, observed, head.pairs)
         case "mse":
             return objectives.regression(predicted, observed)
 

@@ -1,16 +1,25 @@
 """Loss heads: small networks that predict the pose net's own loss for an image.
 
 Shukla & Ahmed, "A Mathematical Analysis of Learning Loss for Active Learning in Regression"
-(CVPR Workshops 2021). Both heads read the features of the last stack only.
+(CVPR Workshops 2021), and Yoo & Kweon, "Learning Loss for Active Learning" (CVPR 2019). All read
+the features of the last stack only.
 """
 
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from misgiving.trainer.config import HeadConfig, ModelConfig
-from misgiving.trainer.models.hourglass import PoseOutput
+from misgiving.trainer.config import HeadConfig
+from misgiving.trainer.models.pose import Level, PoseNet, PoseOutput
 
 _HIDDEN = (128, 64, 32, 16, 8)
+_LEVEL_WIDTH = 128
+_SMALLEST = 4
+"""Cells a side from which one convolution collapses a map; from larger ones it would have most of
+a head's weights (8 × 8 cells of 256 channels: 4.2 M)."""
 
 
 def _regressor(inputs: int) -> nn.Sequential:
@@ -24,9 +33,9 @@ def _regressor(inputs: int) -> nn.Sequential:
 class GapHead(nn.Module):
     """Global average pooling of the features, then fully connected layers (LL, LL++)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, pose: PoseNet) -> None:
         super().__init__()
-        self.regressor = _regressor(config.channels)
+        self.regressor = _regressor(pose.channels)
 
     def forward(self, pose: PoseOutput) -> Tensor:
         """PoseOutput → predicted loss (B,)."""
@@ -36,28 +45,61 @@ class GapHead(nn.Module):
 
 class ConvHead(nn.Module):
     """Multi-scale convolutions (LL++conv): from the finest scale down, each scale is reduced
-    by a strided convolution and the next one's decoder features are added."""
+    by convolutions and the next one's features are added."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, pose: PoseNet) -> None:
         super().__init__()
-        channels = config.channels
-        self.reductions = nn.ModuleList(
-            nn.Conv2d(channels, channels, 2, stride=2) for _ in range(config.depth)
-        )
-        smallest = config.heatmap_size // 2**config.depth
-        self.collapse = nn.Conv2d(channels, channels, smallest)
-        self.regressor = _regressor(channels)
+        self.reductions = nn.ModuleList(_reduction(a, b) for a, b in pairwise(pose.levels))
+        self.collapse = _collapse(pose.levels[-1])
+        self.regressor = _regressor(pose.levels[-1].channels)
 
     def forward(self, pose: PoseOutput) -> Tensor:
         """PoseOutput → predicted loss (B,)."""
         x = pose.pyramid[0]
         for reduction, features in zip(self.reductions, pose.pyramid[1:], strict=True):
             x = functional.relu(reduction(x)) + features
-        x = functional.relu(self.collapse(x))
-        predicted: Tensor = self.regressor(x[:, :, 0, 0])
+        predicted: Tensor = self.regressor(self.collapse(x).flatten(1))
         return predicted[:, 0]
 
 
-def make_head(head: HeadConfig, model: ModelConfig) -> nn.Module:
-    """The head that a configuration asks for."""
-    return {"gap": GapHead, "conv": ConvHead}[head.kind](model)
+def _reduction(fine: Level, coarse: Level) -> nn.Sequential:
+    """The paper's rule: stride and kernel are the ratio of the sizes; where it does not divide,
+    its floor, and then a convolution without stride whose kernel takes off the rest."""
+    ratio = fine.size // coarse.size
+    layers = [nn.Conv2d(fine.channels, coarse.channels, ratio, stride=ratio)]
+    if rest := fine.size // ratio - coarse.size:
+        layers.append(nn.Conv2d(coarse.channels, coarse.channels, rest + 1))
+    return nn.Sequential(*layers)
+
+
+def _collapse(level: Level) -> nn.Sequential:
+    """Down to one cell. The authors' last convolution is as large as their smallest map, 4 × 4;
+    larger maps are halved until they are as small."""
+    channels, size = level
+    layers: list[nn.Module] = []
+    while size > _SMALLEST:
+        layers += [nn.Conv2d(channels, channels, 2, stride=2), nn.ReLU()]
+        size //= 2
+    return nn.Sequential(*layers, nn.Conv2d(channels, channels, size), nn.ReLU())
+
+
+class LevelsHead(nn.Module):
+    """Yoo & Kweon's module: every scale pooled, a layer of its own each, one linear layer."""
+
+    def __init__(self, pose: PoseNet) -> None:
+        super().__init__()
+        widths: Sequence[int] = [level.channels for level in pose.levels]
+        self.layers = nn.ModuleList(nn.Linear(width, _LEVEL_WIDTH) for width in widths)
+        self.regressor = nn.Linear(_LEVEL_WIDTH * len(widths), 1)
+
+    def forward(self, pose: PoseOutput) -> Tensor:
+        """PoseOutput → predicted loss (B,)."""
+        pooled = (level.mean(dim=(2, 3)) for level in pose.pyramid)
+        read = [functional.relu(layer(x)) for layer, x in zip(self.layers, pooled, strict=True)]
+        predicted: Tensor = self.regressor(torch.cat(read, dim=1))
+        return predicted[:, 0]
+
+
+def make_head(head: HeadConfig, pose: PoseNet) -> nn.Module:
+    """The head that a configuration asks for, for a pose net."""
+    return {"gap": GapHead, "conv": ConvHead, "levels": LevelsHead}[head.kind](pose)

@@ -12,6 +12,7 @@ from misgiving.trainer.config import (
     Recipe,
     read_recipe,
 )
+from misgiving.trainer.net_config import HourglassConfig
 
 ALL_HEADS = (
     HeadConfig(kind="conv", objective="kl"),
@@ -26,7 +27,9 @@ RECIPES = {
         # Small enough for two cores and five minutes; the demo and the tests use it.
         Recipe(
             name="demo",
-            model=ModelConfig(input_size=64, stride=2, channels=32, depth=3, padding=1.25),
+            model=ModelConfig(
+                input_size=64, net=HourglassConfig(stacks=1, channels=32, depth=3, stride=2)
+            ),
             fit=FitConfig(
                 epochs=20,
                 continued_epochs=8,
@@ -39,14 +42,20 @@ RECIPES = {
         # Real images on a CPU, in an hour or two.
         Recipe(
             name="cpu",
-            model=ModelConfig(input_size=128, stride=4, channels=64, depth=3, heads=ALL_HEADS),
+            model=ModelConfig(
+                input_size=128,
+                net=HourglassConfig(stacks=1, channels=64, depth=3),
+                heads=ALL_HEADS,
+            ),
             fit=FitConfig(epochs=60, continued_epochs=30, learning_rate=3e-3, sigma=1.5),
         ),
         # The paper's geometry; wants a GPU.
         Recipe(
             name="paper",
             model=ModelConfig(
-                input_size=256, stride=4, stacks=2, channels=256, depth=4, heads=ALL_HEADS
+                input_size=256,
+                net=HourglassConfig(stacks=2, channels=256, depth=4),
+                heads=ALL_HEADS,
             ),
             fit=FitConfig(epochs=80, continued_epochs=80, learning_rate=3e-4),
         ),

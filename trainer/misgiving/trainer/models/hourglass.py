@@ -3,24 +3,12 @@
 Axes: B batch, C channels, K keypoints, H W heatmap cells.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from misgiving.trainer.config import ModelConfig
-
-
-class PoseOutput(NamedTuple):
-    """What a pose net gives; everything but the heatmaps is of its last stack."""
-
-    heatmaps: Tensor
-    """(B, stacks, K, H, W), targets peak at 1."""
-    features: Tensor
-    """(B, C, H, W), the map from which the heatmaps are read."""
-    pyramid: tuple[Tensor, ...]
-    """Decoder features (B, C, H / 2^i, W / 2^i) from i = 0 to the hourglass's depth."""
+from misgiving.trainer.models.pose import Level, PoseNet, PoseOutput
+from misgiving.trainer.net_config import HourglassConfig
 
 
 class Residual(nn.Module):
@@ -72,12 +60,12 @@ class Hourglass(nn.Module):
         return (coarse, *reversed(pyramid))
 
 
-class StackedHourglass(nn.Module):
-    """Image → heatmaps, stack after stack."""
+class StackedHourglass(PoseNet):
+    """Image → heatmaps, stack after stack; the pyramid is the last stack's decoder."""
 
-    def __init__(self, config: ModelConfig, keypoints: int) -> None:
-        super().__init__()
-        channels, stacks = config.channels, config.stacks
+    def __init__(self, config: HourglassConfig, keypoints: int, input_size: int) -> None:
+        size, channels, stacks = input_size // config.stride, config.channels, config.stacks
+        super().__init__(channels, [Level(channels, size >> i) for i in range(config.depth + 1)])
         self.stem = _stem(channels, config.stride)
         self.hourglasses = nn.ModuleList(Hourglass(channels, config.depth) for _ in range(stacks))
         self.reads = nn.ModuleList(_read(channels) for _ in range(stacks))

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.config import ModelConfig
 from misgiving.trainer.loss_heads import make_head
-from misgiving.trainer.models.hourglass import PoseOutput, StackedHourglass
+from misgiving.trainer.models.hourglass import StackedHourglass
+from misgiving.trainer.models.pose import PoseNet, PoseOutput
 
 EMBEDDING_SIZE = 128
 """Largest embedding; wider features are projected."""
@@ -40,11 +41,11 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         self.keypoints = keypoints
-        self.pose = StackedHourglass(config, len(keypoints))
-        self.heads = nn.ModuleDict({h.name: make_head(h, config) for h in config.heads})
+        self.pose = make_pose_net(config, len(keypoints))
+        self.heads = nn.ModuleDict({h.name: make_head(h, self.pose) for h in config.heads})
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1))
-        self.register_buffer("projection", _projection(config.channels))
+        self.register_buffer("projection", _projection(self.pose.channels))
 
     def forward(self, image: Tensor) -> NetworkOutput:
         """Images (B, 3, H, W), RGB, float in 0–255 → NetworkOutput."""
@@ -62,10 +63,15 @@ class Network(nn.Module):
     def embed(self, pose: PoseOutput) -> Tensor:
         """Pooled features of the pose net, (B, D), D ≤ EMBEDDING_SIZE."""
         pooled: Tensor = pose.features.mean(dim=(2, 3))
-        if self.config.channels <= EMBEDDING_SIZE:
+        if self.pose.channels <= EMBEDDING_SIZE:
             return pooled
         projected: Tensor = pooled @ self.projection
         return projected
+
+
+def make_pose_net(config: ModelConfig, keypoints: int) -> PoseNet:
+    """The pose net that a configuration asks for."""
+    return StackedHourglass(config.net, keypoints, config.input_size)
 
 
 def _projection(channels: int) -> Tensor:
