@@ -85,6 +85,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
             r"pairs is 'all' for an mse head; expected none",
         ),
         # out of range
+        ("model.heads.0.replica", 0, r"replica is 0; expected at least 1"),
         ("model.input_size", 36, r"input_size is 36; expected a multiple of stride × 2\^depth = 8"),
         ("model.input_size", 0, r"input_size is 0; expected a multiple"),
         ("model.net.stacks", 0, r"stacks is 0; expected 1 to 8"),
@@ -136,6 +137,7 @@ def test_what_is_derived() -> None:
     assert TINY_MODEL.crop.padding == TINY_MODEL.padding
     assert CONV_KL.name == "conv-kl"
     assert HeadConfig(kind="gap", objective="margin", pairs="all").name == "gap-margin-all"
+    assert replace(CONV_KL, replica=2).name == "conv-kl-2"
 
 
 def test_daily_changes() -> None:

@@ -29,9 +29,12 @@ class HeadConfig:
     """``margin``: Learning Loss; ``kl``: LearningLoss++; ``mse``: plain regression, a control."""
     pairs: Literal["halves", "all"] = "halves"
     """``halves``: image k with image k + B/2, as in the paper; ``all``: each with each."""
+    replica: int = 1
+    """Which of several equal heads, that differ in their random start alone."""
 
     def __post_init__(self) -> None:
-        """Check that pairs mean something."""
+        """Check ranges, and that pairs mean something."""
+        require(self.replica >= 1, f"replica is {self.replica}; expected at least 1")
         require(
             self.objective != "mse" or self.pairs == "halves",
             f"pairs is {self.pairs!r} for an mse head; expected none, regression has no pairs",
@@ -41,7 +44,8 @@ class HeadConfig:
     def name(self) -> str:
         """Names the head in checkpoints, tables and options, for example ``conv-kl``."""
         pairs = "" if self.pairs == "halves" else f"-{self.pairs}"
-        return f"{self.kind}-{self.objective}{pairs}"
+        replica = "" if self.replica == 1 else f"-{self.replica}"
+        return f"{self.kind}-{self.objective}{pairs}{replica}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
