@@ -32,8 +32,8 @@ def main(data: Path, out: Path) -> None:
         with redirect_stdout(sys.stderr):
             run_demo(config)
     summary: dict[str, Any] = json.loads((out / SUMMARY).read_bytes())
-    cycle = json.loads((out / "cycle" / "results.json").read_bytes())
-    print(page(summary, cycle["results"]).replace(f"{data}/", ""))
+    stages = json.loads((out / "cycle/seed-0/learned_loss/results.json").read_bytes())
+    print(page(summary, stages).replace(f"{data}/", ""))
 
 
 def page(summary: dict[str, Any], stages: list[dict[str, Any]]) -> str:

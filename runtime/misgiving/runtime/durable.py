@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, InUse
 
 
 def sync_folder(folder: Path) -> None:
@@ -75,7 +75,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
     The lock ends with the process, however that ends.
 
     Raises:
-        DataError: another process holds it.
+        InUse: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
@@ -99,7 +99,7 @@ def _lock(handle: int, folder: Path) -> None:
             return
     except BlockingIOError:
         pass
-    raise DataError(f"{folder} is in use by another process; wait for it, or name another folder")
+    raise InUse(f"{folder} is in use by another process; wait for it, or name another folder")
 
 
 def _clear(folder: Path) -> None:

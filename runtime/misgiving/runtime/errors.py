@@ -7,6 +7,7 @@
     │   ├── ImageError          not an image we take: corrupt, empty, alpha, float, wrong shape
     │   ├── RegionError         a box without area, or outside its image
     │   └── DataError           a data set, label file or spec that cannot be read
+    │       └── InUse           a folder that another process is writing
     ├── ResourceExhausted       more than a stated limit: pixels, bytes, queue places
     └── FailedPrecondition      the installation or the artefacts are not in order
         ├── BundleError         a bundle that is altered, incomplete or of another schema
@@ -50,6 +51,10 @@ class RegionError(InvalidInput):
 
 class DataError(InvalidInput):
     """A data set, a label file or a data spec that cannot be read."""
+
+
+class InUse(DataError):
+    """A folder that another process is writing."""
 
 
 class ResourceExhausted(MisgivingError):

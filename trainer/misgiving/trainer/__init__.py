@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from misgiving.trainer.config import HeadConfig as HeadConfig
     from misgiving.trainer.config import ModelConfig as ModelConfig
     from misgiving.trainer.config import Recipe as Recipe
-    from misgiving.trainer.cycle import CycleConfig as CycleConfig
-    from misgiving.trainer.cycle import StageResult as StageResult
-    from misgiving.trainer.cycle import run_cycle as run_cycle
+    from misgiving.trainer.cycle.recipe import CycleRecipe as CycleRecipe
+    from misgiving.trainer.cycle.recipe import cycle_named as cycle_named
+    from misgiving.trainer.cycle.record import CycleRun as CycleRun
+    from misgiving.trainer.cycle.record import StageResult as StageResult
+    from misgiving.trainer.cycle.run import run_cycle as run_cycle
+    from misgiving.trainer.cycle.summary import cycle_table as cycle_table
     from misgiving.trainer.data.base import PoseSet as PoseSet
     from misgiving.trainer.data.base import Sample as Sample
     from misgiving.trainer.data.base import join as join
@@ -59,9 +62,12 @@ else:
             "HeadConfig": "config",
             "ModelConfig": "config",
             "Recipe": "config",
-            "CycleConfig": "cycle",
-            "StageResult": "cycle",
-            "run_cycle": "cycle",
+            "CycleRecipe": "cycle.recipe",
+            "cycle_named": "cycle.recipe",
+            "CycleRun": "cycle.record",
+            "StageResult": "cycle.record",
+            "run_cycle": "cycle.run",
+            "cycle_table": "cycle.summary",
             "PoseSet": "data.base",
             "Sample": "data.base",
             "join": "data.base",

@@ -85,6 +85,9 @@ def train(
 
 @app.command()
 def cycle(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="demo, cpu, paper, or a cycle's JSON file.")
+    ],
     base: Annotated[
         str, typer.Option(metavar="SPEC", help=f"Labelled data of the first stage: {SPECS}.")
     ],
@@ -93,45 +96,61 @@ def cycle(
         typer.Option(metavar="SPEC", help="Data to select from; labels are used once selected."),
     ],
     test: Annotated[str, typer.Option(metavar="SPEC", help="Data to measure on.")],
-    budget: Annotated[int, typer.Option(metavar="N", help="Persons to label after each stage.")],
-    out: Out,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder to write: new, or this cycle's.")
+    ],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Sampler ({', '.join(SAMPLERS)}), or SAMPLER:HEAD to give it the predicted loss "
+            "of that head. May be given more than once; instead of the recipe's.",
+        ),
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(metavar="N", help="Persons to label after each stage.")
+    ] = None,
+    stages: Annotated[
+        int | None, typer.Option(metavar="N", help="Trainings, one after another.")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(metavar="N", help="Seeds, each with a base model of its own.")
+    ] = None,
     keypoints: Keypoints = None,
-    sampler: Sampler = "learned_loss",
-    stages: Annotated[int, typer.Option(metavar="N", help="Trainings, one after another.")] = 2,
-    recipe: Recipe = "demo",
     epochs: Epochs = None,
     seed: Seed = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Run an active-learning cycle: train, score the pool, select, train on.
+    """Run active-learning cycles: train, score the pool, select, train on; methods × repeats.
 
-    Example: misgiving cycle --base synthetic:1,400,0-0.4 --pool synthetic:2,800
-    --test synthetic:3,256 --budget 100 --out runs/cycle
+    All methods of a repeat share its first stage. Stopped, even killed, the same command goes on
+    where it was; started several times at once, on other GPUs for example, it shares the work.
+    Writes report.html.
+
+    Example: misgiving cycle demo --base synthetic:1,400,0-0.4 --pool synthetic:2,800
+    --test synthetic:3,256 --out runs/cycle
     """
-    from misgiving.trainer import keypoints_named, open_data, recipe_named
-    from misgiving.trainer.samplers import sampler_named
+    from misgiving.trainer import cycle_named, keypoints_named, open_data
 
     # Before torch, as in train.
-    sampler_named(sampler)
-    chosen = recipe_named(recipe, epochs, seed)
-
+    chosen = cycle_named(
+        recipe,
+        methods=tuple(method or ()),
+        epochs=epochs,
+        seed=seed,
+        budget=budget,
+        stages=stages,
+        repeats=repeats,
+    )
     target = keypoints_named(keypoints) if keypoints else None
     sets = (open_data(base, target), open_data(pool, target), open_data(test, target))
 
-    from misgiving.trainer import Compute, CycleConfig, run_cycle
+    from misgiving.trainer import Compute, cycle_table, run_cycle
 
-    config = CycleConfig(sampler=sampler, budget=budget, stages=stages, seed=seed or 0)
-    compute = Compute(device=device, threads=threads)
-    results = run_cycle(chosen, config, *sets, out, compute)
-    typer.echo("stage  labels  test PCK  PCK of the selected  PCK of the pool")
-    for result in results:
-        cells = (result.test.get("pck"), result.selected_pck, result.pool_pck)
-        texts = ["-" if value is None else f"{value:.3f}" for value in cells]
-        typer.echo(
-            f"{result.stage:5}  {result.labels:6}  {texts[0]:>8}  {texts[1]:>19}  {texts[2]:>15}"
-        )
-    typer.echo(f"checkpoint {out / results[-1].checkpoint}, record {out / 'results.json'}")
+    runs = run_cycle(chosen, *sets, out, Compute(device=device, threads=threads))
+    typer.echo(cycle_table(runs))
+    typer.echo(f"record and checkpoints in {out}")
 
 
 @app.command()

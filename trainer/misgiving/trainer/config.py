@@ -6,7 +6,7 @@ configuration is saved beside every checkpoint.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -178,6 +178,8 @@ class Recipe:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
+Value = TypeVar("Value")
+
 _ADAPTER = TypeAdapter(Recipe)
 
 
@@ -198,12 +200,19 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         InvalidInput: no such file, or a key that is unknown, missing or out of range.
     """
+    return read_file(path, _ADAPTER, "the keys of the recipe.json that stands in every checkpoint")
+
+
+def read_file(path: Path, adapter: TypeAdapter[Value], expected: str) -> Value:
+    """Read what an adapter checks from a JSON file.
+
+    Raises:
+        InvalidInput: no such file, or a key that is unknown, missing or out of range; it says
+            what was ``expected``.
+    """
     try:
-        return _ADAPTER.validate_json(path.read_bytes())
+        return adapter.validate_json(path.read_bytes())
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}; expected a recipe's JSON file") from error
     except ValidationError as error:
-        raise InvalidInput(
-            f"{path}: {first_problem(error)}; expected the keys of the recipe.json that stands in "
-            "every checkpoint"
-        ) from error
+        raise InvalidInput(f"{path}: {first_problem(error)}; expected {expected}") from error

@@ -2,8 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -64,6 +64,7 @@ def train(
     out: Path,
     compute: Compute,
     init: Path | None = None,
+    heads: Collection[str] = (),
     what: str = "training",
 ) -> Trained:
     """Train, measure on the validation data, write the checkpoint.
@@ -88,6 +89,7 @@ def train(
         out: the checkpoint's folder, which must be new; TensorBoard events go to ``<out>-logs``.
         compute: where.
         init: a checkpoint to train on from, with a fresh optimiser.
+        heads: which of its heads to keep; none for all.
         what: names the progress bar.
 
     Raises:
@@ -100,7 +102,7 @@ def train(
     check_labelled(validation)
     device = compute.prepare()
     torch.manual_seed(recipe.fit.seed)
-    network, recipe, earlier = _start(recipe, data, init)
+    network, recipe, earlier = _start(recipe, data, init, heads)
     check_alike([data, validation])
     count = recipe.fit.continued_epochs if init else recipe.fit.epochs
     logs = out.with_name(out.name + "-logs")
@@ -144,13 +146,14 @@ def _restart(recipe: Recipe, data: PoseSet, out: Path, epochs: int, init: Path |
 
 
 def _start(
-    recipe: Recipe, data: PoseSet, init: Path | None
+    recipe: Recipe, data: PoseSet, init: Path | None, heads: Collection[str]
 ) -> tuple[Network, Recipe, tuple[str, ...]]:
     if init is None:
         return Network(recipe.model, data.keypoints), recipe, ()
-    network, old, record = load_checkpoint(init)
+    network, _, record = load_checkpoint(init)
     check_keypoints(record, data)
-    resumed = Recipe(name=recipe.name, model=old.model, fit=recipe.fit, augment=recipe.augment)
+    network.keep_heads(heads or list(network.heads))
+    resumed = replace(recipe, model=network.config)
     return network, resumed, record.training_data
 
 

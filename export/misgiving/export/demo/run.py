@@ -41,7 +41,7 @@ class _Folders:
 
     @property
     def before(self) -> Path:
-        return self.cycle / "stage-2"
+        return self.cycle / "seed-0" / "learned_loss" / "stage-2"
 
     @property
     def after(self) -> Path:
@@ -117,9 +117,11 @@ def _threads(config: DemoConfig) -> list[str]:
 
 def _learn(config: DemoConfig, split: Split, pool_size: int, folders: _Folders) -> None:
     """Train, select once, train on; then export."""
-    cycle = ["cycle", "--base", config.data, "--pool", split.candidates, "--test", split.test]
-    cycle += ["--budget", str(max(16, pool_size // 20)), "--stages", "2"]
-    cycle += ["--recipe", config.recipe, "--out", str(folders.cycle), *_threads(config)]
+    cycle = ["cycle", config.recipe, "--base", config.data, "--pool", split.candidates]
+    cycle += ["--test", split.test, "--method", "learned_loss", "--stages", "2", "--repeats", "1"]
+    cycle += ["--budget", str(max(16, pool_size // 20)), "--seed", "0"]
+    cycle += ["--out", str(folders.cycle)]
+    cycle += _threads(config)
     run(cycle, folders.log("cycle"))
     export = ["export", str(folders.before), "--out", str(folders.bundle)]
     export += ["--val", split.validation, "--flag-rate", f"{config.flag_rate:g}"]

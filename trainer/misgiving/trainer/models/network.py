@@ -1,6 +1,8 @@
 """The whole network: normalisation, pose net, loss heads on detached features."""
 
 import math
+from collections.abc import Collection
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -59,6 +61,12 @@ class Network(nn.Module):
         """RGB in 0–255, (B, 3, H, W) → what the pose net was trained on."""
         normalised: Tensor = (image - self.mean) / self.std
         return normalised
+
+    def keep_heads(self, names: Collection[str]) -> None:
+        """Drop all other heads; the configuration follows."""
+        kept = tuple(head for head in self.config.heads if head.name in names)
+        self.config = replace(self.config, heads=kept)
+        self.heads = nn.ModuleDict({head.name: self.heads[head.name] for head in kept})
 
     def embed(self, pose: PoseOutput) -> Tensor:
         """Pooled features of the pose net, (B, D), D ≤ EMBEDDING_SIZE."""

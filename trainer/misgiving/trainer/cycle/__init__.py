@@ -1,0 +1,1 @@
+"""Active-learning cycles: stages × methods × repeats, from one base model a repeat."""

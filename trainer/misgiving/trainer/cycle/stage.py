@@ -1,0 +1,163 @@
+"""One stage of one run: train on what was selected so far, score what is left of the pool, select.
+
+The first stage is the base model, which all methods of a repeat share, and its scores.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from misgiving.trainer import metrics, progress
+from misgiving.trainer.checkpoint import load_checkpoint
+from misgiving.trainer.config import Recipe
+from misgiving.trainer.cycle.recipe import CycleRecipe
+from misgiving.trainer.cycle.record import StageResult, run_folder, seed_folder
+from misgiving.trainer.cycle.scores import read_scores, write_scores
+from misgiving.trainer.data import PoseSet, join, subset
+from misgiving.trainer.heatmaps import SAFER_SIGNALS, SIGNALS
+from misgiving.trainer.samplers import sampler_named
+from misgiving.trainer.samplers.base import Candidates
+from misgiving.trainer.scoring import Scores, score
+from misgiving.trainer.training import Compute, train
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """One repeat of a cycle: its own seed, and so its own base model."""
+
+    recipe: CycleRecipe
+    base: PoseSet
+    pool: PoseSet
+    test: PoseSet
+    out: Path
+    compute: Compute
+    seed: int
+
+    @property
+    def training(self) -> Recipe:
+        """The recipe with this repeat's seed."""
+        recipe = self.recipe.training
+        return replace(recipe, fit=replace(recipe.fit, seed=self.seed))
+
+    @property
+    def base_model(self) -> Path:
+        """Checkpoint of the first stage."""
+        return seed_folder(self.out, self.seed) / "base"
+
+    @property
+    def base_scores(self) -> Path:
+        """What it says of the whole pool."""
+        return seed_folder(self.out, self.seed) / "base-scores.npz"
+
+    def score(self, checkpoint: Path, data: PoseSet, what: str) -> Scores:
+        """What a checkpoint says of some data."""
+        network, recipe, _ = load_checkpoint(checkpoint)
+        device = self.compute.prepare()
+        return score(network, recipe, data, device, progress.counted(len(data), what))
+
+
+def make_base(repeat: Repeat) -> None:
+    """Train the base model unless it is there, and score the pool with it."""
+    name = f"seed {repeat.seed}, stage 1"
+    if not repeat.base_model.exists():
+        train(
+            repeat.training,
+            repeat.base,
+            repeat.test,
+            repeat.base_model,
+            repeat.compute,
+            what=name,
+        )
+    scores = repeat.score(repeat.base_model, repeat.pool, f"{name}, scoring the pool")
+    write_scores(repeat.base_scores, scores)
+
+
+def run_stage(repeat: Repeat, method: str, earlier: Sequence[StageResult]) -> StageResult:
+    """The stage after some that are done."""
+    start, stage, pool = time.monotonic(), len(earlier) + 1, repeat.pool
+    taken = _positions(pool, earlier)
+    labelled = join([repeat.base, subset(pool, taken)]) if taken else repeat.base
+    what = f"seed {repeat.seed}, {method}, stage {stage}"
+    checkpoint = _trained(repeat, method, labelled, stage, what)
+    scores = _scored(repeat, checkpoint, taken, what)
+    chosen = repeat.recipe.method(method)
+    ask_labelled = partial(repeat.score, checkpoint, labelled, f"{what}, scoring the labelled")
+    # Each stage draws for itself: so it picks the same whether others ran before or not.
+    rng = np.random.default_rng([repeat.seed, stage])
+    candidates = _candidates(scores, chosen.head, ask_labelled)
+    picked = sampler_named(chosen.sampler)(candidates, repeat.recipe.budget, rng)
+    losses = scores.true_loss[picked]
+    return StageResult(
+        stage=stage,
+        checkpoint=str(checkpoint.relative_to(repeat.out)),
+        labels=len(labelled),
+        test=load_checkpoint(checkpoint)[2].metrics,
+        selected=tuple(scores.ids[index] for index in picked),
+        selected_pck=_finite(metrics.pck(scores.found[picked])),
+        pool_pck=_finite(metrics.pck(scores.found)),
+        selected_loss=float(losses.mean()),
+        selected_loss_sd=float(losses.std()),
+        pool_loss=float(scores.true_loss.mean()),
+        seconds=round(time.monotonic() - start, 1),
+    )
+
+
+def _positions(pool: PoseSet, results: Sequence[StageResult]) -> list[int]:
+    """Where in the pool the persons are that were selected so far."""
+    at = {name: index for index, name in enumerate(pool.ids)} if results else {}
+    return [at[name] for result in results for name in result.selected]
+
+
+def _trained(repeat: Repeat, method: str, labelled: PoseSet, stage: int, what: str) -> Path:
+    """The stage's checkpoint: the base model, an earlier process's, or a new one.
+
+    Later stages train the method's own head alone: the others would only cost time.
+    """
+    if stage == 1:
+        return repeat.base_model
+    folder = run_folder(repeat.out, repeat.seed, method)
+    checkpoint = folder / f"stage-{stage}"
+    if not checkpoint.exists():
+        init = repeat.base_model if stage == 2 else folder / f"stage-{stage - 1}"
+        heads = (repeat.recipe.method(method).head,)
+        train(
+            repeat.training,
+            labelled,
+            repeat.test,
+            checkpoint,
+            repeat.compute,
+            init,
+            heads,
+            what,
+        )
+    return checkpoint
+
+
+def _scored(repeat: Repeat, checkpoint: Path, taken: Sequence[int], what: str) -> Scores:
+    """What is said of those who were not selected yet."""
+    if not taken:
+        return read_scores(repeat.base_scores, repeat.pool.keypoints)
+    left = sorted(set(range(len(repeat.pool))) - set(taken))
+    return repeat.score(checkpoint, subset(repeat.pool, left), f"{what}, scoring the pool")
+
+
+def _candidates(scores: Scores, head: str, labelled: Callable[[], Scores]) -> Candidates:
+    """What a sampler sees; the labelled set is only scored for a sampler that asks."""
+    return Candidates(
+        ids=scores.ids,
+        predicted_loss=scores.predicted_losses[head],
+        signals={
+            name: -scores.signal(name) if name in SAFER_SIGNALS else scores.signal(name)
+            for name in SIGNALS
+        },
+        embedding=lambda: scores.embedding,
+        labelled_embedding=lambda: labelled().embedding,
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
