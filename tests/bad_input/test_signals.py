@@ -21,7 +21,10 @@ from runtime.serving import Gated, serving
 
 COMMAND = ["-m", "misgiving.runtime.command"]
 TRAIN = "train --data synthetic:1,16 --val synthetic:2,8 --threads 1 --out new"
-CYCLE = "cycle --base synthetic:1,16 --pool synthetic:2,32 --test synthetic:3,8 --budget 8"
+CYCLE = (
+    "cycle demo --base synthetic:1,16 --pool synthetic:2,32 --test synthetic:3,8 --budget 8 "
+    "--method learned_loss"
+)
 INT, TERM = signal.SIGINT, signal.SIGTERM
 
 

@@ -3,7 +3,7 @@
 from bad_input.case import Case
 
 TRAIN = "train --data synthetic:1,16 --val synthetic:2,8 --out new"
-CYCLE = "cycle --base synthetic:1,16 --pool synthetic:2,32 --test synthetic:3,8 --out new"
+CYCLE = "cycle demo --base synthetic:1,16 --pool synthetic:2,32 --test synthetic:3,8 --out new"
 
 TRAIN_ = [
     Case("no data", "train --val synthetic:2,8 --out new", "Missing option '--data'"),
@@ -134,18 +134,32 @@ TRAIN_ = [
 ]
 
 CYCLE_ = [
-    Case("a sampler", f"{CYCLE} --budget 8 --sampler best", "expected one of random"),
-    Case("no budget", f"{CYCLE} --budget 0", "expected at least 1 of each"),
+    Case("no recipe", f"{CYCLE} --budget 8".replace(" demo", ""), "Missing argument 'RECIPE'"),
+    Case("a recipe", f"{CYCLE} --budget 8".replace(" demo", " fast"), "expected one of demo"),
+    Case("a sampler", f"{CYCLE} --budget 8 --method best", "expected one of random"),
+    Case(
+        "a head that the recipe does not have",
+        f"{CYCLE} --budget 8 --method learned_loss:gap-kl",
+        "expected one of the heads conv-kl",
+    ),
+    Case(
+        "a method twice",
+        f"{CYCLE} --budget 8 --method random --method random",
+        "expected one or more, each once",
+    ),
+    Case("no budget", f"{CYCLE} --budget 0", "budget is 0; expected at least 1"),
     Case("a budget beyond the pool", f"{CYCLE} --budget 99", "Lower the budget"),
-    Case("no stage", f"{CYCLE} --budget 8 --stages 0", "expected at least 1 of each"),
+    Case("no stage", f"{CYCLE} --budget 8 --stages 0", "stages is 0; expected at least 1"),
+    Case("no repeat", f"{CYCLE} --budget 8 --repeats 0", "repeats is 0; expected at least 1"),
     Case(
         "a pool that holds the test's persons",
-        "cycle --base synthetic:1,9 --pool synthetic:2,9 --test synthetic:2,4 --budget 1 --out new",
+        "cycle demo --base synthetic:1,9 --pool synthetic:2,9 --test synthetic:2,4 --budget 1 "
+        "--out new",
         "Give ranges that do not overlap",
     ),
     Case(
         "results that are there already",
-        "cycle --base synthetic:1,9 --pool synthetic:2,9 --test synthetic:3,4 --budget 1 "
+        "cycle demo --base synthetic:1,9 --pool synthetic:2,9 --test synthetic:3,4 --budget 1 "
         "--out checkpoint",
         "nothing is overwritten. Give another",
     ),

@@ -29,6 +29,7 @@ SERVICES = ("serve", "collect")
 LONG = ("train", "cycle", "evaluate", "score", "select", "export")
 """Verbs that take long as written: parsed there, and run on a little of the real data."""
 
+CYCLED = "runs/cycle/seed-{}/learned_loss-conv-kl/stage-3"
 SMALLER = {
     "lsp:DATA/lsp#1-1000": "lsp:DATA/lsp#1-16",
     "lspet:DATA/lspet": "lspet:DATA/lspet#1-40",
@@ -38,6 +39,7 @@ SMALLER = {
     "50": "5",
     "1000": "8",
     "cpu": "runs/first/recipe.json",
+    CYCLED.format(0): CYCLED.format(5),  # that recipe's seed
 }
 """Word on a page → what is run instead of it."""
 

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from misgiving.runtime.durable import check_new, locked_folder, new_folder, write_durably
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, InUse
 
 
 def names(folder: Path) -> list[str]:
@@ -117,3 +118,20 @@ def test_a_lock_ends_with_its_block(tmp_path: Path) -> None:
     for _ in range(2):
         with locked_folder(tmp_path):
             pass
+
+
+def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with locked_folder(tmp_path, wait=True):
+            order.append("second")
+
+    with locked_folder(tmp_path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        with pytest.raises(InUse, match="in use by another process"), locked_folder(tmp_path):
+            pass
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]

@@ -69,10 +69,14 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Make a folder where there is none, and hold it against other processes.
 
     The lock ends with the process, however that ends.
+
+    Args:
+        folder: to make and to hold.
+        wait: until another process lets go of it.
 
     Raises:
         InUse: another process holds it.
@@ -80,7 +84,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        _lock(handle, folder)
+        _lock(handle, folder, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             yield
         except BaseException:
@@ -91,9 +95,9 @@ def locked_folder(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _lock(handle: int, folder: Path) -> None:
+def _lock(handle: int, folder: Path, how: int) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, how)
         # Another process may have renamed it since it was opened: the lock is then on its result.
         if os.path.samestat(os.fstat(handle), os.stat(folder)):
             return

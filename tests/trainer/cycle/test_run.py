@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,48 +15,57 @@ import torch
 from safetensors.torch import load_file
 
 from export.helpers import CPU, TINY, people
+from misgiving.runtime.durable import locked_folder
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import LSP
-from misgiving.trainer import cycle
 from misgiving.trainer.checkpoint import WEIGHTS, load_checkpoint
-from misgiving.trainer.config import to_dict
-from misgiving.trainer.cycle import CycleConfig, StageResult, run_cycle
+from misgiving.trainer.cycle import record, run, stage
+from misgiving.trainer.cycle.recipe import CycleRecipe, to_dict
+from misgiving.trainer.cycle.record import CycleRun, StageResult
+from misgiving.trainer.cycle.run import run_cycle
 from misgiving.trainer.data import PoseSet, join, open_data, subset
 from misgiving.trainer.heatmaps import SIGNALS
 from misgiving.trainer.samplers.base import Candidates
 from misgiving.trainer.scoring import score
 from trainer.annotating import write_images
 
-RECIPE = replace(TINY, fit=replace(TINY.fit, epochs=1))
+RECIPE = CycleRecipe(
+    name="tiny",
+    training=replace(TINY, fit=replace(TINY.fit, epochs=1, seed=0)),
+    methods=("learned_loss",),
+    budget=5,
+    stages=3,
+)
 BASE, POOL, TEST = (1, 16), (7, 20, 0.0, 1.0), (2, 8)
-BUDGET, STAGES = 5, 3
+BUDGET, STAGES = RECIPE.budget, RECIPE.stages
+
+
+def go(recipe: CycleRecipe, out: Path) -> list[CycleRun]:
+    return run_cycle(recipe, people(*BASE), people(*POOL), people(*TEST), out, CPU)
 
 
 class Run:
-    """A whole cycle, and what each of its trainings was given."""
+    """A whole cycle of one method, and what each of its trainings was given."""
 
-    def __init__(self, out: Path, sampler: str, seed: int = 0) -> None:
-        self.out = out
+    def __init__(self, out: Path, method: str, seed: int = 0) -> None:
         self.trained_on: list[tuple[str, ...]] = []
         self.started_from: list[Path | None] = []
         self.written: list[int] = []
-        self._real = cycle.train
-        config = CycleConfig(sampler=sampler, budget=BUDGET, stages=STAGES, seed=seed)
+        self.folder = out / f"seed-{seed}" / method.replace(":", "-")
+        self.out = out
+        self._real = stage.train
+        training = replace(RECIPE.training, fit=replace(RECIPE.training.fit, seed=seed))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cycle, "train", self._train)
-            sets = (people(*BASE), people(*POOL), people(*TEST))
-            self.results = run_cycle(RECIPE, config, *sets, out, CPU)
+            patch.setattr(stage, "train", self._train)
+            (done,) = go(replace(RECIPE, methods=(method,), training=training), out)
+        assert (done.seed, done.method) == (seed, method)
+        self.results = list(done.stages)
 
-    def _train(self, recipe: object, data: PoseSet, *rest: Any) -> object:
+    def _train(self, recipe: object, data: PoseSet, *rest: Any, **named: Any) -> object:
         self.trained_on.append(data.ids)
-        self.started_from.append(rest[3])
-        path = self.out / "results.json"
-        self.written.append(len(self.record()["results"]) if path.exists() else 0)
-        return self._real(recipe, data, *rest)  # type: ignore[arg-type]
-
-    def record(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.out / "results.json").read_text("utf-8"))
-        return content
+        self.started_from.append(rest[3] if len(rest) > 3 else None)
+        self.written.append(len(record.read_stages(self.folder)))
+        return self._real(recipe, data, *rest, **named)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +73,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(tmp_path_factory.mktemp("cycle") / "learned", "learned_loss")
 
 
-def chosen(results: list[StageResult]) -> list[str]:
+def chosen(results: "list[StageResult] | tuple[StageResult, ...]") -> list[str]:
     return [name for result in results for name in result.selected]
 
 
@@ -74,38 +85,83 @@ def test_nobody_is_selected_twice(learned: Run) -> None:
 
 def test_each_stage_trains_on_all_labels_so_far(learned: Run) -> None:
     base = people(*BASE).ids
-    for stage, ids in enumerate(learned.trained_on):
-        assert ids == (*base, *chosen(learned.results[:stage]))
+    for number, ids in enumerate(learned.trained_on):
+        assert ids == (*base, *chosen(learned.results[:number]))
     assert [result.labels for result in learned.results] == [16, 21, 26]
 
 
 def test_each_stage_goes_on_from_the_one_before(learned: Run) -> None:
-    out = learned.out
-    assert learned.started_from == [None, out / "stage-1", out / "stage-2"]
-    assert [result.checkpoint for result in learned.results] == ["stage-1", "stage-2", "stage-3"]
-    record = load_checkpoint(out / "stage-3")[2]
-    assert len(record.training_data) == STAGES
-    assert record.label_count == 26
-    assert record.validation_data == people(*TEST).spec
+    base, folder = learned.out / "seed-0" / "base", learned.folder
+    assert learned.started_from == [None, base, folder / "stage-2"]
+    assert [result.checkpoint for result in learned.results] == [
+        "seed-0/base", "seed-0/learned_loss/stage-2", "seed-0/learned_loss/stage-3",
+    ]  # fmt: skip
+    last = load_checkpoint(folder / "stage-3")[2]
+    assert len(last.training_data) == STAGES
+    assert last.label_count == 26
+    assert last.validation_data == people(*TEST).spec
 
 
-def test_the_highest_predicted_losses_are_taken(learned: Run) -> None:
-    """By each stage's own network, of those who are left, highest first."""
-    pool, left = people(*POOL), list(range(POOL[1]))
-    for result in learned.results:
-        network, recipe, _ = load_checkpoint(learned.out / result.checkpoint)
-        losses = score(network, recipe, pool, torch.device("cpu")).predicted_loss
+def test_later_stages_keep_the_method_s_own_head(tmp_path: Path) -> None:
+    method = Run(tmp_path / "out", "learned_loss:gap-margin")
+    heads = [
+        list(load_checkpoint(method.out / result.checkpoint)[0].heads) for result in method.results
+    ]
+    assert heads == [["conv-kl", "gap-margin"], ["gap-margin"], ["gap-margin"]]
+
+
+@pytest.mark.parametrize("method", ["learned_loss", "learned_loss:gap-margin"])
+def test_the_highest_predicted_losses_are_taken(tmp_path: Path, method: str) -> None:
+    """By each stage's own network and the method's head, of those who are left, highest first."""
+    done, pool, left = Run(tmp_path / "out", method), people(*POOL), list(range(POOL[1]))
+    head = method.partition(":")[2] or "conv-kl"
+    for result in done.results:
+        network, recipe, _ = load_checkpoint(done.out / result.checkpoint)
+        scores = score(network, recipe, pool, torch.device("cpu"))
+        losses = scores.predicted_losses[head]
         best = sorted(left, key=lambda index: -losses[index])[:BUDGET]
         assert list(result.selected) == [pool.ids[index] for index in best]
+        assert result.selected_loss == pytest.approx(scores.true_loss[best].mean(), rel=1e-5)
+        assert result.selected_loss_sd == pytest.approx(scores.true_loss[best].std(), rel=1e-4)
+        assert result.pool_loss == pytest.approx(scores.true_loss[left].mean(), rel=1e-5)
         left = [index for index in left if index not in best]
+
+
+def test_methods_share_the_base_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+    real = stage.train
+
+    def counting(
+        recipe: Any, data: PoseSet, validation: PoseSet, out: Path, *rest: Any, **more: Any
+    ) -> Any:
+        trained.append(str(out.relative_to(tmp_path)))
+        return real(recipe, data, validation, out, *rest, **more)
+
+    monkeypatch.setattr(stage, "train", counting)
+    recipe = replace(RECIPE, methods=("random", "coreset"), stages=2, repeats=2)
+    runs = go(recipe, tmp_path)
+    assert trained == [
+        "seed-0/base", "seed-0/random/stage-2", "seed-0/coreset/stage-2",
+        "seed-1/base", "seed-1/random/stage-2", "seed-1/coreset/stage-2",
+    ]  # fmt: skip
+    assert [(done.seed, done.method) for done in runs] == [
+        (0, "random"), (0, "coreset"), (1, "random"), (1, "coreset"),
+    ]  # fmt: skip
+    first, other, second = (done.stages[0] for done in runs[:3])
+    assert (first.test, first.pool_pck, first.checkpoint) == (
+        other.test, other.pool_pck, other.checkpoint,
+    )  # fmt: skip
+    assert first.selected != other.selected
+    assert second.selected != first.selected  # another seed draws otherwise
+    assert second.pool_loss != first.pool_loss  # and trains otherwise
 
 
 def test_coreset_keeps_away_from_the_labelled(tmp_path: Path) -> None:
     """Of each stage's own network, whose embeddings of the labelled set it is given too."""
-    run, pool = Run(tmp_path / "coreset", "coreset"), people(*POOL)
+    done, pool = Run(tmp_path / "coreset", "coreset"), people(*POOL)
     labelled, left = people(*BASE), list(range(len(pool)))
-    for result in run.results:
-        network, recipe, _ = load_checkpoint(run.out / result.checkpoint)
+    for result in done.results:
+        network, recipe, _ = load_checkpoint(done.out / result.checkpoint)
         of_pool, of_labelled = (
             score(network, recipe, data, torch.device("cpu")).embedding for data in (pool, labelled)
         )
@@ -119,24 +175,24 @@ def test_coreset_keeps_away_from_the_labelled(tmp_path: Path) -> None:
 def test_a_sampler_is_given_what_the_network_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first head's loss, signals that rise with the risk, and nothing that it did not ask."""
+    """The head's loss, signals that rise with the risk, and nothing that it did not ask for."""
     given: list[Candidates] = []
 
     def spy(candidates: Candidates, budget: int, rng: np.random.Generator) -> list[int]:
         given.append(candidates)
         return list(range(budget))
 
-    monkeypatch.setattr(cycle, "sampler_named", lambda name: spy)
+    monkeypatch.setattr(stage, "sampler_named", lambda name: spy)
     scored: list[str] = []
-    real = cycle.score
+    real = stage.score
 
     def counting(network: Any, recipe: Any, data: PoseSet, *rest: Any) -> Any:
         scored.append(data.spec)
         return real(network, recipe, data, *rest)
 
-    monkeypatch.setattr(cycle, "score", counting)
-    run = Run(tmp_path / "spy", "random")
-    network, recipe, _ = load_checkpoint(run.out / "stage-1")
+    monkeypatch.setattr(stage, "score", counting)
+    done = Run(tmp_path / "spy", "random")
+    network, recipe, _ = load_checkpoint(done.out / "seed-0" / "base")
     scores = score(network, recipe, people(*POOL), torch.device("cpu"))
     first = given[0]
     assert tuple(first.ids) == people(*POOL).ids
@@ -148,7 +204,7 @@ def test_a_sampler_is_given_what_the_network_says(
     assert list(first.signals) == list(SIGNALS)
     np.testing.assert_allclose(first.embedding(), scores.embedding, atol=1e-5)
     assert scored == [people(*POOL).spec] * STAGES
-    network, recipe, _ = load_checkpoint(run.out / "stage-2")
+    network, recipe, _ = load_checkpoint(done.folder / "stage-2")
     labelled = join([people(*BASE), subset(people(*POOL), range(BUDGET))])
     of_labelled = score(network, recipe, labelled, torch.device("cpu")).embedding
     np.testing.assert_allclose(given[1].labelled_embedding(), of_labelled, atol=1e-5)
@@ -156,27 +212,25 @@ def test_a_sampler_is_given_what_the_network_says(
 
 def test_the_record_grows_with_every_stage(learned: Run) -> None:
     assert learned.written == [0, 1, 2]
-    assert sorted(path.name for path in learned.out.iterdir()) == [
-        "results.json", "stage-1", "stage-1-logs", "stage-2", "stage-2-logs", "stage-3",
-        "stage-3-logs",
+    assert sorted(str(path.relative_to(learned.out)) for path in learned.out.glob("*/*")) == [
+        "seed-0/base", "seed-0/base-logs", "seed-0/base-scores.npz", "seed-0/learned_loss",
+    ]  # fmt: skip
+    assert sorted(path.name for path in learned.folder.iterdir()) == [
+        "results.json", "stage-2", "stage-2-logs", "stage-3", "stage-3-logs",
     ]  # fmt: skip
 
 
 def test_the_record_says_what_was_run(learned: Run) -> None:
-    content = learned.record()
-    stages = content.pop("results")
-    assert content == {
+    assert json.loads((learned.out / "cycle.json").read_text("utf-8")) == {
         "recipe": to_dict(RECIPE),
         "keypoints": list(LSP.names),
-        "sampler": "learned_loss",
-        "budget": BUDGET,
-        "seed": 0,
         "base": people(*BASE).spec,
         "pool": people(*POOL).spec,
         "test": people(*TEST).spec,
     }
-    for stage, (got, result) in enumerate(zip(stages, learned.results, strict=True), 1):
-        assert got["stage"] == result.stage == stage
+    stages = json.loads((learned.folder / "results.json").read_text("utf-8"))
+    for number, (got, result) in enumerate(zip(stages, learned.results, strict=True), 1):
+        assert got["stage"] == result.stage == number
         assert got["selected"] == list(result.selected)
         assert got["labels"] == result.labels
         assert got["test"] == result.test
@@ -186,65 +240,78 @@ def test_the_record_says_what_was_run(learned: Run) -> None:
         assert got["seconds"] >= 0
 
 
-def test_random_depends_on_the_cycle_s_seed(tmp_path: Path) -> None:
+def test_random_depends_on_the_repeat_s_seed(tmp_path: Path) -> None:
     runs = [Run(tmp_path / name, "random", seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
-    first, same, other = (chosen(run.results) for run in runs)
+    first, same, other = (chosen(done.results) for done in runs)
     assert first == same
     assert first[:BUDGET] != other[:BUDGET]
     assert len(set(first)) == BUDGET * STAGES
 
 
-@pytest.mark.parametrize(
-    ("budget", "stages", "sampler", "message"),
-    [
-        (0, 1, "random", r"budget is 0 and stages 1; expected at least 1 of each"),
-        (5, 0, "random", r"budget is 5 and stages 0; expected at least 1 of each"),
-        (5, 1, "best", r"sampler is 'best'; expected one of random, learned_loss"),
-    ],
-)
-def test_bad_cycles(budget: int, stages: int, sampler: str, message: str) -> None:
-    with pytest.raises(InvalidInput, match=message):
-        CycleConfig(sampler=sampler, budget=budget, stages=stages)
-
-
 def test_the_pool_is_too_small(tmp_path: Path) -> None:
-    config = CycleConfig(sampler="random", budget=7, stages=3)
-    sets = (people(*BASE), people(*POOL), people(*TEST))
     message = r"3 stages of 7 need a pool of 21; synthetic:7,20,0-1 has 20. Lower the budget"
     with pytest.raises(InvalidInput, match=message) as error:
-        run_cycle(RECIPE, config, *sets, tmp_path / "out", CPU)
+        go(replace(RECIPE, budget=7), tmp_path / "out")
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
+def reseeded(recipe: CycleRecipe, seed: int) -> CycleRecipe:
+    fit = replace(recipe.training.fit, seed=seed)
+    return replace(recipe, training=replace(recipe.training, fit=fit))
+
+
 @pytest.mark.parametrize(
-    ("sampler", "seed", "stages", "message"),
+    ("recipe", "message"),
     [
-        # the same one, which is done
-        ("learned_loss", 0, STAGES, r"learned holds a cycle with its 3 stages done; nothing is ov"),
-        ("learned_loss", 0, 1, r"learned holds a cycle with its 3 stages done; nothing is overwri"),
-        # another one
-        ("random", 0, STAGES, r"is of a cycle with another sampler \(learned_loss, now random\); "),
-        ("learned_loss", 4, STAGES, r"is of a cycle with another seed \(0, now 4\); give the same"),
+        (
+            replace(RECIPE, budget=4),
+            r"is of a cycle with another recipe.budget \(5, now 4\); give the",
+        ),
+        (
+            reseeded(RECIPE, 4),
+            r"cycle with another recipe.training.fit.seed \(0, now 4\); give the",
+        ),
     ],
 )
-def test_an_earlier_cycle_is_not_overwritten(
-    learned: Run, sampler: str, seed: int, stages: int, message: str
-) -> None:
-    before = (learned.out / "results.json").read_bytes()
-    config = CycleConfig(sampler=sampler, budget=BUDGET, stages=stages, seed=seed)
+def test_another_cycle_is_not_mixed_in(learned: Run, recipe: CycleRecipe, message: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in learned.out.rglob("*")}
     with pytest.raises(DataError, match=message):
-        run_cycle(RECIPE, config, people(*BASE), people(*POOL), people(*TEST), learned.out, CPU)
-    assert (learned.out / "results.json").read_bytes() == before
+        go(recipe, learned.out)
+    assert {path: path.stat().st_mtime_ns for path in learned.out.rglob("*")} == before
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '{"results": [{"stage": 1}]}'])
+def test_a_finished_cycle_is_read_again(learned: Run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in learned.out.rglob("*")}
+    (again,) = go(RECIPE, learned.out)
+    assert list(again.stages) == learned.results
+    assert {path: path.stat().st_mtime_ns for path in learned.out.rglob("*")} == before
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"recipe": 1}', '{"recipe": {}}'])
 def test_what_is_no_cycle_is_left_alone(tmp_path: Path, content: str) -> None:
-    (tmp_path / "results.json").write_text(content)
-    config = CycleConfig(sampler="random", budget=1, stages=1)
-    with pytest.raises(DataError, match=r"results.json is no record of a cycle; name another"):
-        run_cycle(RECIPE, config, people(*BASE), people(*POOL), people(*TEST), tmp_path, CPU)
-    assert (tmp_path / "results.json").read_text() == content
+    (tmp_path / "cycle.json").write_text(content)
+    with pytest.raises(DataError, match=r"cycle.json is no record of a cycle; name another"):
+        go(RECIPE, tmp_path)
+    assert (tmp_path / "cycle.json").read_text() == content
+
+
+def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"is there already; nothing is overwritten"):
+        go(RECIPE, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["results.json", "base-scores.npz"])
+def test_a_damaged_part_is_named(learned: Run, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    go(replace(RECIPE, stages=1), out)
+    (path,) = out.rglob(name)
+    path.write_bytes(b"{")
+    with pytest.raises(DataError, match=name) as error:
+        go(replace(RECIPE, methods=("learned_loss", "random")), out)
+    assert "\n" not in str(error.value)
 
 
 class Killed(BaseException):
@@ -264,44 +331,53 @@ def unless(real: Callable[..., Any], killed_at: int) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    ("function", "killed_at"),
+    ("module", "function", "killed_at"),
     [
-        ("train", 1),  # before anything is there
-        ("_score", 1),  # the first stage's checkpoint is there, its selection is not
-        ("train", 2),  # between two stages
-        ("_score", 3),  # before the last selection
-        ("_write", 4),  # the last selection was made and not written
+        (stage, "train", 1),  # before anything is there
+        (stage, "score", 1),  # the base model is there, its scores are not
+        (stage, "train", 2),  # between two stages
+        (stage, "score", 3),  # before the last selection
+        (record, "write_stages", 3),  # the last selection was made and not written
     ],
 )
 def test_a_killed_cycle_goes_on_where_it_was(
-    learned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, killed_at: int
+    learned: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    function: str,
+    killed_at: int,
 ) -> None:
-    config = CycleConfig(sampler="learned_loss", budget=BUDGET, stages=STAGES)
-    sets = (people(*BASE), people(*POOL), people(*TEST))
     with monkeypatch.context() as patch:
-        patch.setattr(cycle, function, unless(getattr(cycle, function), killed_at))
+        patch.setattr(module, function, unless(getattr(module, function), killed_at))
         with pytest.raises(Killed):
-            run_cycle(RECIPE, config, *sets, tmp_path / "out", CPU)
-    results = run_cycle(RECIPE, config, *sets, tmp_path / "out", CPU)
-    assert [replace(r, seconds=0) for r in results] == [
+            go(RECIPE, tmp_path / "out")
+    (done,) = go(RECIPE, tmp_path / "out")
+    assert [replace(r, seconds=0) for r in done.stages] == [
         replace(r, seconds=0) for r in learned.results
     ]
-    weights = [load_file(out / "stage-3" / WEIGHTS) for out in (tmp_path / "out", learned.out)]
+    last = Path("seed-0", "learned_loss", "stage-3", WEIGHTS)
+    weights = [load_file(out / last) for out in (tmp_path / "out", learned.out)]
     assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
 
 
-def test_a_finished_cycle_goes_on_with_more_stages(learned: Run, tmp_path: Path) -> None:
-    sets = (people(*BASE), people(*POOL), people(*TEST))
-    for stages in (1, STAGES):
-        config = CycleConfig(sampler="learned_loss", budget=BUDGET, stages=stages)
-        results = run_cycle(RECIPE, config, *sets, tmp_path / "out", CPU)
-        assert chosen(results) == chosen(learned.results)[: stages * BUDGET]
+def test_a_finished_cycle_goes_on_with_more(learned: Run, tmp_path: Path) -> None:
+    for recipe in (
+        replace(RECIPE, stages=1),
+        RECIPE,
+        replace(RECIPE, methods=("random", "learned_loss"), stages=1),
+        replace(RECIPE, stages=1, repeats=2),
+    ):
+        runs = go(recipe, tmp_path / "out")
+        of_learned = next(done for done in runs if done.method == "learned_loss")
+        assert (
+            chosen(of_learned.stages) == chosen(learned.results)[: len(of_learned.stages) * BUDGET]
+        )
 
 
 def test_the_whole_pool_may_be_taken(tmp_path: Path) -> None:
-    config = CycleConfig(sampler="learned_loss", budget=20, stages=1)
-    sets = (people(*BASE), people(*POOL), people(*TEST))
-    (result,) = run_cycle(RECIPE, config, *sets, tmp_path / "out", CPU)
+    (done,) = go(replace(RECIPE, budget=20, stages=1), tmp_path / "out")
+    (result,) = done.stages
     assert sorted(result.selected) == sorted(people(*POOL).ids)
     assert result.selected_pck == pytest.approx(result.pool_pck)
 
@@ -310,15 +386,63 @@ def test_the_whole_pool_may_be_taken(tmp_path: Path) -> None:
 def test_sets_that_share_a_person_are_refused(tmp_path: Path, which: int) -> None:
     sets = [people(*BASE), people(*POOL), people(*TEST)]
     sets[which] = join([sets[which], subset(sets[which - 1], [0])])
-    config = CycleConfig(sampler="random", budget=1, stages=1)
     with pytest.raises(DataError, match=r"share 1 person\(s\)"):
-        run_cycle(RECIPE, config, sets[0], sets[1], sets[2], tmp_path / "out", CPU)
+        run_cycle(RECIPE, sets[0], sets[1], sets[2], tmp_path / "out", CPU)
 
 
 def test_a_pool_without_labels_is_refused_at_once(tmp_path: Path) -> None:
     write_images(tmp_path / "pool", 3)
     pool = open_data(f"images:{tmp_path / 'pool'}")
-    config = CycleConfig(sampler="random", budget=1, stages=1)
+    recipe = replace(RECIPE, budget=1, stages=1)
     with pytest.raises(DataError, match=r"pool has 3 person\(s\) without a label"):
-        run_cycle(RECIPE, config, people(*BASE), pool, people(*TEST), tmp_path / "out", CPU)
+        run_cycle(recipe, people(*BASE), pool, people(*TEST), tmp_path / "out", CPU)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_others_hold_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process that is killed lets go of its part; who waits then takes it over."""
+    recipe = replace(RECIPE, stages=1)
+    go(recipe, tmp_path / "out")
+    held = locked_folder(tmp_path / "out" / "seed-0" / "random")
+    held.__enter__()
+    waits = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            held.__exit__(None, None, None)
+
+    monkeypatch.setattr(run.time, "sleep", wait)
+    runs = go(replace(recipe, methods=("random", "coreset")), tmp_path / "out")
+    assert [len(done.stages) for done in runs] == [1, 1]
+    assert len(waits) == 2
+    assert capsys.readouterr().err.count("waiting for 1 part(s) that other processes do") == 1
+
+
+def test_processes_share_a_cycle(tmp_path: Path) -> None:
+    """Two of them train each network once, and come to what one alone does."""
+    recipe = replace(RECIPE, methods=("random", "coreset"), stages=2, repeats=2)
+    (tmp_path / "mine.json").write_text(json.dumps(to_dict(recipe)))
+    base, pool, test = (people(*numbers).spec for numbers in (BASE, POOL, TEST))
+    command = [sys.executable, "-m", "misgiving.runtime.command", "cycle", "mine.json"]
+    command += ["--base", base, "--pool", pool, "--test", test, "--threads", "1", "--out", "out"]
+    both = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+        for _ in range(2)
+    ]
+    printed = [process.communicate(timeout=240) for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    trainings = [line for _, err in printed for line in err.splitlines() if "epoch 1/1" in line]
+    assert sorted(line.partition(":")[0] for line in trainings) == [
+        "seed 0, coreset, stage 2", "seed 0, random, stage 2", "seed 0, stage 1",
+        "seed 1, coreset, stage 2", "seed 1, random, stage 2", "seed 1, stage 1",
+    ]  # fmt: skip
+    assert printed[0][0] == printed[1][0] != ""
+    shared, alone = go(recipe, tmp_path / "out"), go(recipe, tmp_path / "alone")
+    for ours, theirs in zip(shared, alone, strict=True):
+        assert chosen(ours.stages) == chosen(theirs.stages)
+        assert ours.stages[-1].test == theirs.stages[-1].test

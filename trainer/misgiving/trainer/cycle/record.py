@@ -71,7 +71,7 @@ def claim(out: Path, header: dict[str, Any]) -> None:
         DataError: it is of another cycle, or holds something else.
     """
     path = out / CYCLE
-    with locked_folder(out):
+    with locked_folder(out, wait=True):  # several processes may begin a cycle at once
         if not path.exists():
             check_new(out)
             write_durably(path, (json.dumps(header, indent=2) + "\n").encode())
