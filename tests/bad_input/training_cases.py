@@ -129,6 +129,11 @@ TRAIN_ = [
         "is no name for a new folder",
     ),
     Case("a bundle to train on from", f"{TRAIN} --init bundle", "bundle is no checkpoint"),
+    Case(
+        "a checkpoint of another network than the recipe's",
+        f"{TRAIN} --init checkpoint --recipe paper",
+        "expected the same network. Leave the recipe out",
+    ),
     Case("weights of junk", f"{TRAIN} --init cut-weights", "is a damaged checkpoint"),
     Case("no torch", TRAIN, "pip install 'misgiving[train]'", lacks=("torch", "rich")),
 ]

@@ -25,8 +25,10 @@ torso = []
 def invoke(folder: Path, verb: str, *arguments: str) -> str:
     """Run a command with a tiny recipe; gives what it wrote to stderr."""
     (folder / "tiny.json").write_text(to_json(TINY))
-    small = ("--recipe", str(folder / "tiny.json"), "--epochs", "1", "--device", "cpu")
-    command = [verb, *arguments, *small, "--threads", "1"]
+    tiny = str(folder / "tiny.json")
+    recipe = [tiny] if verb == "cycle" else ["--recipe", tiny]
+    small = ("--epochs", "1", "--device", "cpu", "--threads", "1")
+    command = [verb, *recipe, *arguments, *small]
     return CliRunner().invoke(app, command, catch_exceptions=False).stderr
 
 
@@ -70,11 +72,18 @@ def test_training_on_takes_the_checkpoint_s(checkpoint: Path, tmp_path: Path) ->
         invoke(tmp_path, "train", *sets, "--keypoints", "coco17", "--out", str(tmp_path / "other"))
 
 
+def test_training_on_takes_the_checkpoint_s_recipe(checkpoint: Path, tmp_path: Path) -> None:
+    sets = ["--data", "synthetic:9,16", "--val", "synthetic:2,4", "--init", str(checkpoint)]
+    command = ["train", *sets, "--out", str(tmp_path / "run"), "--device", "cpu", "--threads", "1"]
+    CliRunner().invoke(app, command, catch_exceptions=False)
+    assert load_checkpoint(tmp_path / "run")[1] == TINY
+
+
 def test_a_cycle_maps_all_its_sets(tmp_path: Path) -> None:
     sets = ("--base", LSP_SPEC, "--pool", hands(tmp_path), "--test", "synthetic:2,4")
     rest = (*sets, "--budget", "1", "--stages", "1", "--out", str(tmp_path / "run"))
     invoke(tmp_path, "cycle", *rest, "--keypoints", "coco17")
-    assert load_checkpoint(tmp_path / "run" / "stage-1")[2].keypoints == COCO
+    assert load_checkpoint(tmp_path / "run" / "seed-5" / "base")[2].keypoints == COCO
     with pytest.raises(DataError, match=r"have different keypoints .* with --keypoints"):
         invoke(tmp_path, "cycle", *rest[:-1], str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()

@@ -190,4 +190,4 @@ def test_score_says_when_somebody_was_skipped(
 def test_help(verb: str) -> None:
     text = " ".join(invoke(verb, "--help").output.replace("│", " ").split())
     assert f"Example: misgiving {verb} " in text
-    assert verb == "score" or f"One of {', '.join(SAMPLERS)}." in text
+    assert verb == "score" or ", ".join(SAMPLERS) in text

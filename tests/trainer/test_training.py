@@ -2,20 +2,23 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from export.helpers import CPU, TINY, TRAINING_SPEC, people
+from export.helpers import CONV_KL, CPU, GAP_MARGIN, TINY, TRAINING_SPEC, people
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import LSP, KeypointSet
 from misgiving.trainer import training
 from misgiving.trainer.checkpoint import load_checkpoint
-from misgiving.trainer.config import AugmentConfig
+from misgiving.trainer.config import AugmentConfig, HeadConfig
 from misgiving.trainer.data import PoseSet, join, open_data, subset
 from misgiving.trainer.scoring import summarise
 from misgiving.trainer.training import Compute, Trained, train
 from trainer.annotating import write_images
+
+NEW = HeadConfig(kind="levels", objective="kl")
 
 
 def once(out: Path, init: Path | None = None, recipe: object = None) -> Trained:
@@ -47,7 +50,7 @@ def test_the_same_again_is_the_same_bit_by_bit(tmp_path: Path) -> None:
 
 
 def test_training_on(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model is the checkpoint's; epochs, rates and augmentation are the recipe's."""
+    """The weights are the checkpoint's; epochs, rates and augmentation are the recipe's."""
     epochs: list[int] = []
     real = training.fit
 
@@ -59,18 +62,61 @@ def test_training_on(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.Monke
     other = replace(
         TINY,
         name="other",
-        model=replace(TINY.model, net=replace(TINY.model.net, channels=8)),
         fit=replace(TINY.fit, continued_epochs=3, learning_rate=1e-9, head_learning_rate=1e-9),
         augment=AugmentConfig(flip=0.0),
     )
     trained = once(tmp_path / "on", checkpoint, other)
     assert epochs == [3]  # continued_epochs
-    assert trained.recipe == replace(other, model=TINY.model)
+    assert trained.recipe == other
     assert trained.record.training_data == (TRAINING_SPEC, people(3, 12).spec)
     assert trained.record.label_count == 12
     before, after = (n.state_dict() for n in (load_checkpoint(checkpoint)[0], trained.network))
     name = "pose.reads.0.1.weight"
     assert torch.allclose(before[name], after[name], atol=1e-6)  # it started from there
+
+
+@pytest.mark.parametrize(
+    ("heads", "kept"),
+    [
+        ((GAP_MARGIN,), {"gap-margin"}),  # one is dropped
+        ((NEW, CONV_KL), {"conv-kl"}),  # one is dropped, another is new and comes first
+        ((NEW,), set()),
+    ],
+)
+def test_heads_of_a_training_that_goes_on(
+    checkpoint: Path, tmp_path: Path, heads: tuple[HeadConfig, ...], kept: set[str]
+) -> None:
+    still = replace(TINY.fit, continued_epochs=1, learning_rate=1e-9, head_learning_rate=1e-9)
+    recipe = replace(TINY, model=replace(TINY.model, heads=heads), fit=still)
+    trained = once(tmp_path / "on", checkpoint, recipe)
+    assert list(trained.network.heads) == [head.name for head in heads]
+    old = load_checkpoint(checkpoint)[0]
+    for name, head in trained.network.heads.items():
+        earlier = old.heads[name].state_dict() if name in old.heads else {}
+        weights = head.state_dict()
+        same = [torch.allclose(weights[n], value, atol=1e-6) for n, value in earlier.items()]
+        assert bool(same and all(same)) == (name in kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"input_size": 64},
+            r"recipe tiny has another input_size \(32, now 64\) than .*; expected",
+        ),
+        ({"padding": 1.5}, r"another padding \(1.25, now 1.5\)"),
+        ({"net": replace(TINY.model.net, channels=8)}, r"another net.channels \(16, now 8\) than"),
+    ],
+)
+def test_another_network_cannot_go_on(
+    checkpoint: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    recipe = replace(TINY, model=replace(TINY.model, **change))
+    with pytest.raises(InvalidInput, match=message) as error:
+        once(tmp_path / "on", checkpoint, recipe)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_training_on_does_not_touch_where_it_started(checkpoint: Path, tmp_path: Path) -> None:

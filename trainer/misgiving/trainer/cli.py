@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Recipe = Annotated[
-    str, typer.Option(metavar="NAME", help="demo, cpu, paper, or a recipe's JSON file.")
-]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; must be new.")]
 Epochs = Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's.")]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's.")]
@@ -49,7 +46,14 @@ def train(
         str, typer.Option(metavar="SPEC", help="Data to measure on, apart from the training data.")
     ],
     out: Out,
-    recipe: Recipe = "demo",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="demo (the default), cpu, paper, or a recipe's JSON file; with --init, the "
+            "checkpoint's own unless one is given.",
+        ),
+    ] = None,
     keypoints: Keypoints = None,
     init: Annotated[
         Path | None,
@@ -68,10 +72,10 @@ def train(
 
     # Before torch, which takes seconds to import: most slips are told at once.
     check_new(out)
-    chosen = recipe_named(recipe, epochs, seed)
-    target = keypoints_named(keypoints) if keypoints else None
-    if target is None and init is not None:
-        target = load_checkpoint(init)[2].keypoints
+    target, own = keypoints_named(keypoints) if keypoints else None, "demo"
+    if init is not None:
+        target, own = target or load_checkpoint(init)[2].keypoints, str(init / "recipe.json")
+    chosen = recipe_named(recipe or own, epochs, seed)
     sets, validation = join([open_data(spec, target) for spec in data]), open_data(val, target)
 
     from misgiving.trainer import Compute

@@ -2,15 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from misgiving.runtime.bundle import sha256_file
 from misgiving.runtime.durable import check_new, locked_folder
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import progress
 from misgiving.trainer.checkpoint import (
     WEIGHTS,
@@ -24,7 +24,7 @@ from misgiving.trainer.data import PoseSet, check_alike, check_apart, check_labe
 from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import fit, pick_device
 from misgiving.trainer.models import Network
-from misgiving.trainer.restart import Restart
+from misgiving.trainer.restart import Restart, difference
 from misgiving.trainer.scoring import Scores, score, summarise
 
 
@@ -64,7 +64,6 @@ def train(
     out: Path,
     compute: Compute,
     init: Path | None = None,
-    heads: Collection[str] = (),
     what: str = "training",
 ) -> Trained:
     """Train, measure on the validation data, write the checkpoint.
@@ -83,26 +82,27 @@ def train(
     (32, 16.0)
 
     Args:
-        recipe: the run; with ``init``, only its ``fit`` and ``augment`` count.
+        recipe: the run.
         data: labelled persons.
         validation: persons that are not in ``data``.
         out: the checkpoint's folder, which must be new; TensorBoard events go to ``<out>-logs``.
         compute: where.
-        init: a checkpoint to train on from, with a fresh optimiser.
-        heads: which of its heads to keep; none for all.
+        init: a checkpoint to train on from, with a fresh optimiser. Its heads that the recipe has
+            too are kept; others of the recipe start new.
         what: names the progress bar.
 
     Raises:
         DataError: ``out`` is not new or is being written; ``data`` and ``validation`` share a
             person or have different keypoints, or somebody in them is not labelled;
             ``<out>.restart`` is of another training.
+        InvalidInput: ``init`` is of another network than the recipe's.
     """
     check_new(out)
     check_apart(data, validation)
     check_labelled(validation)
     device = compute.prepare()
     torch.manual_seed(recipe.fit.seed)
-    network, recipe, earlier = _start(recipe, data, init, heads)
+    network, earlier = _start(recipe, data, init)
     check_alike([data, validation])
     count = recipe.fit.continued_epochs if init else recipe.fit.epochs
     logs = out.with_name(out.name + "-logs")
@@ -145,16 +145,25 @@ def _restart(recipe: Recipe, data: PoseSet, out: Path, epochs: int, init: Path |
     return restart
 
 
-def _start(
-    recipe: Recipe, data: PoseSet, init: Path | None, heads: Collection[str]
-) -> tuple[Network, Recipe, tuple[str, ...]]:
+def _start(recipe: Recipe, data: PoseSet, init: Path | None) -> tuple[Network, tuple[str, ...]]:
+    network = Network(recipe.model, data.keypoints)
     if init is None:
-        return Network(recipe.model, data.keypoints), recipe, ()
-    network, _, record = load_checkpoint(init)
+        return network, ()
+    old, old_recipe, record = load_checkpoint(init)
     check_keypoints(record, data)
-    network.keep_heads(heads or list(network.heads))
-    resumed = replace(recipe, model=network.config)
-    return network, resumed, record.training_data
+    _check_model(recipe, old_recipe, init)
+    network.take_over(old)
+    return network, record.training_data
+
+
+def _check_model(recipe: Recipe, old: Recipe, init: Path) -> None:
+    """Raise InvalidInput where a checkpoint's network differs in more than its heads."""
+    asked, found = (to_dict(one)["model"] for one in (recipe, old))
+    if where := difference({**found, "heads": []}, {**asked, "heads": []}):
+        raise InvalidInput(
+            f"recipe {recipe.name} has another {where} than {init}; expected the same network. "
+            "Leave the recipe out to train on with the checkpoint's own"
+        )
 
 
 def check_keypoints(record: Record, data: PoseSet) -> None:

@@ -123,18 +123,14 @@ def _trained(repeat: Repeat, method: str, labelled: PoseSet, stage: int, what: s
     checkpoint = folder / f"stage-{stage}"
     if not checkpoint.exists():
         init = repeat.base_model if stage == 2 else folder / f"stage-{stage - 1}"
-        heads = (repeat.recipe.method(method).head,)
-        train(
-            repeat.training,
-            labelled,
-            repeat.test,
-            checkpoint,
-            repeat.compute,
-            init,
-            heads,
-            what,
-        )
+        recipe = _with_head(repeat.training, repeat.recipe.method(method).head)
+        train(recipe, labelled, repeat.test, checkpoint, repeat.compute, init, what)
     return checkpoint
+
+
+def _with_head(recipe: Recipe, name: str) -> Recipe:
+    heads = tuple(head for head in recipe.model.heads if head.name == name)
+    return replace(recipe, model=replace(recipe.model, heads=heads))
 
 
 def _scored(repeat: Repeat, checkpoint: Path, taken: Sequence[int], what: str) -> Scores:

@@ -1,8 +1,6 @@
 """The whole network: normalisation, pose net, loss heads on detached features."""
 
 import math
-from collections.abc import Collection
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -62,11 +60,11 @@ class Network(nn.Module):
         normalised: Tensor = (image - self.mean) / self.std
         return normalised
 
-    def keep_heads(self, names: Collection[str]) -> None:
-        """Drop all other heads; the configuration follows."""
-        kept = tuple(head for head in self.config.heads if head.name in names)
-        self.config = replace(self.config, heads=kept)
-        self.heads = nn.ModuleDict({head.name: self.heads[head.name] for head in kept})
+    def take_over(self, other: "Network") -> None:
+        """Take the weights of a network with the same pose net, and of the heads both have."""
+        foreign = tuple(f"heads.{name}." for name in other.heads if name not in self.heads)
+        weights = {n: w for n, w in other.state_dict().items() if not n.startswith(foreign)}
+        self.load_state_dict({**self.state_dict(), **weights})
 
     def embed(self, pose: PoseOutput) -> Tensor:
         """Pooled features of the pose net, (B, D), D ≤ EMBEDDING_SIZE."""
