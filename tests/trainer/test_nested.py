@@ -129,7 +129,8 @@ def test_sign_flips_against_slow_code(count: int, ties: bool) -> None:
     [
         ([1.0], 1.0),  # one seed proves nothing
         ([1.0, 2.0, 3.0, 4.0, 5.0], 2 / 32),  # the least of five seeds
-        ([0.1, 0.2, 0.3], 2 / 8),  # sums that are equal but for rounding
+        # 0.3 is reached by 12 of 16 sums and their opposites, one of which only rounds to it
+        ([0.1, 0.1, 0.2, 0.3, -0.4], 24 / 32),
         ([1.0, 1.0, -1.0], 1.0),
         ([0.0, 0.0], 1.0),
         ([1.0, NAN], NAN),
@@ -174,6 +175,17 @@ def test_compare() -> None:
     swapped = compare(second, first, same_images=True)
     assert (swapped.above, swapped.below) == (0, 4)
     assert swapped.p_bootstrap == result.p_bootstrap
+
+
+def test_the_bootstrap_s_p_against_slow_code() -> None:
+    """Of three seeds one is below 0: some 7/27 of the resamples have a mean at or below it."""
+    first = [Estimate(value, np.empty(0)) for value in (1.0, 2.0, -1.5)]
+    second = [Estimate(0.0, np.empty(0))] * 3
+    result = compare(first, second, same_images=True)
+    below = sum(draw <= 0 for draw in result.difference.draws)
+    assert result.p_bootstrap == 2 * (below + 1) / (RESAMPLES + 1)
+    of_all = [np.mean(way) <= 0 for way in itertools.product((1.0, 2.0, -1.5), repeat=3)]
+    assert result.p_bootstrap == pytest.approx(2 * np.mean(of_all), abs=0.08)
 
 
 def test_a_method_against_itself() -> None:
