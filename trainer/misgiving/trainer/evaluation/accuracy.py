@@ -3,7 +3,8 @@
 Axes: N persons, K keypoints, R weightings. Points in image px.
 
 PCKh (Andriluka et al., CVPR 2014) tells distances in head sizes, which come of the head's box. A
-person without one has no PCKh, and is left out and counted.
+person without one has no PCKh, and is left out and counted. Joints that the keypoint set lacks do
+not count: only a set with all of MPII's is held against its published numbers.
 """
 
 from collections.abc import Callable, Sequence
