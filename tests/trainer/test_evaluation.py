@@ -13,6 +13,7 @@ from export.helpers import people, pose_set, real_data
 from misgiving.runtime.bundle import Bundle, FailureDefinition
 from misgiving.runtime.errors import BundleError, MisgivingError
 from misgiving.runtime.estimator import Estimator
+from misgiving.runtime.geometry import Region
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import metrics
 from misgiving.trainer.cli import app
@@ -21,7 +22,9 @@ from misgiving.trainer.evaluation import output as module
 from misgiving.trainer.evaluation.bundle import Evaluation, evaluate
 from misgiving.trainer.evaluation.oks import average_precision
 from misgiving.trainer.evaluation.output import lines, record
+from misgiving.trainer.report import NUMBERS
 
+NAN = math.nan
 COUNT = 30
 
 
@@ -104,6 +107,18 @@ def test_the_record_is_json_without_nan(evaluation: Evaluation) -> None:
     )
     assert read["difference"]["augrc"]["value"] == pytest.approx(learned["value"] - free["value"])
     assert read["average_precision"]["persons"] == COUNT - 1
+    assert set(read["scores"]["predicted_loss"]) == {*NUMBERS, "risk_coverage"}
+    assert read["scores"]["predicted_loss"]["kendall"]["low"] is None
+    strict, loose = (read["accuracies"][f"PCK@{threshold}"] for threshold in (0.1, 0.5))
+    assert strict["value"] < read["pck"]["value"] < loose["value"]
+    assert (strict["persons"], strict["left_out"]) == (COUNT, 0)
+    assert read["accuracies"]["PCKh@0.5"] == {
+        "persons": 0,
+        "left_out": COUNT,
+        "value": None,
+        "low": None,
+        "high": None,
+    }
 
 
 def test_the_text_names_what_it_measured(evaluation: Evaluation) -> None:
@@ -112,7 +127,26 @@ def test_the_text_names_what_it_measured(evaluation: Evaluation) -> None:
     assert f"bundle   lsp-cpu 0.1.0, digest {evaluation.bundle.digest[:12]}\n" in text
     assert "failure  PCK@0.2 (longer torso diagonal) of the person < 0.5\n" in text
     assert "AP by OKS over 29 persons in 15 images" in text
+    assert "PCKh" not in text  # nobody has a head box, nor an upper neck
     assert "nan" not in text
+
+
+def test_pckh_where_the_data_has_head_boxes(estimator: Estimator) -> None:
+    samples = [people(4, 3)[i] for i in range(3)]
+    box = Region(0, 0, 30, 40)
+    heads = [replace(samples[0], head_box=box), samples[1], replace(samples[2], head_box=box)]
+    evaluation = evaluate(estimator, pose_set(heads))
+    assert evaluation.persons.head_diagonal.tolist() == pytest.approx([50, NAN, 50], nan_ok=True)
+    off = np.linalg.norm(evaluation.persons.points - evaluation.persons.true_points, axis=-1)
+    official = (off[[0, 2]] <= 0.5 * 0.6 * 50).mean()
+    measured = evaluation.accuracies["PCKh@0.5"]
+    assert (measured.persons, measured.left_out) == (2, 1)
+    assert measured.rate.value == pytest.approx(official)
+    text = "\n".join(lines(evaluation))
+    assert f"PCKh@0.5 {official:.3f} [" in text
+    assert "over 2 persons; 1 without head size" in text
+    assert "PCKh@0.5 (authors' variant) " in text
+    assert "by its joints" not in text  # LSP has no upper neck
 
 
 def unlabelled(data: PoseSet, joint: int) -> PoseSet:

@@ -46,6 +46,22 @@ def test_hits(moved: list[float], labelled: list[bool] | None, expected: list[fl
     assert cross_hits(moved, labelled) == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [
+        # moved by 0.9, 1.9 and 4.9 px, torso 10 px
+        (0.1, [1, 0, 0]),
+        (0.2, [1, 1, 0]),
+        (0.5, [1, 1, 1]),
+    ],
+)
+def test_other_thresholds(threshold: float, expected: list[float]) -> None:
+    true = np.array([[[0.0, 0.0], [10.0, 0.0], [5.0, 5.0]]])
+    predicted = true + np.array([[0.0, move] for move in (0.9, 1.9, 4.9)])
+    hits = metrics.hits(predicted, true, np.ones((1, 3), bool), CROSS, threshold)
+    assert hits[0].tolist() == expected
+
+
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_the_torso_is_the_longer_diagonal(factor: float) -> None:
     true = standing()

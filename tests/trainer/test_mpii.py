@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from export.helpers import real_data
 from misgiving.runtime.errors import DataError
@@ -72,6 +73,49 @@ def test_ids_and_order(tmp_path: Path) -> None:
         "mpii/0.png/30,20/2",  # the same centre again
     )
     assert [int(data[i].image[0, 0, 0]) for i in range(5)] == [1, 1, 0, 0, 0]
+
+
+def with_heads(folder: Path, people: list[dict[str, Any]], corners: object) -> str:
+    """The common form's second file; ``corners``: (2, 2, N), as one box (x1, y1, x2, y2) each."""
+    boxes = np.array(corners, float).reshape(-1, 2, 2)
+    savemat(folder / "gt_a.mat", {"headboxes_src": boxes.transpose(1, 2, 0)})
+    return mpii(folder, people)
+
+
+def test_head_boxes(tmp_path: Path) -> None:
+    """In the order of the JSON, though persons are regrouped by image and some are left out."""
+    nobody = person(joints_vis=[0] * 16)
+    people = [person(1), nobody, person(0), person(1, center=[9, 9]), person(0, center=[3, 3])]
+    nan = float("nan")
+    corners = [[1, 2, 4, 6], [0, 0, 9, 9], [50, 60, 10, 20], [nan] * 4, [7, 7, 7, 9]]
+    data = open_data(with_heads(tmp_path, people, corners))
+    assert [data[i].head_box for i in range(len(data))] == [
+        Region(1, 2, 3, 4),
+        None,  # not known
+        Region(10, 20, 40, 40),  # corners the other way round, and outside the image
+        None,  # without width
+    ]
+
+
+def test_no_head_boxes(tmp_path: Path) -> None:
+    assert open_data(mpii(tmp_path, [person()]))[0].head_box is None
+
+
+def test_head_boxes_that_are_none(tmp_path: Path) -> None:
+    spec = with_heads(tmp_path, [person()], [[1, 2, 3, 4]] * 2)
+    with pytest.raises(DataError, match=r"shape \(2, 2, 2\); expected \(2, 2, 1\), one for each"):
+        open_data(spec)
+    (tmp_path / "gt_a.mat").write_bytes(b"no such thing")
+    with pytest.raises(DataError, match=r"gt_a.mat holds no array 'headboxes_src'") as error:
+        open_data(spec)
+    assert "\n" not in str(error.value)
+    savemat(tmp_path / "gt_a.mat", {"preds": [1]})
+    with pytest.raises(DataError, match=r"holds no array 'headboxes_src'"):
+        open_data(spec)
+    (tmp_path / "gt_a.mat").unlink()
+    (tmp_path / "gt_a.mat").mkdir()
+    with pytest.raises(DataError, match=r"gt_a.mat: Is a directory; expected MPII's head boxes"):
+        open_data(spec)
 
 
 def test_who_is_left_out_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,37 @@ def slow_aurc(score: Floats, failed: Bools) -> float:
     return float(np.mean(areas))
 
 
+def slow_precision(score: Floats, failed: Bools) -> float:
+    """Mean over every order that agrees with the score of scikit-learn's average precision:
+    Σ (R_n − R_{n−1}) P_n over its thresholds, which are single persons in an order."""
+    means = []
+    for order in itertools.permutations(range(len(score))):
+        if (np.diff(score[list(order)]) <= 0).all():
+            hits = failed[list(order)].astype(float)
+            precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+            recall = np.cumsum(hits) / hits.sum()
+            means.append((np.diff(recall, prepend=0.0) * precision).sum())
+    return float(np.mean(means))
+
+
+def slow_recall(score: Floats, failed: Bools, share: float) -> float:
+    """Mean over every order that agrees with the score."""
+    picked = max(1, round(share * len(score)))
+    shares = []
+    for order in itertools.permutations(range(len(score))):
+        if (np.diff(score[list(order)]) <= 0).all():
+            shares.append(failed[list(order)][:picked].sum() / failed.sum())
+    return float(np.mean(shares))
+
+
+def slow_kendall(first: Floats, second: Floats) -> float:
+    """Over all pairs: concordant less discordant, over the root of those untied in each."""
+    pairs = list(itertools.combinations(range(len(first)), 2))
+    signs = np.sign([(first[a] - first[b], second[a] - second[b]) for a, b in pairs])
+    untied = np.abs(signs).sum(0)
+    return float((signs[:, 0] * signs[:, 1]).sum() / math.sqrt(untied[0] * untied[1]))
+
+
 def slow_augrc(score: Floats, failed: Bools) -> float:
     """By trapezoids between the thresholds that the score allows, from nobody to everybody."""
     points = [(0.0, 0.0)]
@@ -58,6 +89,11 @@ def test_areas_against_slow_code(values: int, count: int, seed: int) -> None:
     counts = failures(score, failed)
     assert counts.aurc()[0] == pytest.approx(slow_aurc(score, failed))
     assert counts.augrc()[0] == pytest.approx(slow_augrc(score, failed))
+    failed[0] = True
+    counts = failures(score, failed)
+    assert counts.auprc()[0] == pytest.approx(slow_precision(score, failed))
+    for share in (0.01, 0.2, 0.5, 1.0):
+        assert counts.recall_at(share)[0] == pytest.approx(slow_recall(score, failed, share))
 
 
 @pytest.mark.parametrize(
@@ -94,10 +130,85 @@ def test_augrc_is_auroc_and_the_rate_of_failures() -> None:
     assert counts.augrc()[0] == pytest.approx(p * (1 - p) * (1 - counts.auroc()[0]) + p * p / 2)
 
 
+@pytest.mark.parametrize(
+    ("score", "failed", "auprc", "recall"),
+    [
+        # failures 1st and 3rd of four: the mean of 1 and 2/3; the riskiest half holds one of two
+        ([4, 3, 2, 1], [1, 0, 1, 0], (1 + 2 / 3) / 2, 0.5),
+        ([1, 2, 3], [1, 0, 0], 1 / 3, 0),  # the wrong way round; half of three is two
+        ([5, 5], [1, 0], (1 + 1 / 2) / 2, 0.5),  # either order; scikit-learn says 1/2
+        ([1, 2], [1, 1], 1, 0.5),  # everybody failed
+        ([1, 2], [0, 0], NAN, NAN),  # nobody
+        ([7], [1], 1, 1),
+        ([], [], NAN, NAN),
+        ([1, NAN, 2], [0, 1, 0], 1, 1),  # a score that is no number is the riskiest
+    ],
+)
+def test_finding_failures_by_hand(
+    score: list[float], failed: list[int], auprc: float, recall: float
+) -> None:
+    counts = failures(np.array(score, float), np.array(failed, bool))
+    got = [counts.auprc()[0], counts.recall_at(0.5)[0]]
+    assert got == pytest.approx([auprc, recall], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "pearson", "kendall"),
+    [
+        ([1, 2, 3], [10, 20, 30], 1, 1),
+        ([1, 2, 3], [3, 2, 1], -1, -1),
+        ([0, 0, 1], [0, 1, 1], 0.5, 0.5),
+        ([1, 2], [5, 4], -1, -1),  # a pair
+        ([1, 2], [4, 5], 1, 1),
+        ([1, 2, 3], [4, 4, 4], NAN, NAN),  # constant
+        ([0.1] * 3, [1, 2, 3], NAN, NAN),  # constant, though its mean is not quite 0.1
+        ([1], [1], NAN, NAN),
+        ([], [], NAN, NAN),
+        ([1, 2, NAN], [1, 2, 3], NAN, 1),  # no number: the riskiest
+        ([1, 2, math.inf], [1, 2, 3], NAN, 1),
+        ([1e200, 2e200, 3e200], [1, 2, 3], 1, 1),  # squares that overflow
+    ],
+)
+def test_correlations_by_hand(
+    first: list[float], second: list[float], pearson: float, kendall: float
+) -> None:
+    one, other = np.array(first, float), np.array(second, float)
+    got = ranking.pearson(one, other, np.ones((len(one), 1)))[0]
+    assert got == pytest.approx(pearson, nan_ok=True)
+    got_kendall = ranking.kendall(Ranking.of(one), Ranking.of(other))
+    assert got_kendall == pytest.approx(kendall, nan_ok=True)
+
+
+@pytest.mark.parametrize("values", [1000, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_correlations_against_slow_code(values: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = rng.integers(0, values, (2, 25)).astype(float)
+    second += first
+    got = ranking.kendall(Ranking.of(first), Ranking.of(second))
+    assert got == pytest.approx(slow_kendall(first, second))
+    got_pearson = ranking.pearson(first, second, np.ones((25, 1)))[0]
+    assert got_pearson == pytest.approx(np.corrcoef(first, second)[0, 1])
+
+
+@pytest.mark.parametrize("count", range(3, 12))  # for some, rounding leaves a variance of 1e-17
+def test_a_resample_in_which_all_are_equal_has_no_correlation(count: int) -> None:
+    first, second = np.array([0.1] * count + [0.9]), np.arange(count + 1.0)
+    without_last = (np.arange(count + 1) < count).astype(float)
+    for weights, known in ((without_last, False), (1 - without_last, False), (1.0, True)):
+        got = ranking.pearson(first, second, np.broadcast_to(weights, count + 1)[:, None])
+        assert np.isfinite(got[0]) == known
+
+
 MEASURES: dict[str, Callable[[Floats, Bools, Floats], Floats]] = {
     "auroc": lambda score, failed, weights: failures(score, failed, weights).auroc(),
     "augrc": lambda score, failed, weights: failures(score, failed, weights).augrc(),
     "aurc": lambda score, failed, weights: failures(score, failed, weights).aurc(),
+    "auprc": lambda score, failed, weights: failures(score, failed, weights).auprc(),
+    "recall": lambda score, failed, weights: failures(score, failed, weights).recall_at(0.2),
+    "pearson": lambda score, failed, weights: ranking.pearson(score, failed + score // 3, weights),
+    "mean": lambda score, failed, weights: ranking.mean_and_deviation(score, weights)[0],
+    "deviation": lambda score, failed, weights: ranking.mean_and_deviation(score, weights)[1],
     "spearman": lambda score, failed, weights: ranking.spearman(
         Ranking.of(score), Ranking.of(failed + score // 3), weights
     ),
@@ -163,3 +274,19 @@ def test_risk_at_coverage(score: list[float], failed: list[int], expected: list[
     counts = failures(np.array(score, float), np.array(failed, bool))
     got = counts.risk_at(np.array([0.25, 0.5, 0.75, 1.0]))
     assert got.tolist() == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 2, 3, 6], (3, math.sqrt(3.5))),
+        ([5, 5], (5, 0)),
+        ([7], (7, 0)),
+        ([1, math.inf], (NAN, NAN)),
+        ([1, NAN], (NAN, NAN)),
+        ([], (NAN, NAN)),
+    ],
+)
+def test_mean_and_deviation(values: list[float], expected: tuple[float, float]) -> None:
+    got = ranking.mean_and_deviation(np.array(values, float), np.ones((len(values), 1)))
+    assert [float(one[0]) for one in got] == pytest.approx(list(expected), nan_ok=True)

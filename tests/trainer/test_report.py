@@ -7,7 +7,9 @@ import pytest
 
 from export.helpers import scores_of
 from misgiving.trainer.report import (
+    COLUMNS,
     COVERAGES,
+    NUMBERS,
     FailureReport,
     differences,
     failure_lines,
@@ -18,6 +20,7 @@ from misgiving.trainer.report import (
 from misgiving.trainer.scoring import Scores
 
 FAR = 500.0
+NAN = math.nan
 
 
 def report_of(scores: Scores, images: list[str] | None = None) -> FailureReport:
@@ -55,8 +58,19 @@ def test_rows_by_hand() -> None:
         assert numbers == pytest.approx(
             {
                 "auroc": 1,
+                "auprc": 1,
+                # of the four failures, those among the 1, 1, 2 and 4 riskiest
+                "recall_1": 1 / 4,
+                "recall_5": 1 / 4,
+                "recall_10": 2 / 4,
+                "recall_20": 1,
                 "spearman": 1,
+                "kendall": 1,
+                "pearson": 1,
                 "picked_pck": 0,
+                # the two with the highest errors, 18 and 19
+                "picked_error": 18.5,
+                "picked_error_sd": 0.5,
                 # silent failures rise from 0 to .2 over the last fifth accepted
                 "augrc": 0.2 * 0.2 / 2,
                 "aurc": (1 / 17 + 2 / 18 + 3 / 19 + 4 / 20) / 20,
@@ -76,7 +90,11 @@ def test_a_constant_is_worth_what_random_is(name: str) -> None:
     assert row.augrc.value == pytest.approx(0.125)
     assert row.aurc.value == pytest.approx(0.25)
     assert row.curve == pytest.approx([0.25] * 20)
-    assert math.isnan(row.spearman.value)
+    shares = [row.recall_1, row.recall_5, row.recall_10, row.recall_20]
+    assert [share.value for share in shares] == pytest.approx([0.05, 0.05, 0.1, 0.2])
+    assert row.picked_error.value == pytest.approx(9.5)  # everybody's mean and spread
+    assert row.picked_error_sd.value == pytest.approx(math.sqrt((20**2 - 1) / 12))
+    assert all(math.isnan(one.value) for one in (row.spearman, row.kendall, row.pearson))
 
 
 def test_persons_without_torso_are_left_out() -> None:
@@ -117,7 +135,10 @@ def test_differences_are_paired() -> None:
     scores = scores_of((moved + rng.normal(0, FAR, 200)).tolist(), moved_px=moved.tolist())
     report = report_of(scores)
     row = report.row("conv-kl")
-    assert {e.interval for e in differences(row, row).values()} == {(0.0, 0.0)}
+    itself = differences(row, row)
+    assert {estimate.value for estimate in itself.values()} == {0.0}
+    assert math.isnan(itself.pop("kendall").interval[0])  # of the sample alone
+    assert {estimate.interval for estimate in itself.values()} == {(0.0, 0.0)}
     against_random = differences(row, report.row("random"))["auroc"]
     assert against_random.value == pytest.approx(row.auroc.value - 0.5)
     assert against_random.interval[0] > 0
@@ -153,3 +174,46 @@ def test_what_cannot_be_told_is_a_dash_with_its_reason(
     assert said in text
     assert "nan" not in text
     assert all(len(row.curve) == len(COVERAGES) for row in report.rows)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "error", "expected"),
+    [
+        # a predicted loss that is no number is the riskiest, and correlates with nothing
+        ([1.0, 2.0, NAN, 0.0], [1.0, 2.0, 3.0, 0.0], (1.0, NAN, 3.0)),
+        # a true error that is no number is the worst, and has no mean
+        ([1.0, 2.0, 3.0, 0.0], [1.0, 2.0, NAN, 0.0], (1.0, NAN, NAN)),
+        ([1.0, 2.0, 3.0, 0.0], [1.0, 2.0, math.inf, 0.0], (1.0, NAN, NAN)),
+        # everybody the same
+        ([1.0, 2.0, 3.0, 0.0], [2.0] * 4, (NAN, NAN, 2.0)),
+        ([7.0] * 4, [1.0, 2.0, 3.0, 0.0], (NAN, NAN, 1.5)),
+    ],
+)
+def test_losses_that_are_no_numbers_or_all_equal(
+    predicted: list[float], error: list[float], expected: tuple[float, float, float]
+) -> None:
+    row = report_of(scores_of(predicted, error, [0.0, 0.0, FAR, 0.0])).row("conv-kl")
+    got = (row.kendall.value, row.pearson.value, row.picked_error.value)
+    assert got == pytest.approx(expected, nan_ok=True)
+    assert row.spearman.value == pytest.approx(expected[0], nan_ok=True)
+    assert row.auroc.value == (0.5 if predicted[0] == 7 else 1.0)
+    assert [e.record() for e in row.numbers().values()]  # JSON: no number is NaN or infinite
+
+
+def test_one_image_and_no_labels_at_all() -> None:
+    scores = scores_of([1.0, 2.0, 3.0], moved_px=[0.0, 0.0, FAR])
+    row = report_of(scores, ["one"] * 3).row("conv-kl")
+    assert (row.auprc.value, row.recall_10.value) == (1.0, 1.0)
+    assert all(math.isnan(e.interval[0]) for e in row.numbers().values())
+    scores.labelled[:] = False
+    report = report_of(scores)
+    assert (report.measured, report.failures, report.images) == (0, 0, 0)
+    assert all(math.isnan(e.value) for row in report.rows for e in row.numbers().values())
+
+
+def test_the_table_shows_some_and_the_row_has_all() -> None:
+    report = report_of(scores_of([1.0, 2.0, 3.0], moved_px=[0.0, FAR, FAR]))
+    assert set(COLUMNS) < set(NUMBERS)
+    assert set(report.rows[0].numbers()) == set(NUMBERS)
+    widths = {len(line) for line in failure_lines(report) if line.startswith(("score", "random"))}
+    assert widths == {22 + 22 * len(COLUMNS)}

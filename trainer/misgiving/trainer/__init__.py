@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from misgiving.trainer.data.base import join as join
     from misgiving.trainer.data.mapping import keypoints_named as keypoints_named
     from misgiving.trainer.data.spec import open_data as open_data
+    from misgiving.trainer.evaluation.accuracy import Accuracy as Accuracy
     from misgiving.trainer.evaluation.bootstrap import Estimate as Estimate
     from misgiving.trainer.evaluation.bundle import Evaluation as Evaluation
     from misgiving.trainer.evaluation.bundle import Persons as Persons
@@ -48,6 +49,7 @@ else:
     __getattr__, __dir__, __all__ = lazily(
         __name__,
         {
+            "Accuracy": "evaluation.accuracy",
             "Estimate": "evaluation.bootstrap",
             "Evaluation": "evaluation.bundle",
             "Persons": "evaluation.bundle",

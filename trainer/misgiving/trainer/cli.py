@@ -180,9 +180,11 @@ def evaluate(
 ) -> None:
     """Measure a bundle: how good its poses are, and how well its scores find the failures.
 
-    Prints PCK@0.2, and AP by OKS where the data has areas; of predicted_loss, of each free score,
-    of random and of the true error: AUROC of failure, Spearman with the true error, PCK@0.2 of the
-    riskiest tenth, AUGRC and AURC; all with 95 % intervals.
+    Prints PCK@0.2, PCKh@0.5 where the data has heads (mpii:), and AP by OKS where it has areas; of
+    predicted_loss, of each free score, of random and of the true error: AUROC of failure, Spearman
+    with the true error, PCK@0.2 of the riskiest tenth, AUGRC and AURC; all with 95 % intervals.
+    --json has more: AUPRC, the failures among the riskiest 1, 5, 10 and 20 %, Kendall, Pearson, the
+    true error of the riskiest tenth, PCK@0.1 and @0.5.
 
     Example: misgiving evaluate --data "lspet:DATA/lspet#9001-10000" --json numbers.json
     """

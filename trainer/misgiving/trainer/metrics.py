@@ -13,21 +13,26 @@ from misgiving.trainer.evaluation.ranking import Failures, Ranking
 Floats = NDArray[np.floating]
 
 PCK_THRESHOLD = 0.2
-"""Of the torso's length."""
+"""Of the torso's length: PCK@0.2, by which failures are told (PCK: Yang & Ramanan, TPAMI 2013)."""
 FAILURE_BELOW = 0.5
 """A person of whose labelled joints less than this share is found has failed."""
 
 
 def hits(
-    predicted: Floats, true: Floats, labelled: NDArray[np.bool_], keypoints: KeypointSet
+    predicted: Floats,
+    true: Floats,
+    labelled: NDArray[np.bool_],
+    keypoints: KeypointSet,
+    threshold: float = PCK_THRESHOLD,
 ) -> Floats:
-    """Which joints are found: nearer than PCK_THRESHOLD torso lengths to their label.
+    """Which joints are found: nearer to their label than a threshold.
 
     Args:
         predicted: (N, K, 2).
         true: (N, K, 2).
         labelled: (N, K).
         keypoints: says which diagonals make the torso.
+        threshold: in torso lengths.
 
     Returns:
         (N, K) of 1 and 0, NaN where a joint is not labelled, and for the whole person where a
@@ -35,7 +40,7 @@ def hits(
     """
     torso = _torsos(true, labelled, keypoints)[:, None]
     distance = np.linalg.norm(predicted - true, axis=-1)
-    found = (distance < PCK_THRESHOLD * torso).astype(float)
+    found = (distance < threshold * torso).astype(float)
     return np.where(labelled & np.isfinite(torso), found, np.nan)
 
 

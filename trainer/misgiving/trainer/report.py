@@ -4,7 +4,7 @@ Axes: N persons, K keypoints, R weightings.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
@@ -19,6 +19,8 @@ from misgiving.trainer.scoring import Floats, Scores
 PICKED_SHARE = 0.1
 COVERAGES = np.arange(1, 21) / 20
 """Shares of persons, those with the lowest scores, that the risk–coverage curve is given for."""
+BUDGETS = {"recall_1": 0.01, "recall_5": 0.05, "recall_10": 0.1, "recall_20": 0.2}
+"""Shares of persons, those with the highest scores, among whom failures are looked for."""
 RANDOM = "random"
 _PCK = "pck"
 
@@ -29,10 +31,26 @@ class ScoreRow:
 
     name: str
     auroc: Estimate
+    auprc: Estimate
+    """Of a score without order about the rate of failures."""
+    recall_1: Estimate
+    """Share of the failures that is among the riskiest hundredth; as the next three, see BUDGETS.
+    No score reaches more than the budget holds."""
+    recall_5: Estimate
+    recall_10: Estimate
+    recall_20: Estimate
     spearman: Estimate
     """Rank correlation with the true error."""
+    kendall: Estimate
+    """Tau-b with the true error, without resamples."""
+    pearson: Estimate
+    """Linear correlation with the true error."""
     picked_pck: Estimate
     """PCK@0.2 of the share with the highest score; lower is better."""
+    picked_error: Estimate
+    """Mean true error of the same; higher is better."""
+    picked_error_sd: Estimate
+    """Standard deviation of the true error among them; of equal scores each counts in part."""
     augrc: Estimate
     """Lower is better, as for ``aurc``; see ``ranking.Failures``."""
     aurc: Estimate
@@ -41,9 +59,10 @@ class ScoreRow:
 
     def numbers(self) -> dict[str, Estimate]:
         """All but the curve, by name."""
-        return {name: getattr(self, name) for name in COLUMNS}
+        return {name: getattr(self, name) for name in NUMBERS}
 
 
+NUMBERS = tuple(field.name for field in fields(ScoreRow) if field.name not in ("name", "curve"))
 COLUMNS = {
     "auroc": "AUROC ↑",
     "spearman": "Spearman ↑",
@@ -51,6 +70,7 @@ COLUMNS = {
     "augrc": "AUGRC ↓",
     "aurc": "AURC ↓",
 }
+"""The numbers of the printed table; all of them would not fit a screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +119,12 @@ def failure_report(
     defined = np.isfinite(shares)
     failed = shares[defined] < failure_below
     columns = {RANDOM: np.zeros(len(shares)), **risks, oracle: error}
-    rankings = {name: Ranking.of(risk[defined]) for name, risk in columns.items()}
+    measured = {name: risk[defined].astype(float) for name, risk in columns.items()}
+    rankings = {name: Ranking.of(risk) for name, risk in measured.items()}
     kept = [image for image, keep in zip(images, defined, strict=True) if keep]
-    truth = Ranking.of(error[defined])
-    measure = partial(_measure, rankings, truth, found[defined], failed)
-    numbers = estimates(measure, kept)
+    numbers = estimates(partial(_measure, measured, rankings, oracle, found[defined], failed), kept)
+    for name, one in rankings.items():
+        numbers[name, "kendall"] = Estimate(ranking.kendall(one, rankings[oracle]), np.empty(0))
     return FailureReport(
         persons=len(shares),
         measured=len(failed),
@@ -115,8 +136,9 @@ def failure_report(
 
 
 def _measure(
+    risks: Mapping[str, Floats],
     rankings: Mapping[str, Ranking],
-    truth: Ranking,
+    oracle: str,
     found: Floats,
     failed: NDArray[np.bool_],
     weights: Floats,
@@ -125,11 +147,18 @@ def _measure(
     for name, one in rankings.items():
         counts = Failures.of(one, failed, weights)
         numbers[name, "auroc"] = counts.auroc()
+        numbers[name, "auprc"] = counts.auprc()
+        for number, share in BUDGETS.items():
+            numbers[name, number] = counts.recall_at(share)
         numbers[name, "augrc"] = counts.augrc()
         numbers[name, "aurc"] = counts.aurc()
-        numbers[name, "spearman"] = ranking.spearman(one, truth, weights)
+        numbers[name, "spearman"] = ranking.spearman(one, rankings[oracle], weights)
+        numbers[name, "pearson"] = ranking.pearson(risks[name], risks[oracle], weights)
         picked_weights = one.riskiest(PICKED_SHARE, weights)
         numbers[name, "picked_pck"] = metrics.weighted_pck(found, picked_weights)
+        mean, deviation = ranking.mean_and_deviation(risks[oracle], picked_weights)
+        numbers[name, "picked_error"] = mean
+        numbers[name, "picked_error_sd"] = deviation
     return numbers
 
 
@@ -138,7 +167,7 @@ def _row(
 ) -> ScoreRow:
     counts = Failures.of(one, failed, np.ones((len(failed), 1)))
     curve = tuple(counts.risk_at(COVERAGES).tolist())
-    return ScoreRow(name, **{number: numbers[name, number] for number in COLUMNS}, curve=curve)
+    return ScoreRow(name, **{number: numbers[name, number] for number in NUMBERS}, curve=curve)
 
 
 def differences(first: ScoreRow, second: ScoreRow) -> dict[str, Estimate]:
@@ -177,7 +206,7 @@ def failure_lines(report: FailureReport) -> Iterator[str]:
     )
     yield table_line("score", COLUMNS.values())
     for row in report.rows:
-        yield table_line(row.name, row.numbers().values())
+        yield row_line(row.name, row.numbers())
     yield from _reasons(report)
     yield (
         f"[ ]: {LEVEL:.0%} interval from {RESAMPLES} resamples of {report.images} images; "
@@ -188,6 +217,11 @@ def failure_lines(report: FailureReport) -> Iterator[str]:
 def table_line(name: str, cells: Iterable[object]) -> str:
     """A name and its cells, in columns."""
     return f"{name:22}" + "".join(f" {cell!s:>21}" for cell in cells)
+
+
+def row_line(name: str, numbers: Mapping[str, Estimate]) -> str:
+    """A row of the table of scores: those of the numbers that it shows."""
+    return table_line(name, [numbers[column] for column in COLUMNS])
 
 
 def _reasons(report: FailureReport) -> Iterator[str]:

@@ -45,6 +45,8 @@ class Persons:
     """(N, 4): x, y, width, height in image px; no box where width or height is not above 0."""
     areas: NDArray[np.float64]
     """(N,), px²; none where not above 0."""
+    head_boxes: NDArray[np.float64] | None = None
+    """(N, 4), as ``boxes``; None where nobody has one."""
 
 
 def annotated_set(spec: str, keypoints: KeypointSet, folder: Path, persons: Persons) -> PoseSet:
@@ -57,6 +59,7 @@ def annotated_set(spec: str, keypoints: KeypointSet, folder: Path, persons: Pers
     order = np.argsort(persons.file, kind="stable")
     file, points, labelled = persons.file[order], persons.points[order], persons.labelled[order]
     boxes, areas = persons.boxes[order], persons.areas[order]
+    heads = None if persons.head_boxes is None else persons.head_boxes[order]
     ids, files = tuple(persons.ids[index] for index in order), persons.files
     cache = ImageCache()
 
@@ -65,7 +68,8 @@ def annotated_set(spec: str, keypoints: KeypointSet, folder: Path, persons: Pers
         image = cache.read(path)
         box = _inside(boxes[index], *image.shape[:2])
         area = float(areas[index]) if areas[index] > 0 else None
-        return Sample(ids[index], image, points[index], labelled[index], path, box, area)
+        head = None if heads is None else _box(heads[index])
+        return Sample(ids[index], image, points[index], labelled[index], path, box, area, head)
 
     return PoseSet(spec, keypoints, ids, read, labelled)
 
@@ -87,11 +91,13 @@ def _check_files(folder: Path, files: list[str]) -> None:
 
 def _inside(box: NDArray[np.float64], height: int, width: int) -> Region | None:
     """The part of a box inside its image; None where there is none."""
-    left, top = np.maximum(box[:2], 0)
-    right, bottom = np.minimum(box[:2] + box[2:], (width, height))
-    if right <= left or bottom <= top:
-        return None
-    return Region(float(left), float(top), float(right - left), float(bottom - top))
+    corner = np.maximum(box[:2], 0)
+    return _box(np.concatenate([corner, np.minimum(box[:2] + box[2:], (width, height)) - corner]))
+
+
+def _box(box: NDArray[np.float64]) -> Region | None:
+    x, y, width, height = box.tolist()
+    return Region(x, y, width, height) if width > 0 and height > 0 else None
 
 
 class ImageCache:

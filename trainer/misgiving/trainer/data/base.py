@@ -36,6 +36,8 @@ class Sample:
     """The person's box as the data set gives it, None where it gives none."""
     area: float | None = None
     """Of the person's segment in px², the scale of OKS; None where the data set has none."""
+    head_box: Region | None = None
+    """The head's box, whose diagonal is the scale of PCKh; None where the data set has none."""
 
     @property
     def region(self) -> Region | None:

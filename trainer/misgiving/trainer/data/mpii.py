@@ -2,14 +2,20 @@
 
 ``joints_vis`` is 0 where a joint is not labelled; its place, (-1, -1), means nothing. The box is
 the square of ``scale`` × 200 px around ``center``, as far as it lies in the image.
+
+The JSON has no head boxes, which PCKh needs. They are read from ``gt_NAME.mat`` beside
+``NAME.json`` where that is there, as the common form has it (``gt_valid.mat``): ``headboxes_src``,
+(2, 2, N), the corners (x1, y1) and (x2, y2) of each person in the order of the JSON.
 """
 
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from scipy.io import loadmat
 
 from misgiving.runtime import keypoints
 from misgiving.runtime.errors import DataError, first_problem
@@ -40,14 +46,17 @@ def open_mpii(file: Path, folder: Path) -> PoseSet:
         folder: that its image names are relative to.
 
     Raises:
-        DataError: the file cannot be read, is not of this form, or an image is missing.
+        DataError: a file cannot be read, is not of this form, or an image is missing.
     """
     spec = f"mpii:{file}@{folder}"
     everybody = _parse(file)
-    kept = [person for person in everybody if any(person.joints_vis)]
+    heads = _head_boxes(file.with_name(f"gt_{file.stem}.mat"), len(everybody))
+    places = [place for place, person in enumerate(everybody) if any(person.joints_vis)]
+    kept = [everybody[place] for place in places]
     if line := said(len(kept), {"without keypoints": len(everybody) - len(kept)}):
         progress.print_line(f"{spec}: {line}")
-    return annotated_set(spec, keypoints.MPII, folder, _columns(kept))
+    columns = _columns(kept, None if heads is None else heads[places])
+    return annotated_set(spec, keypoints.MPII, folder, columns)
 
 
 def _parse(file: Path) -> list[_Person]:
@@ -64,7 +73,33 @@ def _parse(file: Path) -> list[_Person]:
         ) from error
 
 
-def _columns(persons: list[_Person]) -> Persons:
+def _head_boxes(file: Path, count: int) -> NDArray[np.float64] | None:
+    """(N, 4): x, y, width, height; NaN where a person has none. None without the file."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}; expected MPII's head boxes") from error
+    try:
+        content_of_file = loadmat(BytesIO(content))  # type: ignore[arg-type]  # takes any file
+        corners = np.asarray(content_of_file["headboxes_src"], np.float64)
+    except Exception as error:  # scipy answers a damaged file with nearly any exception
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{file} holds no array 'headboxes_src' ({reason}); expected MPII's head boxes. "
+            "Download it again, or take it away: only PCKh needs it"
+        ) from error
+    if corners.shape != (2, 2, count):
+        raise DataError(
+            f"{file} has headboxes_src of shape {corners.shape}; expected (2, 2, {count}), one for "
+            "each person of the JSON file. Take the two of one download"
+        )
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    return np.column_stack([*low, *(high - low)])
+
+
+def _columns(persons: list[_Person], heads: NDArray[np.float64] | None) -> Persons:
     places = {name: place for place, name in enumerate(dict.fromkeys(p.image for p in persons))}
     points = np.array([person.joints for person in persons], np.float32)
     labelled = np.array([person.joints_vis for person in persons]) > 0
@@ -76,6 +111,7 @@ def _columns(persons: list[_Person]) -> Persons:
         labelled=labelled.reshape(-1, _JOINTS),
         boxes=_boxes(persons),
         areas=np.zeros(len(persons)),
+        head_boxes=heads,
     )
 
 

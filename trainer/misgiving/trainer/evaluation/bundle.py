@@ -15,6 +15,7 @@ from misgiving.runtime.estimator import Estimator
 from misgiving.trainer import metrics
 from misgiving.trainer.asking import ask
 from misgiving.trainer.data import PoseSet, Sample, check_labelled
+from misgiving.trainer.evaluation.accuracy import Accuracy, accuracies
 from misgiving.trainer.evaluation.oks import AveragePrecision, average_precision
 from misgiving.trainer.progress import counted
 from misgiving.trainer.report import (
@@ -53,6 +54,8 @@ class Persons:
     labelled: NDArray[np.bool_]
     area: Floats
     """(N,), px²; NaN where the data set has none."""
+    head_diagonal: Floats
+    """(N,), px, of the head's box; NaN where the data set has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,8 @@ class Evaluation:
     best_free: ScoreRow | None
     """The free score with the highest AUROC on this data; None where none has one."""
     precision: AveragePrecision
+    accuracies: dict[str, Accuracy]
+    """The poses by other measures, PCKh among them; see ``accuracy.accuracies``."""
 
 
 def evaluate(estimator: Estimator, data: PoseSet) -> Evaluation:
@@ -110,6 +115,7 @@ def evaluate(estimator: Estimator, data: PoseSet) -> Evaluation:
         failures=failures,
         best_free=max(ordered, key=lambda row: row.auroc.value, default=None),
         precision=_average_precision(manifest, persons),
+        accuracies=accuracies(*truth, persons.head_diagonal, persons.images),
     )
 
 
@@ -135,17 +141,19 @@ def _check_failure(manifest: Manifest) -> None:
 
 
 def _ask_all(estimator: Estimator, data: PoseSet) -> Persons:
-    truths: list[tuple[str, NDArray[np.float32], NDArray[np.bool_], float]] = []
+    truths: list[tuple[str, NDArray[np.float32], NDArray[np.bool_], float, float]] = []
 
     def samples() -> Iterator[Sample]:
         for index in counted(len(data), "asking"):
             sample = data[index]
+            image, head = str(sample.path or sample.id), sample.head_box
             area = np.nan if sample.area is None else sample.area
-            truths.append((str(sample.path or sample.id), sample.points, sample.labelled, area))
+            diagonal = np.nan if head is None else float(np.hypot(head.width, head.height))
+            truths.append((image, sample.points, sample.labelled, area, diagonal))
             yield sample
 
     parts = list(ask(estimator, samples()))
-    images, points, labelled, areas = zip(*truths, strict=True)
+    images, points, labelled, areas, diagonals = zip(*truths, strict=True)
     return Persons(
         ids=data.ids,
         images=images,
@@ -156,6 +164,7 @@ def _ask_all(estimator: Estimator, data: PoseSet) -> Persons:
         true_points=np.stack(points),
         labelled=np.stack(labelled),
         area=np.array(areas, float),
+        head_diagonal=np.array(diagonals, float),
     )
 
 

@@ -28,6 +28,7 @@ from misgiving.trainer.report import (
     ScoreRow,
     differences,
     failure_lines,
+    row_line,
     table_line,
 )
 
@@ -43,6 +44,7 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     yield from failure_lines(evaluation.failures)
     yield from _comparison_lines(evaluation)
     yield ""
+    yield from _pckh_lines(evaluation)
     yield from _precision_lines(evaluation.precision)
 
 
@@ -50,7 +52,14 @@ def _comparison_lines(evaluation: Evaluation) -> Iterator[str]:
     if free := evaluation.best_free:
         yield f"{LEARNED} less {free.name}, the free score with the highest AUROC on this data"
         learned = evaluation.failures.row(LEARNED)
-        yield table_line("difference (paired)", differences(learned, free).values())
+        yield row_line("difference (paired)", differences(learned, free))
+
+
+def _pckh_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Nothing where nobody has a head size."""
+    for name, one in evaluation.accuracies.items():
+        if name.startswith("PCKh") and one.persons:
+            yield f"{name} {one.rate} over {one.persons} persons; {one.left_out} without head size"
 
 
 def _precision_lines(precision: AveragePrecision) -> Iterator[str]:
@@ -96,6 +105,10 @@ def record(evaluation: Evaluation) -> dict[str, Any]:
             "seed": bootstrap.SEED,
         },
         "pck": report.pck.record(),
+        "accuracies": {
+            name: {"persons": one.persons, "left_out": one.left_out, **one.rate.record()}
+            for name, one in evaluation.accuracies.items()
+        },
         "scores": {row.name: _row_record(row) for row in report.rows},
         "best_free": free.name if free else None,
         "difference": _records(differences(report.row(LEARNED), free)) if free else None,
