@@ -24,6 +24,8 @@ from misgiving.runtime.errors import InvalidInput
 
 Floats = NDArray[np.float64]
 
+_LARGEST = 60  # alpha: beyond it, terms begin to leave the range of floats
+
 
 @dataclass(frozen=True, slots=True)
 class GammaLosses:
@@ -36,7 +38,7 @@ class GammaLosses:
     0.39
 
     Raises:
-        InvalidInput: alpha or beta is not above 0.
+        InvalidInput: alpha or beta is not above 0, or alpha is above 60.
     """
 
     alpha: float
@@ -45,9 +47,10 @@ class GammaLosses:
     """Rate, in 1 / unit of loss: the mean loss is alpha / beta."""
 
     def __post_init__(self) -> None:
-        if not (self.alpha > 0 and self.beta > 0 and isfinite(self.alpha * self.beta)):
+        if not (0 < self.alpha <= _LARGEST and self.beta > 0 and isfinite(self.beta)):
             raise InvalidInput(
-                f"alpha is {self.alpha}, beta {self.beta}; expected two finite numbers above 0"
+                f"alpha is {self.alpha}, beta {self.beta}; expected an alpha above 0 and at most "
+                f"{_LARGEST}, and a finite beta above 0"
             )
 
     @property
@@ -62,7 +65,7 @@ class GammaLosses:
         )
 
     def gap_density(self, gap: ArrayLike) -> Floats:
-        """Of |l_i − l_j|, in 1 / unit of loss, for any alpha, whole or not, up to 60.
+        """Of |l_i − l_j|, in 1 / unit of loss, for any alpha, whole or not.
 
         With ν = alpha − ½, z = beta · gap and K the modified Bessel function of the second kind:
         2 beta / (Γ(alpha) √π) · (z / 2)^ν K_ν(z). At gap 0 it is infinite for alpha ≤ ½.
@@ -108,7 +111,8 @@ class GammaLosses:
         """
         last, z = self._whole() - 1, self._scaled(gap)
         above = np.where(z > 0, z, 1.0)  # for alpha = 1, E_1(0) is infinite
-        weights = [_bessel_ratio(last, k) * (2 * above) ** (last - k) for k in range(last + 1)]
+        power = np.where(above < 0.5, last, 0)  # either way none grows beyond 1
+        weights = [_bessel_ratio(last, k) * (2 * above) ** (power - k) for k in range(last + 1)]
         parts = [_scaled_expn(last + 1 + k, above) for k in range(last + 1)]
         mean = np.sum(np.multiply(weights, parts), axis=0) / np.sum(weights, axis=0)
         return np.asarray((1 - z * mean) / 2)

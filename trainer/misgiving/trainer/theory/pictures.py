@@ -1,5 +1,4 @@
-"""The paper's Figures 1 to 3, drawn anew from the numbers that are computed here, and its Table 2 as
-curves."""
+"""The paper's Figures 1 to 3 and its Table 2, drawn from the numbers that are computed here."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -176,7 +175,7 @@ def _table_2(losses: GammaLosses) -> Figure:
         ylabel=r"expected $\partial L / \partial \hat{l}_i$",
         xlim=(leads[0], leads[-1]),
     )
-    axes.set_title("Above 0 the two images are pushed apart, below 0 together", fontsize=12)
+    axes.set_title("Above 0 a step raises the lead, below 0 it lowers it", fontsize=12)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, loc="outside right center")
     return figure
