@@ -29,7 +29,7 @@ class Case:
 
 VERBS = [
     *("infer", "serve", "stream"),
-    *("train", "cycle", "evaluate", "score", "select"),
+    *("train", "cycle", "evaluate", "score", "select", "theory"),
     *("export", "demo", "collect", "annotations"),
 ]
 """As the page orders them."""

@@ -1,4 +1,5 @@
-"""The rows of the training part: ``train``, ``cycle``, ``evaluate``, ``score``, ``select``."""
+"""The rows of the training part: ``train``, ``cycle``, ``evaluate``, ``score``, ``select``,
+``theory``."""
 
 from bad_input.case import Case
 
@@ -224,4 +225,21 @@ SELECT = [
     ),
 ]
 
-TRAINING = [*TRAIN_, *CYCLE_, *EVALUATE, *SCORE, *SELECT]
+THEORY = [
+    Case("no folder", "theory", "Missing option '--out'"),
+    Case(
+        "a folder that holds something",
+        "theory --out batch",
+        "nothing is overwritten. Give another name",
+    ),
+    Case("a file to write into", "theory --out notes.txt", "nothing is overwritten"),
+    Case("the working folder to write", "theory --out .", "is no name for a new folder"),
+    Case(
+        "a folder below a file",
+        "theory --out notes.txt/new",
+        "expected a folder on a disk with room",
+    ),
+    Case("a full disk", "theory --out new", "File too large", largest=1000),
+]
+
+TRAINING = [*TRAIN_, *CYCLE_, *EVALUATE, *SCORE, *SELECT, *THEORY]

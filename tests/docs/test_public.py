@@ -31,6 +31,7 @@ CLI_ONLY = {
     "misgiving.runtime.durable": "writes the command's own files",
     "misgiving.trainer.specs": "help texts that verbs share",
     "misgiving.trainer.evaluation.output": "prints a table; in Python that is evaluate",
+    "misgiving.trainer.theory.output": "prints tables; in Python that is GammaLosses",
     "misgiving.trainer.samplers": "names in a help text",
     "misgiving.export.demo": "runs the commands themselves",
     "misgiving.export.demo.run": "its printed table",

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from misgiving.trainer.report import score_table as score_table
     from misgiving.trainer.scoring import Scores as Scores
     from misgiving.trainer.scoring import score as score
+    from misgiving.trainer.theory.gamma import GammaLosses as GammaLosses
+    from misgiving.trainer.theory.gamma import fit_gamma as fit_gamma
     from misgiving.trainer.training import Compute as Compute
     from misgiving.trainer.training import Trained as Trained
     from misgiving.trainer.training import train as train
@@ -86,6 +88,8 @@ else:
             "score": "scoring",
             "Selection": "pool.selection",
             "select": "pool.selection",
+            "GammaLosses": "theory.gamma",
+            "fit_gamma": "theory.gamma",
             "Compute": "training",
             "Trained": "training",
             "train": "training",

@@ -1,4 +1,5 @@
-"""Verbs of the training part: ``train``, ``cycle``, ``evaluate``, ``score`` and ``select``.
+"""Verbs of the training part: ``train``, ``cycle``, ``evaluate``, ``score``, ``select`` and
+``theory``.
 
 Torch is imported only inside them.
 """
@@ -268,6 +269,20 @@ def select(
         f"scored by {record.bundle}",
         err=True,
     )
+
+
+@app.command()
+def theory(out: Out) -> None:
+    """Reproduce the mathematics of the LearningLoss++ paper: its Tables 1 and 2, Figures 1 to 3.
+
+    Fits the distribution of losses, which the paper does not print, to its Table 1; prints both
+    tables beside the paper's own; writes theory.json and the pictures.
+
+    Example: misgiving theory --out theory
+    """
+    from misgiving.trainer.theory.output import run
+
+    run(out)
 
 
 def _print_scores(scores: "Scores") -> None:
