@@ -33,7 +33,7 @@ def styled() -> Any:
 def svg(figure: Figure) -> str:
     """A figure to stand inside a page."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
+    figure.savefig(buffer, format="svg", metadata={"Date": None})  # equal pages for equal content
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
