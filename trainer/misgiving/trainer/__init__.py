@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from misgiving.trainer.cycle.recipe import cycle_named as cycle_named
     from misgiving.trainer.cycle.record import CycleRun as CycleRun
     from misgiving.trainer.cycle.record import StageResult as StageResult
+    from misgiving.trainer.cycle.report import write_cycle_report as write_cycle_report
     from misgiving.trainer.cycle.run import run_cycle as run_cycle
     from misgiving.trainer.cycle.summary import cycle_table as cycle_table
     from misgiving.trainer.data.base import PoseSet as PoseSet
@@ -70,6 +71,7 @@ else:
             "cycle_named": "cycle.recipe",
             "CycleRun": "cycle.record",
             "StageResult": "cycle.record",
+            "write_cycle_report": "cycle.report",
             "run_cycle": "cycle.run",
             "cycle_table": "cycle.summary",
             "PoseSet": "data.base",

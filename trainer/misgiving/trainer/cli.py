@@ -151,11 +151,12 @@ def cycle(
     target = keypoints_named(keypoints) if keypoints else None
     sets = (open_data(base, target), open_data(pool, target), open_data(test, target))
 
-    from misgiving.trainer import Compute, cycle_table, run_cycle
+    from misgiving.trainer import Compute, cycle_table, run_cycle, write_cycle_report
 
     runs = run_cycle(chosen, *sets, out, Compute(device=device, threads=threads))
     typer.echo(cycle_table(runs))
-    typer.echo(f"record and checkpoints in {out}")
+    report = write_cycle_report(out, chosen, runs, sets[1])
+    typer.echo(f"record and checkpoints in {out}, report {report}")
 
 
 @app.command()

@@ -1,45 +1,28 @@
 """The demo's page: one HTML file with its pictures inside."""
 
-import base64
-import io
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from misgiving.export.demo import outcome
 from misgiving.export.demo.outcome import Replies
-from misgiving.runtime import images
 from misgiving.runtime.draw import draw_skeleton
-from misgiving.trainer import metrics
+from misgiving.trainer import metrics, page
 from misgiving.trainer.data import PoseSet
 from misgiving.trainer.scoring import Floats, Scores
 
 PICTURES = 12
 PICTURE_PX = 320
-_INK, _LEARNED, _FREE, _RANDOM, _ORACLE = "#333333", "#c8352f", "#2869b0", "#999999", "#3a8f4f"
+_LEARNED, _FREE, _RANDOM, _ORACLE = "#c8352f", "#2869b0", "#999999", "#3a8f4f"
 _COLOURS = {
     "predicted loss": _LEARNED,
     "− mean heatmap peak": _FREE,
     "random": _RANDOM,
     "true PCK (oracle)": _ORACLE,
-}
-_STYLE: dict[Any, Any] = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "svg.hashsalt": "misgiving",
 }
 
 
@@ -53,9 +36,9 @@ def write_report(
     """Write ``report.html``: the table, what was flagged and what was not, and two charts."""
     order = np.argsort(-replies.predicted_loss, kind="stable")
     shares = metrics.person_pck(outcome.found_by_vehicle(replies, truth))
-    template = resources.files("misgiving.export.demo").joinpath("report.html.j2")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string(template.read_text(encoding="utf-8")).render(
+    text = page.render(
+        "misgiving.export.demo",
+        "report.html.j2",
         summary=summary,
         synthetic=streamed.spec.startswith("synthetic:"),
         highest=_pictures(order[:PICTURES], replies, truth, shares, streamed),
@@ -63,7 +46,7 @@ def write_report(
         scatter=_scatter(replies, truth),
         curves=_curves(outcome.budget_curves(replies, truth)),
     )
-    path.write_text(page, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
 
 
 def _pictures(
@@ -90,11 +73,11 @@ def _drawn(index: int, replies: Replies, truth: Scores, streamed: PoseSet) -> st
     picture = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     points = np.column_stack([replies.points[index] * scale, replies.confidence[index]])
     draw_skeleton(picture, points, truth.keypoints)
-    return base64.b64encode(images.encode_jpeg(picture, 85)).decode()
+    return page.jpeg(picture, 85)
 
 
 def _scatter(replies: Replies, truth: Scores) -> str:
-    with matplotlib.rc_context(_STYLE):
+    with page.styled():
         figure = Figure(figsize=(5.2, 3.8), layout="constrained")
         axes = figure.subplots()
         for mask, colour, label in (
@@ -113,11 +96,11 @@ def _scatter(replies: Replies, truth: Scores) -> str:
         axes.set_xlabel("true loss (heatmap MSE, targets peak at 30)")
         axes.set_ylabel("predicted loss (unitless)")
         axes.legend(frameon=False)
-        return _svg(figure)
+        return page.svg(figure)
 
 
 def _curves(curves: dict[str, list[float]]) -> str:
-    with matplotlib.rc_context(_STYLE):
+    with page.styled():
         figure = Figure(figsize=(5.2, 3.8), layout="constrained")
         axes = figure.subplots()
         budgets = [100 * budget for budget in outcome.BUDGETS]
@@ -127,11 +110,4 @@ def _curves(curves: dict[str, list[float]]) -> str:
         axes.set_ylabel("PCK@0.2 of the picked (lower finds more)")
         axes.set_ylim(0, 1)
         axes.legend(frameon=False)
-        return _svg(figure)
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+        return page.svg(figure)

@@ -1,5 +1,7 @@
 """Scores of a pool on disk, so that all runs of a repeat share one pass of the base model."""
 
+import zipfile
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -19,6 +21,7 @@ _ARRAYS = (
     "labelled",
     "true_loss",
 )
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def write_scores(path: Path, scores: Scores) -> None:
@@ -42,10 +45,10 @@ def read_scores(path: Path, keypoints: KeypointSet) -> Scores:
         DataError: the file is damaged.
     """
     try:
-        with np.load(path) as content:
+        with path.open("rb") as file, np.load(file) as content:
             arrays = {name: content[name] for name in (*_ARRAYS, "predicted_losses")}
             ids, heads = content["ids"].tolist(), content["heads"].tolist()
-    except (OSError, ValueError, KeyError) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path} is damaged; remove it, it will be made anew") from error
     losses = dict(zip(heads, arrays.pop("predicted_losses"), strict=True))
     return Scores(ids=tuple(ids), keypoints=keypoints, predicted_losses=losses, **arrays)

@@ -11,13 +11,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
-from misgiving.runtime import geometry
-from misgiving.runtime.draw import draw_skeleton
 from misgiving.runtime.durable import new_folder
 from misgiving.trainer import metrics
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.evaluation.bundle import LEARNED, ORACLE, Evaluation
 from misgiving.trainer.report import COVERAGES, RANDOM
+from misgiving.trainer.views import as_labelled, views
 
 SHOWN = 12
 _COLUMNS = 3
@@ -90,20 +89,9 @@ def _views(evaluation: Evaluation, index: int) -> NDArray[np.uint8]:
     """A person twice, as the network saw it: with the predicted and with the labelled joints."""
     persons, manifest = evaluation.persons, evaluation.bundle.manifest
     sample = evaluation.data[index]
-    rows, columns = sample.image.shape[:2]
-    window = geometry.window_of(sample.region, rows, columns, manifest.crop)
-    height, width = _HEIGHT, round(_HEIGHT * manifest.crop.width / manifest.crop.height)
-    picture = geometry.cut(sample.image, window, height, width)
-    labels = np.where(persons.labelled[index][:, None], persons.true_points[index], np.nan)
-    sure = np.ones(len(labels))
-    views = []
-    for points, confidence in ((persons.points[index], persons.confidence[index]), (labels, sure)):
-        view = picture.copy()
-        points_view = geometry.image_to_input(points, window, height, width)
-        draw_skeleton(view, np.column_stack([points_view, confidence]), manifest.keypoints)
-        views.append(view)
-    gap = np.full((height, 4, 3), 255, np.uint8)
-    return np.concatenate([views[0], gap, views[1]], axis=1)
+    predicted = np.column_stack([persons.points[index], persons.confidence[index]])
+    drawn = (predicted, as_labelled(sample))
+    return views(sample, manifest.crop, manifest.keypoints, drawn, _HEIGHT)
 
 
 def _curves(evaluation: Evaluation) -> Figure:

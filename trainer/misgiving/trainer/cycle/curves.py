@@ -1,0 +1,107 @@
+"""The curves of a cycle's methods over the labels, and how each method is drawn.
+
+Axes: T stages, S seeds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from misgiving.trainer import page
+from misgiving.trainer.cycle.record import CycleRun
+from misgiving.trainer.cycle.summary import NUMBERS, by_method, cell, reference, stage_count
+
+DRAWN = ("test_pck", "selected_pck")
+FEW = 7
+"""Methods whose bands can still be told apart in one picture."""
+# Okabe and Ito's, which the colour-blind tell apart, without the yellow that white swallows. Where
+# there are more methods than colours, the lines differ.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_STYLES = ("solid", "dashed", "dotted")
+_OTHERS = "#dddddd"
+_COLUMNS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How a method is drawn, in words of matplotlib and of CSS."""
+
+    colour: str
+    style: str
+
+
+def lines(methods: Sequence[str]) -> dict[str, Line]:
+    """The line of each method; random's is grey."""
+    found = {method: Line("#888888", "solid") for method in methods if method == "random"}
+    for index, method in enumerate(method for method in methods if method not in found):
+        style = _STYLES[index // len(_COLOURS) % len(_STYLES)]
+        found[method] = Line(_COLOURS[index % len(_COLOURS)], style)
+    return found
+
+
+def curves(runs: Sequence[CycleRun]) -> list[str]:
+    """Test PCK and PCK of the selected over the labels as SVGs; mean ± sd over the repeats.
+
+    All methods in one, and where they are more than FEW each apart too.
+    """
+    with page.styled():
+        figures = [_together(runs)]
+        if len(by_method(runs)) > FEW:
+            figures += [_apart(runs, name) for name in DRAWN]
+        return [page.svg(figure) for figure in figures]
+
+
+def _together(runs: Sequence[CycleRun]) -> Figure:
+    grouped = by_method(runs)
+    rows = -(-len(grouped) // _COLUMNS)
+    figure = Figure(figsize=(11, 4 + 0.25 * rows), layout="constrained")
+    both = figure.subplots(1, 2)
+    look = lines(list(grouped))
+    for axes, name in zip(both, DRAWN, strict=True):
+        for method, some in grouped.items():
+            _draw(axes, some, name, look[method], band=len(grouped) <= FEW)
+        axes.set_title(NUMBERS[name], fontsize=11)
+        axes.set_xlabel("people labelled")
+        axes.set_xticks(_labels(runs))
+    handles = both[0].get_legend_handles_labels()
+    look_of_legend = {"frameon": False, "ncols": _COLUMNS, "handlelength": 3}
+    figure.legend(*handles, loc="outside lower center", **look_of_legend)
+    return figure
+
+
+def _apart(runs: Sequence[CycleRun], name: str) -> Figure:
+    """A small picture of each method, before the others in pale grey."""
+    grouped = by_method(runs)
+    rows = -(-len(grouped) // _COLUMNS)
+    figure = Figure(figsize=(11, 1.9 * rows + 0.5), layout="constrained")
+    figure.suptitle(f"{NUMBERS[name]}, each method in colour, the others pale", fontsize=11)
+    grid = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False)
+    look, base = lines(list(grouped)), reference(runs)
+    for axes, (method, some) in zip(grid.flat, grouped.items(), strict=False):
+        for other in grouped.values():
+            _draw(axes, other, name, Line(_OTHERS, "solid"), band=False)
+        _draw(axes, grouped[base], name, look[base], band=False)
+        _draw(axes, some, name, look[method], band=True)
+        axes.set_title(method, fontsize=9)
+        axes.set_xticks(_labels(runs))
+    for axes in list(grid.flat)[len(grouped) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _draw(axes: Axes, some: Sequence[CycleRun], name: str, line: Line, *, band: bool) -> None:
+    """The runs of one method."""
+    values = np.array([cell(some, stage, name).values for stage in range(stage_count(some))])
+    labels, mean = _labels(some), values.mean(axis=1)  # of (T, S)
+    (drawn,) = axes.plot(labels, mean, marker="o", markersize=3, label=some[0].method)
+    drawn.set(color=line.colour, linestyle=line.style)
+    if band and len(some) > 1:
+        sd = values.std(axis=1, ddof=1)
+        axes.fill_between(labels, mean - sd, mean + sd, color=line.colour, alpha=0.15, lw=0)
+
+
+def _labels(runs: Sequence[CycleRun]) -> list[int]:
+    return [runs[0].stages[stage].labels for stage in range(stage_count(runs))]

@@ -1,0 +1,53 @@
+"""A person as a network saw them, with joints drawn in."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from misgiving.runtime import geometry
+from misgiving.runtime.draw import draw_skeleton
+from misgiving.runtime.geometry import CropRule
+from misgiving.runtime.keypoints import KeypointSet
+from misgiving.trainer.data.base import Sample
+
+_GAP = 4  # px between two views
+
+
+def views(
+    sample: Sample,
+    rule: CropRule,
+    keypoints: KeypointSet,
+    drawn: Sequence[NDArray[np.floating]],
+    height: int,
+) -> NDArray[np.uint8]:
+    """The person's crop, side by side once for each set of joints.
+
+    Args:
+        sample: the person.
+        rule: of the crop.
+        keypoints: of the joints.
+        drawn: (K, 3) each: x and y in image px, and the confidence; NaN is left out.
+        height: of the picture in px.
+
+    Raises:
+        RegionError: the person's box has no area or lies outside the image.
+    """
+    rows, columns = sample.image.shape[:2]
+    window = geometry.window_of(sample.region, rows, columns, rule)
+    width = round(height * rule.width / rule.height)
+    crop = geometry.cut(sample.image, window, height, width)
+    gap = np.full((height, _GAP, 3), 255, np.uint8)
+    parts: list[NDArray[np.uint8]] = []
+    for joints in drawn:
+        view = crop.copy()
+        points_view = geometry.image_to_input(joints[:, :2], window, height, width)
+        draw_skeleton(view, np.column_stack([points_view, joints[:, 2]]), keypoints)
+        parts += [gap, view] if parts else [view]
+    return np.concatenate(parts, axis=1)
+
+
+def as_labelled(sample: Sample) -> NDArray[np.floating]:
+    """A person's labels as joints to draw, (K, 3)."""
+    points = np.where(sample.labelled[:, None], sample.points, np.nan)
+    return np.column_stack([points, np.ones(len(points))])
