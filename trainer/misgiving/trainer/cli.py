@@ -10,6 +10,7 @@ import typer
 
 from misgiving.runtime import cli as runtime
 from misgiving.runtime.durable import check_new
+from misgiving.trainer.recipes import RECIPES
 from misgiving.trainer.samplers import SAMPLERS
 from misgiving.trainer.specs import SPECS
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Recipe = Annotated[
-    str, typer.Option(metavar="NAME", help="demo, cpu, paper, or a recipe's JSON file.")
+    str, typer.Option(metavar="NAME", help=f"{', '.join(RECIPES)}, or a recipe's JSON file.")
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; must be new.")]
 Epochs = Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's.")]
@@ -110,7 +111,8 @@ def cycle(
     --test synthetic:3,256 --budget 100 --out runs/cycle
     """
     from misgiving.trainer import keypoints_named, open_data, recipe_named
-    from misgiving.trainer.samplers import sampler_named
+    from misgiving.trainer.recipes import RECIPES
+from misgiving.trainer.samplers import sampler_named
 
     # Before torch, as in train.
     sampler_named(sampler)
