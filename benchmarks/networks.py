@@ -38,7 +38,7 @@ from misgiving.trainer.training import Compute, train
 BASE = "lsp:{}/lsp#1-1000"
 TEST = "lsp:{}/lsp#1001-2000"
 COMPUTE = Compute(device="cpu", threads=1)
-CPU_SECONDS = 360
+CPU_SECONDS = 120
 """Of each training, about: the epochs are whole."""
 PROBE = 64
 """Persons of the short trainings whose difference is the time of an epoch."""

@@ -10,9 +10,8 @@ import typer
 
 from misgiving.runtime import cli as runtime
 from misgiving.runtime.durable import check_new
-from misgiving.trainer.recipes import RECIPES
 from misgiving.trainer.samplers import SAMPLERS
-from misgiving.trainer.specs import SPECS
+from misgiving.trainer.specs import RECIPE_NAMES, SPECS
 
 if TYPE_CHECKING:
     from misgiving.trainer import Scores
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Recipe = Annotated[
-    str, typer.Option(metavar="NAME", help=f"{', '.join(RECIPES)}, or a recipe's JSON file.")
+    str, typer.Option(metavar="NAME", help=f"{', '.join(RECIPE_NAMES)}, or a recipe's JSON file.")
 ]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; must be new.")]
 Epochs = Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's.")]
@@ -111,8 +110,7 @@ def cycle(
     --test synthetic:3,256 --budget 100 --out runs/cycle
     """
     from misgiving.trainer import keypoints_named, open_data, recipe_named
-    from misgiving.trainer.recipes import RECIPES
-from misgiving.trainer.samplers import sampler_named
+    from misgiving.trainer.samplers import sampler_named
 
     # Before torch, as in train.
     sampler_named(sampler)

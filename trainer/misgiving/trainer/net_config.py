@@ -18,9 +18,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def _check_multiple(size: int, cells: int) -> None:
-    require(
-        size > 0 and size % cells == 0, f"input_size is {size}; expected a multiple of {cells}"
-    )
+    require(size > 0 and size % cells == 0, f"input_size is {size}; expected a multiple of {cells}")
 
 
 def _check_width(width: int) -> None:

@@ -30,7 +30,6 @@ ALL_HEADS = (
 )
 
 
-
 def _large(name: str, net: NetConfig) -> Recipe:
     """At 256 px with both papers' Gaussians; wants a GPU."""
     return Recipe(

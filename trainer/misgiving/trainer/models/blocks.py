@@ -17,9 +17,7 @@ def conv_relu(
     inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
     """A padded convolution, its normalisation and a rectifier."""
-    return nn.Sequential(
-        *conv_norm(inputs, outputs, kernel, stride, groups), nn.ReLU(inplace=True)
-    )
+    return nn.Sequential(*conv_norm(inputs, outputs, kernel, stride, groups), nn.ReLU(inplace=True))
 
 
 def answer(channels: int, keypoints: int) -> nn.Conv2d:

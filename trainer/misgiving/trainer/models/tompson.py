@@ -61,7 +61,8 @@ class SpatialModel(nn.Module):
             dilation=_DILATION,
             groups=self.keypoints,
         )
-        return said.float().log().unflatten(1, (self.keypoints, -1)).sum(1).exp()
+        messages = said.float().log().reshape(len(said), self.keypoints, *evidence.shape[1:])
+        return messages.sum(1).exp()
 
 
 def _inverse(positive: float) -> float:
