@@ -82,10 +82,9 @@ def test_one_step_changes_every_weight(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hrnet", "resnet", "edge", "deeppose", "tompson"])
 def test_it_learns(name: str) -> None:
-    """Sixteen people by heart, or on the way there."""
-    config = replace(TINY.fit, learning_rate=1e-2)
-    recipe = replace(TINY, model=NETS[name], fit=config, augment=STILL)
-    _, logs = trained(recipe, epochs=16, count=16)
+    """Eight people, on the way to knowing them by heart."""
+    recipe = replace(TINY, model=NETS[name], fit=replace(TINY.fit, batch_size=4), augment=STILL)
+    _, logs = trained(recipe, epochs=20, count=8)
     assert logs[-1].pose_loss < 0.85 * logs[0].pose_loss
     assert logs[-1].pck > logs[0].pck + 0.1
 
