@@ -42,7 +42,7 @@ TINY_MODEL = ModelConfig(
 )
 NETS = {
     "hourglass": TINY_MODEL,
-    "hrnet": replace(TINY_MODEL, input_size=64, net=HrnetConfig(width=4)),
+    "hrnet": replace(TINY_MODEL, input_size=64, net=HrnetConfig(width=4, modules=(1, 1, 1))),
     # with plain blocks, and with bottlenecks
     "resnet": replace(TINY_MODEL, input_size=64, net=ResnetConfig(layers=18, width=4)),
     "resnet-50": replace(TINY_MODEL, input_size=64, net=ResnetConfig(layers=50, width=4)),

@@ -103,6 +103,11 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("model.net.channels", 9, r"channels is 9; expected an even number from 8"),
         ("model.net.channels", 6, r"channels is 6; expected an even number from 8"),
         ("model.net", {"kind": "hrnet", "width": 6}, r"width is 6; expected a multiple of 4, at"),
+        (
+            "model.net",
+            {"kind": "hrnet", "width": 8, "modules": [1, 0, 1]},
+            r"modules are \(1, 0, 1\); expected at least 1 each",
+        ),
         ("model.net", {"kind": "edge", "width": 0}, r"width is 0; expected a multiple of 4, at"),
         (
             "model.net",

@@ -70,12 +70,15 @@ class HrnetConfig:
     kind: Literal["hrnet"] = "hrnet"
     width: int
     """Channels of the finest branch, 32 or 48 in the paper; each coarser one has twice as many."""
+    modules: tuple[int, int, int] = (1, 4, 3)
+    """How often the branches exchange in stages 2, 3 and 4; the default is the paper's."""
 
     stride: ClassVar[int] = 4
 
     def __post_init__(self) -> None:
         """Check ranges."""
         _check_width(self.width)
+        require(min(self.modules) >= 1, f"modules are {self.modules}; expected at least 1 each")
 
     def check_input(self, size: int) -> None:
         """Raise InvalidInput where the coarsest of the four branches has no whole cells."""

@@ -15,8 +15,7 @@ from misgiving.trainer.net_config import HrnetConfig
 _STEM = 64
 _BLOCKS = 4
 """Residual blocks of a branch in one module."""
-_MODULES = (1, 4, 3)
-"""Of stages 2, 3 and 4, that have as many branches as their number says."""
+_BRANCHES = 4
 
 
 class Module(nn.Module):
@@ -68,7 +67,7 @@ class Hrnet(PoseNet):
     """
 
     def __init__(self, config: HrnetConfig, keypoints: int, input_size: int) -> None:
-        widths = [config.width << branch for branch in range(len(_MODULES) + 1)]
+        widths = [config.width << branch for branch in range(_BRANCHES)]
         size = input_size // config.stride
         super().__init__(
             config.width, [Level(width, size >> branch) for branch, width in enumerate(widths)]
@@ -87,8 +86,8 @@ class Hrnet(PoseNet):
             for source, width in zip(sources, widths[1:], strict=True)
         )
         self.stages = nn.ModuleList(
-            _stage(widths[: branches + 1], count, last=branches == len(_MODULES))
-            for branches, count in enumerate(_MODULES, 1)
+            _stage(widths[:branches], count, last=branches == _BRANCHES)
+            for branches, count in enumerate(config.modules, 2)
         )
         self.answer = answer(config.width, keypoints)
 
