@@ -5,6 +5,7 @@ Everything computes on one thread: these networks are so small that more only wa
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +18,14 @@ from misgiving.trainer.config import AugmentConfig, FitConfig, HeadConfig, Model
 from misgiving.trainer.data import PoseSet, Sample
 from misgiving.trainer.data.synthetic import open_synthetic
 from misgiving.trainer.heatmaps import SIGNALS
-from misgiving.trainer.net_config import HourglassConfig
+from misgiving.trainer.net_config import (
+    DeepposeConfig,
+    EdgeConfig,
+    HourglassConfig,
+    HrnetConfig,
+    ResnetConfig,
+    TompsonConfig,
+)
 from misgiving.trainer.scoring import Scores
 from misgiving.trainer.training import Compute, train
 
@@ -32,6 +40,19 @@ TINY_MODEL = ModelConfig(
     net=HourglassConfig(stacks=1, channels=16, depth=2, stride=2),
     heads=(CONV_KL, GAP_MARGIN),
 )
+NETS = {
+    "hourglass": TINY_MODEL,
+    "hrnet": replace(TINY_MODEL, input_size=64, net=HrnetConfig(width=4, modules=(1, 1, 1))),
+    # with plain blocks, and with bottlenecks
+    "resnet": replace(TINY_MODEL, input_size=64, net=ResnetConfig(layers=18, width=4)),
+    "resnet-50": replace(TINY_MODEL, input_size=64, net=ResnetConfig(layers=50, width=4)),
+    "edge": replace(TINY_MODEL, input_size=64, net=EdgeConfig(width=8)),
+    "deeppose": replace(
+        TINY_MODEL, input_size=64, net=DeepposeConfig(layers=18, width=4, sigma=1.0)
+    ),
+    "tompson": replace(TINY_MODEL, input_size=64, net=TompsonConfig(width=4, reach=6)),
+}
+"""Every pose net, tiny."""
 TINY = Recipe(
     name="tiny",
     model=TINY_MODEL,

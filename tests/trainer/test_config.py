@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from export.helpers import CONV_KL, TINY, TINY_MODEL
+from export.helpers import CONV_KL, NETS, TINY, TINY_MODEL
 from misgiving.runtime.errors import InvalidInput
 from misgiving.trainer.config import FitConfig, HeadConfig, Recipe, read_recipe, to_dict, to_json
 from misgiving.trainer.net_config import HourglassConfig
 from misgiving.trainer.recipes import RECIPES, recipe_named
+from misgiving.trainer.specs import RECIPE_NAMES
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES.values(), TINY], ids=lambda recipe: recipe.name)
@@ -26,10 +27,9 @@ def test_a_recipe_survives_its_file(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_names_are_the_recipes_own() -> None:
     assert {name: recipe.name for name, recipe in RECIPES.items()} == {
-        "demo": "demo",
-        "cpu": "cpu",
-        "paper": "paper",
+        name: name for name in RECIPE_NAMES
     }
+    assert tuple(RECIPES) == RECIPE_NAMES
 
 
 def test_the_paper_s_geometry() -> None:
@@ -62,7 +62,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
         # unknown keys, at every level
         ("epochs", 3, r"epochs: Unexpected keyword argument"),
         ("model.width", 64, r"model.width: Unexpected"),
-        ("model.net.width", 64, r"model.net.width: Unexpected"),
+        ("model.net.width", 64, r"model.net.hourglass.width: Unexpected"),
         ("fit.lr", 1e-3, r"fit.lr: Unexpected"),
         ("augment.blur", 1, r"augment.blur: Unexpected"),
         ("model.heads", [{"kind": "gap", "objective": "kl", "x": 1}], r"model.heads.0.x: Unexp"),
@@ -72,8 +72,8 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("model.input_size", ..., r"model.input_size: Field required"),
         ("fit.epochs", ..., r"fit.epochs: Field required"),
         # not of their type
-        ("model.net.channels", "many", r"model.net.channels: Input should be a valid integer"),
-        ("model.net.stride", 3, r"model.net.stride: Input should be 2 or 4"),
+        ("model.net.channels", "many", r"net.hourglass.channels: Input should be a valid integer"),
+        ("model.net.stride", 3, r"model.net.hourglass.stride: Input should be 2 or 4"),
         (
             "model.heads",
             [{"kind": "fc", "objective": "kl"}],
@@ -84,8 +84,17 @@ def changed(path: str, value: object) -> dict[str, Any]:
             [{"kind": "gap", "objective": "mse", "pairs": "all"}],
             r"pairs is 'all' for an mse head; expected none",
         ),
+        ("model.net.kind", "vit", r"model.net: Input tag 'vit' .* expected tags: 'hourglass', 'hr"),
+        ("model.net", {"kind": "hrnet"}, r"model.net.hrnet.width: Field required"),
+        ("model.net", {"kind": "resnet", "layers": 19}, r"layers: Input should be 18, 34, 50 or"),
+        # of another net
+        ("model.net", {"kind": "edge", "stacks": 2}, r"model.net.edge.stacks: Unexpected keyword"),
         # out of range
-        ("model.heads.0.replica", 0, r"replica is 0; expected at least 1"),
+        (
+            "model.heads",
+            [{"kind": "gap", "objective": "kl", "replica": 0}],
+            r"replica is 0; expected at least 1",
+        ),
         ("model.input_size", 36, r"input_size is 36; expected a multiple of stride × 2\^depth = 8"),
         ("model.input_size", 0, r"input_size is 0; expected a multiple"),
         ("model.net.stacks", 0, r"stacks is 0; expected 1 to 8"),
@@ -93,6 +102,28 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("model.net.depth", 0, r"depth is 0; expected at least 1"),
         ("model.net.channels", 9, r"channels is 9; expected an even number from 8"),
         ("model.net.channels", 6, r"channels is 6; expected an even number from 8"),
+        ("model.net", {"kind": "hrnet", "width": 6}, r"width is 6; expected a multiple of 4, at"),
+        (
+            "model.net",
+            {"kind": "hrnet", "width": 8, "modules": [1, 0, 1]},
+            r"modules are \(1, 0, 1\); expected at least 1 each",
+        ),
+        ("model.net", {"kind": "edge", "width": 0}, r"width is 0; expected a multiple of 4, at"),
+        (
+            "model.net",
+            {"kind": "tompson", "width": 4, "reach": 3},
+            r"reach is 3; expected an even number from 2",
+        ),
+        (
+            "model.net",
+            {"kind": "tompson", "width": 4, "reach": 8},
+            r"reach is 8; expected less than the heatmaps' 8 cells",
+        ),
+        (
+            "model.net",
+            {"kind": "deeppose", "layers": 18, "sigma": 0},
+            r"sigma is 0.0; expected above 0",
+        ),
         ("model.padding", 0.9, r"padding is 0.9; expected at least 1"),
         ("model.heads", [], r"heads are \[\]; expected one or more, once"),
         ("fit.batch_size", 7, r"batch_size is 7; expected an even number, images are paired"),
@@ -127,6 +158,15 @@ def test_what_is_no_recipe(text: bytes, tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("kind", NETS)
+def test_an_input_that_does_not_divide(kind: str) -> None:
+    """The error says by what it must."""
+    with pytest.raises(
+        InvalidInput, match=r"input_size is 70; expected a multiple of (.* = )?\d+$"
+    ):
+        replace(NETS[kind], input_size=70)
+
+
 def test_a_head_stands_once() -> None:
     with pytest.raises(InvalidInput, match=r"heads are \['conv-kl', 'conv-kl'\]; expected one"):
         replace(TINY_MODEL, heads=(CONV_KL, CONV_KL))
@@ -153,7 +193,10 @@ def test_daily_changes() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tiny", r"recipe is 'tiny'; expected one of demo, cpu, paper, or a .json file"),
+        (
+            "tiny",
+            r"recipe is 'tiny'; expected one of demo, cpu, paper, .*, tompson, or a .json file",
+        ),
         ("nowhere.json", r"nowhere.json: No such file or directory; expected a recipe's JSON"),
     ],
 )

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     from misgiving.trainer.evaluation.bundle import evaluate as evaluate
     from misgiving.trainer.evaluation.oks import AveragePrecision as AveragePrecision
     from misgiving.trainer.models.network import Network as Network
+    from misgiving.trainer.net_config import DeepposeConfig as DeepposeConfig
+    from misgiving.trainer.net_config import EdgeConfig as EdgeConfig
     from misgiving.trainer.net_config import HourglassConfig as HourglassConfig
+    from misgiving.trainer.net_config import HrnetConfig as HrnetConfig
+    from misgiving.trainer.net_config import ResnetConfig as ResnetConfig
+    from misgiving.trainer.net_config import TompsonConfig as TompsonConfig
     from misgiving.trainer.pool.pool_scores import score_pool as score_pool
     from misgiving.trainer.pool.score_file import ScoreFile as ScoreFile
     from misgiving.trainer.pool.score_file import ScoreRecord as ScoreRecord
@@ -80,7 +85,12 @@ else:
             "keypoints_named": "data.mapping",
             "open_data": "data.spec",
             "Network": "models.network",
+            "DeepposeConfig": "net_config",
+            "EdgeConfig": "net_config",
             "HourglassConfig": "net_config",
+            "HrnetConfig": "net_config",
+            "ResnetConfig": "net_config",
+            "TompsonConfig": "net_config",
             "score_pool": "pool.pool_scores",
             "recipe_named": "recipes",
             "ScoreFile": "pool.score_file",

@@ -1,6 +1,7 @@
 """Checkpoints: a folder with the weights (safetensors), the resolved recipe and the record."""
 
 import subprocess
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,10 +78,10 @@ def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong, on one line; torch lists every tensor, of which the first two lines do."""
+    """What is wrong, on one line; torch lists every tensor, of which the first few do."""
     if isinstance(error, ValidationError):
         return f"{RECORD}: {first_problem(error)}"
-    return " ".join(line.strip() for line in str(error).splitlines()[:2])
+    return textwrap.shorten(" ".join(str(error).splitlines()[:2]), 300, placeholder=" …")
 
 
 def code_commit() -> str:

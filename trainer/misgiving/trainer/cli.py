@@ -12,7 +12,7 @@ import typer
 from misgiving.runtime import cli as runtime
 from misgiving.runtime.durable import check_new
 from misgiving.trainer.samplers import SAMPLERS
-from misgiving.trainer.specs import SPECS
+from misgiving.trainer.specs import RECIPE_NAMES, SPECS
 
 if TYPE_CHECKING:
     from misgiving.trainer import Scores
@@ -51,8 +51,8 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="demo (the default), cpu, paper, or a recipe's JSON file; with --init, the "
-            "checkpoint's own unless one is given.",
+            help=f"{', '.join(RECIPE_NAMES)}, or a recipe's JSON file; without it demo, or with "
+            "--init the checkpoint's own.",
         ),
     ] = None,
     keypoints: Keypoints = None,
@@ -91,7 +91,11 @@ def train(
 @app.command()
 def cycle(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="demo, cpu, paper, or a cycle's JSON file.")
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help=f"{', '.join(RECIPE_NAMES)}, or the JSON file of a cycle or of a recipe.",
+        ),
     ],
     base: Annotated[
         str, typer.Option(metavar="SPEC", help=f"Labelled data of the first stage: {SPECS}.")

@@ -146,7 +146,8 @@ def _step(
         for head in recipe.model.heads
     }
     optimiser.zero_grad(set_to_none=True)
-    total = observed.mean() + torch.stack(list(head_losses.values())).sum()
+    pose_loss = network.pose.training_loss(output.pose, observed, cells, batch.labelled)
+    total = pose_loss + torch.stack(list(head_losses.values())).sum()
     total.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
     return _StepResult(observed.detach(), head_losses, output.pose.heatmaps[:, -1].detach())

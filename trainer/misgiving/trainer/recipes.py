@@ -12,7 +12,15 @@ from misgiving.trainer.config import (
     Recipe,
     read_recipe,
 )
-from misgiving.trainer.net_config import HourglassConfig
+from misgiving.trainer.net_config import (
+    DeepposeConfig,
+    EdgeConfig,
+    HourglassConfig,
+    HrnetConfig,
+    NetConfig,
+    ResnetConfig,
+    TompsonConfig,
+)
 
 ALL_HEADS = (
     HeadConfig(kind="conv", objective="kl"),
@@ -20,6 +28,16 @@ ALL_HEADS = (
     HeadConfig(kind="gap", objective="kl"),
     HeadConfig(kind="gap", objective="margin"),
 )
+
+
+def _large(name: str, net: NetConfig) -> Recipe:
+    """At 256 px with both papers' Gaussians; wants a GPU."""
+    return Recipe(
+        name=name,
+        model=ModelConfig(input_size=256, net=net, heads=ALL_HEADS),
+        fit=FitConfig(epochs=80, continued_epochs=80, learning_rate=5e-4, sigma=2.0),
+    )
+
 
 RECIPES = {
     recipe.name: recipe
@@ -58,6 +76,39 @@ RECIPES = {
                 heads=ALL_HEADS,
             ),
             fit=FitConfig(epochs=80, continued_epochs=80, learning_rate=3e-4),
+        ),
+        _large("hrnet-w32", HrnetConfig(width=32)),
+        _large("hrnet-w48", HrnetConfig(width=48)),
+        _large("resnet-50", ResnetConfig(layers=50)),
+        # For Jetson and CPU; a few hours of training on a CPU.
+        Recipe(
+            name="edge",
+            model=ModelConfig(
+                input_size=192,
+                net=EdgeConfig(),
+                heads=(
+                    HeadConfig(kind="conv", objective="kl"),
+                    HeadConfig(kind="gap", objective="kl"),
+                ),
+            ),
+            fit=FitConfig(epochs=60, continued_epochs=30, learning_rate=3e-3, sigma=1.5),
+        ),
+        # The ancestors, as small as the recipe cpu.
+        Recipe(
+            name="deeppose",
+            model=ModelConfig(
+                input_size=128,
+                net=DeepposeConfig(layers=18, width=32, sigma=1.5),
+                heads=ALL_HEADS,
+            ),
+            fit=FitConfig(epochs=60, continued_epochs=30, sigma=1.5),
+        ),
+        Recipe(
+            name="tompson",
+            model=ModelConfig(
+                input_size=128, net=TompsonConfig(width=16, reach=14), heads=ALL_HEADS
+            ),
+            fit=FitConfig(epochs=60, continued_epochs=30, learning_rate=3e-3, sigma=1.5),
         ),
     )
 }

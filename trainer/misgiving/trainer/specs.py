@@ -1,6 +1,19 @@
-"""How data is named, in words: for help texts, which must not load numpy, and for errors."""
+"""How data and recipes are named, in words: for help texts, which must not load numpy, and for
+errors."""
 
 SPECS = (
     "lsp:DIR, lspet:DIR, coco:JSON@IMAGES, mpii:JSON@IMAGES, synthetic:SEED,N[,LOW-HIGH], "
     "labels:DIR or images:DIR (no labels), each with #FIRST-LAST or #@FILE (a list of ids)"
+)
+
+RECIPE_NAMES = (
+    "demo",
+    "cpu",
+    "paper",
+    "hrnet-w32",
+    "hrnet-w48",
+    "resnet-50",
+    "edge",
+    "deeppose",
+    "tompson",
 )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from misgiving.trainer.models.blocks import answer
 from misgiving.trainer.models.pose import Level, PoseNet, PoseOutput
 from misgiving.trainer.net_config import HourglassConfig
 
@@ -69,7 +70,7 @@ class StackedHourglass(PoseNet):
         self.stem = _stem(channels, config.stride)
         self.hourglasses = nn.ModuleList(Hourglass(channels, config.depth) for _ in range(stacks))
         self.reads = nn.ModuleList(_read(channels) for _ in range(stacks))
-        self.answers = nn.ModuleList(_answer(channels, keypoints) for _ in range(stacks))
+        self.answers = nn.ModuleList(answer(channels, keypoints) for _ in range(stacks))
         self.merge_reads = nn.ModuleList(
             nn.Conv2d(channels, channels, 1) for _ in range(stacks - 1)
         )
@@ -102,16 +103,6 @@ def _stem(channels: int, stride: int) -> nn.Sequential:
     if stride == 4:
         layers += [Residual(half, half), nn.MaxPool2d(2)]
     return nn.Sequential(*layers, Residual(half, channels))
-
-
-def _answer(channels: int, keypoints: int) -> nn.Conv2d:
-    # Heatmaps are nearly everywhere zero. Starting there saves the epochs in which a net would
-    # only learn to be silent.
-    conv = nn.Conv2d(channels, keypoints, 1)
-    nn.init.normal_(conv.weight, std=1e-3)
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
-    return conv
 
 
 def _read(channels: int) -> nn.Sequential:

@@ -9,8 +9,21 @@ from torch import Tensor, nn
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.config import ModelConfig
 from misgiving.trainer.loss_heads import make_head
+from misgiving.trainer.models.deeppose import Deeppose
+from misgiving.trainer.models.edge import EdgeNet
 from misgiving.trainer.models.hourglass import StackedHourglass
+from misgiving.trainer.models.hrnet import Hrnet
 from misgiving.trainer.models.pose import PoseNet, PoseOutput
+from misgiving.trainer.models.resnet import ResnetPose
+from misgiving.trainer.models.tompson import Tompson
+from misgiving.trainer.net_config import (
+    DeepposeConfig,
+    EdgeConfig,
+    HourglassConfig,
+    HrnetConfig,
+    ResnetConfig,
+    TompsonConfig,
+)
 
 EMBEDDING_SIZE = 128
 """Largest embedding; wider features are projected."""
@@ -77,7 +90,20 @@ class Network(nn.Module):
 
 def make_pose_net(config: ModelConfig, keypoints: int) -> PoseNet:
     """The pose net that a configuration asks for."""
-    return StackedHourglass(config.net, keypoints, config.input_size)
+    size = config.input_size
+    match config.net:
+        case HourglassConfig() as net:
+            return StackedHourglass(net, keypoints, size)
+        case HrnetConfig() as net:
+            return Hrnet(net, keypoints, size)
+        case ResnetConfig() as net:
+            return ResnetPose(net, keypoints, size)
+        case EdgeConfig() as net:
+            return EdgeNet(net, keypoints, size)
+        case DeepposeConfig() as net:
+            return Deeppose(net, keypoints, size)
+        case TompsonConfig() as net:
+            return Tompson(net, keypoints, size)
 
 
 def _projection(channels: int) -> Tensor:

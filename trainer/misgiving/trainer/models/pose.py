@@ -18,6 +18,8 @@ class PoseOutput(NamedTuple):
     """(B, C, H, W), the map from which the heatmaps are read."""
     pyramid: tuple[Tensor, ...]
     """From the finest to the coarsest, each as its ``Level`` says."""
+    points: Tensor | None = None
+    """(B, K, 2) in cells, of a net that regresses coordinates and draws its heatmaps there."""
 
 
 class Level(NamedTuple):
@@ -39,3 +41,16 @@ class PoseNet(nn.Module):
         super().__init__()
         self.channels = channels
         self.levels = tuple(levels)
+
+    def training_loss(
+        self, output: PoseOutput, observed: Tensor, points: Tensor, labelled: Tensor
+    ) -> Tensor:
+        """What this net is trained on, (); the mean observed loss, unless a net says otherwise.
+
+        Args:
+            output: of this net.
+            observed: (B,), of its heatmaps; see ``heatmaps.observed_loss``.
+            points: (B, K, 2), the true ones, in cells.
+            labelled: (B, K) bool; a point that is not labelled may be anything.
+        """
+        return observed.mean()

@@ -1,0 +1,85 @@
+"""A pose net for small boards: at most 1.2 M parameters and 0.5 GMAC together with a loss head.
+
+Only what ONNX Runtime on a CPU, TensorRT and their int8 forms do well: plain and depthwise
+convolutions with normalisation, ReLU, nearest upsampling, sums. At the fine scales, where a
+depthwise convolution waits for memory, plain 3 × 3 residual blocks; at the coarse ones, where
+plain convolutions have most weights, inverted residuals (Sandler et al., CVPR 2018).
+
+Axes: B batch, C channels, K keypoints, H W heatmap cells.
+"""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from misgiving.trainer.models.blocks import Basic, answer, conv_norm, conv_relu
+from misgiving.trainer.models.pose import Level, PoseNet, PoseOutput
+from misgiving.trainer.net_config import EdgeConfig
+
+_GROWTH = (2, 4, 6, 8)
+"""Channels of the scales from the finest on, in halves of the width."""
+_EXPANSION = 3
+_BLOCKS = (2, 3, 4, 3)
+
+
+class Inverted(nn.Module):
+    """An inverted residual: widened, one depthwise convolution, narrowed without a rectifier."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inside = channels * _EXPANSION
+        self.body = nn.Sequential(
+            conv_relu(channels, inside),
+            conv_relu(inside, inside, 3, groups=inside),
+            conv_norm(inside, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.body(x)
+        return y
+
+
+class EdgeNet(PoseNet):
+    """Image → heatmaps; the pyramid is the decoder's four scales, ``features`` the finest."""
+
+    def __init__(self, config: EdgeConfig, keypoints: int, input_size: int) -> None:
+        widths = [config.width * growth // 2 for growth in _GROWTH]
+        inside, size = 2 * config.width, input_size // config.stride
+        super().__init__(inside, [Level(inside, size >> scale) for scale in range(len(widths))])
+        self.stem = nn.Sequential(
+            conv_relu(3, config.width // 2, 3, stride=2),
+            conv_relu(config.width // 2, widths[0], 3, stride=2),
+        )
+        downs = [nn.Identity(), *(conv_relu(a, b, 3, stride=2) for a, b in pairwise(widths))]
+        self.scales = nn.ModuleList(
+            nn.Sequential(down, *_blocks(scale, width))
+            for scale, (down, width) in enumerate(zip(downs, widths, strict=True))
+        )
+        self.sideways = nn.ModuleList(conv_norm(width, inside) for width in widths)
+        self.refine = nn.ModuleList(_separable(inside) for _ in widths)
+        self.answer = answer(inside, keypoints)
+
+    def forward(self, image: Tensor) -> PoseOutput:
+        """(B, 3, H, W) normalised → PoseOutput."""
+        x = self.stem(image)
+        seen = []
+        for scale, sideways in zip(self.scales, self.sideways, strict=True):
+            x = scale(x)
+            seen.append(sideways(x))
+        pyramid = [self.refine[-1](seen[-1])]
+        for features, refine in zip(seen[-2::-1], self.refine[-2::-1], strict=True):
+            pyramid.append(refine(features + functional.interpolate(pyramid[-1], scale_factor=2.0)))
+        return PoseOutput(self.answer(pyramid[-1])[:, None], pyramid[-1], tuple(pyramid[::-1]))
+
+
+def _blocks(scale: int, width: int) -> list[nn.Module]:
+    return [Basic(width, width) if scale == 0 else Inverted(width) for _ in range(_BLOCKS[scale])]
+
+
+def _separable(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ReLU(),
+        *conv_norm(channels, channels, 3, groups=channels),
+        *conv_relu(channels, channels),
+    )
