@@ -203,6 +203,7 @@ def _candidates(scores: Scores, labelled: Callable[[], Scores]) -> Candidates:
         },
         embedding=lambda: scores.embedding,
         labelled_embedding=lambda: labelled().embedding,
+        true_loss=lambda: scores.true_loss,
     )
 
 
