@@ -18,7 +18,7 @@ from misgiving.trainer.samplers import (
     sampler_named,
     usdm,
 )
-from misgiving.trainer.samplers.base import Candidates
+from misgiving.trainer.samplers.base import Candidates, riskiest
 from trainer.picking import INF, NAN, candidates_of, pool_of, rng, slow_coreset
 
 
@@ -148,6 +148,28 @@ def test_oracle_without_labels() -> None:
     message = r"sampler oracle goes by the labels, and a score file has none; expected a pool with "
     with pytest.raises(InvalidInput, match=message):
         sampler_named("oracle")(candidates_of([0.1, 0.2]), 1, rng())
+
+
+@pytest.mark.parametrize(
+    ("losses", "most", "positions", "standing"),
+    [
+        ([3.0, 1.0, 9.0], 3, [2, 0, 1], [1.0, 0.5, 0.0]),  # ranks, whatever the distances
+        ([3.0, 1.0, 9.0], 1, [2], [1.0]),  # among all, not among those who are kept
+        ([4.0, 4.0, 9.0], 3, [2, 0, 1], [1.0, 0.25, 0.25]),  # ties share a rank
+        ([7.0, 7.0, 7.0], 3, [0, 1, 2], [0.5, 0.5, 0.5]),  # all of them
+        ([NAN, 1.0, 2.0], 3, [2, 1], [1.0, 0.0]),  # nobody without a loss
+        ([5.0], 1, [0], [0.0]),  # one
+        ([NAN], 1, [], []),  # none
+    ],
+)
+def test_riskiest(
+    losses: list[float], most: int, positions: list[int], standing: list[float]
+) -> None:
+    rows = points(len(losses))
+    found, standings, embedding = riskiest(candidates_of(losses, rows), 0, most)
+    assert list(found) == positions
+    assert list(standings) == standing
+    np.testing.assert_array_equal(embedding, rows[positions])
 
 
 @pytest.mark.parametrize("budget", [1, 3, 5, 20])

@@ -91,4 +91,4 @@ def _nearest_allowed(weights: Vector, budget: int) -> Vector:
             low = shift
         else:
             high = shift
-    return np.clip(weights - high, 0, 1)
+    return np.asarray(np.clip(weights - high, 0, 1))
