@@ -219,6 +219,11 @@ SELECT = [
     Case("a budget beyond the pool", "select scores.csv --budget 9", "expected at most 4"),
     Case("a sampler", "select scores.csv --budget 2 --sampler best", "expected one of random"),
     Case(
+        "a sampler that needs labels",
+        "select scores.csv --budget 2 --sampler oracle",
+        "Use 'misgiving cycle'",
+    ),
+    Case(
         "a file that is there already",
         "select scores.csv --budget 2 --out notes.txt",
         "nothing is overwritten",

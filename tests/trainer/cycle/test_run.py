@@ -203,6 +203,8 @@ def test_a_sampler_is_given_what_the_network_says(
         np.testing.assert_allclose(risk, turned, atol=1e-5)
     assert list(first.signals) == list(SIGNALS)
     np.testing.assert_allclose(first.embedding(), scores.embedding, atol=1e-5)
+    assert first.true_loss is not None
+    np.testing.assert_allclose(first.true_loss(), scores.true_loss, atol=1e-5)
     assert scored == [people(*POOL).spec] * STAGES
     network, recipe, _ = load_checkpoint(done.folder / "stage-2")
     labelled = join([people(*BASE), subset(people(*POOL), range(BUDGET))])

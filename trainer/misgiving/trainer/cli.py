@@ -240,11 +240,11 @@ def select(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Score file of those who are labelled: they are not picked, and coreset keeps "
-            "away from them.",
+            help="Score file of those who are labelled: they are not picked, and the samplers that "
+            "look for what is new keep away from them.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of random and adversarial.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="File to write; must be new. Without it stdout."),

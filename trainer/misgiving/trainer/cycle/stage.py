@@ -152,6 +152,7 @@ def _candidates(scores: Scores, head: str, labelled: Callable[[], Scores]) -> Ca
         },
         embedding=lambda: scores.embedding,
         labelled_embedding=lambda: labelled().embedding,
+        true_loss=lambda: scores.true_loss,
     )
 
 

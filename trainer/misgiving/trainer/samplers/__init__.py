@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 SAMPLERS = (
     "random",
     "learned_loss",
+    "mean_peak",
+    "min_peak",
+    "entropy",
+    "multi_peak_entropy",
     "coreset",
+    "hybrid",
+    "convex",
+    "usdm",
+    "adversarial",
+    "oracle",
 )
 
 

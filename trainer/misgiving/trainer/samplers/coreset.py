@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from misgiving.trainer.samplers.base import Candidates, Floats, check_budget
+from misgiving.trainer.samplers.base import Candidates, Floats, check_budget, finite_rows
 
 ROWS, CENTRES = 4096, 256
 """Of a block, 8 MiB of distances."""
@@ -25,14 +25,15 @@ def coreset(candidates: Candidates, budget: int, rng: np.random.Generator) -> li
     Raises:
         InvalidInput: fewer than ``budget`` persons have a finite embedding.
     """
-    embedding = candidates.embedding()
-    usable = _finite(embedding)
+    return k_centre(candidates.embedding(), candidates.labelled_embedding(), budget)
+
+
+def k_centre(embedding: Floats, labelled: Floats, budget: int) -> list[int]:
+    """As ``coreset``, of any rows (N, D) with (M, D) centres to begin with."""
+    usable = finite_rows(embedding)
     check_budget(budget, int(usable.sum()), "with a finite embedding")
-    labelled = candidates.labelled_embedding()
-    centres = labelled[_finite(labelled)]
-    distance = np.where(usable, np.inf, -np.inf)
-    for start in range(0, len(centres), CENTRES):
-        _approach(distance, embedding, centres[start : start + CENTRES])
+    centres = labelled[finite_rows(labelled)]
+    distance = np.where(usable, to_nearest(embedding, centres), -np.inf)
     picked: list[int] = []
     while len(picked) < budget:
         begun = picked or len(centres)
@@ -41,6 +42,14 @@ def coreset(candidates: Candidates, budget: int, rng: np.random.Generator) -> li
         _approach(distance, embedding, embedding[best : best + 1])
         distance[best] = -np.inf  # below a duplicate's zero
     return picked
+
+
+def to_nearest(embedding: Floats, centres: Floats) -> NDArray[np.float64]:
+    """Squared distance (N,) of each row to the nearest of (C, D) centres; inf where C is 0."""
+    distance = np.full(len(embedding), np.inf)
+    for start in range(0, len(centres), CENTRES):
+        _approach(distance, embedding, centres[start : start + CENTRES])
+    return distance
 
 
 def _approach(distance: NDArray[np.float64], embedding: Floats, centres: Floats) -> None:
@@ -56,10 +65,4 @@ def _approach(distance: NDArray[np.float64], embedding: Floats, centres: Floats)
 
 def _nearest_to_mean(embedding: Floats, usable: NDArray[np.bool_]) -> int:
     mean = np.asarray(np.mean(embedding, axis=0, dtype=np.float64, where=usable[:, None]))
-    distance = np.full(len(embedding), np.inf)
-    _approach(distance, embedding, mean[None])
-    return int(distance.argmin())
-
-
-def _finite(rows: Floats) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(rows).all(axis=1))
+    return int(to_nearest(embedding, mean[None]).argmin())
