@@ -1,6 +1,7 @@
 """Acquisition rules: which persons they choose, each once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,16 +167,36 @@ def test_coreset_without_enough_embeddings() -> None:
         sampler_named("coreset")(candidates_of(embedding=[[0.0], [NAN], [1.0]]), 3, rng())
 
 
+class View:
+    """A network that finds everybody alike, in two parts."""
+
+    def __init__(self, count: int) -> None:
+        self.parts = (count // 3, count - count // 3)
+
+    def thinned_points(self, networks: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        return (np.zeros((networks, part, 14, 2)) for part in self.parts)
+
+    def committee_points(self) -> Iterator[np.ndarray]:
+        return (np.zeros((2, part, 14, 2)) for part in self.parts)
+
+    def gradient_lengths(self, labelled: np.ndarray) -> Iterator[np.ndarray]:
+        return (np.ones((part, labelled.shape[1])) for part in self.parts)
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("budget", [1, 7, 20])
 def test_each_person_once(name: str, budget: int) -> None:
-    candidates = candidates_of([0.5] * 20, np.ones((20, 4)))
+    candidates = replace(
+        candidates_of([0.5] * 20, np.ones((20, 4)), np.ones((3, 4))),
+        predicted_losses={"gap-aleatoric": np.ones(20), "conv-links": np.ones(20)},
+        network=View(20),
+    )
     chosen = sampler_named(name)(candidates, budget, rng())
     assert len(set(chosen)) == len(chosen) == budget
     assert all(type(position) is int and 0 <= position < 20 for position in chosen)
 
 
 def test_unknown_sampler() -> None:
-    message = r"sampler is 'best'; expected one of random, learned_loss, coreset"
+    message = r"sampler is 'best'; expected one of random, learned_loss, coreset, "
     with pytest.raises(InvalidInput, match=message):
         sampler_named("best")

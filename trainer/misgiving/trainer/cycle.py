@@ -31,9 +31,10 @@ from misgiving.trainer.data import (
 )
 from misgiving.trainer.heatmaps import SAFER_SIGNALS, SIGNALS
 from misgiving.trainer.models import Network
+from misgiving.trainer.network_view import network_view
 from misgiving.trainer.restart import difference
 from misgiving.trainer.samplers import sampler_named
-from misgiving.trainer.samplers.base import Candidates
+from misgiving.trainer.samplers.base import Candidates, NetworkView
 from misgiving.trainer.scoring import Scores, score
 from misgiving.trainer.training import Compute, train
 
@@ -155,7 +156,8 @@ def _stage(
     ask = partial(_score, network, resolved, compute)
     left = sorted(set(range(len(pool))) - set(taken))
     scores = ask(subset(pool, left), "scoring the pool")
-    candidates = _candidates(scores, lambda: ask(labelled, "scoring the labelled"))
+    view = network_view(network, resolved, subset(pool, left), labelled, compute.prepare())
+    candidates = _candidates(scores, lambda: ask(labelled, "scoring the labelled"), view)
     # Each stage draws for itself: so it picks the same whether others ran before or not.
     rng = np.random.default_rng([config.seed, stage])
     picked = sampler_named(config.sampler)(candidates, config.budget, rng)
@@ -192,7 +194,7 @@ def _score(network: Network, recipe: Recipe, compute: Compute, data: PoseSet, wh
     return score(network, recipe, data, compute.prepare(), progress.counted(len(data), what))
 
 
-def _candidates(scores: Scores, labelled: Callable[[], Scores]) -> Candidates:
+def _candidates(scores: Scores, labelled: Callable[[], Scores], view: NetworkView) -> Candidates:
     """What a sampler sees; the labelled set is only scored for a sampler that asks."""
     return Candidates(
         ids=scores.ids,
@@ -203,6 +205,8 @@ def _candidates(scores: Scores, labelled: Callable[[], Scores]) -> Candidates:
         },
         embedding=lambda: scores.embedding,
         labelled_embedding=lambda: labelled().embedding,
+        predicted_losses=scores.predicted_losses,
+        network=view,
     )
 
 

@@ -15,7 +15,7 @@ class PoseOutput(NamedTuple):
     heatmaps: Tensor
     """(B, stacks, K, H, W), targets peak at 1."""
     features: Tensor
-    """(B, C, H, W), the map from which the heatmaps are read."""
+    """(B, C, H, W), the map from which the heatmaps are read, by ``PoseNet.read_out``."""
     pyramid: tuple[Tensor, ...]
     """From the finest to the coarsest, each as its ``Level`` says."""
 
@@ -39,3 +39,8 @@ class PoseNet(nn.Module):
         super().__init__()
         self.channels = channels
         self.levels = tuple(levels)
+
+    @property
+    def read_out(self) -> nn.Conv2d:
+        """The 1 × 1 convolution that makes the last stack's heatmaps of ``features``."""
+        raise NotImplementedError

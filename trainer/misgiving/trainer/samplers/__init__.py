@@ -14,6 +14,11 @@ SAMPLERS = (
     "random",
     "learned_loss",
     "coreset",
+    "aleatoric",
+    "vl4pose",
+    "mc_dropout",
+    "committee",
+    "egl",
 )
 
 

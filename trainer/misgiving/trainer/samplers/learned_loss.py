@@ -5,7 +5,7 @@ Over the whole pool, as the latter do, not over a random part of it as the forme
 
 import numpy as np
 
-from misgiving.trainer.samplers.base import Candidates, check_budget
+from misgiving.trainer.samplers.base import Candidates, highest
 
 
 def learned_loss(candidates: Candidates, budget: int, rng: np.random.Generator) -> list[int]:
@@ -14,8 +14,4 @@ def learned_loss(candidates: Candidates, budget: int, rng: np.random.Generator) 
     Raises:
         InvalidInput: fewer than ``budget`` persons have a finite predicted loss.
     """
-    losses = candidates.predicted_loss
-    usable = np.flatnonzero(np.isfinite(losses))
-    check_budget(budget, len(usable), "with a finite predicted loss")
-    order = usable[np.argsort(-losses[usable], kind="stable")]
-    return [int(i) for i in order[:budget]]
+    return highest(candidates.predicted_loss, budget, "predicted loss")
