@@ -6,6 +6,7 @@ heatmap cells.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -142,7 +143,7 @@ class Links:
         return (points[:, self.first] - points[:, self.second]).square().sum(-1).sqrt()
 
 
-OBJECTIVES = {
+OBJECTIVES: dict[str, Callable[[HeadConfig, KeypointSet], Objective]] = {
     "margin": Margin,
     "kl": Kl,
     "mse": Regression,
@@ -157,8 +158,7 @@ def make_objective(head: HeadConfig, keypoints: KeypointSet) -> Objective:
     Raises:
         InvalidInput: it needs a skeleton, and the keypoints have none.
     """
-    objective: Objective = OBJECTIVES[head.objective](head, keypoints)
-    return objective
+    return OBJECTIVES[head.objective](head, keypoints)
 
 
 def _likelihood_loss(squared: Tensor, log_variance: Tensor, known: Tensor) -> Tensor:

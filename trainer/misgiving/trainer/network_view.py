@@ -80,15 +80,14 @@ class _View:
         """T thinned read-outs are one, with T times as many maps: one pass serves all."""
         pose, share = self.network.pose, self.network.config.dropout or INJECTED_DROPOUT
         kept = (rng.random((networks, 1, pose.channels)) >= share) / (1 - share)
+        read_out = pose.read_out
+        weight = read_out.weight.detach()[..., 0, 0]
+        thin = (torch.from_numpy(kept).to(weight) * weight).flatten(0, 1)[..., None, None]
+        bias = None if read_out.bias is None else read_out.bias.detach().repeat(networks)
         for images in self._images(self.data, "dropping out"):
-            features = _ask(self.network, images).features
-            weight = pose.read_out.weight.detach()[..., 0, 0]
-            thin = (torch.from_numpy(kept).to(weight) * weight).flatten(0, 1)[..., None, None]
-            bias = pose.read_out.bias
-            maps = functional.conv2d(
-                features, thin, None if bias is None else bias.repeat(networks)
-            )
-            yield _points(maps.detach().unflatten(1, (networks, -1)).transpose(0, 1))
+            maps = functional.conv2d(_ask(self.network, images).features, thin, bias)
+            by_network = maps.reshape(len(maps), networks, -1, *maps.shape[2:])
+            yield _points(by_network.transpose(0, 1))
 
     def committee_points(self) -> Iterator[Floats]:
         """One pass for each member; in the first network's cells."""
@@ -166,7 +165,7 @@ def _points(maps: Tensor) -> Floats:
     """(T, B, K, H, W) → (T, B, K, 2) in cells, NaN where a map is."""
     points, peaks = heatmaps.decode(maps.flatten(0, 1).float())
     points = torch.where(peaks.isfinite()[..., None], points, torch.nan)
-    cells: Floats = points.unflatten(0, maps.shape[:2]).cpu().numpy()
+    cells: Floats = points.reshape(*maps.shape[:3], 2).cpu().numpy()
     return cells
 
 
