@@ -199,6 +199,16 @@ SELECT = [
     Case("a budget beyond the pool", "select scores.csv --budget 9", "expected at most 4"),
     Case("a sampler", "select scores.csv --budget 2 --sampler best", "expected one of random"),
     Case(
+        "a sampler that asks the network",
+        "select scores.csv --budget 2 --sampler mc_dropout",
+        "Use 'misgiving cycle'",
+    ),
+    Case(
+        "a sampler of a head that the file does not name",
+        "select scores.csv --budget 2 --sampler aleatoric",
+        "or learned_loss where the bundle's is aleatoric",
+    ),
+    Case(
         "a file that is there already",
         "select scores.csv --budget 2 --out notes.txt",
         "nothing is overwritten",

@@ -156,7 +156,9 @@ def _stage(
     ask = partial(_score, network, resolved, compute)
     left = sorted(set(range(len(pool))) - set(taken))
     scores = ask(subset(pool, left), "scoring the pool")
-    view = network_view(network, resolved, subset(pool, left), labelled, compute.prepare())
+    view = network_view(
+        network, resolved, subset(pool, left), labelled, compute.prepare(), (), progress.counted
+    )
     candidates = _candidates(scores, lambda: ask(labelled, "scoring the labelled"), view)
     # Each stage draws for itself: so it picks the same whether others ran before or not.
     rng = np.random.default_rng([config.seed, stage])
