@@ -224,6 +224,16 @@ SELECT = [
         "Use 'misgiving cycle'",
     ),
     Case(
+        "a sampler that asks the network",
+        "select scores.csv --budget 2 --sampler mc_dropout",
+        "Use 'misgiving cycle'",
+    ),
+    Case(
+        "a sampler of a head that the file does not name",
+        "select scores.csv --budget 2 --sampler aleatoric",
+        "or learned_loss where the bundle's is aleatoric",
+    ),
+    Case(
         "a file that is there already",
         "select scores.csv --budget 2 --out notes.txt",
         "nothing is overwritten",

@@ -1,20 +1,27 @@
 """The fused graph: normalisation, pose net, head and decoding agree with the trainer's own."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor
 
 from export.helpers import JOINTS, TINY_MODEL, people
 from misgiving.export.graph import FusedGraph, FusedOutput
-from misgiving.runtime.engines.onnx import OUTPUTS
+from misgiving.export.onnx import write_onnx
+from misgiving.export.parity import check, graph_drift
+from misgiving.runtime.engines.onnx import OUTPUTS, OnnxEngine
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.geometry import image_to_input
+from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import heatmaps
 from misgiving.trainer.checkpoint import load_checkpoint
+from misgiving.trainer.config import HeadConfig
 from misgiving.trainer.data.crops import evaluation_crop
+from misgiving.trainer.models import Network
 from misgiving.trainer.scoring import score
 
 DATA = (11, 7)
@@ -112,6 +119,30 @@ def test_the_head_that_is_asked_for(checkpoint: Path, asked: str | None, name: s
     with torch.no_grad():
         expected = network(images.permute(0, 3, 1, 2).float()).predicted_losses[name]
     torch.testing.assert_close(answer(graph, images).predicted_loss, expected)
+
+
+HEADS = (
+    HeadConfig(kind="gap", objective="aleatoric"),
+    HeadConfig(kind="conv", objective="links"),
+)
+
+
+@pytest.mark.parametrize("head", [head.name for head in HEADS])
+def test_a_risk_is_exported_as_it_is(checkpoint: Path, head: str, tmp_path: Path) -> None:
+    """Of heads that give several numbers, and of a network that was trained with dropout."""
+    trained = load_checkpoint(checkpoint)[0]
+    torch.manual_seed(0)
+    network = Network(replace(TINY_MODEL, heads=HEADS, dropout=0.5), LSP)
+    network.pose.load_state_dict(trained.pose.state_dict())
+    graph = FusedGraph(network, head)
+    images = crops()
+    with torch.no_grad():
+        expected = network(images.permute(0, 3, 1, 2).float()).predicted_losses[head]
+    torch.testing.assert_close(answer(graph, images).predicted_loss, expected)
+    write_onnx(graph, tmp_path / "model.onnx", {})
+    names = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+    assert "Dropout" not in names
+    check(graph_drift(graph, OnnxEngine(tmp_path / "model.onnx"), images.numpy()), "graph", "px")
 
 
 def test_a_head_that_is_not_there(checkpoint: Path) -> None:

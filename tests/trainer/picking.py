@@ -1,6 +1,6 @@
 """Pools made of numbers, for the tests of the samplers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -41,6 +41,22 @@ def candidates_of(
     )
 
 
+class View:
+    """A network that finds everybody alike, in two parts."""
+
+    def __init__(self, count: int) -> None:
+        self.parts = (count // 3, count - count // 3)
+
+    def thinned_points(self, networks: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        return (np.zeros((networks, part, 14, 2)) for part in self.parts)
+
+    def committee_points(self) -> Iterator[np.ndarray]:
+        return (np.zeros((2, part, 14, 2)) for part in self.parts)
+
+    def gradient_lengths(self, labelled: np.ndarray) -> Iterator[np.ndarray]:
+        return (np.ones((part, labelled.shape[1])) for part in self.parts)
+
+
 def pool_of(risk: np.ndarray, embedding: np.ndarray, labelled: np.ndarray) -> Candidates:
     """With everything that a cycle gives; all scores are the risk. Writing to any of it fails."""
     for array in (risk, embedding, labelled):
@@ -52,6 +68,8 @@ def pool_of(risk: np.ndarray, embedding: np.ndarray, labelled: np.ndarray) -> Ca
         embedding=lambda: embedding,
         labelled_embedding=lambda: labelled,
         true_loss=lambda: risk,
+        predicted_losses={"gap-aleatoric": risk, "conv-links": risk},
+        network=View(len(risk)),
     )
 
 

@@ -82,7 +82,12 @@ def changed(path: str, value: object) -> dict[str, Any]:
         (
             "model.heads",
             [{"kind": "gap", "objective": "mse", "pairs": "all"}],
-            r"pairs is 'all' for an mse head; expected none",
+            r"pairs is 'all' for a head that learns mse; expected none",
+        ),
+        (
+            "model.heads",
+            [{"kind": "gap", "objective": "links", "pairs": "all"}],
+            r"pairs is 'all' for a head that learns links; expected none",
         ),
         ("model.net.kind", "vit", r"model.net: Input tag 'vit' .* expected tags: 'hourglass', 'hr"),
         ("model.net", {"kind": "hrnet"}, r"model.net.hrnet.width: Field required"),
@@ -125,6 +130,8 @@ def changed(path: str, value: object) -> dict[str, Any]:
             r"sigma is 0.0; expected above 0",
         ),
         ("model.padding", 0.9, r"padding is 0.9; expected at least 1"),
+        ("model.dropout", 1, r"dropout is 1.0; expected from 0 to below 1"),
+        ("model.dropout", -0.1, r"dropout is -0.1; expected from 0 to below 1"),
         ("model.heads", [], r"heads are \[\]; expected one or more, once"),
         ("fit.batch_size", 7, r"batch_size is 7; expected an even number, images are paired"),
         ("fit.batch_size", 0, r"batch_size is 0; expected an even number"),

@@ -73,7 +73,7 @@ def features(net: PoseNet, batch: int, seed: int = 0) -> PoseOutput:
 )
 def test_one_number_an_image(kind: str, batch: int, net: PoseNet) -> None:
     head = make_head(HeadConfig(kind=kind, objective="kl"), net)
-    assert head(features(net, batch)).shape == (batch,)
+    assert head(features(net, batch)).shape == (batch, 1)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,25 @@ def test_the_paper_s_rule(fine: int, coarse: int, kernels: list[tuple[int, int]]
     convolutions = [m for m in reduction.modules() if isinstance(m, nn.Conv2d)]
     assert [(c.kernel_size[0], c.stride[0]) for c in convolutions] == kernels
     assert reduction(torch.zeros(1, 8, fine, fine)).shape == (1, 8, coarse, coarse)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("outputs", "narrowest"),
+    [
+        (1, 8),  # the paper's
+        (14, 16),  # a joint each: as the authors', without the layer of 8
+        (38, 64),  # two for each of COCO's links
+        (200, None),  # more than any layer: linear
+    ],
+)
+def test_several_numbers_an_image(kind: str, outputs: int, narrowest: int | None) -> None:
+    head = make_head(HeadConfig(kind=kind, objective="links"), TINY_NET, outputs)
+    assert head(features(TINY_NET, 3)).shape == (3, outputs)
+    if kind != "levels":
+        widths = [m.out_features for m in head.regressor.modules() if isinstance(m, nn.Linear)]
+        assert widths[-1] == outputs
+        assert min(widths[:-1], default=None) == narrowest
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -148,7 +167,7 @@ def test_a_scale_is_added_after_the_rectifier() -> None:
         torch.nn.init.zeros_(reduction[0].weight)
         torch.nn.init.constant_(reduction[0].bias, -1.0)
     pose = features(TINY_NET, 2)
-    expected = head.regressor(head.collapse(pose.pyramid[-1]).flatten(1))[:, 0]
+    expected = head.regressor(head.collapse(pose.pyramid[-1]).flatten(1))
     torch.testing.assert_close(head(pose), expected)
 
 
@@ -174,7 +193,7 @@ def test_each_head_answers_under_its_own_name() -> None:
     output = network(torch.rand(2, 3, 32, 32) * 255)
     assert list(output.predicted_losses) == ["gap-margin", "conv-kl"]  # the first is exported
     for name, predicted in output.predicted_losses.items():
-        torch.testing.assert_close(predicted, network.heads[name](output.pose))
+        torch.testing.assert_close(predicted, network.heads[name](output.pose)[:, 0])
 
 
 def test_the_paper_s_recipe_in_miniature() -> None:

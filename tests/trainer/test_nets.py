@@ -185,3 +185,17 @@ def test_heatmaps_are_read_from_the_finest_scale(name: str) -> None:
     assert output.features is output.pyramid[0]
     with torch.no_grad():
         torch.testing.assert_close(output.heatmaps[:, 0], net.pose.answer(output.features))
+
+
+@by_net
+def test_the_read_out_makes_the_heatmaps(name: str) -> None:
+    """Of the features; two nets make theirs otherwise, and say so."""
+    network = Network(NETS[name], LSP).eval()
+    with torch.no_grad():
+        pose = network.pose(torch.randn(1, 3, NETS[name].input_size, NETS[name].input_size))
+        if name in ("deeppose", "tompson"):
+            with pytest.raises(InvalidInput, match="does not read its heatmaps from its features"):
+                network.pose.read_out  # noqa: B018
+            return
+        maps = network.pose.read_out(pose.features)
+    torch.testing.assert_close(maps, pose.heatmaps[:, -1])

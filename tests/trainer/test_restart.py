@@ -73,6 +73,14 @@ def test_bit_by_bit(tmp_path: Path, whole: dict[str, Tensor], epochs: tuple[int,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run-logs"]
 
 
+def test_bit_by_bit_with_dropout(tmp_path: Path) -> None:
+    """Which draws from torch's own random numbers."""
+    thin = replace(RECIPE, model=replace(RECIPE.model, dropout=0.5))
+    kill_in_epoch(tmp_path / "killed", 2, thin)
+    torch.rand(3)  # elsewhere these go on
+    assert same(run(tmp_path / "killed", thin), run(tmp_path / "whole", thin))
+
+
 def test_only_what_is_left_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kill_in_epoch(tmp_path / "run", 3)
     told: list[int] = []

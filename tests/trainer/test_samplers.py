@@ -221,9 +221,9 @@ def usable(name: str, risk: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Who has the finite numbers that a sampler goes by."""
     scored, placed = np.isfinite(risk), np.isfinite(rows).all(axis=1)
     match name:
-        case "random":
+        case "random" | "mc_dropout" | "committee":
             return np.full(len(risk), True)
-        case "coreset":
+        case "coreset" | "egl":
             return placed
         case "hybrid" | "convex" | "usdm" | "adversarial":
             return scored & placed
@@ -235,6 +235,10 @@ def usable(name: str, risk: np.ndarray, rows: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("case", POOLS)
 def test_any_pool(name: str, case: str) -> None:
     """As many as asked for, each once, the same again for a seed; nobody without numbers."""
+    if name == "egl" and not len(POOLS[case][2]):
+        with pytest.raises(InvalidInput, match="sampler egl found nobody labelled with a finite"):
+            sampler_named(name)(pool_of(*POOLS[case]), 0, rng())
+        return
     pool, run, allowed = pool_of(*POOLS[case]), sampler_named(name), usable(name, *POOLS[case][:2])
     most = int(allowed.sum())
     for budget in {0, min(1, most), most // 2, most}:

@@ -56,7 +56,7 @@ class FusedGraph(nn.Module):
         points = cells * network.config.stride
         return FusedOutput(
             torch.cat([points, peaks.clamp(0, 1)[..., None]], dim=-1),
-            self.head(pose),
+            network.risk(self.head_name, self.head(pose), pose),
             heatmaps.signals(last, peaks),
             network.embed(pose),
         )

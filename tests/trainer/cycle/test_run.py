@@ -25,6 +25,8 @@ from misgiving.trainer.cycle.record import CycleRun, StageResult
 from misgiving.trainer.cycle.run import run_cycle
 from misgiving.trainer.data import PoseSet, join, open_data, subset
 from misgiving.trainer.heatmaps import SIGNALS
+from misgiving.trainer.network_view import network_view
+from misgiving.trainer.samplers import sampler_named
 from misgiving.trainer.samplers.base import Candidates
 from misgiving.trainer.scoring import score
 from trainer.annotating import write_images
@@ -172,6 +174,27 @@ def test_coreset_keeps_away_from_the_labelled(tmp_path: Path) -> None:
         left = [index for index in left if index not in taken]
 
 
+@pytest.mark.parametrize("name", ["mc_dropout", "egl"])
+def test_a_sampler_asks_the_stage_s_network(name: str, tmp_path: Path) -> None:
+    """About those who are left, with those who are labelled by then."""
+    done, pool = Run(tmp_path / "run", name), people(*POOL)
+    network, recipe, _ = load_checkpoint(done.folder / "stage-2")
+    taken = [pool.ids.index(one) for one in done.results[0].selected]
+    left = subset(pool, [i for i in range(len(pool)) if i not in taken])
+    labelled = join([people(*BASE), subset(pool, taken)])
+    scores, known = (score(network, recipe, part, torch.device("cpu")) for part in (left, labelled))
+    candidates = Candidates(
+        ids=left.ids,
+        predicted_loss=scores.predicted_loss,
+        signals={},
+        embedding=lambda: scores.embedding,
+        labelled_embedding=lambda: known.embedding,
+        network=network_view(network, recipe, left, labelled, torch.device("cpu")),
+    )
+    picked = sampler_named(name)(candidates, BUDGET, np.random.default_rng([0, 2]))
+    assert list(done.results[1].selected) == [left.ids[i] for i in picked]
+
+
 def test_a_sampler_is_given_what_the_network_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +220,8 @@ def test_a_sampler_is_given_what_the_network_says(
     first = given[0]
     assert tuple(first.ids) == people(*POOL).ids
     np.testing.assert_allclose(first.predicted_loss, scores.predicted_losses["conv-kl"], atol=1e-5)
+    assert first.predicted_losses["conv-kl"] is first.predicted_loss
+    assert list(first.predicted_losses) == ["conv-kl", "gap-margin"]
     risks = scores.risk_scores()
     for name, risk in first.signals.items():
         turned = risks[name] if name in risks else risks[f"−{name}"]

@@ -25,8 +25,9 @@ class HeadConfig:
     kind: Literal["gap", "conv", "levels"]
     """``gap``: pooled features and fully connected layers; ``conv``: multi-scale convolutions;
     ``levels``: every scale pooled for itself, as Yoo & Kweon do."""
-    objective: Literal["margin", "kl", "mse"]
-    """``margin``: Learning Loss; ``kl``: LearningLoss++; ``mse``: plain regression, a control."""
+    objective: Literal["margin", "kl", "mse", "aleatoric", "links"]
+    """``margin``: Learning Loss; ``kl``: LearningLoss++; ``mse``: plain regression, a control;
+    ``aleatoric``: the variance of each joint's error; ``links``: VL4Pose, the lengths of limbs."""
     pairs: Literal["halves", "all"] = "halves"
     """``halves``: image k with image k + B/2, as in the paper; ``all``: each with each."""
     replica: int = 1
@@ -36,8 +37,9 @@ class HeadConfig:
         """Check ranges, and that pairs mean something."""
         require(self.replica >= 1, f"replica is {self.replica}; expected at least 1")
         require(
-            self.objective != "mse" or self.pairs == "halves",
-            f"pairs is {self.pairs!r} for an mse head; expected none, regression has no pairs",
+            self.objective in ("margin", "kl") or self.pairs == "halves",
+            f"pairs is {self.pairs!r} for a head that learns {self.objective}; expected none, "
+            "only margin and kl rank pairs",
         )
 
     @property
@@ -61,11 +63,15 @@ class ModelConfig:
     """The first one is exported unless another is asked for."""
     padding: float = 1.25
     """Window size over the person's box (see ``CropRule``)."""
+    dropout: float = 0.0
+    """Share of the channels that a training step hides before the last stack's heatmaps are read;
+    what the sampler ``mc_dropout`` wants. Never in the exported graph."""
 
     def __post_init__(self) -> None:
         """Check that the sizes divide."""
         self.net.check_input(self.input_size)
         require(self.padding >= 1, f"padding is {self.padding}; expected at least 1")
+        require(0 <= self.dropout < 1, f"dropout is {self.dropout}; expected from 0 to below 1")
         names = [head.name for head in self.heads]
         require(0 < len(set(names)) == len(names), f"heads are {names}; expected one or more, once")
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from misgiving.runtime.errors import DataError, InvalidInput
-from misgiving.trainer import heatmaps, objectives
-from misgiving.trainer.config import FitConfig, HeadConfig, Recipe
+from misgiving.trainer import heatmaps
+from misgiving.trainer.config import FitConfig, Recipe
 from misgiving.trainer.data.crops import Batch, Crops, augment, shuffled
+from misgiving.trainer.head_objectives import Truth
 from misgiving.trainer.models import Network, NetworkOutput
 from misgiving.trainer.restart import Restart, State
 
@@ -91,6 +92,8 @@ def fit(
     writer = SummaryWriter(str(log_folder), purge_step=done or None) if log_folder else None
     for epoch in range(done, epochs):
         network.train()
+        # For dropout, which draws from torch's own: a training that goes on draws the same.
+        torch.manual_seed(config.seed + epoch)
         tally = _Tally()
         for chosen in shuffled(len(crops), config.batch_size, generator):
             batch = augment(crops, chosen, recipe.augment, generator)
@@ -141,26 +144,17 @@ def _step(
     with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
         output: NetworkOutput = network(images)
     observed = heatmaps.observed_loss(output.pose.heatmaps, targets, batch.labelled)
+    truth = Truth(observed.detach(), output.pose.heatmaps[:, -1].detach(), cells, batch.labelled)
     head_losses = {
-        head.name: _head_loss(head, recipe, output.predicted_losses[head.name].float(), observed)
-        for head in recipe.model.heads
+        name: network.objectives[name].loss(outputs.float(), truth, recipe.fit)
+        for name, outputs in output.head_outputs.items()
     }
     optimiser.zero_grad(set_to_none=True)
     pose_loss = network.pose.training_loss(output.pose, observed, cells, batch.labelled)
     total = pose_loss + torch.stack(list(head_losses.values())).sum()
     total.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
-    return _StepResult(observed.detach(), head_losses, output.pose.heatmaps[:, -1].detach())
-
-
-def _head_loss(head: HeadConfig, recipe: Recipe, predicted: Tensor, observed: Tensor) -> Tensor:
-    match head.objective:
-        case "margin":
-            return objectives.margin_ranking(predicted, observed, recipe.fit.margin, head.pairs)
-        case "kl":
-            return objectives.pairwise_kl(predicted, observed, head.pairs)
-        case "mse":
-            return objectives.regression(predicted, observed)
+    return _StepResult(truth.loss, head_losses, truth.heatmaps)
 
 
 class _Tally:

@@ -1,4 +1,5 @@
-"""Loss heads: small networks that predict the pose net's own loss for an image.
+"""Loss heads: small networks that predict the pose net's own loss for an image, or whatever else
+their objective asks for (see ``head_objectives``).
 
 Shukla & Ahmed, "A Mathematical Analysis of Learning Loss for Active Learning in Regression"
 (CVPR Workshops 2021), and Yoo & Kweon, "Learning Loss for Active Learning" (CVPR 2019). All read
@@ -22,44 +23,46 @@ _SMALLEST = 4
 a head's weights (8 × 8 cells of 256 channels: 4.2 M)."""
 
 
-def _regressor(inputs: int) -> nn.Sequential:
+def _regressor(inputs: int, outputs: int) -> nn.Sequential:
+    """Fully connected layers; like the authors', none is narrower than the answer."""
     layers: list[nn.Module] = []
-    for outputs in _HIDDEN:
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-        inputs = outputs
-    return nn.Sequential(*layers, nn.Linear(inputs, 1))
+    for width in _HIDDEN:
+        if width >= outputs:
+            layers += [nn.Linear(inputs, width), nn.ReLU()]
+            inputs = width
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
 
 class GapHead(nn.Module):
     """Global average pooling of the features, then fully connected layers (LL, LL++)."""
 
-    def __init__(self, pose: PoseNet) -> None:
+    def __init__(self, pose: PoseNet, outputs: int = 1) -> None:
         super().__init__()
-        self.regressor = _regressor(pose.channels)
+        self.regressor = _regressor(pose.channels, outputs)
 
     def forward(self, pose: PoseOutput) -> Tensor:
-        """PoseOutput → predicted loss (B,)."""
+        """PoseOutput → (B, outputs)."""
         predicted: Tensor = self.regressor(pose.features.mean(dim=(2, 3)))
-        return predicted[:, 0]
+        return predicted
 
 
 class ConvHead(nn.Module):
     """Multi-scale convolutions (LL++conv): from the finest scale down, each scale is reduced
     by convolutions and the next one's features are added."""
 
-    def __init__(self, pose: PoseNet) -> None:
+    def __init__(self, pose: PoseNet, outputs: int = 1) -> None:
         super().__init__()
         self.reductions = nn.ModuleList(_reduction(a, b) for a, b in pairwise(pose.levels))
         self.collapse = _collapse(pose.levels[-1])
-        self.regressor = _regressor(pose.levels[-1].channels)
+        self.regressor = _regressor(pose.levels[-1].channels, outputs)
 
     def forward(self, pose: PoseOutput) -> Tensor:
-        """PoseOutput → predicted loss (B,)."""
+        """PoseOutput → (B, outputs)."""
         x = pose.pyramid[0]
         for reduction, features in zip(self.reductions, pose.pyramid[1:], strict=True):
             x = functional.relu(reduction(x)) + features
         predicted: Tensor = self.regressor(self.collapse(x).flatten(1))
-        return predicted[:, 0]
+        return predicted
 
 
 def _reduction(fine: Level, coarse: Level) -> nn.Sequential:
@@ -86,20 +89,20 @@ def _collapse(level: Level) -> nn.Sequential:
 class LevelsHead(nn.Module):
     """Yoo & Kweon's module: every scale pooled, a layer of its own each, one linear layer."""
 
-    def __init__(self, pose: PoseNet) -> None:
+    def __init__(self, pose: PoseNet, outputs: int = 1) -> None:
         super().__init__()
         widths: Sequence[int] = [level.channels for level in pose.levels]
         self.layers = nn.ModuleList(nn.Linear(width, _LEVEL_WIDTH) for width in widths)
-        self.regressor = nn.Linear(_LEVEL_WIDTH * len(widths), 1)
+        self.regressor = nn.Linear(_LEVEL_WIDTH * len(widths), outputs)
 
     def forward(self, pose: PoseOutput) -> Tensor:
-        """PoseOutput → predicted loss (B,)."""
+        """PoseOutput → (B, outputs)."""
         pooled = (level.mean(dim=(2, 3)) for level in pose.pyramid)
         read = [functional.relu(layer(x)) for layer, x in zip(self.layers, pooled, strict=True)]
         predicted: Tensor = self.regressor(torch.cat(read, dim=1))
-        return predicted[:, 0]
+        return predicted
 
 
-def make_head(head: HeadConfig, pose: PoseNet) -> nn.Module:
-    """The head that a configuration asks for, for a pose net."""
-    return {"gap": GapHead, "conv": ConvHead, "levels": LevelsHead}[head.kind](pose)
+def make_head(head: HeadConfig, pose: PoseNet, outputs: int = 1) -> nn.Module:
+    """The head that a configuration asks for, for a pose net and so many numbers an image."""
+    return {"gap": GapHead, "conv": ConvHead, "levels": LevelsHead}[head.kind](pose, outputs)

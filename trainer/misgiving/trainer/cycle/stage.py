@@ -4,7 +4,7 @@ The first stage is the base model, which all methods of a repeat share, and its 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,9 @@ from misgiving.trainer.cycle.record import StageResult, run_folder, seed_folder
 from misgiving.trainer.cycle.scores import read_scores, write_scores
 from misgiving.trainer.data import PoseSet, join, subset
 from misgiving.trainer.heatmaps import SAFER_SIGNALS, SIGNALS
+from misgiving.trainer.network_view import network_view
 from misgiving.trainer.samplers import sampler_named
-from misgiving.trainer.samplers.base import Candidates
+from misgiving.trainer.samplers.base import Candidates, NetworkView
 from misgiving.trainer.scoring import Scores, score
 from misgiving.trainer.training import Compute, train
 
@@ -59,6 +60,16 @@ class Repeat:
         device = self.compute.prepare()
         return score(network, recipe, data, device, progress.counted(len(data), what))
 
+    def view(self, checkpoint: Path, data: PoseSet, labelled: PoseSet, what: str) -> NetworkView:
+        """A checkpoint for the samplers that ask the network itself."""
+        network, recipe, _ = load_checkpoint(checkpoint)
+        device = self.compute.prepare()
+
+        def counted(count: int, part: str) -> Iterable[int]:
+            return progress.counted(count, f"{what}, {part}")
+
+        return network_view(network, recipe, data, labelled, device, (), counted)
+
 
 def make_base(repeat: Repeat) -> None:
     """Train the base model unless it is there, and score the pool with it."""
@@ -85,10 +96,12 @@ def run_stage(repeat: Repeat, method: str, earlier: Sequence[StageResult]) -> St
     checkpoint = _trained(repeat, method, labelled, stage, what)
     scores = _scored(repeat, checkpoint, taken, what)
     chosen = repeat.recipe.method(method)
+    left = subset(pool, _left(pool, taken))
     ask_labelled = partial(repeat.score, checkpoint, labelled, f"{what}, scoring the labelled")
+    view = repeat.view(checkpoint, left, labelled, what)
     # Each stage draws for itself: so it picks the same whether others ran before or not.
     rng = np.random.default_rng([repeat.seed, stage])
-    candidates = _candidates(scores, chosen.head, ask_labelled)
+    candidates = _candidates(scores, chosen.head, ask_labelled, view)
     picked = sampler_named(chosen.sampler)(candidates, repeat.recipe.budget, rng)
     losses = scores.true_loss[picked]
     return StageResult(
@@ -137,15 +150,22 @@ def _scored(repeat: Repeat, checkpoint: Path, taken: Sequence[int], what: str) -
     """What is said of those who were not selected yet."""
     if not taken:
         return read_scores(repeat.base_scores, repeat.pool.keypoints)
-    left = sorted(set(range(len(repeat.pool))) - set(taken))
-    return repeat.score(checkpoint, subset(repeat.pool, left), f"{what}, scoring the pool")
+    left = subset(repeat.pool, _left(repeat.pool, taken))
+    return repeat.score(checkpoint, left, f"{what}, scoring the pool")
 
 
-def _candidates(scores: Scores, head: str, labelled: Callable[[], Scores]) -> Candidates:
+def _left(pool: PoseSet, taken: Sequence[int]) -> list[int]:
+    return sorted(set(range(len(pool))) - set(taken))
+
+
+def _candidates(
+    scores: Scores, head: str, labelled: Callable[[], Scores], view: NetworkView
+) -> Candidates:
     """What a sampler sees; the labelled set is only scored for a sampler that asks."""
     return Candidates(
         ids=scores.ids,
         predicted_loss=scores.predicted_losses[head],
+        predicted_losses=scores.predicted_losses,
         signals={
             name: -scores.signal(name) if name in SAFER_SIGNALS else scores.signal(name)
             for name in SIGNALS
@@ -153,6 +173,7 @@ def _candidates(scores: Scores, head: str, labelled: Callable[[], Scores]) -> Ca
         embedding=lambda: scores.embedding,
         labelled_embedding=lambda: labelled().embedding,
         true_loss=lambda: scores.true_loss,
+        network=view,
     )
 
 

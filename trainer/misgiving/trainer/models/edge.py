@@ -60,6 +60,10 @@ class EdgeNet(PoseNet):
         self.refine = nn.ModuleList(_separable(inside) for _ in widths)
         self.answer = answer(inside, keypoints)
 
+    @property
+    def read_out(self) -> nn.Conv2d:
+        return self.answer
+
     def forward(self, image: Tensor) -> PoseOutput:
         """(B, 3, H, W) normalised → PoseOutput."""
         x = self.stem(image)

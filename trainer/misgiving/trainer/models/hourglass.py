@@ -78,6 +78,12 @@ class StackedHourglass(PoseNet):
             nn.Conv2d(keypoints, channels, 1) for _ in range(stacks - 1)
         )
 
+    @property
+    def read_out(self) -> nn.Conv2d:
+        answer = self.answers[-1]
+        assert isinstance(answer, nn.Conv2d)
+        return answer
+
     def forward(self, image: Tensor) -> PoseOutput:
         """(B, 3, H, W) normalised → PoseOutput."""
         x = self.stem(image)

@@ -91,6 +91,10 @@ class Hrnet(PoseNet):
         )
         self.answer = answer(config.width, keypoints)
 
+    @property
+    def read_out(self) -> nn.Conv2d:
+        return self.answer
+
     def forward(self, image: Tensor) -> PoseOutput:
         """(B, 3, H, W) normalised → PoseOutput."""
         x = self.stem(image)

@@ -1,13 +1,16 @@
 """The whole network: normalisation, pose net, loss heads on detached features."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.config import ModelConfig
+from misgiving.trainer.head_objectives import make_objective
 from misgiving.trainer.loss_heads import make_head
 from misgiving.trainer.models.deeppose import Deeppose
 from misgiving.trainer.models.edge import EdgeNet
@@ -37,7 +40,9 @@ class NetworkOutput(NamedTuple):
 
     pose: PoseOutput
     predicted_losses: dict[str, Tensor]
-    """Head name → (B,)."""
+    """Head name → (B,), the risk."""
+    head_outputs: dict[str, Tensor]
+    """Head name → (B, O), what its objective is trained on."""
 
 
 class Network(nn.Module):
@@ -55,7 +60,12 @@ class Network(nn.Module):
         self.config = config
         self.keypoints = keypoints
         self.pose = make_pose_net(config, len(keypoints))
-        self.heads = nn.ModuleDict({h.name: make_head(h, self.pose) for h in config.heads})
+        self.objectives = {h.name: make_objective(h, keypoints) for h in config.heads}
+        self.heads = nn.ModuleDict(
+            {h.name: make_head(h, self.pose, self.objectives[h.name].outputs) for h in config.heads}
+        )
+        if config.dropout:
+            self.pose.read_out.register_forward_pre_hook(partial(_dropped, config.dropout))
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1))
         self.register_buffer("projection", _projection(self.pose.channels))
@@ -66,7 +76,13 @@ class Network(nn.Module):
         seen = PoseOutput(
             pose.heatmaps.detach(), pose.features.detach(), tuple(f.detach() for f in pose.pyramid)
         )
-        return NetworkOutput(pose, {name: head(seen) for name, head in self.heads.items()})
+        outputs = {name: head(seen) for name, head in self.heads.items()}
+        risks = {name: self.risk(name, outputs[name], seen) for name in outputs}
+        return NetworkOutput(pose, risks, outputs)
+
+    def risk(self, head: str, outputs: Tensor, pose: PoseOutput) -> Tensor:
+        """What one head's outputs (B, O) say of the images, (B,): its predicted loss."""
+        return self.objectives[head].risk(outputs, pose.heatmaps[:, -1])
 
     def normalise(self, image: Tensor) -> Tensor:
         """RGB in 0–255, (B, 3, H, W) → what the pose net was trained on."""
@@ -86,6 +102,11 @@ class Network(nn.Module):
             return pooled
         projected: Tensor = pooled @ self.projection
         return projected
+
+
+def _dropped(share: float, read_out: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """Before the read-out: whole channels, because neighbouring cells tell the same."""
+    return functional.dropout2d(inputs[0], share, read_out.training)
 
 
 def make_pose_net(config: ModelConfig, keypoints: int) -> PoseNet:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from misgiving.runtime.errors import InvalidInput
+
 
 class PoseOutput(NamedTuple):
     """What a pose net gives; everything but the heatmaps is of its last stack."""
@@ -15,7 +17,7 @@ class PoseOutput(NamedTuple):
     heatmaps: Tensor
     """(B, stacks, K, H, W), targets peak at 1."""
     features: Tensor
-    """(B, C, H, W), the map from which the heatmaps are read."""
+    """(B, C, H, W), the map from which the heatmaps are read, by ``PoseNet.read_out``."""
     pyramid: tuple[Tensor, ...]
     """From the finest to the coarsest, each as its ``Level`` says."""
     points: Tensor | None = None
@@ -54,3 +56,15 @@ class PoseNet(nn.Module):
             labelled: (B, K) bool; a point that is not labelled may be anything.
         """
         return observed.mean()
+
+    @property
+    def read_out(self) -> nn.Conv2d:
+        """The 1 × 1 convolution that makes the last stack's heatmaps of ``features``.
+
+        Raises:
+            InvalidInput: this net has none.
+        """
+        raise InvalidInput(
+            "this pose net does not read its heatmaps from its features by one convolution, which "
+            "dropout, mc_dropout and egl work on; choose another net"
+        )

@@ -60,6 +60,10 @@ class ResnetPose(PoseNet):
         self.deconvolutions = nn.ModuleList(_doubling(i, width) for i in inputs)
         self.answer = answer(width, keypoints)
 
+    @property
+    def read_out(self) -> nn.Conv2d:
+        return self.answer
+
     def forward(self, image: Tensor) -> PoseOutput:
         """(B, 3, H, W) normalised → PoseOutput."""
         x = self.backbone(image)[-1]

@@ -23,6 +23,11 @@ SAMPLERS = (
     "usdm",
     "adversarial",
     "oracle",
+    "aleatoric",
+    "vl4pose",
+    "mc_dropout",
+    "committee",
+    "egl",
 )
 
 

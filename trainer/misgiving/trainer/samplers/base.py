@@ -1,10 +1,12 @@
 """What a sampler is given and what it answers.
 
-Axes: N persons of the pool, M labelled persons, D embedding.
+Axes: N persons of the pool, M labelled persons, B some persons of the pool in its order,
+T networks, K keypoints, D embedding.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,27 @@ from numpy.typing import NDArray
 from misgiving.runtime.errors import InvalidInput
 
 Floats = NDArray[np.floating]
+
+
+class NetworkView(Protocol):
+    """What a sampler may ask of the network itself; each question costs passes over the pool.
+
+    Points are in heatmap cells. Answers come in parts, one after another, so that memory does not
+    grow with the pool. Weights, mode and random numbers of the network stay as they are.
+    """
+
+    def thinned_points(self, networks: int, rng: np.random.Generator) -> Iterator[Floats]:
+        """Keypoints (T, B, K, 2) by T networks, each with its own channels dropped out."""
+
+    def committee_points(self) -> Iterator[Floats]:
+        """Keypoints (T, B, K, 2) by the network and the further members of its committee."""
+
+    def gradient_lengths(self, labelled: NDArray[np.int64]) -> Iterator[Floats]:
+        """Squared length of the gradient that somebody's pose would give as a label, (B, J).
+
+        Args:
+            labelled: (N, J): for each person of the pool, whose of the M labelled.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +56,10 @@ class Candidates:
     """(M, D), M may be 0."""
     true_loss: Callable[[], Floats] | None = None
     """(N,); None where the pool's labels are not known."""
+    predicted_losses: dict[str, Floats] = field(default_factory=dict)
+    """Of every head by its name, (N,); empty where one alone is known, as in a score file."""
+    network: NetworkView | None = None
+    """None where there are only scores, as in a score file."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,6 +70,52 @@ Sampler = Callable[[Candidates, int, np.random.Generator], list[int]]
 
 Raises InvalidInput where it finds fewer that it may pick; see ``check_budget``.
 """
+
+
+def head_losses(candidates: Candidates, objective: str, sampler: str) -> Floats:
+    """The risks (N,) of the first head with an objective.
+
+    Raises:
+        InvalidInput: the network has none, or only a score file is known.
+    """
+    for name, losses in candidates.predicted_losses.items():
+        if objective in name.split("-"):
+            return losses
+    if not candidates.predicted_losses:
+        raise InvalidInput(
+            f"sampler {sampler} was given a score file, which does not name its head; expected a "
+            f"network. Use 'misgiving cycle', or learned_loss where the bundle's is {objective}"
+        )
+    raise InvalidInput(
+        f"sampler {sampler} needs a head with the objective {objective}; this network has "
+        f"{', '.join(candidates.predicted_losses)}. Train one with such a head in its recipe"
+    )
+
+
+def network_of(candidates: Candidates, sampler: str) -> NetworkView:
+    """The network.
+
+    Raises:
+        InvalidInput: only a score file is known.
+    """
+    if candidates.network is None:
+        raise InvalidInput(
+            f"sampler {sampler} was given a score file; expected the network itself, which it "
+            "asks again. Use 'misgiving cycle'"
+        )
+    return candidates.network
+
+
+def spread(points: Floats) -> Floats:
+    """How far several networks' keypoints (T, B, K, 2) lie apart, (B,): their variance around
+    their mean, summed over x and y, mean over the keypoints, in the points' unit squared."""
+    variance: Floats = points.var(axis=0).sum(axis=-1).mean(axis=-1)
+    return variance
+
+
+def joined(parts: Iterator[Floats]) -> Floats:
+    """Parts of some persons each, one after another; nobody's where there is none."""
+    return np.concatenate([np.empty(0), *parts])
 
 
 def check_budget(budget: int, usable: int, what: str) -> None:
