@@ -299,6 +299,27 @@ def test_egl_leaves_out_who_has_no_embedding() -> None:
         sampler_named("egl")(without, 6, rng())
 
 
+def test_egl_asks_about_the_labelled_with_an_embedding() -> None:
+    """By their place among all labelled, which is where the view finds them."""
+    asked: list[np.ndarray] = []
+
+    class Spy:
+        def gradient_lengths(self, labelled: np.ndarray) -> Iterator[np.ndarray]:
+            asked.append(labelled)
+            return iter([np.ones(labelled.shape)])
+
+    place = np.array([[0.0], [9.0]])
+    rows = np.array([[NAN], [8.0], [INF], [1.0]])
+    candidates = replace(
+        candidates_of(network_of(), pool=subset(POOL, [0, 1])),
+        embedding=lambda: place,
+        labelled_embedding=lambda: rows,
+        network=Spy(),  # type: ignore[arg-type]
+    )
+    sampler_named("egl")(candidates, 2, rng())
+    assert asked[0].tolist() == [[3, 1], [1, 3]]  # the nearest first
+
+
 @pytest.mark.parametrize("name", ASKING)
 def test_nobody_in_the_pool(name: str) -> None:
     nobody = pose_set([])
