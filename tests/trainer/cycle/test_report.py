@@ -106,10 +106,10 @@ def made(out: Path, runs: list[CycleRun], **changes: object) -> Cycle:
     return Cycle(out, replace(RECIPE, **given), runs)  # type: ignore[arg-type]
 
 
-def letters(read: object = None) -> PoseSet:
+def letters() -> PoseSet:
     """A pool of persons with a letter each."""
     names = tuple("abcdefghijklmnopqrstuvwxyz")
-    return PoseSet("made", LSP, names, read or (lambda i: replace(POOL[0], id=names[i])))  # type: ignore[arg-type]
+    return PoseSet("made", LSP, names, lambda index: replace(POOL[0], id=names[index]))
 
 
 def test_one_file_that_git_does_not_see(own: Cycle) -> None:
@@ -187,6 +187,7 @@ def test_a_picture_s_halves_and_its_caption(real: Cycle) -> None:
     page = real.page()
     for name, picture in page.pictures[:FIRST]:
         assert f"{name} PCK {shares[name]:.2f}" in page.text
+        assert picture.shape == (HEIGHT, 2 * HEIGHT + 2, 3)  # with a gap
         left, right = picture[:, :HEIGHT], picture[:, -HEIGHT:]
         apart = np.abs(left.astype(int) - right).mean()
         assert 2 < apart < 60  # the same person, other joints
