@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from export.helpers import JOINTS, NETS, STILL, TINY, people
+from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.checkpoint import Record, load_checkpoint, save_checkpoint
 from misgiving.trainer.config import HeadConfig, Recipe

@@ -10,7 +10,14 @@ import pytest
 from export.helpers import TINY
 from misgiving.runtime.errors import InvalidInput
 from misgiving.trainer.config import to_json
-from misgiving.trainer.cycle.recipe import CYCLES, CycleRecipe, Method, cycle_named, to_dict
+from misgiving.trainer.cycle.recipe import (
+    CYCLES,
+    CycleRecipe,
+    Method,
+    cycle_named,
+    method_of,
+    to_dict,
+)
 from misgiving.trainer.recipes import RECIPES
 
 RECIPE = CycleRecipe(name="mine", training=TINY, methods=("random",), budget=3, stages=2)
@@ -56,7 +63,7 @@ def test_daily_changes() -> None:
     ],
 )
 def test_methods(name: str, method: Method) -> None:
-    assert replace(RECIPE, methods=(name,)).method(name) == method
+    assert method_of(replace(RECIPE, methods=(name,)), name) == method
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,29 @@ def test_a_sampler_asks_the_stage_s_network(name: str, tmp_path: Path) -> None:
     assert list(done.results[1].selected) == [left.ids[i] for i in picked]
 
 
+def test_a_committee_trains_with_the_run(tmp_path: Path) -> None:
+    """On the same labels, each from its own weights; and it is asked."""
+    done, pool = Run(tmp_path / "run", "committee"), people(*POOL)
+    names = [f"stage-{number}-member-{member}" for number in (1, 2, 3) for member in (1, 2)]
+    assert {path.name for path in done.folder.glob("*-member-?")} == set(names)
+    base = people(*BASE).ids
+    for number in (1, 2, 3):
+        labels = (*base, *chosen(done.results[: number - 1]))
+        assert done.trained_on.count(labels) == 3
+    starts = {done.folder / f"stage-{number}-member-{m}" for number in (1, 2) for m in (1, 2)}
+    assert starts < set(done.started_from)
+    seeds = [load_checkpoint(done.folder / name)[1].fit.seed for name in names[:2]]
+    assert len({0, *seeds}) == 3
+    checkpoints = [done.out / "seed-0" / "base", *(done.folder / name for name in names[:2])]
+    network, *members = (load_checkpoint(path)[0] for path in checkpoints)
+    recipe, device = RECIPE.training, torch.device("cpu")
+    view = network_view(network, recipe, pool, people(*BASE), device, members)
+    points = np.concatenate(list(view.committee_points()), axis=1)
+    spread = points.var(axis=0).sum(axis=-1).mean(axis=-1)
+    best = sorted(range(len(pool)), key=lambda index: -spread[index])[:BUDGET]
+    assert list(done.results[0].selected) == [pool.ids[index] for index in best]
+
+
 def test_a_sampler_is_given_what_the_network_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

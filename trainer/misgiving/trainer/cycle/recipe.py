@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.trainer.config import HeadConfig, Recipe, read_file
+from misgiving.trainer.config import Recipe, read_file
 from misgiving.trainer.net_config import FORBID, require
 from misgiving.trainer.recipes import RECIPES, recipe_named
 from misgiving.trainer.samplers import sampler_named
@@ -20,20 +20,7 @@ class Method:
 
     sampler: str
     head: str
-
-    @classmethod
-    def named(cls, name: str, heads: tuple[HeadConfig, ...]) -> "Method":
-        """Of a name as in a recipe, ``SAMPLER`` or ``SAMPLER:HEAD``; without, the first head.
-
-        Raises:
-            InvalidInput: no such sampler, or no such head.
-        """
-        sampler, _, head = name.partition(":")
-        sampler_named(sampler)
-        known = [config.name for config in heads]
-        if head and head not in known:
-            raise InvalidInput(f"method is {name!r}; expected one of the heads {', '.join(known)}")
-        return cls(sampler, head or known[0])
+    """The first of the recipe's where none is named; the one that later stages train."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,17 +52,27 @@ class CycleRecipe:
             f"methods are {methods}; expected one or more, each once",
         )
         for name in self.methods:
-            self.method(name)
-
-    def method(self, name: str) -> Method:
-        """What one of the names stands for."""
-        return Method.named(name, self.training.model.heads)
+            method_of(self, name)
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """Of the repeats."""
         first = self.training.fit.seed
         return tuple(range(first, first + self.repeats))
+
+
+def method_of(recipe: CycleRecipe, name: str) -> Method:
+    """What one of a recipe's methods stands for, ``SAMPLER`` or ``SAMPLER:HEAD``.
+
+    Raises:
+        InvalidInput: no such sampler, or no such head.
+    """
+    sampler, _, head = name.partition(":")
+    sampler_named(sampler)
+    known = [config.name for config in recipe.training.model.heads]
+    if head and head not in known:
+        raise InvalidInput(f"method is {name!r}; expected one of the heads {', '.join(known)}")
+    return Method(sampler, head or known[0])
 
 
 _LEARNED = ("gap-margin", "gap-kl", "conv-kl")

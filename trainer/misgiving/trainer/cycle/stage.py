@@ -14,7 +14,7 @@ import numpy as np
 from misgiving.trainer import metrics, progress
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import Recipe
-from misgiving.trainer.cycle.recipe import CycleRecipe
+from misgiving.trainer.cycle.recipe import CycleRecipe, method_of
 from misgiving.trainer.cycle.record import StageResult, run_folder, seed_folder
 from misgiving.trainer.cycle.scores import read_scores, write_scores
 from misgiving.trainer.data import PoseSet, join, subset
@@ -24,6 +24,11 @@ from misgiving.trainer.samplers import sampler_named
 from misgiving.trainer.samplers.base import Candidates, NetworkView
 from misgiving.trainer.scoring import Scores, score
 from misgiving.trainer.training import Compute, train
+
+COMMITTEE = 3
+"""Networks of a committee, the run's own among them."""
+_APART = 10_000
+"""Between the seeds of a committee, which are not those of other repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +65,23 @@ class Repeat:
         device = self.compute.prepare()
         return score(network, recipe, data, device, progress.counted(len(data), what))
 
-    def view(self, checkpoint: Path, data: PoseSet, labelled: PoseSet, what: str) -> NetworkView:
-        """A checkpoint for the samplers that ask the network itself."""
+    def view(
+        self,
+        checkpoint: Path,
+        members: Sequence[Path],
+        data: PoseSet,
+        labelled: PoseSet,
+        what: str,
+    ) -> NetworkView:
+        """A checkpoint, and the others of its committee, for samplers that ask networks."""
         network, recipe, _ = load_checkpoint(checkpoint)
         device = self.compute.prepare()
 
         def counted(count: int, part: str) -> Iterable[int]:
             return progress.counted(count, f"{what}, {part}")
 
-        return network_view(network, recipe, data, labelled, device, (), counted)
+        committee = [load_checkpoint(member)[0] for member in members]
+        return network_view(network, recipe, data, labelled, device, committee, counted)
 
 
 def make_base(repeat: Repeat) -> None:
@@ -95,10 +108,11 @@ def run_stage(repeat: Repeat, method: str, earlier: Sequence[StageResult]) -> St
     what = f"seed {repeat.seed}, {method}, stage {stage}"
     checkpoint = _trained(repeat, method, labelled, stage, what)
     scores = _scored(repeat, checkpoint, taken, what)
-    chosen = repeat.recipe.method(method)
+    chosen = method_of(repeat.recipe, method)
     left = subset(pool, _left(pool, taken))
     ask_labelled = partial(repeat.score, checkpoint, labelled, f"{what}, scoring the labelled")
-    view = repeat.view(checkpoint, left, labelled, what)
+    members = _members(repeat, method, labelled, stage, what)
+    view = repeat.view(checkpoint, members, left, labelled, what)
     # Each stage draws for itself: so it picks the same whether others ran before or not.
     rng = np.random.default_rng([repeat.seed, stage])
     candidates = _candidates(scores, chosen.head, ask_labelled, view)
@@ -136,9 +150,28 @@ def _trained(repeat: Repeat, method: str, labelled: PoseSet, stage: int, what: s
     checkpoint = folder / f"stage-{stage}"
     if not checkpoint.exists():
         init = repeat.base_model if stage == 2 else folder / f"stage-{stage - 1}"
-        recipe = _with_head(repeat.training, repeat.recipe.method(method).head)
+        recipe = _with_head(repeat.training, method_of(repeat.recipe, method).head)
         train(recipe, labelled, repeat.test, checkpoint, repeat.compute, init, what)
     return checkpoint
+
+
+def _members(repeat: Repeat, method: str, labelled: PoseSet, stage: int, what: str) -> list[Path]:
+    """The further networks of a committee: the same labels, other seeds."""
+    chosen = method_of(repeat.recipe, method)
+    if chosen.sampler != "committee":
+        return []
+    folder = run_folder(repeat.out, repeat.seed, method)
+    members = []
+    for member in range(1, COMMITTEE):
+        checkpoint = folder / f"stage-{stage}-member-{member}"
+        if not checkpoint.exists():
+            init = folder / f"stage-{stage - 1}-member-{member}" if stage > 1 else None
+            recipe = _with_head(repeat.training, chosen.head)
+            recipe = replace(recipe, fit=replace(recipe.fit, seed=repeat.seed + _APART * member))
+            name = f"{what}, member {member}"
+            train(recipe, labelled, repeat.test, checkpoint, repeat.compute, init, name)
+        members.append(checkpoint)
+    return members
 
 
 def _with_head(recipe: Recipe, name: str) -> Recipe:
