@@ -253,11 +253,11 @@ def test_closed_forms_want_a_whole_alpha() -> None:
             method(0.1)
 
 
-@pytest.mark.parametrize("gap", [-0.1, [0.1, -0.1], np.nan])
+@pytest.mark.parametrize("gap", [-0.1, [0.1, -0.1], np.nan, np.inf])
 def test_gaps_that_are_none(gap: float) -> None:
     losses = GammaLosses(4, 15.0)
     for method in (losses.close_pairs, losses.expected_share, losses.gap_density):
-        with pytest.raises(InvalidInput, match=r"^gap is .*; expected 0 or more"):
+        with pytest.raises(InvalidInput, match=r"^gap is .*; expected finite numbers from 0"):
             method(gap)
 
 
@@ -285,3 +285,9 @@ def test_the_rate_of_one_entry(alpha: int, probability: float) -> None:
 def test_entries_that_are_none(gap: float, probability: float) -> None:
     with pytest.raises(InvalidInput, match=r"expected a gap above 0 and a probability"):
         fit_gamma([gap], [probability], 4)
+
+
+@pytest.mark.parametrize(("gaps", "probabilities"), [([], []), ([0.1, 0.2], [0.4])])
+def test_tables_that_are_none(gaps: list[float], probabilities: list[float]) -> None:
+    with pytest.raises(InvalidInput, match=r"expected as many of both, at least one"):
+        fit_gamma(gaps, probabilities, 4)

@@ -1,7 +1,7 @@
 """Pairs of images whose losses follow one Gamma distribution: Eqs 5 and 6 of the paper.
 
-The paper leaves both closed forms to its supplement, which is not public; these were derived anew,
-and docs/method.md says how. Losses and gaps are in one unit, any; beta is in its inverse.
+The paper leaves both closed forms to its supplement, which was not to be found; these were derived
+anew, and docs/method.md says how. Losses and gaps are in one unit, any; beta is in its inverse.
 Predicted losses have no unit. In a pair i is the image with the lower loss, j the other:
 
 - gap = l_j − l_i, at least 0;
@@ -141,8 +141,8 @@ class GammaLosses:
     def _scaled(self, gap: ArrayLike) -> Floats:
         """beta · gap."""
         z = self.beta * np.asarray(gap, np.float64)
-        if not np.all(z >= 0):
-            raise InvalidInput(f"gap is {gap!r}; expected 0 or more: i is the image of lower loss")
+        if not np.all(np.isfinite(z) & (z >= 0)):
+            raise InvalidInput(f"gap is {gap!r}; expected finite numbers from 0: l_j − l_i ≥ 0")
         return z
 
 
@@ -166,6 +166,11 @@ def fit_gamma(gaps: Sequence[float], probabilities: Sequence[float], alpha: int)
     >>> print(f"{losses.beta:.2f}")
     15.02
     """
+    if len(gaps) != len(probabilities) or not len(gaps):
+        raise InvalidInput(
+            f"there are {len(gaps)} gaps and {len(probabilities)} probabilities; expected as many "
+            "of both, at least one"
+        )
     target = np.asarray(probabilities)
 
     def worst(beta: float) -> float:
