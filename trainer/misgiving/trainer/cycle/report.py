@@ -16,7 +16,7 @@ from misgiving.trainer.cycle import summary
 from misgiving.trainer.cycle.curves import curves, lines
 from misgiving.trainer.cycle.picks import chosen_alone, compare_picks
 from misgiving.trainer.cycle.pictures import Prediction, pictures, predictions
-from misgiving.trainer.cycle.recipe import CycleRecipe
+from misgiving.trainer.cycle.recipe import CycleRecipe, method_of
 from misgiving.trainer.cycle.record import CYCLE, RESULTS, CycleRun, run_folder, seed_folder
 from misgiving.trainer.cycle.scores import read_scores
 from misgiving.trainer.data.base import PoseSet
@@ -89,7 +89,7 @@ def _facts(
     header = json.loads((out / CYCLE).read_bytes())
     first = runs[0].stages[0]
     files = [run_folder(out, run.seed, run.method) / RESULTS for run in runs]
-    samplers = dict.fromkeys(recipe.method(name).sampler for name in recipe.methods)
+    samplers = dict.fromkeys(method_of(recipe, name).sampler for name in recipe.methods)
     last = max(file.stat().st_mtime for file in files)
     return {
         "data": {name: without_folders(header[name]) for name in ("base", "pool", "test")},
