@@ -122,9 +122,9 @@ def page(out: Path) -> Iterator[str]:
 ## What they cost
 
 14 joints. Parameters in thousands. GMAC: multiplications of one image in pose net and first head
-(`torch.utils.flop_counter`, halved). Milliseconds for the whole graph, from uint8 image to
-keypoints, predicted loss, signals and embedding, at batch 1: median of {ROUNDS} rounds in which
-every net runs once, random weights.
+(`torch.utils.flop_counter`, halved). Milliseconds of CPU time for the whole graph, from uint8
+image to keypoints, predicted loss, signals and embedding, at batch 1: median of {ROUNDS} rounds in
+which every net runs once, random weights.
 
 | recipe | input | pose net | heads | GMAC | torch ms | onnxruntime ms |
 |---|---|---|---|---|---|---|"""
@@ -189,7 +189,7 @@ def image_of(graph: FusedGraph) -> torch.Tensor:
 
 
 def latencies(graphs: dict[str, FusedGraph]) -> dict[tuple[str, str], float]:
-    """(recipe, engine) → median ms, every one in turn."""
+    """(recipe, engine) → median ms of CPU time, every one in turn."""
     calls: dict[tuple[str, str], Callable[[], object]] = {}
     for name, graph in graphs.items():
         image = image_of(graph)
@@ -198,9 +198,9 @@ def latencies(graphs: dict[str, FusedGraph]) -> dict[tuple[str, str], float]:
     taken: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
     for _ in range(WARM + ROUNDS):
         for key, call in calls.items():
-            start = time.perf_counter()
+            start = time.process_time()
             call()
-            taken[key].append(time.perf_counter() - start)
+            taken[key].append(time.process_time() - start)
     return {key: 1e3 * statistics.median(values[WARM:]) for key, values in taken.items()}
 
 

@@ -68,6 +68,7 @@ def features(net: PoseNet, batch: int, seed: int = 0) -> PoseOutput:
         pyramid(8, 17, 8),  # the ratio is no whole number
         pyramid(8, 16, 10, 4),  # a ratio below 2, and a rest after it
         PoseNet(6, [Level(8, 16), Level(12, 8), Level(20, 4)]),  # widths that differ
+        PoseNet(6, [Level(8, 4), Level(520, 2)]),  # wider than the head takes as it is
         pyramid(8, 8),  # a single scale
     ],
 )
@@ -92,6 +93,13 @@ def test_the_paper_s_rule(fine: int, coarse: int, kernels: list[tuple[int, int]]
     convolutions = [m for m in reduction.modules() if isinstance(m, nn.Conv2d)]
     assert [(c.kernel_size[0], c.stride[0]) for c in convolutions] == kernels
     assert reduction(torch.zeros(1, 8, fine, fine)).shape == (1, 8, coarse, coarse)
+
+
+def test_a_head_is_smaller_than_its_net() -> None:
+    """Also where the last map has 2048 channels."""
+    with torch.device("meta"):
+        network = Network(RECIPES["resnet-50"].model, LSP)
+    assert sum(p.numel() for p in network.heads["conv-kl"].parameters()) < 8_000_000
 
 
 @pytest.mark.parametrize("kind", KINDS)

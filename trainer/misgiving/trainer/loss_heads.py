@@ -22,6 +22,10 @@ _SMALLEST = 4
 """Cells a side from which one convolution collapses a map; from larger ones it would have most of
 a head's weights (8 × 8 cells of 256 channels: 4.2 M)."""
 
+_WIDEST = 512
+"""Channels up to which the multi-scale head takes a map as it is; a deep ResNet's last one has
+2048, and the head would be twice as large as the net that it judges."""
+
 
 def _regressor(inputs: int, outputs: int) -> nn.Sequential:
     """Fully connected layers; like the authors', none is narrower than the answer."""
@@ -52,17 +56,24 @@ class ConvHead(nn.Module):
 
     def __init__(self, pose: PoseNet, outputs: int = 1) -> None:
         super().__init__()
-        self.reductions = nn.ModuleList(_reduction(a, b) for a, b in pairwise(pose.levels))
-        self.collapse = _collapse(pose.levels[-1])
-        self.regressor = _regressor(pose.levels[-1].channels, outputs)
+        levels = [Level(min(level.channels, _WIDEST), level.size) for level in pose.levels]
+        self.narrow = nn.ModuleList(_narrow(level.channels) for level in pose.levels)
+        self.reductions = nn.ModuleList(_reduction(a, b) for a, b in pairwise(levels))
+        self.collapse = _collapse(levels[-1])
+        self.regressor = _regressor(levels[-1].channels, outputs)
 
     def forward(self, pose: PoseOutput) -> Tensor:
         """PoseOutput → (B, outputs)."""
-        x = pose.pyramid[0]
-        for reduction, features in zip(self.reductions, pose.pyramid[1:], strict=True):
+        pyramid = [narrow(f) for narrow, f in zip(self.narrow, pose.pyramid, strict=True)]
+        x = pyramid[0]
+        for reduction, features in zip(self.reductions, pyramid[1:], strict=True):
             x = functional.relu(reduction(x)) + features
         predicted: Tensor = self.regressor(self.collapse(x).flatten(1))
         return predicted
+
+
+def _narrow(channels: int) -> nn.Module:
+    return nn.Identity() if channels <= _WIDEST else nn.Conv2d(channels, _WIDEST, 1)
 
 
 def _reduction(fine: Level, coarse: Level) -> nn.Sequential:

@@ -61,6 +61,6 @@ class Deeppose(PoseNet):
     ) -> Tensor:
         """Mean squared distance of the labelled joints, in sides of the input, ()."""
         assert output.points is not None
-        true = torch.where(labelled[..., None], points, output.points.detach())
+        true = torch.where(labelled[..., None], points, output.points)
         squared = ((output.points - true) / self.size).square().sum(-1)
         return squared.sum() / labelled.sum().clamp(min=1)

@@ -61,7 +61,7 @@ class SpatialModel(nn.Module):
             dilation=_DILATION,
             groups=self.keypoints,
         )
-        messages = said.float().log().reshape(len(said), self.keypoints, *evidence.shape[1:])
+        messages = said.float().log().reshape(-1, self.keypoints, *evidence.shape[1:])
         return messages.sum(1).exp()
 
 
