@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from export.helpers import CONV_KL, TINY, people
+from export.helpers import CONV_KL, CPU, TINY, people
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import fit as fitting
@@ -35,8 +36,6 @@ RECIPE = replace(
     fit=replace(TINY.fit, epochs=EPOCHS, freeze_batch_norm=True),
 )
 DATA, VALIDATION = "synthetic:1,24,0-0.5", "synthetic:2,9,0-0.5"
-CPU = torch.device("cpu")
-
 KILLED = """
 import os, signal
 from misgiving.runtime import command
@@ -105,8 +104,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@cache
 def crops() -> Crops:
-    return load_crops(people(1, 24), TINY.model.crop, CPU, range(24))
+    CPU.prepare()
+    return load_crops(people(1, 24), TINY.model.crop, torch.device("cpu"), range(24))
 
 
 def start() -> Network:
