@@ -17,7 +17,7 @@ from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import fit as fitting
 from misgiving.trainer.config import FitConfig, HeadConfig, Recipe
-from misgiving.trainer.data.crops import Batch, Crops, batches, load_crops
+from misgiving.trainer.data.crops import Crops, batches, load_crops
 from misgiving.trainer.fit import EpochLog, fit, pick_device
 from misgiving.trainer.models import Network
 
@@ -175,7 +175,7 @@ def test_no_step_moves_anything_between_devices(monkeypatch: pytest.MonkeyPatch)
     tally, counts = fitting._Tally(), []
     with _Moves() as moves:
         for batch in batches(there, 8, TINY.augment, torch.Generator()):
-            tally.add(fitting._step(network, network, TINY, batch, optimiser), batch, network)
+            tally.add(fitting._step(network, network, TINY, batch, optimiser), batch)
             counts.append(moves.count)
     assert counts == [5, 5]  # before the first: the order, and the four parts of the changes
 
@@ -261,11 +261,9 @@ def test_found_counts_persons_with_a_torso() -> None:
     labelled = torch.ones(2, JOINTS, dtype=torch.bool)
     labelled[1, 2] = False
     labelled[0, 13] = False
-    batch = Batch(torch.zeros(2, 3, 32, 32), points, labelled)
-    maps = fitting.heatmaps.encode(points / 2, torch.ones_like(labelled), 16, 1.0)
-    maps[0, 7] = 0.0
-    maps[0, 7, 15, 15] = 1.0  # one joint in a corner, away from its place
-    assert fitting._found(maps, batch, network).tolist() == [12.0, 13.0]
+    answers = points.clone()
+    answers[0, 7] = 31.0  # one joint in a corner, away from its place
+    assert fitting._found(answers, points, labelled, network).tolist() == [12.0, 13.0]
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def fit(
     logs = log_folder if team.first else None
     writer = SummaryWriter(str(logs), purge_step=done or None) if logs else None
     for epoch in range(done, epochs):
-        log = _epoch(shared, state, recipe, crops, team).log(epoch, team)
+        log = _epoch(shared, state, recipe, crops, team).log(epoch, network, team)
         if not team.first:
             continue
         report(log)
@@ -118,7 +118,7 @@ def _epoch(shared: nn.Module, state: State, recipe: Recipe, crops: Crops, team: 
     _to_training_mode(network, config)
     tally = _Tally()
     for batch in batches(crops, config.batch_size, recipe.augment, generator, team.part):
-        tally.add(_step(network, shared, recipe, batch, state.optimiser), batch, network)
+        tally.add(_step(network, shared, recipe, batch, state.optimiser), batch)
         state.schedule.step()
     return tally
 
@@ -200,19 +200,21 @@ class _Tally:
         self._images = 0
         self._pose: list[Tensor] = []
         self._heads: dict[str, list[Tensor]] = {}
-        self._found: list[Tensor] = []
+        self._answers: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def add(self, result: _StepResult, batch: Batch, network: Network) -> None:
+    def add(self, result: _StepResult, batch: Batch) -> None:
         self._images += len(batch.images)
         self._pose.append(result.observed.mean())
         for name, loss in result.head_losses.items():
             self._heads.setdefault(name, []).append(loss.detach())
-        self._found.append(_found(result.last_heatmaps.float(), batch, network))
+        cells = heatmaps.decode(result.last_heatmaps.float())[0]
+        self._answers.append((cells, batch.points, batch.labelled))
 
-    def log(self, epoch: int, team: Team) -> EpochLog:
+    def log(self, epoch: int, network: Network, team: Team) -> EpochLog:
         """Of all processes' parts; here alone the epoch waits for the device."""
         means = [torch.stack(part).mean()[None] for part in (self._pose, *self._heads.values())]
-        found = torch.stack(self._found).sum(0)
+        cells, points, labelled = (torch.cat(column) for column in zip(*self._answers, strict=True))
+        found = _found(cells * network.config.stride, points, labelled, network)
         pose, *heads, hits, asked = team.mean(torch.cat([*means, found])).tolist()
         return EpochLog(
             epoch=epoch,
@@ -223,18 +225,19 @@ class _Tally:
         )
 
 
-@torch.no_grad()
-def _found(maps: Tensor, batch: Batch, network: Network) -> Tensor:
-    """(2,): joints found and joints asked for, among persons whose torso is labelled."""
+def _found(answers: Tensor, points: Tensor, labelled: Tensor, network: Network) -> Tensor:
+    """(2,): joints found and joints asked for, among persons whose torso is labelled.
+
+    From (N, K, 2) of answers and labels in input px, and (N, K) of what is labelled.
+    """
     if not network.keypoints.torso:
-        return torch.zeros(2, device=maps.device)
-    points = heatmaps.decode(maps)[0] * network.config.stride
+        return torch.zeros(2, device=answers.device)
     torso = torch.stack(
-        [(batch.points[:, a] - batch.points[:, b]).norm(dim=-1) for a, b in network.keypoints.torso]
+        [(points[:, a] - points[:, b]).norm(dim=-1) for a, b in network.keypoints.torso]
     ).amax(0)
     joints = sorted({index for pair in network.keypoints.torso for index in pair})
-    asked = batch.labelled & batch.labelled[:, joints].all(1, keepdim=True)
-    near = (points - batch.points).norm(dim=-1) < 0.2 * torso[:, None]
+    asked = labelled & labelled[:, joints].all(1, keepdim=True)
+    near = (answers - points).norm(dim=-1) < 0.2 * torso[:, None]
     return torch.stack([(near & asked).sum(), asked.sum()]).float()
 
 
