@@ -16,6 +16,8 @@ class Case:
     """Modules that are not installed; needs a process of its own, as does the next."""
     largest: int | None = None
     """No file may grow beyond this many bytes: a full disk that needs no rights to make."""
+    processes: int = 1
+    """As many are started by torchrun; the first one's words are shown, not torchrun's own."""
     apart: bool = False
     """Run in a process of its own because a library's own words must not come through."""
 

@@ -73,11 +73,22 @@ def ask(
     def run(case: Case) -> tuple[int, str]:
         if case not in answers:
             arguments = shlex.split(case.arguments.format(server=server, nobody=NOBODY))
-            code, said = _answer(case, arguments, capfd)
+            with monkeypatch.context() as patch:
+                for name, value in _as_first_of(case.processes).items():
+                    patch.setenv(name, value)
+                code, said = _answer(case, arguments, capfd)
             answers[case] = code, said.replace(server, SHOWN).replace(NOBODY, SHOWN)
         return answers[case]
 
     return run
+
+
+def _as_first_of(processes: int) -> dict[str, str]:
+    """The variables that torchrun gives to the first of several processes."""
+    if processes == 1:
+        return {}
+    names = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    return {"TORCHELASTIC_RUN_ID": "one", **{name: str(value) for name, value in names.items()}}
 
 
 def _answer(case: Case, arguments: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -135,4 +146,10 @@ def _section(verb: str, ask: Callable[[Case], tuple[int, str]]) -> str:
 def _block(case: Case, code: int, said: str) -> str:
     typed = case.arguments.format(server=SHOWN, nobody=SHOWN)
     end = "" if code == 2 else f"  (exit code {code})"
-    return f"# {case.what}{end}\n$ misgiving {typed}\n{said}"
+    return f"# {case.what}{end}\n$ {_typed_before(case)} {typed}\n{said}"
+
+
+def _typed_before(case: Case) -> str:
+    if case.processes == 1:
+        return "misgiving"
+    return f"torchrun --nproc-per-node {case.processes} -m misgiving.runtime.command"

@@ -136,6 +136,12 @@ TRAIN_ = [
         "expected the same network. Leave the recipe out",
     ),
     Case("weights of junk", f"{TRAIN} --init cut-weights", "is a damaged checkpoint"),
+    Case(
+        "more processes than a batch has pairs",
+        TRAIN,
+        "expected a multiple of 6, one pair for each of 3 processes",
+        processes=3,
+    ),
     Case("no torch", TRAIN, "pip install 'misgiving[train]'", lacks=("torch", "rich")),
 ]
 

@@ -22,8 +22,11 @@ from misgiving.trainer.data.crops import (
     Batch,
     Crops,
     augment,
+    changes_of,
+    draw,
     evaluation_crop,
     load_crops,
+    select,
     shuffled,
 )
 
@@ -50,6 +53,14 @@ def load(*samples: Sample) -> Crops:
     return load_crops(pose_set(samples), RULE, CPU, range(len(samples)))
 
 
+def augmented(
+    crops: Crops, chosen: torch.Tensor, config: AugmentConfig, generator: torch.Generator
+) -> Batch:
+    """Some crops, changed by what a generator draws."""
+    drawn = draw(len(chosen), config, generator)
+    return augment(next(select(crops, chosen[None])), changes_of(drawn, crops), crops)
+
+
 def centroid(image: torch.Tensor) -> NDArray[np.float64]:
     """Of the brightness of (3, H, W): x and y in px."""
     mass = image[0].double().numpy()
@@ -74,7 +85,7 @@ def centroid(image: torch.Tensor) -> NDArray[np.float64]:
 def test_points_follow_pixels(change: dict[str, float], flips: bool, seed: int) -> None:
     crops = load(*(dotted(joint) for joint in range(JOINTS)))
     config = replace(STILL, **change)
-    batch = augment(crops, torch.arange(JOINTS), config, seeded(seed))
+    batch = augmented(crops, torch.arange(JOINTS), config, seeded(seed))
     seen = 0
     for joint in range(JOINTS):
         label = int(LSP.mirror[joint]) if flips else joint
@@ -89,11 +100,11 @@ def test_points_follow_pixels(change: dict[str, float], flips: bool, seed: int) 
 def test_augmentation_really_moves() -> None:
     """Each change differs between the persons of one batch, and is of the stated size."""
     crops = load(*(dotted(NECK) for _ in range(32)))
-    still = augment(crops, torch.arange(32), STILL, seeded(0))
+    still = augmented(crops, torch.arange(32), STILL, seeded(0))
     names = ("rotation_deg", "scale", "shift")
     for name, most in zip(names, (50.0, 0.3, 0.2), strict=True):
         config = replace(STILL, **{name: most})
-        points = augment(crops, torch.arange(32), config, seeded(0)).points
+        points = augmented(crops, torch.arange(32), config, seeded(0)).points
         bone = points[:, 13] - points[:, 0]  # ankle to head
         plain = still.points[:, 13] - still.points[:, 0]
         turn = torch.rad2deg(
@@ -117,10 +128,10 @@ def test_mirroring_swaps_left_and_right(flip: float, mirrored: bool) -> None:
     labelled = np.ones(JOINTS, bool)
     labelled[R_WRIST] = False
     crops = load(dotted(L_WRIST, labelled))
-    batch = augment(crops, torch.tensor([0]), replace(STILL, flip=flip), seeded(0))
+    batch = augmented(crops, torch.tensor([0]), replace(STILL, flip=flip), seeded(0))
     unlabelled = L_WRIST if mirrored else R_WRIST
     assert batch.labelled[0].tolist() == [joint != unlabelled for joint in range(JOINTS)]
-    plain = augment(crops, torch.tensor([0]), STILL, seeded(0)).points[0]
+    plain = augmented(crops, torch.tensor([0]), STILL, seeded(0)).points[0]
     if mirrored:
         plain = plain[LSP.mirror] * torch.tensor([-1.0, 1.0]) + torch.tensor([64.0, 0.0])
     torch.testing.assert_close(batch.points[0], plain, atol=1e-3, rtol=0)
@@ -128,9 +139,9 @@ def test_mirroring_swaps_left_and_right(flip: float, mirrored: bool) -> None:
 
 def test_about_half_are_mirrored() -> None:
     crops = load(*(dotted(NECK) for _ in range(200)))
-    batch = augment(crops, torch.arange(200), replace(STILL, flip=0.5), seeded(0))
+    batch = augmented(crops, torch.arange(200), replace(STILL, flip=0.5), seeded(0))
     left_of = batch.points[:, L_WRIST, 0] > batch.points[:, R_WRIST, 0]
-    still = augment(crops, torch.arange(1), STILL, seeded(0)).points[0]
+    still = augmented(crops, torch.arange(1), STILL, seeded(0)).points[0]
     neck_moved = (batch.points[:, NECK, 0] - still[NECK, 0]).abs() > 0.01
     assert left_of.all()  # who faces us keeps the own left hand on our right
     assert 70 < int(neck_moved.sum()) < 130
@@ -140,7 +151,7 @@ def test_without_augmentation_it_is_the_evaluation_crop() -> None:
     """Within the rounding of the larger window to whole pixels."""
     data = people(11, 4)
     crops = load_crops(data, RULE, CPU, range(4))
-    batch = augment(crops, torch.arange(4), STILL, seeded(0))
+    batch = augmented(crops, torch.arange(4), STILL, seeded(0))
     for index in range(4):
         expected, window = evaluation_crop(data[index], RULE)
         got = batch.images[index].permute(1, 2, 0).numpy()
@@ -171,7 +182,7 @@ def test_a_nan_where_nothing_is_labelled_stays_there() -> None:
     labelled[0] = False
     sample = dotted(NECK, labelled)
     sample.points[0] = np.nan
-    batch = augment(load(sample), torch.tensor([0]), AugmentConfig(flip=0.0), seeded(0))
+    batch = augmented(load(sample), torch.tensor([0]), AugmentConfig(flip=0.0), seeded(0))
     assert not batch.labelled[0, 0]
     assert torch.isfinite(batch.points[0, 1:]).all()
     assert torch.isfinite(batch.images).all()
@@ -185,7 +196,7 @@ def test_shapes_and_types() -> None:
         (3, 3, side, side),
         torch.uint8,
     )
-    batch = augment(crops, torch.tensor([2]), AugmentConfig(), seeded(0))
+    batch = augmented(crops, torch.tensor([2]), AugmentConfig(), seeded(0))
     assert batch.images.shape == (1, 3, 64, 64)
     assert batch.points.shape == (1, JOINTS, 2)
     assert (batch.labelled.shape, batch.labelled.dtype) == ((1, JOINTS), torch.bool)
@@ -204,7 +215,7 @@ def test_crops_in_a_file_give_the_same_batches(limit: int) -> None:
     assert (_is_mapped(inside), _is_mapped(mapped)) == (False, True)
     assert not {path for path in set(Path(tempfile.gettempdir()).iterdir()) - before if _ours(path)}
     chosen = torch.tensor([3, 0, 3])
-    batches = [augment(crops, chosen, AugmentConfig(), seeded(5)) for crops in (inside, mapped)]
+    batches = [augmented(crops, chosen, AugmentConfig(), seeded(5)) for crops in (inside, mapped)]
     for name in ("images", "points", "labelled"):
         first, same = (getattr(batch, name) for batch in batches)
         assert torch.equal(first, same), name
@@ -255,7 +266,9 @@ def test_nobody_without_a_label_is_trained_on() -> None:
 def test_colours_stay_in_range_and_change() -> None:
     crops = load_crops(people(11, 4), RULE, CPU, range(4))
     config = replace(STILL, colour=0.5)
-    plain, tinted = (augment(crops, torch.arange(4), c, seeded(3)).images for c in (STILL, config))
+    plain, tinted = (
+        augmented(crops, torch.arange(4), c, seeded(3)).images for c in (STILL, config)
+    )
     assert float(tinted.min()) >= 0
     assert float(tinted.max()) <= 255
     gains = tinted.mean(dim=(2, 3)) / plain.mean(dim=(2, 3))
@@ -265,7 +278,7 @@ def test_colours_stay_in_range_and_change() -> None:
 
 def test_a_seed_gives_a_batch() -> None:
     crops = load_crops(people(11, 4), RULE, CPU, range(4))
-    batches = [augment(crops, torch.arange(4), AugmentConfig(), seeded(s)) for s in (5, 5, 6)]
+    batches = [augmented(crops, torch.arange(4), AugmentConfig(), seeded(s)) for s in (5, 5, 6)]
     for name in ("images", "points", "labelled"):
         first, same, _ = (getattr(batch, name) for batch in batches)
         assert torch.equal(first, same), name

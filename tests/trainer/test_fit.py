@@ -1,19 +1,23 @@
 """One training: it learns, it repeats bit by bit, and the heads leave the pose net alone."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from export.helpers import CONV_KL, GAP_MARGIN, JOINTS, STILL, TINY, people
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import fit as fitting
-from misgiving.trainer.config import FitConfig, Recipe
-from misgiving.trainer.data.crops import Batch, Crops, load_crops
+from misgiving.trainer.config import FitConfig, HeadConfig, Recipe
+from misgiving.trainer.data.crops import Crops, batches, load_crops
 from misgiving.trainer.fit import EpochLog, fit, pick_device
 from misgiving.trainer.models import Network
 
@@ -120,6 +124,62 @@ def test_every_part_is_trained() -> None:
     assert still == {"mean", "std", "projection"}
 
 
+@pytest.mark.parametrize("kind", ["gap", "conv", "levels"])
+def test_every_step_reaches_every_parameter(kind: Any) -> None:
+    """What many processes need, which average each gradient of each step."""
+    head = HeadConfig(kind=kind, objective="margin")
+    net = replace(TINY.model.net, stacks=2)
+    recipe = replace(TINY, model=replace(TINY.model, net=net, heads=(head,)))
+    network, _ = run(recipe)
+    assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
+
+
+def test_frozen_batch_norm() -> None:
+    """Its statistics stay, whatever they are, and a step normalises by them; the rest learns."""
+    recipe, results = changed_fit(freeze_batch_norm=True), []
+    for mean in (0.0, 0.5):
+        torch.manual_seed(0)
+        network = Network(TINY.model, LSP)
+        before = weights(network)
+        network.pose.stem[1].running_mean.fill_(mean)
+        fit(network, recipe, crops(), 1, lambda log: None)
+        after = weights(network)
+        same = {name for name in before if torch.equal(before[name], after[name])}
+        statistics = {name for name in before if "running_" in name or "num_batches" in name}
+        moved = {"pose.stem.1.running_mean"} if mean else set()
+        assert same == (statistics - moved) | {"mean", "std", "projection"}
+        results.append(after)
+    assert not torch.equal(results[0]["pose.stem.0.weight"], results[1]["pose.stem.0.weight"])
+
+
+class _Moves(TorchDispatchMode):
+    """Counts what goes from one device to another; numbers without axes, as Adam's step, aside."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
+        self.count += len({t.device.type for t in tensors if t.ndim}) > 1
+        return out
+
+
+def test_no_step_moves_anything_between_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would wait for the GPU. The device here has no numbers: to ask for one is an error."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows it not
+    meta, cpu = torch.device("meta"), crops()
+    tensors = (getattr(cpu, name).to(meta) for name in ("images", "points", "labelled"))
+    there = Crops(*tensors, cpu.rule, cpu.mirror.to(meta))
+    network = Network(TINY.model, LSP).to(meta)
+    optimiser, _ = fitting._optimiser(network, TINY.fit, 2)
+    tally, counts = fitting._Tally(), []
+    with _Moves() as moves:
+        for batch in batches(there, 8, TINY.augment, torch.Generator()):
+            tally.add(fitting._step(network, network, TINY, batch, optimiser), batch)
+            counts.append(moves.count)
+    assert counts == [5, 5]  # before the first: the order, and the four parts of the changes
+
+
 def test_tensorboard_events(tmp_path: Path) -> None:
     _, logs = run(epochs=2, logs=tmp_path / "logs")
     events = EventAccumulator(str(tmp_path / "logs"))
@@ -201,11 +261,9 @@ def test_found_counts_persons_with_a_torso() -> None:
     labelled = torch.ones(2, JOINTS, dtype=torch.bool)
     labelled[1, 2] = False
     labelled[0, 13] = False
-    batch = Batch(torch.zeros(2, 3, 32, 32), points, labelled)
-    maps = fitting.heatmaps.encode(points / 2, torch.ones_like(labelled), 16, 1.0)
-    maps[0, 7] = 0.0
-    maps[0, 7, 15, 15] = 1.0  # one joint in a corner, away from its place
-    assert fitting._found(maps, batch, network).tolist() == [12.0, 13.0]
+    answers = points.clone()
+    answers[0, 7] = 31.0  # one joint in a corner, away from its place
+    assert fitting._found(answers, points, labelled, network).tolist() == [12.0, 13.0]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from types import FrameType
@@ -38,6 +39,12 @@ NEEDS = {
 LONGEST = 1000
 """Characters of a message; of a longer one, such as a path, the middle is left out."""
 
+PATIENCE_S = 10.0
+"""How long one of torchrun's processes waits, before it speaks, for another one's end to end it."""
+
+_TORCHRUN = "TORCHELASTIC_RUN_ID"
+"""Variable that torchrun sets for each process that it starts."""
+
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
@@ -51,7 +58,10 @@ class Stopped(SystemExit):
 
 def main() -> None:
     """Run the command that this process was started with."""
-    take_signals()
+    if _speaks():
+        take_signals()
+    else:  # writes nothing, so that it may end anywhere, even where Python would not hear of it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.excepthook = _thread_ended
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our own line says what is wrong
     sys.exit(run(sys.argv[1:]))
@@ -81,6 +91,8 @@ def run(arguments: Sequence[str]) -> int:
         if text := _mendable(error, arguments):
             _drop_stdout()
             return _say(text)
+        if _TORCHRUN in os.environ:  # perhaps another process ended, and has said why
+            time.sleep(PATIENCE_S)
         traceback.print_exc()
         return _say("that is a fault of misgiving; report it with the lines above", 1)
 
@@ -136,7 +148,14 @@ def _missing(module: str, arguments: Sequence[str]) -> str:
     )
 
 
+def _speaks() -> bool:
+    """Of the processes that torchrun starts, the first speaks for all: they do the same."""
+    return _TORCHRUN not in os.environ or os.environ["RANK"] == "0"
+
+
 def _say(message: str, code: int = 2) -> int:
+    if not _speaks():
+        time.sleep(PATIENCE_S)
     line = " ".join(message.splitlines())
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"

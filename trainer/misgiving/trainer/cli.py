@@ -68,6 +68,9 @@ def train(
     """Train a pose net with its loss heads; writes a checkpoint.
 
     Example: misgiving train --data synthetic:1,600,0-0.4 --val synthetic:2,256 --out runs/first
+
+    On N GPUs: torchrun --nproc-per-node N -m misgiving.runtime.command train ...; each takes an
+    equal part of every batch.
     """
     from misgiving.trainer import join, keypoints_named, load_checkpoint, open_data, recipe_named
 
@@ -82,10 +85,11 @@ def train(
     from misgiving.trainer import Compute
     from misgiving.trainer import train as run
 
-    compute = Compute(device=device, threads=threads)
+    compute = Compute(device=device, threads=threads, together=True)
     trained = run(chosen, sets, validation, out, compute, init)
-    _print_scores(trained.validation)
-    typer.echo(f"checkpoint {out} (next: misgiving export {out} --out BUNDLE)")
+    if compute.team.first:
+        _print_scores(trained.validation)
+        typer.echo(f"checkpoint {out} (next: misgiving export {out} --out BUNDLE)")
 
 
 @app.command()

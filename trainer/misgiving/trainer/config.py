@@ -140,6 +140,9 @@ class FitConfig:
     """Standard deviation of the target Gaussians in heatmap cells."""
     margin: float = 1.0
     """Of the margin objective, in units of predicted_loss."""
+    freeze_batch_norm: bool = False
+    """Keep batch normalisation's statistics, and normalise by them: for training on from a
+    checkpoint with few labels. Its scales and offsets learn all the same."""
     seed: int = 0
 
     def __post_init__(self) -> None:

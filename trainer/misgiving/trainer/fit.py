@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import heatmaps
 from misgiving.trainer.config import FitConfig, Recipe
-from misgiving.trainer.data.crops import Batch, Crops, augment, shuffled
+from misgiving.trainer.data.crops import Batch, Crops, batches
 from misgiving.trainer.head_objectives import Truth
 from misgiving.trainer.models import Network, NetworkOutput
 from misgiving.trainer.restart import Restart, State
+from misgiving.trainer.team import Team
+
+_APART = 1_000_003
+"""Between the seeds of processes that train together, so that they do not drop out alike."""
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ def fit(
     report: Reporter,
     log_folder: Path | None = None,
     restart: Restart | None = None,
+    team: Team = Team(),
 ) -> None:
     """Train a network in place on the device where the crops are.
 
@@ -73,10 +79,14 @@ def fit(
         report: told of each epoch.
         log_folder: where TensorBoard events go, None for nowhere.
         restart: takes the state while the training runs, and gives back an earlier process's.
+        team: the processes that train together, which have met; each calls this alike, and the
+            first alone reports, logs and saves.
 
     Raises:
         DataError: there is nobody to train on.
+        InvalidInput: a batch has no equal part for each process.
     """
+    team.check_batch(recipe.fit.batch_size)
     if len(crops) == 0:
         raise DataError("the training set is empty; expected at least one labelled person")
     device = crops.device
@@ -89,24 +99,41 @@ def fit(
     done = restart.epochs if restart else 0
     if restart:
         restart.restore(state)
-    writer = SummaryWriter(str(log_folder), purge_step=done or None) if log_folder else None
+    shared = team.shared(network, device)
+    logs = log_folder if team.first else None
+    writer = SummaryWriter(str(logs), purge_step=done or None) if logs else None
     for epoch in range(done, epochs):
-        network.train()
         # For dropout, which draws from torch's own: a training that goes on draws the same.
-        torch.manual_seed(config.seed + epoch)
-        tally = _Tally()
-        for chosen in shuffled(len(crops), config.batch_size, generator):
-            batch = augment(crops, chosen, recipe.augment, generator)
-            tally.add(_step(network, recipe, batch, optimiser), batch, network)
-            schedule.step()
-        log = tally.log(epoch)
+        torch.manual_seed(config.seed + epoch + _APART * team.rank)
+        log = _epoch(shared, state, recipe, crops, team).log(epoch, network, team)
+        if not team.first:
+            continue
         report(log)
         _write(writer, log)
         if restart:
             restart.save(state, epoch + 1, last=epoch + 1 == epochs)
+    team.even(network)
     network.eval()
     if writer:
         writer.close()
+
+
+def _epoch(shared: nn.Module, state: State, recipe: Recipe, crops: Crops, team: Team) -> "_Tally":
+    network, config, generator = state.network, recipe.fit, state.generator
+    _to_training_mode(network, config)
+    tally = _Tally()
+    for batch in batches(crops, config.batch_size, recipe.augment, generator, team.part):
+        tally.add(_step(network, shared, recipe, batch, state.optimiser), batch)
+        state.schedule.step()
+    return tally
+
+
+def _to_training_mode(network: Network, config: FitConfig) -> None:
+    network.train()
+    if config.freeze_batch_norm:
+        for module in network.modules():
+            if isinstance(module, _BATCH_NORMS):
+                module.eval()
 
 
 def _optimiser(
@@ -135,14 +162,19 @@ class _StepResult:
 
 
 def _step(
-    network: Network, recipe: Recipe, batch: Batch, optimiser: torch.optim.Optimizer
+    network: Network,
+    shared: nn.Module,
+    recipe: Recipe,
+    batch: Batch,
+    optimiser: torch.optim.Optimizer,
 ) -> _StepResult:
+    """Learn from a batch; ``shared`` is the network itself, or its team's wrapper around it."""
     cells = batch.points / recipe.model.stride
     targets = heatmaps.encode(cells, batch.labelled, recipe.model.heatmap_size, recipe.fit.sigma)
     images = batch.images.contiguous(memory_format=torch.channels_last)
     # bfloat16 keeps float32's range, so there is no loss to scale.
     with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
-        output: NetworkOutput = network(images)
+        output: NetworkOutput = shared(images)
     observed = heatmaps.observed_loss(output.pose.heatmaps, targets, batch.labelled)
     truth = Truth(observed.detach(), output.pose.heatmaps[:, -1].detach(), cells, batch.labelled)
     head_losses = {
@@ -165,39 +197,44 @@ class _Tally:
         self._images = 0
         self._pose: list[Tensor] = []
         self._heads: dict[str, list[Tensor]] = {}
-        self._found: list[Tensor] = []
+        self._answers: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def add(self, result: _StepResult, batch: Batch, network: Network) -> None:
+    def add(self, result: _StepResult, batch: Batch) -> None:
         self._images += len(batch.images)
         self._pose.append(result.observed.mean())
         for name, loss in result.head_losses.items():
             self._heads.setdefault(name, []).append(loss.detach())
-        self._found.append(_found(result.last_heatmaps.float(), batch, network))
+        cells = heatmaps.decode(result.last_heatmaps.float())[0]
+        self._answers.append((cells, batch.points, batch.labelled))
 
-    def log(self, epoch: int) -> EpochLog:
-        found = torch.stack(self._found).sum(0)
-        heads = {name: float(torch.stack(part).mean()) for name, part in self._heads.items()}
+    def log(self, epoch: int, network: Network, team: Team) -> EpochLog:
+        """Of all processes' parts; here alone the epoch waits for the device."""
+        means = [torch.stack(part).mean()[None] for part in (self._pose, *self._heads.values())]
+        cells, points, labelled = (torch.cat(column) for column in zip(*self._answers, strict=True))
+        found = _found(cells * network.config.stride, points, labelled, network)
+        pose, *heads, hits, asked = team.mean(torch.cat([*means, found])).tolist()
         return EpochLog(
             epoch=epoch,
-            pose_loss=float(torch.stack(self._pose).mean()),
-            head_losses=heads,
-            pck=float(found[0] / found[1]),
-            images_per_second=self._images / (time.perf_counter() - self._start),
+            pose_loss=pose,
+            head_losses=dict(zip(self._heads, heads, strict=True)),
+            pck=hits / asked if asked else math.nan,
+            images_per_second=team.count * self._images / (time.perf_counter() - self._start),
         )
 
 
-@torch.no_grad()
-def _found(maps: Tensor, batch: Batch, network: Network) -> Tensor:
-    """(2,): joints found and joints asked for, among persons whose torso is labelled."""
+def _found(answers: Tensor, points: Tensor, labelled: Tensor, network: Network) -> Tensor:
+    """(2,): joints found and joints asked for, among persons whose torso is labelled.
+
+    From (N, K, 2) of answers and labels in input px, and (N, K) of what is labelled.
+    """
     if not network.keypoints.torso:
-        return torch.zeros(2, device=maps.device)
-    points = heatmaps.decode(maps)[0] * network.config.stride
+        return torch.zeros(2, device=answers.device)
     torso = torch.stack(
-        [(batch.points[:, a] - batch.points[:, b]).norm(dim=-1) for a, b in network.keypoints.torso]
+        [(points[:, a] - points[:, b]).norm(dim=-1) for a, b in network.keypoints.torso]
     ).amax(0)
     joints = sorted({index for pair in network.keypoints.torso for index in pair})
-    asked = batch.labelled & batch.labelled[:, joints].all(1, keepdim=True)
-    near = (points - batch.points).norm(dim=-1) < 0.2 * torso[:, None]
+    asked = labelled & labelled[:, joints].all(1, keepdim=True)
+    near = (answers - points).norm(dim=-1) < 0.2 * torso[:, None]
     return torch.stack([(near & asked).sum(), asked.sum()]).float()
 
 

@@ -19,6 +19,11 @@ def counted(count: int, what: str) -> Iterator[int]:
     yield from track(range(count), what, console=_console, disable=hidden, transient=True)
 
 
+def be_silent() -> None:
+    """Show nothing from now on: another process shows the same."""
+    _console.quiet = True
+
+
 @contextmanager
 def epochs(count: int, what: str) -> "Iterator[Reporter]":
     """Gives a reporter that shows losses, PCK and images per second of each epoch."""

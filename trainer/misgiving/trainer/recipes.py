@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from misgiving.runtime.errors import InvalidInput
 from misgiving.trainer.config import (
@@ -130,6 +131,6 @@ def recipe_named(name: str, epochs: int | None = None, seed: int | None = None) 
                 f"recipe is {name!r}; expected one of {', '.join(RECIPES)}, or a .json file"
             )
         recipe = read_recipe(Path(name))
-    changes = {"epochs": epochs, "continued_epochs": epochs, "seed": seed}
+    changes: dict[str, Any] = {"epochs": epochs, "continued_epochs": epochs, "seed": seed}
     fit = replace(recipe.fit, **{k: v for k, v in changes.items() if v is not None})
     return replace(recipe, fit=fit)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from misgiving.trainer.fit import fit, pick_device
 from misgiving.trainer.models import Network
 from misgiving.trainer.restart import Restart, difference
 from misgiving.trainer.scoring import Scores, score, summarise
+from misgiving.trainer.team import Team
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,12 +41,23 @@ class Compute:
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
     threads: int | None = None
-    """CPU threads of torch; None takes the cores that this process may use, at most 8."""
+    """CPU threads of torch; None takes this process's share of the cores, at most 8."""
+    together: bool = False
+    """Whether the processes that torchrun started train one network, or each its own."""
+
+    @property
+    def team(self) -> Team:
+        """The processes that compute together."""
+        return Team.of_torchrun() if self.together else Team()
 
     def prepare(self) -> torch.device:
         """Set torch's threads and give the device."""
-        torch.set_num_threads(self.threads or min(8, len(os.sched_getaffinity(0))))
-        return pick_device(self.device)
+        cores = len(os.sched_getaffinity(0)) // self.team.local_count
+        torch.set_num_threads(self.threads or min(8, max(1, cores)))
+        device = pick_device(self.device)
+        if self.together and device.type == "cuda":
+            self.team.choose_gpu()
+        return device
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,9 @@ def train(
     >>> trained.record.label_count, trained.record.metrics["persons"]
     (32, 16.0)
 
+    With ``compute.together``, the processes that torchrun started train one network, each on its
+    part of every batch. All return the same; the first alone writes and shows progress.
+
     Args:
         recipe: the run.
         data: labelled persons.
@@ -96,25 +112,31 @@ def train(
             person or have different keypoints, or somebody in them is not labelled;
             ``<out>.restart`` is of another training.
         InvalidInput: ``init`` is of another network than the recipe's.
+        InvalidInput: a batch has no equal part for each process.
     """
+    if not compute.team.first:
+        progress.be_silent()
     check_new(out)
     check_apart(data, validation)
     check_labelled(validation)
-    device = compute.prepare()
+    device, team = compute.prepare(), compute.team
     torch.manual_seed(recipe.fit.seed)
     network, earlier = _start(recipe, data, init)
     check_alike([data, validation])
     count = recipe.fit.continued_epochs if init else recipe.fit.epochs
+    team.check_batch(recipe.fit.batch_size)
     logs = out.with_name(out.name + "-logs")
-    with locked_folder(logs):
+    with locked_folder(logs) if team.first else nullcontext():
         restart = _restart(recipe, data, out, count, init)
         crops = load_crops(data, recipe.model.crop, device, progress.counted(len(data), "reading"))
-        with progress.epochs(count, what) as report:
-            fit(network, recipe, crops, count, report, logs, restart)
+        with team.meeting(device), progress.epochs(count, what) as report:
+            fit(network, recipe, crops, count, report, logs, restart, team)
+        # By each process for itself: none waits for another, however long it takes.
         scores = score(network, recipe, validation, device, _counted(validation))
         record = _record(data, validation, earlier, scores)
-        save_checkpoint(out, network, recipe, record)
-        restart.remove()
+        if team.first:
+            save_checkpoint(out, network, recipe, record)
+            restart.remove()
     return Trained(network, recipe, record, scores)
 
 
