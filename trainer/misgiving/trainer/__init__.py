@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from misgiving.trainer.evaluation.bundle import evaluate as evaluate
     from misgiving.trainer.evaluation.oks import AveragePrecision as AveragePrecision
     from misgiving.trainer.models.network import Network as Network
+    from misgiving.trainer.pool.on_ray import score_pool_on_ray as score_pool_on_ray
     from misgiving.trainer.pool.pool_scores import score_pool as score_pool
     from misgiving.trainer.pool.score_file import ScoreFile as ScoreFile
     from misgiving.trainer.pool.score_file import ScoreRecord as ScoreRecord
@@ -67,6 +68,7 @@ else:
             "keypoints_named": "data.mapping",
             "open_data": "data.spec",
             "Network": "models.network",
+            "score_pool_on_ray": "pool.on_ray",
             "score_pool": "pool.pool_scores",
             "recipe_named": "recipes",
             "ScoreFile": "pool.score_file",
