@@ -181,9 +181,9 @@ def score(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Compute on Ray, an engine to every --threads CPUs (0: 1): 'local' starts one on "
-            "this machine; auto or HOST:PORT is a cluster that this machine belongs to. Its nodes "
-            "need misgiving[cpu,train,ray] and the images at the same path; the bundle is sent.",
+            help="Compute on Ray, one engine to every --threads CPUs (0 for 1): local starts it on "
+            "this machine; HOST:PORT is a cluster that this machine belongs to. All its nodes need "
+            "misgiving[cpu,train,ray], and the images at the same path; the bundle is sent.",
         ),
     ] = None,
 ) -> None:

@@ -7,7 +7,9 @@ nothing else.
 
 import logging
 import os
+import secrets
 import signal
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ LOCAL = "local"
 """The address that starts a Ray on this machine, for as long as the scoring takes."""
 RETRIES = 3
 """A part on which a worker has died so many times more is given up."""
+CONNECT_TIMEOUT = 10.0
+"""Seconds."""
 PATIENCE = 30.0
 """Seconds without a worker after which the user is told what is waited for."""
 
@@ -58,7 +62,7 @@ def score_pool_on_ray(
         bundle: to answer with; the workers get it from here.
         pool: whose images the workers find at the same path as this process.
         out: the file to write.
-        address: ``local`` starts a Ray here; else that of a cluster, as ``ray.init`` takes it.
+        address: ``local`` starts a Ray here; else HOST:PORT of a cluster that has this machine.
         device: ``cpu`` or ``cuda``, a GPU a worker.
         threads: CPUs of a worker; 0 for one.
 
@@ -75,6 +79,8 @@ def score_pool_on_ray(
                 # In a list, else each call would bring the pool anew.
                 yield from _computed(missing, _workers(needs, len(missing)), [task])
 
+    if address != LOCAL:
+        _check_address(address)
     return write_scored(bundle, pool, out, compute)
 
 
@@ -137,25 +143,40 @@ def _connected(address: str) -> Iterator[None]:
     on_terminate = signal.getsignal(signal.SIGTERM)
     # Not below TMPDIR: the name of a socket may have 107 bytes.
     with TemporaryDirectory(prefix="misgiving-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        here: dict[str, Any] = {
-            "include_dashboard": False,
-            "_temp_dir": folder,
-            "_node_ip_address": "127.0.0.1",
-        }
+        here: dict[str, Any] = {"include_dashboard": False, "_temp_dir": folder}
+        if address == LOCAL:  # else Ray keeps one for good, in the home folder
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())
         try:
             ray.init(address, **quiet, **(here if address == LOCAL else {}))
-        except (RuntimeError, ValueError, OSError, RayError) as error:
-            ray.shutdown()
-            raise EngineError(
-                f"Ray at {address!r} cannot be used: {_first_line(error)}; expected {LOCAL!r}, or "
-                f"HOST:PORT of a cluster with this Python and Ray {ray.__version__}"
-            ) from error
-        finally:
-            signal.signal(signal.SIGTERM, on_terminate)
-        try:
+            with suppress(ValueError):  # outside of the main thread Ray leaves it alone
+                signal.signal(signal.SIGTERM, on_terminate)
             yield
+        except (RuntimeError, ConnectionError) as error:
+            if ray.is_initialized():
+                raise
+            raise _unusable(address, _first_line(error)) from error
         finally:
             ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise EngineError where nobody listens: Ray itself tries for a quarter of an hour."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise _unusable(address, "it is no HOST:PORT")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()
+    except OverflowError as error:
+        raise _unusable(address, "there is no such port") from error
+    except OSError as error:
+        raise _unusable(address, error.strerror or str(error)) from error
+
+
+def _unusable(address: str, reason: str) -> EngineError:
+    return EngineError(
+        f"Ray at {address!r} cannot be used: {reason}; expected {LOCAL!r}, or the HOST:PORT of a "
+        f"running cluster of Ray {ray.__version__} with this Python"
+    )
 
 
 def _workers(needs: dict[str, int], most: int) -> list[Any]:
