@@ -216,7 +216,9 @@ def _computed(
             content, told = answer
             for line in told:
                 progress.print_line(line)
-            left -= len(list(islice(bar, len(part)))) > 0
+            for _ in islice(bar, len(part)):
+                pass
+            left -= 1
             yield part, content
 
 
@@ -237,7 +239,8 @@ def _answer_of(reference: Any) -> Any:
         raise
     except RayError as error:
         raise EngineError(
-            f"Ray's workers died {RETRIES + 1} times over one part: {_first_line(error)}"
+            f"Ray gave up: {_first_line(error)} A worker that dies is replaced, {RETRIES} times over "
+            "one part. What is done is kept: mend it and give the same command again"
         ) from error
 
 
