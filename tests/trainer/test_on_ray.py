@@ -91,7 +91,11 @@ def test_two_workers_write_the_same_file(
 
 
 def test_a_worker_that_dies_is_replaced(
-    tmp_path: Path, estimator: Estimator, pool: PoseSet, expected: bytes
+    tmp_path: Path,
+    estimator: Estimator,
+    pool: PoseSet,
+    expected: bytes,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     def die_once(index: int) -> None:
         with (tmp_path / "read").open("a") as file:
@@ -105,6 +109,9 @@ def test_a_worker_that_dies_is_replaced(
     assert out.read_bytes() == expected  # nobody lost, nobody twice
     read = [int(line) for line in (tmp_path / "read").read_text().split()]
     assert sorted(read) == sorted([*range(11), 4, 5, 6])  # only that part again
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(r"(scored \d+ of 11 persons\n){3}", said.err)
 
 
 def test_a_part_on_which_every_worker_dies(
@@ -121,7 +128,7 @@ def test_a_part_on_which_every_worker_dies(
     monkeypatch.setattr(on_ray, "RETRIES", 1)
     out = tmp_path / "a.parquet"
     with pytest.raises(
-        EngineError, match=r"gave up: .* is replaced, 1 times over one part"
+        EngineError, match=r"Ray gave up \(.*\); expected workers that live, 2 at most over"
     ) as error:
         score_pool_on_ray(estimator.bundle, reading(pool, die), out, "local")
     assert "\n" not in str(error.value)

@@ -7,6 +7,7 @@ nothing else.
 
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -18,9 +19,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import ray
-from ray.exceptions import RayError, RayTaskError
-
 from misgiving.runtime.bundle import MANIFEST, Bundle
 from misgiving.runtime.errors import EngineError, MisgivingError
 from misgiving.runtime.estimator import Estimator
@@ -28,6 +26,13 @@ from misgiving.trainer import progress
 from misgiving.trainer.data import PoseSet
 from misgiving.trainer.pool.pool_scores import score_part, write_scored
 from misgiving.trainer.pool.score_file import ScoreRecord
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# Of all that Ray prints on stdout of a worker that dies. It reads this while it is imported.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+
+import ray  # noqa: E402
+from ray.exceptions import RayError, RayTaskError  # noqa: E402
 
 LOCAL = "local"
 """The address that starts a Ray on this machine, for as long as the scoring takes."""
@@ -138,7 +143,6 @@ def _files(bundle: Bundle) -> dict[str, bytes]:
 @contextmanager
 def _connected(address: str) -> Iterator[None]:
     """Ray without its words, its dashboard and its telemetry; gone at the end."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     on_terminate = signal.getsignal(signal.SIGTERM)
     # Not below TMPDIR: the name of a socket may have 107 bytes.
@@ -154,7 +158,7 @@ def _connected(address: str) -> Iterator[None]:
         except (RuntimeError, ConnectionError) as error:
             if ray.is_initialized():
                 raise
-            raise _unusable(address, _first_line(error)) from error
+            raise _unusable(address, _reason(error)) from error
         finally:
             ray.shutdown()
 
@@ -236,13 +240,21 @@ def _answer_of(reference: Any) -> Any:
     except RayTaskError as error:
         if isinstance(error.cause, MisgivingError):
             raise error.cause from error
-        raise
+        if not isinstance(error.cause, ImportError):
+            raise
+        reason, cause = str(error.cause), error
     except RayError as error:
-        raise EngineError(
-            f"Ray gave up: {_first_line(error)} A worker that dies is replaced, {RETRIES} times over "
-            "one part. What is done is kept: mend it and give the same command again"
-        ) from error
+        reason, cause = _reason(error), error
+    raise EngineError(
+        f"Ray gave up ({reason}); expected workers that live, {RETRIES + 1} at most over one part, "
+        "with this version of misgiving[cpu,train,ray]. What is done is kept: mend it and give the "
+        "same command again"
+    ) from cause
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _reason(error: Exception) -> str:
+    """The line of an error that says most: below a traceback its last one."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if re.match(r"[\w.]+(Error|Exception): ", lines[-1]) else lines[0]
