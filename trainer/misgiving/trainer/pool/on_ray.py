@@ -237,19 +237,17 @@ def _next_done(asked: list[Any]) -> Any:
 def _answer_of(reference: Any) -> Any:
     try:
         return ray.get(reference)
-    except RayTaskError as error:
-        if isinstance(error.cause, MisgivingError):
-            raise error.cause from error
-        if not isinstance(error.cause, ImportError):
-            raise
-        reason, cause = str(error.cause), error
     except RayError as error:
-        reason, cause = _reason(error), error
-    raise EngineError(
-        f"Ray gave up ({reason}); expected workers that live, {RETRIES + 1} at most over one part, "
-        "with this version of misgiving[cpu,train,ray]. What is done is kept: mend it and give the "
-        "same command again"
-    ) from cause
+        cause = error.cause if isinstance(error, RayTaskError) else None
+        if isinstance(cause, MisgivingError):
+            raise cause from error
+        if cause and not isinstance(cause, ImportError):
+            raise  # our own fault, told with its traceback
+        raise EngineError(
+            f"Ray gave up ({_reason(cause or error)}); expected workers that live, {RETRIES + 1} "
+            "at most over one part, with this version of misgiving[cpu,train,ray]. What is done is "
+            "kept: mend it and give the same command again"
+        ) from error
 
 
 def _reason(error: Exception) -> str:
