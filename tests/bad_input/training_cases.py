@@ -206,6 +206,17 @@ SCORE = [
         "score --pool synthetic:4,4 --bundle bundle --out scores.csv",
         "nothing is overwritten",
     ),
+    Case(
+        "no Ray there",
+        "score --pool synthetic:4,4 --bundle bundle --out new.csv --ray {nobody}",
+        "cannot be used: Connection refused",
+    ),
+    Case(
+        "no Ray installed",
+        "score --pool synthetic:4,4 --bundle bundle --out new.csv --ray local",
+        "ray is not installed; run: pip install 'misgiving[cpu,train,ray]'",
+        lacks=("ray",),
+    ),
     Case("an empty pool", "score --pool images:empty --bundle bundle --out new.csv", "empty"),
     Case(
         "a full disk",

@@ -13,7 +13,7 @@ import pytest
 
 from docs.helpers import public_names
 from misgiving.runtime import MisgivingError
-from misgiving.trainer import PoseSet, open_data
+from misgiving.trainer import PoseSet, Sample, open_data
 
 NAMES = public_names()
 SERVICES = {"run_server": "runtime", "serve": "collector"}
@@ -23,8 +23,14 @@ SERVICES = {"run_server": "runtime", "serve": "collector"}
 @cache
 def opened_once(spec: str) -> PoseSet:
     """``open_data``, but each person is rendered once for all examples: that is what takes time."""
-    data = open_data(spec)
-    return replace(data, read=cache(data.read))
+    data, rendered = open_data(spec), {}
+
+    def read(index: int) -> Sample:  # not ``cache``, which does not travel to Ray's workers
+        if index not in rendered:
+            rendered[index] = data.read(index)
+        return rendered[index]
+
+    return replace(data, read=read)
 
 
 def examples_of(name: str) -> list[doctest.DocTest]:

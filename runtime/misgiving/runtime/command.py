@@ -139,7 +139,9 @@ def _mendable(error: Exception, arguments: Sequence[str]) -> str:
 def _missing(module: str, arguments: Sequence[str]) -> str:
     if module not in EXTRAS:
         return ""
-    extras = NEEDS.get(arguments[0], (EXTRAS[module],))
+    extras = NEEDS.get(arguments[0], ())
+    if EXTRAS[module] not in extras:
+        extras = (*extras, EXTRAS[module])
     needed = [name for name, extra in EXTRAS.items() if extra in extras]
     lacking = [name for name in needed if importlib.util.find_spec(name) is None] or [module]
     be = "is" if len(lacking) == 1 else "are"

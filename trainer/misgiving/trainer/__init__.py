@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from misgiving.trainer.net_config import HrnetConfig as HrnetConfig
     from misgiving.trainer.net_config import ResnetConfig as ResnetConfig
     from misgiving.trainer.net_config import TompsonConfig as TompsonConfig
+    from misgiving.trainer.pool.on_ray import score_pool_on_ray as score_pool_on_ray
     from misgiving.trainer.pool.pool_scores import score_pool as score_pool
     from misgiving.trainer.pool.score_file import ScoreFile as ScoreFile
     from misgiving.trainer.pool.score_file import ScoreRecord as ScoreRecord
@@ -91,6 +92,7 @@ else:
             "HrnetConfig": "net_config",
             "ResnetConfig": "net_config",
             "TompsonConfig": "net_config",
+            "score_pool_on_ray": "pool.on_ray",
             "score_pool": "pool.pool_scores",
             "recipe_named": "recipes",
             "ScoreFile": "pool.score_file",

@@ -12,12 +12,7 @@ from numpy.typing import NDArray
 from misgiving.runtime import geometry
 from misgiving.runtime.estimator import Estimator
 from misgiving.trainer.data.base import Sample
-from misgiving.trainer.data.crops import evaluation_crop
-
-BATCH = 64
-
-_Waiting = tuple[str, NDArray[np.uint8], geometry.Window]
-"""A person's id, crop and window."""
+from misgiving.trainer.reading import BATCH, Person, batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,34 +36,26 @@ class Answers:
 
 
 def ask(estimator: Estimator, samples: Iterable[Sample], batch: int = BATCH) -> Iterator[Answers]:
-    """Answer persons in order, ``batch`` at a time; no more than these are in memory.
+    """Answer persons in order, ``batch`` at a time; see :func:`reading.batches`.
 
     Args:
         estimator: with the bundle and its engine.
-        samples: the persons, on the crops that the runtime would cut.
+        samples: the persons, on the crops that the runtime would cut; drawn from on another thread.
         batch: persons of one pass.
     """
-    rule = estimator.bundle.manifest.crop
-    waiting: list[_Waiting] = []
-    for sample in samples:  # whole images would not fit, so they are cut at once
-        waiting.append((sample.id, *evaluation_crop(sample, rule)))
-        if len(waiting) == batch:
-            yield _answer(estimator, waiting)
-            waiting = []
-    if waiting:
-        yield _answer(estimator, waiting)
+    for persons in batches(samples, estimator.bundle.manifest.crop, batch):
+        yield _answer(estimator, persons)
 
 
-def _answer(estimator: Estimator, waiting: list[_Waiting]) -> Answers:
+def _answer(estimator: Estimator, persons: tuple[Person, ...]) -> Answers:
     rule = estimator.bundle.manifest.crop
-    ids, crops, windows = zip(*waiting, strict=True)
-    got = estimator.engine.infer(np.stack(crops))
+    got = estimator.engine.infer(np.stack([person.crop for person in persons]))
     points = [
-        geometry.input_to_image(row, window, rule.height, rule.width)
-        for row, window in zip(got.keypoints[..., :2], windows, strict=True)
+        geometry.input_to_image(row, person.window, rule.height, rule.width)
+        for row, person in zip(got.keypoints[..., :2], persons, strict=True)
     ]
     return Answers(
-        ids=ids,
+        ids=tuple(person.id for person in persons),
         points=np.stack(points).astype(np.float32),
         confidence=got.keypoints[..., 2],
         predicted_loss=got.predicted_loss,

@@ -212,6 +212,15 @@ def score(
     bundle: runtime.Bundle = None,
     device: runtime.Device = "cpu",
     threads: runtime.Threads = 0,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Compute on Ray, one engine to every --threads CPUs (0 for 1): local starts it on "
+            "this machine; HOST:PORT is a cluster that this machine belongs to. All its nodes need "
+            "misgiving[cpu,train,ray], and the images at the same path; the bundle is sent.",
+        ),
+    ] = None,
 ) -> None:
     """Score a pool with a bundle: predicted loss, free scores and embedding of each person.
 
@@ -223,9 +232,16 @@ def score(
     from misgiving.runtime import Estimator
     from misgiving.trainer import open_data, score_pool
 
-    estimator = Estimator.load(bundle, device=device, threads=threads)
-    persons = open_data(pool, estimator.bundle.manifest.keypoints)
-    record = score_pool(estimator, persons, out)
+    if ray:  # with another device, only the workers have it
+        from misgiving.trainer import score_pool_on_ray
+
+        sent = Estimator.load(bundle).bundle
+        persons = open_data(pool, sent.manifest.keypoints)
+        record = score_pool_on_ray(sent, persons, out, ray, device=device, threads=threads)
+    else:
+        estimator = Estimator.load(bundle, device=device, threads=threads)
+        persons = open_data(pool, estimator.bundle.manifest.keypoints)
+        record = score_pool(estimator, persons, out)
     typer.echo(
         f"scores {out}: {record.count} persons of {record.pool} by {record.bundle}, "
         f"{record.skipped} skipped (next: misgiving select {out} --budget N)"

@@ -119,9 +119,24 @@ def multi_peak_entropy(heatmaps: Tensor) -> Tensor:
     At most five local maxima, at least five cells apart, as in the paper authors' code, but of
     any height: a threshold would call a map without answer certain. Peaks in the paper's units.
     """
-    size = 2 * _PEAK_DISTANCE + 1
-    highest = functional.max_pool2d(heatmaps, size, stride=1, padding=_PEAK_DISTANCE)
+    highest = _highest_near(heatmaps)
     values = torch.where(heatmaps == highest, heatmaps * PEAK_SCALE, -1e4).flatten(2)
     logits = values.topk(_MAX_PEAKS, dim=-1).values
     share = torch.softmax(logits, dim=-1)
     return -(share * torch.log(share.clamp(min=1e-12))).sum(-1).sum(1)
+
+
+def _highest_near(maps: Tensor) -> Tensor:
+    """Each cell's largest value at most _PEAK_DISTANCE cells away along each axis.
+
+    As max_pool2d gives it, bit by bit, which takes a third of the forward pass for it on a CPU.
+    """
+    maps = functional.pad(maps, (_PEAK_DISTANCE,) * 4, mode="replicate")
+    for axis in (-2, -1):
+        reach, size = 1, 2 * _PEAK_DISTANCE + 1
+        while reach < size:  # the largest of two windows that touch or overlap is that of both
+            step = min(reach, size - reach)
+            count = maps.shape[axis] - step
+            maps = torch.maximum(maps.narrow(axis, 0, count), maps.narrow(axis, step, count))
+            reach += step
+    return maps

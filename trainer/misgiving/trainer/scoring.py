@@ -16,11 +16,10 @@ from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer import heatmaps, metrics
 from misgiving.trainer.config import Recipe
 from misgiving.trainer.data.base import PoseSet
-from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.models import Network, NetworkOutput
+from misgiving.trainer.reading import BATCH, Person, batches
 
 Floats = NDArray[np.floating]
-BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,42 +87,39 @@ def score(
         recipe: gives the crop rule and the width of the true loss's targets.
         data: the persons.
         device: where to compute.
-        progress: the positions in order; wrap ``range(len(data))`` to show progress.
+        progress: the positions in order; wrap ``range(len(data))`` to show progress. Drawn from on
+            another thread, as the persons are.
     """
     network.to(device).eval()
-    parts: list[Scores] = []
-    pending: list[int] = []
-    for index in progress if progress is not None else range(len(data)):
-        pending.append(index)
-        if len(pending) == BATCH:
-            parts.append(_score_batch(network, recipe, data, pending, device))
-            pending = []
-    if pending:
-        parts.append(_score_batch(network, recipe, data, pending, device))
-    return _joined(parts)
+    positions = range(len(data)) if progress is None else progress
+    read = batches((data[index] for index in positions), recipe.model.crop, BATCH)
+    return _joined([_score_batch(network, recipe, data.keypoints, some, device) for some in read])
 
 
 @torch.no_grad()
 def _score_batch(
-    network: Network, recipe: Recipe, data: PoseSet, indices: list[int], device: torch.device
+    network: Network,
+    recipe: Recipe,
+    keypoints: KeypointSet,
+    persons: tuple[Person, ...],
+    device: torch.device,
 ) -> Scores:
-    samples = [data[index] for index in indices]
-    rule = recipe.model.crop
-    crops, windows = zip(*(evaluation_crop(s, rule) for s in samples), strict=True)
-    images = torch.from_numpy(np.stack(crops)).to(device).permute(0, 3, 1, 2).float()
+    windows = tuple(person.window for person in persons)
+    crops = np.stack([person.crop for person in persons])
+    images = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float()
     output: NetworkOutput = network(images)
     last = output.pose.heatmaps[:, -1].float()
     cells, peaks = heatmaps.decode(last)
-    true_points = np.stack([s.points for s in samples])
-    labelled = np.stack([s.labelled for s in samples])
+    true_points = np.stack([person.points for person in persons])
+    labelled = np.stack([person.labelled for person in persons])
     true_cells = _to_cells(true_points, windows, recipe)
     mask = torch.from_numpy(labelled).to(device)
     targets = heatmaps.encode(
         torch.from_numpy(true_cells).to(device), mask, last.shape[-1], recipe.fit.sigma
     )
     return Scores(
-        ids=tuple(s.id for s in samples),
-        keypoints=data.keypoints,
+        ids=tuple(person.id for person in persons),
+        keypoints=keypoints,
         points=_to_image(cells.cpu().numpy() * recipe.model.stride, windows, recipe),
         confidence=peaks.clamp(0, 1).cpu().numpy(),
         predicted_losses={n: p.float().cpu().numpy() for n, p in output.predicted_losses.items()},

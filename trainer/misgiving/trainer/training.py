@@ -111,8 +111,8 @@ def train(
         DataError: ``out`` is not new or is being written; ``data`` and ``validation`` share a
             person or have different keypoints, or somebody in them is not labelled;
             ``<out>.restart`` is of another training.
-        InvalidInput: ``init`` is of another network than the recipe's.
-        InvalidInput: a batch has no equal part for each process.
+        InvalidInput: ``init`` is of another network than the recipe's, or a batch has no equal part
+            for each process.
     """
     if not compute.team.first:
         progress.be_silent()

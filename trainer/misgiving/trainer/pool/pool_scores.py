@@ -6,17 +6,17 @@ same command goes on where the last one ended, however that ended. When all part
 are streamed into ``<out>``, which takes its name when it is whole, and the folder goes.
 
 The parts are cut by position, so a run that was interrupted asks the same batches as one that was
-not and writes the same bytes, on the same machine, device and threads.
+not and writes the same bytes, on the same machine, device and threads. Where they are computed is
+not said in the folder: a run that began on one machine may go on upon several (``on_ray``).
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from itertools import count, islice, takewhile
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,6 +44,9 @@ PART = 1024
 LOST = 64
 """So many unreadable persons in a row are a disk that has gone, not bad images."""
 
+Compute = Callable[[Sequence[range]], Iterator[tuple[range, bytes]]]
+"""Positions of the parts that are missing → each with its file's content, in any order."""
+
 _JOB = "job.json"
 _SKIPPED = b"skipped"
 
@@ -61,16 +64,28 @@ def score_pool(estimator: Estimator, pool: PoseSet, out: Path) -> ScoreRecord:
         DataError: ``out`` is there, is neither Parquet nor CSV, cannot be written, is being
             written, or was begun with another bundle or pool; nobody can be read.
     """
+
+    def compute(missing: Sequence[range]) -> Iterator[tuple[range, bytes]]:
+        bar = progress.counted(sum(map(len, missing)), "scoring")
+        for part in missing:
+            shown = (position for position, _ in zip(part, bar, strict=False))
+            yield part, score_part(estimator, pool, shown, progress.print_line)
+
+    return write_scored(estimator.bundle, pool, out, compute)
+
+
+def write_scored(bundle: Bundle, pool: PoseSet, out: Path, compute: Compute) -> ScoreRecord:
+    """:func:`score_pool` with parts that are computed anywhere, and written here."""
     check_suffix(out)
     check_new(out)
     if out.is_dir():
         raise DataError(f"{out} is a folder; expected the name of a new file")
     folder = out.with_name(out.name + ".part")
     with _writing(out, folder), locked_folder(folder):
-        _begin(folder, estimator.bundle, pool)
-        _score_parts(estimator, pool, folder)
-        record = _record(estimator.bundle, pool, folder)
-        _merge(folder, out, record)
+        _begin(folder, bundle, pool)
+        _write_parts(folder, len(pool), compute)
+        record = _record(bundle, pool, folder)
+        _merge(folder, len(pool), out, record)
     return record
 
 
@@ -113,25 +128,38 @@ def _begin(folder: Path, bundle: Bundle, pool: PoseSet) -> None:
         )
 
 
-def _score_parts(estimator: Estimator, pool: PoseSet, folder: Path) -> None:
-    manifest = estimator.bundle.manifest
-    schema = schema_of(manifest.signals, manifest.embedding_size)
-    done = len(_parts(folder)) * PART
+def _write_parts(folder: Path, persons: int, compute: Compute) -> None:
+    parts = _parts(folder, persons)
+    missing = [part for part, path in parts.items() if not path.exists()]
+    done = persons - sum(map(len, missing))
     if done:
-        progress.print_line(f"going on after {min(done, len(pool))} of {len(pool)} persons")
-    positions = (done + i for i in progress.counted(max(0, len(pool) - done), "scoring"))
-    for start in range(done, len(pool), PART):
-        skipped: list[str] = []
-        samples = _readable(pool, islice(positions, PART), manifest.crop, skipped)
-        table = as_table(list(ask(estimator, samples)), schema)
-        content = BytesIO()
-        parquet.write_table(table.replace_schema_metadata({_SKIPPED: json.dumps(skipped)}), content)
-        write_durably(_part(folder, start // PART), content.getvalue())
-        progress.print_step(f"scored {min(start + PART, len(pool))} of {len(pool)} persons")
+        progress.print_line(f"going on after {done} of {persons} persons")
+    for part, content in compute(missing):
+        write_durably(parts[part], content)
+        done += len(part)
+        progress.print_step(f"scored {done} of {persons} persons")
+
+
+def score_part(
+    estimator: Estimator, pool: PoseSet, positions: Iterable[int], tell: Callable[[str], None]
+) -> bytes:
+    """The file of the persons at some positions; who is skipped is told, and named in it."""
+    manifest = estimator.bundle.manifest
+    skipped: list[str] = []
+    samples = _readable(pool, positions, manifest.crop, skipped, tell)
+    answers = list(ask(estimator, samples))
+    table = as_table(answers, schema_of(manifest.signals, manifest.embedding_size))
+    content = BytesIO()
+    parquet.write_table(table.replace_schema_metadata({_SKIPPED: json.dumps(skipped)}), content)
+    return content.getvalue()
 
 
 def _readable(
-    pool: PoseSet, positions: Iterable[int], rule: geometry.CropRule, skipped: list[str]
+    pool: PoseSet,
+    positions: Iterable[int],
+    rule: geometry.CropRule,
+    skipped: list[str],
+    tell: Callable[[str], None],
 ) -> Iterator[Sample]:
     """The persons at some positions; who cannot be read, or cropped, is added to ``skipped``."""
     in_a_row = 0
@@ -141,7 +169,7 @@ def _readable(
             height, width = sample.image.shape[:2]
             geometry.window_of(sample.region, height, width, rule)
         except MisgivingError as error:
-            progress.print_line(f"{pool.ids[position]} is skipped: {error}")
+            tell(f"{pool.ids[position]} is skipped: {error}")
             skipped.append(pool.ids[position])
             in_a_row += 1
             if in_a_row == LOST:
@@ -155,17 +183,18 @@ def _readable(
         yield sample
 
 
-def _part(folder: Path, number: int) -> Path:
-    return folder / f"part-{number:06d}.parquet"
-
-
-def _parts(folder: Path) -> list[Path]:
-    """The parts that are done; they are written one after another."""
-    return list(takewhile(Path.exists, (_part(folder, number) for number in count())))
+def _parts(folder: Path, persons: int) -> dict[range, Path]:
+    """Each part's positions and its file, which is there when the part is done."""
+    starts = range(0, persons, PART)
+    return {
+        range(start, min(start + PART, persons)): folder / f"part-{number:06d}.parquet"
+        for number, start in enumerate(starts)
+    }
 
 
 def _record(bundle: Bundle, pool: PoseSet, folder: Path) -> ScoreRecord:
-    heads = [parquet.read_metadata(path) for path in _parts(folder)]
+    parts = _parts(folder, len(pool)).values()
+    heads = [parquet.read_metadata(path) for path in parts]
     skipped = sum(len(json.loads(head.metadata[_SKIPPED])) for head in heads)
     rows = sum(head.num_rows for head in heads)
     if not rows:
@@ -184,12 +213,12 @@ def _record(bundle: Bundle, pool: PoseSet, folder: Path) -> ScoreRecord:
     )
 
 
-def _merge(folder: Path, out: Path, record: ScoreRecord) -> None:
+def _merge(folder: Path, persons: int, out: Path, record: ScoreRecord) -> None:
     """The parts as one file, part by part; the folder is gone when it is there."""
     whole = folder / out.name
     try:
         with whole.open("wb") as file:
-            tables = (parquet.read_table(path) for path in _parts(folder))
+            tables = (parquet.read_table(path) for path in _parts(folder, persons).values())
             write_scores(file, out.suffix, record, tables)
             file.flush()
             os.fsync(file.fileno())

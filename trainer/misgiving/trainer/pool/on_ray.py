@@ -1,0 +1,258 @@
+"""Score a pool on Ray: its parts are computed by actors, and written by the process that asks.
+
+Bundle and pool travel through Ray's object store; an image is read where its part is computed, so
+the workers need the images at the same path, this version of misgiving with ``[cpu,train]``, and
+nothing else.
+"""
+
+import logging
+import os
+import re
+import secrets
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from misgiving.runtime.bundle import MANIFEST, Bundle
+from misgiving.runtime.errors import EngineError, MisgivingError
+from misgiving.runtime.estimator import Estimator
+from misgiving.trainer import progress
+from misgiving.trainer.data import PoseSet
+from misgiving.trainer.pool.pool_scores import score_part, write_scored
+from misgiving.trainer.pool.score_file import ScoreRecord
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# Of all that Ray prints on stdout of a worker that dies. It reads this while it is imported.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+
+import ray  # noqa: E402
+from ray.exceptions import RayError, RayTaskError  # noqa: E402
+
+LOCAL = "local"
+"""The address that starts a Ray on this machine, for as long as the scoring takes."""
+RETRIES = 3
+"""A part on which a worker has died so many times more is given up."""
+CONNECT_TIMEOUT = 10.0
+"""Seconds."""
+PATIENCE = 30.0
+"""Seconds without a worker after which the user is told what is waited for."""
+
+
+def score_pool_on_ray(
+    bundle: Bundle,
+    pool: PoseSet,
+    out: Path,
+    address: str,
+    *,
+    device: str = "cpu",
+    threads: int = 0,
+) -> ScoreRecord:
+    """What :func:`score_pool` does, with the network on as many workers as a Ray has room for.
+
+    >>> bundle = Estimator.load().bundle
+    >>> pool = open_data("synthetic:3,8")
+    >>> score_pool_on_ray(bundle, pool, Path("pool.parquet"), "local").count
+    8
+
+    A worker that dies is replaced, and its part computed again. Called again, it goes on where an
+    earlier call stopped, of this or of :func:`score_pool`.
+
+    Args:
+        bundle: to answer with; the workers get it from here.
+        pool: whose images the workers find at the same path as this process.
+        out: the file to write.
+        address: ``local`` starts a Ray here; else HOST:PORT of a cluster that has this machine.
+        device: ``cpu`` or ``cuda``, a GPU a worker.
+        threads: CPUs of a worker; 0 for one.
+
+    Raises:
+        DataError: as :func:`score_pool`.
+        EngineError: there is no such Ray, no room in it for a worker, or no worker that lives.
+    """
+
+    def compute(missing: Sequence[range]) -> Iterator[tuple[range, bytes]]:
+        if missing:
+            with _connected(address):
+                needs = {"num_cpus": threads or 1, "num_gpus": int(device == "cuda")}
+                task = ray.put(_Task(_files(bundle), pool, device, threads or 1, Path.cwd()))
+                # In a list, else each call would bring the pool anew.
+                yield from _computed(missing, _workers(needs, len(missing)), [task])
+
+    if address != LOCAL:
+        _check_address(address)
+    return write_scored(bundle, pool, out, compute)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a worker must know."""
+
+    files: dict[str, bytes]
+    """Of the bundle."""
+    pool: PoseSet
+    device: str
+    threads: int
+    folder: Path
+    """That relative paths in the pool start from."""
+
+    def estimator(self) -> Estimator:
+        with TemporaryDirectory() as folder:
+            for name, content in self.files.items():
+                Path(folder, name).write_bytes(content)
+            return Estimator.load(Path(folder), device=self.device, threads=self.threads)
+
+
+class _Worker:
+    """An actor: one engine, and the pool.
+
+    It loads them when it is first asked: what its constructor needs, Ray might lack when it starts
+    the actor again, and what its constructor raises, Ray tells as the death of an actor.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: tuple[Estimator, PoseSet] | None = None
+
+    def ready(self, task: list[Any]) -> None:
+        """Answers when the actor has found its place and its engine runs."""
+        self._load(task)
+
+    def score(self, task: list[Any], part: range) -> tuple[bytes, list[str]]:
+        """The file of a part, and what is to be told."""
+        told: list[str] = []
+        return score_part(*self._load(task), part, told.append), told
+
+    def _load(self, task: list[Any]) -> tuple[Estimator, PoseSet]:
+        if self._loaded is None:
+            given: _Task = ray.get(task[0])
+            with suppress(OSError):  # where the pool's paths are absolute, it need not be there
+                os.chdir(given.folder)
+            self._loaded = given.estimator(), given.pool
+        return self._loaded
+
+
+def _files(bundle: Bundle) -> dict[str, bytes]:
+    return {name: (bundle.path / name).read_bytes() for name in (MANIFEST, *bundle.manifest.files)}
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
+    """Ray without its words, its dashboard and its telemetry; gone at the end."""
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    # Not below TMPDIR: the name of a socket may have 107 bytes.
+    with TemporaryDirectory(prefix="misgiving-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        here: dict[str, Any] = {"include_dashboard": False, "_temp_dir": folder}
+        if address == LOCAL:  # else Ray keeps one for good, in the home folder
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())
+        try:
+            ray.init(address, **quiet, **(here if address == LOCAL else {}))
+            with suppress(ValueError):  # outside of the main thread Ray leaves it alone
+                signal.signal(signal.SIGTERM, on_terminate)
+            yield
+        except (RuntimeError, ConnectionError) as error:
+            if ray.is_initialized():
+                raise
+            raise _unusable(address, _reason(error)) from error
+        finally:
+            ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise EngineError where nobody listens: Ray itself tries for a quarter of an hour."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise _unusable(address, "it is no HOST:PORT")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT).close()
+    except OverflowError as error:
+        raise _unusable(address, "there is no such port") from error
+    except OSError as error:
+        raise _unusable(address, error.strerror or str(error)) from error
+
+
+def _unusable(address: str, reason: str) -> EngineError:
+    return EngineError(
+        f"Ray at {address!r} cannot be used: {reason}; expected {LOCAL!r}, or the HOST:PORT of a "
+        f"running cluster of Ray {ray.__version__} with this Python"
+    )
+
+
+def _workers(needs: dict[str, int], most: int) -> list[Any]:
+    """As many actors as all nodes have room for; Ray starts each when that room is free."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    room = sum(_room(node, needs) for node in nodes)
+    if not room:
+        raise EngineError(
+            f"Ray has no node with {needs['num_cpus']} CPU(s) and {needs['num_gpus']} GPU(s) for a "
+            "worker; expected one at least. Give fewer --threads, or another --device"
+        )
+    actor = ray.remote(_Worker).options(**needs, max_restarts=-1, max_task_retries=RETRIES)
+    return [actor.remote() for _ in range(min(room, most))]
+
+
+def _room(node: dict[str, float], needs: dict[str, int]) -> int:
+    cpus = int(node.get("CPU", 0)) // needs["num_cpus"]
+    return min(cpus, int(node.get("GPU", 0))) if needs["num_gpus"] else cpus
+
+
+def _computed(
+    missing: Sequence[range], workers: list[Any], task: list[Any]
+) -> Iterator[tuple[range, bytes]]:
+    """Parts as they are done; a worker gets its next one when it has handed over the last."""
+    bar = progress.counted(sum(map(len, missing)), "scoring")
+    to_ask, left = iter(missing), len(missing)
+    waiting: dict[Any, tuple[Any, range | None]] = {
+        w.ready.remote(task): (w, None) for w in workers
+    }
+    while left:
+        done = _next_done(list(waiting))
+        worker, part = waiting.pop(done)
+        answer = _answer_of(done)
+        if following := next(to_ask, None):
+            waiting[worker.score.remote(task, following)] = worker, following
+        if part:
+            content, told = answer
+            for line in told:
+                progress.print_line(line)
+            for _ in islice(bar, len(part)):
+                pass
+            left -= 1
+            yield part, content
+
+
+def _next_done(asked: list[Any]) -> Any:
+    done, _ = ray.wait(asked, timeout=PATIENCE)
+    if not done:
+        progress.print_step("no answer from Ray's workers yet")
+        done, _ = ray.wait(asked)
+    return done[0]
+
+
+def _answer_of(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except RayError as error:
+        cause = error.cause if isinstance(error, RayTaskError) else None
+        if isinstance(cause, MisgivingError):
+            raise cause from error
+        if cause and not isinstance(cause, ImportError):
+            raise  # our own fault, told with its traceback
+        raise EngineError(
+            f"Ray gave up ({_reason(cause or error)}); expected workers that live, {RETRIES + 1} "
+            "at most over one part, with this version of misgiving[cpu,train,ray]. What is done is "
+            "kept: mend it and give the same command again"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The line of an error that says most: below a traceback its last one."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if re.match(r"[\w.]+(Error|Exception): ", lines[-1]) else lines[0]
