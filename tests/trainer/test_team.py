@@ -152,12 +152,14 @@ def furthest(one: dict[str, Tensor], other: dict[str, Tensor], part: str = "") -
     return max(float((one[k] - other[k]).abs().max()) for k in one if k.startswith(part))
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_that_accumulates_their_parts(run: Path) -> None:
     trained = load_checkpoint(run / "run")[0].state_dict()
     assert furthest(trained, accumulated()) < 1e-5
     assert furthest(trained, start().state_dict()) > 1e-2
 
 
+@pytest.mark.slow
 def test_a_usual_training_pairs_the_same_images(run: Path) -> None:
     """Pairs by halves do not depend on the number of processes. (The heads' own weights do: what
     a ranking leaves open, such as the last bias, Adam moves by its gradient's rounding.)"""
@@ -177,6 +179,7 @@ def test_a_usual_training_pairs_the_same_images(run: Path) -> None:
         assert [s.value for s in scalars] == pytest.approx(expected, rel=1e-3), tag
 
 
+@pytest.mark.slow
 def test_one_process_writes_and_speaks(run: Path) -> None:
     lines = (run / "stderr").read_text().splitlines()
     told = [re.sub(" +pose.*", "", line) for line in lines if re.match("run|training", line)]
@@ -192,8 +195,10 @@ def test_one_process_writes_and_speaks(run: Path) -> None:
     assert load_checkpoint(run / "run")[2].metrics["persons"] == 9
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_ends_all(tmp_path: Path) -> None:
-    """The first one, which waits for it, has nothing to say of its own."""
+    """The first one has nothing to say of its own. (It waits where Python hears no signal, so that
+    torchrun kills it after its half minute.)"""
     failed = torchrun(tmp_path, UNREADABLE, "run")
     assert failed.returncode != 0
     said = [line for line in failed.stderr.splitlines() if line.startswith("misgiving: ")]
