@@ -16,10 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 
 from misgiving.runtime.errors import DataError, EngineError, ImageError
 from misgiving.runtime.estimator import Estimator
+from misgiving.runtime.images import encode_png
+from misgiving.runtime.keypoints import COCO
 from misgiving.trainer.data import PoseSet, Sample, open_data
 from misgiving.trainer.pool import on_ray, pool_scores
 from misgiving.trainer.pool.on_ray import score_pool_on_ray
@@ -42,6 +45,7 @@ def pool() -> PoseSet:
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_scores, "PART", 4)
+    monkeypatch.setattr(on_ray, "PATIENCE", 600)  # a busy machine is none of what is tried here
 
 
 @pytest.fixture
@@ -206,6 +210,18 @@ def test_no_room_for_a_worker(tmp_path: Path, estimator: Estimator, pool: PoseSe
         score_pool_on_ray(estimator.bundle, pool, tmp_path / "a.csv", "local", device="cuda")
 
 
+def test_every_kind_of_pool_travels(tmp_path: Path) -> None:
+    """As far as a test has one; they are all made alike, by a function that knows its folder."""
+    (tmp_path / "a.png").write_bytes(tiny_png())
+    for spec in (POOL, f"{POOL}#2-3", f"images:{tmp_path}"):
+        for keypoints in (None, COCO):
+            data = open_data(spec, keypoints)
+            got = on_ray.ray.cloudpickle.loads(on_ray.ray.cloudpickle.dumps(data))
+            assert (got.spec, got.ids) == (data.spec, data.ids)
+            np.testing.assert_array_equal(got[0].points, data[0].points)
+            np.testing.assert_array_equal(got[0].image, data[0].image)
+
+
 @pytest.mark.parametrize("address", ["auto", "127.0.0.1", ":6379", "h:-1", "127.0.0.1:99999999999"])
 def test_no_address(tmp_path: Path, estimator: Estimator, pool: PoseSet, address: str) -> None:
     with pytest.raises(EngineError, match=r"expected 'local', or the HOST:PORT of a running"):
@@ -311,6 +327,4 @@ def test_ctrl_c_takes_ray_along(tmp_path: Path) -> None:
 
 
 def tiny_png() -> bytes:
-    from misgiving.runtime.images import encode_png
-
     return encode_png(tiny.spots([10] * 14))

@@ -41,7 +41,7 @@ RETRIES = 3
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
 PATIENCE = 30.0
-"""Seconds without a worker after which the user is told what is waited for."""
+"""Seconds after which the user is told that there is no worker yet."""
 
 
 def score_pool_on_ray(
@@ -210,8 +210,10 @@ def _computed(
     waiting: dict[Any, tuple[Any, range | None]] = {
         w.ready.remote(task): (w, None) for w in workers
     }
+    if not ray.wait(list(waiting), timeout=PATIENCE)[0]:
+        progress.print_line("no worker is ready yet; Ray starts them where it finds room")
     while left:
-        done = _next_done(list(waiting))
+        (done, *_), _ = ray.wait(list(waiting))
         worker, part = waiting.pop(done)
         answer = _answer_of(done)
         if following := next(to_ask, None):
@@ -224,14 +226,6 @@ def _computed(
                 pass
             left -= 1
             yield part, content
-
-
-def _next_done(asked: list[Any]) -> Any:
-    done, _ = ray.wait(asked, timeout=PATIENCE)
-    if not done:
-        progress.print_step("no answer from Ray's workers yet")
-        done, _ = ray.wait(asked)
-    return done[0]
 
 
 def _answer_of(reference: Any) -> Any:
