@@ -66,8 +66,7 @@ def cost(name: str, count: int, size: int) -> Cost | None:
     import numpy as np
 
     from misgiving.runtime.errors import InvalidInput
-    from misgiving.trainer.heatmaps import SIGNALS
-    from misgiving.trainer.samplers import sampler_named
+    from misgiving.trainer.samplers import SAMPLERS, sampler_named
     from misgiving.trainer.samplers.base import Candidates
 
     def pool(persons: int) -> Candidates:
@@ -78,7 +77,7 @@ def cost(name: str, count: int, size: int) -> Cost | None:
         return Candidates(
             ids=[f"person/{i}" for i in range(persons)],
             predicted_loss=risk,
-            signals=dict.fromkeys(SIGNALS, risk),
+            signals=dict.fromkeys(SAMPLERS, risk),  # one by a free score has its name
             embedding=lambda: embedding,
             labelled_embedding=lambda: labelled,
             true_loss=lambda: risk,

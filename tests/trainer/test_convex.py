@@ -77,6 +77,14 @@ def test_one_of_each_group() -> None:
     assert sorted(position // 6 for position in picked) == [0, 1, 2, 3]
 
 
+def test_a_copy_comes_last() -> None:
+    rows = np.repeat(clusters(4, 1), 2, axis=0)
+    pool = pool_of(np.zeros(8, np.float32), rows, np.empty((0, 4), np.float32))
+    picked = sampler_named("convex")(pool, 8, rng())
+    assert sorted(position // 2 for position in picked[:4]) == [0, 1, 2, 3]
+    assert sorted(picked) == list(range(8))
+
+
 def test_the_uncertain_represent() -> None:
     """Of each pair in one place the one with the higher loss."""
     rows = np.repeat(clusters(4, 1), 2, axis=0)

@@ -251,6 +251,16 @@ def test_any_pool(name: str, case: str) -> None:
         run(pool, most + 1, rng())
 
 
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_labelled_without_an_embedding_change_nothing(name: str) -> None:
+    risk, rows, labelled = rising(12)[::-1].copy(), points(12), points(5, seed=1)
+    gone = np.full((1, 4), NAN, np.float32)
+    with_gone = pool_of(risk, rows, np.vstack([gone, labelled]))
+    without, run = pool_of(risk, rows, labelled), sampler_named(name)
+    assert run(with_gone, 6, rng()) == run(without, 6, rng())
+
+
 @pytest.mark.parametrize(("name", "limit"), [("convex", convex.LIMIT), ("usdm", usdm.LIMIT)])
 def test_more_than_is_weighed_against_each_other(name: str, limit: int) -> None:
     message = rf"budget is {limit + 1}; expected at most {limit}, the number of persons that {name}"

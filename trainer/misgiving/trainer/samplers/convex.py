@@ -8,7 +8,7 @@ d the distance of two embeddings. The norm of whole rows leaves few persons with
 confidence cᵢ makes a person dear that is certain *and* near the labelled ones:
 cᵢ = min(σ − (σ − 1) uᵢ, σ − (σ − 1) tᵢ / max t), u the uncertainty and t the distance to the
 nearest labelled person. Solved by ADMM, for smaller and smaller λ until at least ``budget``
-persons represent; the largest rows are picked.
+persons represent; the largest rows are picked, for what those before them leave.
 
 Otherwise than there: u is the standing of the predicted loss instead of the entropy of a
 classifier's answer. Z is quadratic in the persons, so above ``LIMIT`` only those with the highest
@@ -34,7 +34,7 @@ ROUNDS, TOLERANCE = 100, 1e-4
 LEAST = 0.03
 """Norm from which on a row counts: less is what unfinished rounds leave."""
 SHRINK, TRIES = 0.7, 40
-"""λ from one solution to the next, from where one person represents all to where each does."""
+"""λ from one solution to the next. The first is above where ``budget`` rows pay for themselves."""
 ROWS = 64
 
 Matrix = NDArray[np.float32]
@@ -55,9 +55,8 @@ def convex(candidates: Candidates, budget: int, rng: np.random.Generator) -> lis
     labelled = candidates.labelled_embedding()
     apart = np.sqrt(to_nearest(embedding, labelled[finite_rows(labelled)]))
     confidence = _confidence(standing, apart)
-    sizes = _representing(_distances(embedding), confidence, budget)
-    order = np.argsort(-sizes, kind="stable")[:budget]
-    return [int(position) for position in positions[order]]
+    shares = _shares(_distances(embedding), confidence, budget)
+    return [int(positions[i]) for i in _largest(shares, budget)]
 
 
 def _confidence(standing: NDArray[np.float64], apart: NDArray[np.float64]) -> Vector:
@@ -73,18 +72,33 @@ def _distances(embedding: NDArray[np.floating]) -> Matrix:
     return np.asarray(apart / (apart.mean() or 1.0), np.float32)
 
 
-def _representing(apart: Matrix, confidence: Vector, budget: int) -> Vector:
-    """The norm of each person's row, (n,), for a λ at which at least ``budget`` rows count."""
+def _shares(apart: Matrix, confidence: Vector, budget: int) -> Matrix:
+    """The solution (n, n) for a λ at which at least ``budget`` rows count."""
     count = len(apart)
     shares = np.full_like(apart, 1 / count)
     debt = np.zeros_like(apart)
-    strength = np.sqrt(count)
+    strength = 2 * np.sqrt(count / budget)
     for _ in range(TRIES):
         sizes = solve(apart, strength * confidence / confidence.mean(), shares, debt)
         if np.count_nonzero(sizes > LEAST) >= budget:
             break
         strength *= SHRINK
-    return sizes
+    return shares
+
+
+def _largest(shares: Matrix, budget: int) -> list[int]:
+    """Whose rows are largest, counting of each represented person what nobody picked has.
+
+    Without that, somebody and a near copy would both come where one of them represents enough.
+    """
+    squared, left = shares**2, np.ones(len(shares), np.float32)
+    picked: list[int] = []
+    while len(picked) < budget:
+        size = left @ squared
+        size[picked] = -1
+        picked.append(int(size.argmax()))
+        left = np.maximum(left - shares[:, picked[-1]], 0)
+    return picked
 
 
 def solve(apart: Matrix, prices: Vector, shares: Matrix, debt: Matrix) -> Vector:
