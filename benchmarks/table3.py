@@ -75,7 +75,12 @@ PAIRS = (
     ("coreset", "−mean_peak"),
 )
 """First less second, on the same poses."""
-LATER = ("random", "coreset", *(f"learned_loss:{h}" for h in ("gap-margin", "gap-kl", "conv-kl")))
+LATER = (
+    "random",
+    "coreset",
+    "mean_peak",
+    *(f"learned_loss:{head}" for head in ("gap-margin", "gap-kl", "conv-kl")),
+)
 BUDGET, STAGES, CONTINUED_EPOCHS = 1000, 2, 10
 COMPUTE = Compute(device="cpu", threads=1)
 
@@ -114,8 +119,11 @@ class Picked:
     pearson: float
     spearman: float
     auroc: float
+    constant: float
+    """Share of the heads that say the same of everybody."""
 
 
+NAMES = tuple(Picked.__dataclass_fields__)
 NUMBERS_1: dict[str, tuple[str, int]] = {
     "pck": ("PCK@0.2 of the 1,000 ↓", -1),
     "loss": ("their true loss ↑", 1),
@@ -144,22 +152,23 @@ def authors_pck(scores: Scores, picked: NDArray[np.intp]) -> float:
 
 def measure(scores: Scores, risk: NDArray[np.floating] | None, picked: NDArray[np.intp]) -> Picked:
     """What was picked, and how the whole order goes with the true loss."""
-    found = scores.found
+    found, loss = scores.found, scores.true_loss
     shares = metrics.person_pck(found)
     defined = np.isfinite(shares)
-    loss = scores.true_loss
+    constant = risk is not None and float(np.ptp(risk)) == 0.0
+    orders = risk is not None and not constant
     nothing = float("nan")
+    failed = shares[defined] < metrics.FAILURE_BELOW
     return Picked(
         pck=metrics.pck(found[picked]),
-        torsos=float(defined[picked].sum()),
+        torsos=BUDGET * float(defined[picked].mean()),
         authors_pck=authors_pck(scores, picked),
         loss=float(loss[picked].mean()),
         loss_sd=float(loss[picked].std()),
-        pearson=nothing if risk is None else float(np.corrcoef(risk, loss)[0, 1]),
-        spearman=nothing if risk is None else metrics.spearman(risk, loss),
-        auroc=nothing
-        if risk is None
-        else metrics.auroc(risk[defined], shares[defined] < metrics.FAILURE_BELOW),
+        pearson=float(np.corrcoef(risk, loss)[0, 1]) if orders else nothing,
+        spearman=metrics.spearman(risk, loss) if orders else nothing,
+        auroc=nothing if risk is None else metrics.auroc(risk[defined], failed),
+        constant=float(constant),
     )
 
 
@@ -180,14 +189,15 @@ def first_stage(scores: Scores, runs: list[CycleRun]) -> dict[str, Picked]:
 
 
 def by_risk(scores: Scores, risk: NDArray[np.floating]) -> Picked:
-    """The 1,000 highest of all 10,000."""
-    return measure(scores, risk, np.argsort(-risk, kind="stable")[:BUDGET])
+    """The 1,000 highest of all 10,000; of equal ones, what picking at random comes to."""
+    count = BUDGET if np.ptp(risk) else len(risk)
+    return measure(scores, risk, np.argsort(-risk, kind="stable")[:count])
 
 
 def mean(parts: list[Picked]) -> Picked:
-    """Number by number."""
-    names = Picked.__dataclass_fields__
-    return Picked(**{n: float(np.mean([getattr(part, n) for part in parts])) for n in names})
+    """Number by number, correlations over the heads that have one."""
+    columns = {n: np.array([getattr(part, n) for part in parts]) for n in NAMES}
+    return Picked(**{n: float(np.nanmean(column)) for n, column in columns.items()})
 
 
 def page(out: Path, seeds: int, runs: list[CycleRun]) -> Iterator[str]:
@@ -236,13 +246,20 @@ def stage_one(tables: list[dict[str, Picked]]) -> Iterator[str]:
         "oracle": "true loss (oracle)",
     }
     for name, shown in names.items():
-        values = {n: column(tables, name, n) for n in Picked.__dataclass_fields__}
+        values = {n: column(tables, name, n) for n in NAMES}
         cells = [mean_sd(values[n]) for n in NUMBERS_1]
         cells[1] += f" (within {values['loss_sd'].mean():.2f})"
         paper = f"{PAPER[name]:.3f}" if name in PAPER else ""
         torsos = f"{values['torsos'].mean():.0f}"
         authors = mean_sd(values["authors_pck"])
         yield f"| {shown} | {paper} | {' | '.join(cells)} | {torsos} | {authors} |"
+    for name in HEADS:
+        if some := column(tables, name, "constant").sum() * len(REPLICAS):
+            yield (
+                f"\n{HEADS[name]}: {some:.0f} of {len(tables) * len(REPLICAS)} heads say the same "
+                "of everybody (no unit of a layer is left active); they pick at random, and have "
+                "no correlation."
+            )
     yield (
         "\n*within*: standard deviation of the true loss among the picked. Fig 5 of the paper: "
         f"correlation {PAPER_CORRELATION['gap-margin']} for LL and {PAPER_CORRELATION['gap-kl']} "
