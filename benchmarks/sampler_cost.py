@@ -117,7 +117,9 @@ def page(costs: Costs, refused: list[str], picture: str) -> str:
         "labelled. Time is processor time of the pick alone, without scoring the pool; memory is "
         "the highest resident size during it, beyond the scores and embeddings themselves (at "
         f"{SIZES[-1]:,} × {DIMENSIONS[-1]} these are "
-        f"{SIZES[-1] * DIMENSIONS[-1] * 4 / 2**20:.0f} MiB).",
+        f"{SIZES[-1] * DIMENSIONS[-1] * 4 / 2**20:.0f} MiB). convex and usdm weigh "
+        "at most 2,000 persons against each other, those with the highest predicted loss, and "
+        "adversarial trains for a fixed number of steps: that is why their lines flatten.",
         "",
         f"![Time and memory against the size of the pool, {DIMENSIONS[-1]} d]({picture})",
     ]
@@ -128,7 +130,7 @@ def page(costs: Costs, refused: list[str], picture: str) -> str:
 
 def table(costs: Costs, names: list[str], size: int) -> list[str]:
     """Rows of one size of embedding."""
-    heads = [f"{n:,}: s" for n in SIZES] + [f"{n:,}: MiB" for n in SIZES]
+    heads = [f"s at {n:,}" for n in SIZES] + [f"MiB at {n:,}" for n in SIZES]
     last = f"µs a person at {SIZES[-1]:,}"
     lines = [f"| sampler | {' | '.join(heads)} | {last} |", "|---|" + "---:|" * (len(heads) + 1)]
     for name in names:
@@ -153,16 +155,17 @@ def plot(costs: Costs, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import colormaps, pyplot
 
     figure, sides = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     names = list(dict.fromkeys(name for name, _, _ in costs))
-    for side, key, unit in zip(sides, ("seconds", "mib"), ("s", "MiB"), strict=True):
+    what = (("seconds", "processor time, s", 1e-4), ("mib", "memory, MiB (0.1: or less)", 0.1))
+    for side, (key, label, floor) in zip(sides, what, strict=True):
         for i, name in enumerate(names):
             values = [costs[name, count, DIMENSIONS[-1]][key] for count in SIZES]
-            style = {"marker": "osv^D*"[i % 6], "linestyle": ("-", "--")[i // 6 % 2]}
-            side.loglog(SIZES, [max(value, 1e-4) for value in values], label=name, **style)
-        side.set(xlabel="persons in the pool", ylabel=unit)
+            style = {"marker": "osv^D*"[i % 6], "color": colormaps["tab20"](i % 20)}
+            side.loglog(SIZES, [max(value, floor) for value in values], label=name, **style)
+        side.set(xlabel="persons in the pool", ylabel=label)
         side.grid(alpha=0.3)
     figure.legend(*sides[0].get_legend_handles_labels(), loc="outside right center")
     figure.savefig(path, dpi=110)

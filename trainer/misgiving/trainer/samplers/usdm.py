@@ -23,7 +23,7 @@ from scipy.spatial.distance import cdist
 from misgiving.trainer.samplers.base import Candidates, check_budget, riskiest
 
 LIMIT = 2_000
-"""Persons that take part: 32 MiB of similarities."""
+"""Persons that take part: 32 MiB of similarities, three times that while they are made."""
 UNCERTAINTY = 1.0
 """r for each person of the budget."""
 STEPS, TOLERANCE = 2_000, 1e-5
