@@ -21,7 +21,13 @@ from importlib import metadata
 from pathlib import Path
 
 SIZES, DIMENSIONS, LABELLED, BUDGET = (1_000, 10_000, 100_000), (64, 128), 1_000, 100
-PASSES: dict[str, str] = {}
+PASSES: dict[str, str] = {
+    "aleatoric": "none beyond scoring; a head with that objective",
+    "vl4pose": "none beyond scoring; a head with the objective `links`",
+    "mc_dropout": "one forward pass a person for all 20 thinned networks",
+    "committee": "one forward pass a person and network, three with the run's own",
+    "egl": "one forward pass a person, one for each labelled person who is somebody's neighbour",
+}
 """Sampler → what it costs a person of the pool, in passes through the network. Filled by hand."""
 
 Cost = dict[str, float]
