@@ -65,7 +65,7 @@ def test_what_the_manifest_says_of_the_model(bundle: Bundle, checkpoint: Path) -
         "entropy": "riskier",
         "multi_peak_entropy": "riskier",
     }
-    assert said.embedding_size == TINY_MODEL.channels
+    assert said.embedding_size == TINY_MODEL.net.channels
     assert str(said.failure) == "PCK@0.2 (longer torso diagonal) of the person < 0.5"
     assert said.weights_licence == "CC0-1.0"
 
@@ -140,7 +140,7 @@ def exported(checkpoint: Path, validation: PoseSet, out: Path, **changes: Any) -
     return export_bundle(checkpoint, validation, out, config, CPU)
 
 
-@pytest.mark.parametrize("spoiled", ["pose.stem.0.weight", "head.collapse.weight"])
+@pytest.mark.parametrize("spoiled", ["pose.stem.0.weight", "head.collapse.0.weight"])
 def test_nothing_is_left_when_the_graph_is_wrong(
     spoiled: str,
     bundle: Bundle,

@@ -50,7 +50,7 @@ def test_shapes(graph: FusedGraph, batch: int) -> None:
     assert output.keypoints.shape == (batch, JOINTS, 3)
     assert output.predicted_loss.shape == (batch,)
     assert output.signals.shape == (batch, len(heatmaps.SIGNALS))
-    assert output.embedding.shape == (batch, TINY_MODEL.channels)
+    assert output.embedding.shape == (batch, TINY_MODEL.net.channels)
     assert all(part.dtype == torch.float32 for part in output)
 
 

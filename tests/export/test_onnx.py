@@ -57,7 +57,7 @@ def test_inputs_and_outputs(model: onnx.ModelProto) -> None:
         "keypoints": ["batch", JOINTS, 3],
         "predicted_loss": ["batch"],
         "signals": ["batch", len(SIGNALS)],
-        "embedding": ["batch", TINY_MODEL.channels],
+        "embedding": ["batch", TINY_MODEL.net.channels],
     }
     assert [value.name for value in model.graph.output] == list(FusedOutput._fields)
     kinds = {value.type.tensor_type.elem_type for value in model.graph.output}

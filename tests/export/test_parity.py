@@ -155,7 +155,7 @@ def altered(source: Path, target: Path, name: str, change: float) -> OnnxEngine:
     [
         "pose.stem.0.weight",  # the first convolution
         "pose.answers.0.bias",  # the heatmaps' level
-        "head.collapse.weight",  # the head
+        "head.collapse.0.weight",  # the head
         "head.regressor.10.bias",  # its last number
         "network.mean",  # the normalisation
     ],
