@@ -33,7 +33,7 @@ from misgiving.trainer.scoring import score
 from misgiving.trainer.training import Compute
 
 SPECS = ("lsp:{}/lsp#1-1000", "lspet:{}/lspet#1-1048")
-ROUNDS = 7
+ROUNDS = 5
 RECIPE = recipe_named("cpu")
 
 Ways = dict[str, tuple[Callable[[], object], Callable[[], object]]]

@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +64,14 @@ def test_every_person_in_order(
 def test_it_reads_while_the_caller_is_busy_and_no_further_than_it_may(
     pool: PoseSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    orders: list[object] = []
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **options: Any) -> Any:
+            orders.append(arguments)
+            return super().submit(*arguments, **options)
+
+    monkeypatch.setattr(reading, "ThreadPoolExecutor", Counting)
     monkeypatch.setattr(reading, "AHEAD", 3)
     asked: list[str] = []
     as_far_as_may = threading.Event()
@@ -77,7 +87,7 @@ def test_it_reads_while_the_caller_is_busy_and_no_further_than_it_may(
     next(read)
     assert as_far_as_may.wait(60)
     read.close()  # type: ignore[attr-defined]
-    assert len(asked) == 5
+    assert len(asked) == len(orders) == 2 + 3
     assert {name.partition("_")[0] for name in asked} == {"reader"}
 
 

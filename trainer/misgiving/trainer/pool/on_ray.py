@@ -24,7 +24,7 @@ from misgiving.runtime.errors import EngineError, MisgivingError
 from misgiving.runtime.estimator import Estimator
 from misgiving.trainer import progress
 from misgiving.trainer.data import PoseSet
-from misgiving.trainer.pool.pool_scores import score_part, write_scored
+from misgiving.trainer.pool.pool_scores import Parts, score_part, write_scored
 from misgiving.trainer.pool.score_file import ScoreRecord
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -76,7 +76,7 @@ def score_pool_on_ray(
         EngineError: there is no such Ray, no room in it for a worker, or no worker that lives.
     """
 
-    def compute(missing: Sequence[range]) -> Iterator[tuple[range, bytes]]:
+    def compute(missing: Sequence[range]) -> Parts:
         if missing:
             with _connected(address):
                 needs = {"num_cpus": threads or 1, "num_gpus": int(device == "cuda")}
@@ -142,25 +142,29 @@ def _files(bundle: Bundle) -> dict[str, bytes]:
 
 @contextmanager
 def _connected(address: str) -> Iterator[None]:
-    """Ray without its words, its dashboard and its telemetry; gone at the end."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    on_terminate = signal.getsignal(signal.SIGTERM)
+    """A Ray to work with, gone at the end."""
     # Not below TMPDIR: the name of a socket may have 107 bytes.
     with TemporaryDirectory(prefix="misgiving-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        here: dict[str, Any] = {"include_dashboard": False, "_temp_dir": folder}
-        if address == LOCAL:  # else Ray keeps one for good, in the home folder
+        options: dict[str, Any] = {}
+        if address == LOCAL:
+            options = {"include_dashboard": False, "_temp_dir": folder}
+            # Its ports are open to the network. Ray's own token would stay in the home folder.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())
         try:
-            ray.init(address, **quiet, **(here if address == LOCAL else {}))
-            with suppress(ValueError):  # outside of the main thread Ray leaves it alone
-                signal.signal(signal.SIGTERM, on_terminate)
+            _connect(address, options)
             yield
-        except (RuntimeError, ConnectionError) as error:
-            if ray.is_initialized():
-                raise
-            raise _unusable(address, _reason(error)) from error
         finally:
             ray.shutdown()
+
+
+def _connect(address: str, options: dict[str, Any]) -> None:
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except Exception as error:  # Ray raises nearly any, even that one itself
+        raise _unusable(address, _reason(error)) from error
+    with suppress(ValueError):  # outside of the main thread Ray leaves it alone
+        signal.signal(signal.SIGTERM, on_terminate)
 
 
 def _check_address(address: str) -> None:
@@ -201,9 +205,7 @@ def _room(node: dict[str, float], needs: dict[str, int]) -> int:
     return min(cpus, int(node.get("GPU", 0))) if needs["num_gpus"] else cpus
 
 
-def _computed(
-    missing: Sequence[range], workers: list[Any], task: list[Any]
-) -> Iterator[tuple[range, bytes]]:
+def _computed(missing: Sequence[range], workers: list[Any], task: list[Any]) -> Parts:
     """Parts as they are done; a worker gets its next one when it has handed over the last."""
     bar = progress.counted(sum(map(len, missing)), "scoring")
     to_ask, left = iter(missing), len(missing)

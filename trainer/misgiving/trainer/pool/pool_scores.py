@@ -14,8 +14,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -44,8 +44,10 @@ PART = 1024
 LOST = 64
 """So many unreadable persons in a row are a disk that has gone, not bad images."""
 
-Compute = Callable[[Sequence[range]], Iterator[tuple[range, bytes]]]
-"""Positions of the parts that are missing → each with its file's content, in any order."""
+Parts = Generator[tuple[range, bytes], None, None]
+"""Positions, and the content of their part's file; in any order."""
+Compute = Callable[[Sequence[range]], Parts]
+"""Gives the parts that are missing."""
 
 _JOB = "job.json"
 _SKIPPED = b"skipped"
@@ -65,7 +67,7 @@ def score_pool(estimator: Estimator, pool: PoseSet, out: Path) -> ScoreRecord:
             written, or was begun with another bundle or pool; nobody can be read.
     """
 
-    def compute(missing: Sequence[range]) -> Iterator[tuple[range, bytes]]:
+    def compute(missing: Sequence[range]) -> Parts:
         bar = progress.counted(sum(map(len, missing)), "scoring")
         for part in missing:
             shown = (position for position, _ in zip(part, bar, strict=False))
@@ -134,10 +136,11 @@ def _write_parts(folder: Path, persons: int, compute: Compute) -> None:
     done = persons - sum(map(len, missing))
     if done:
         progress.print_line(f"going on after {done} of {persons} persons")
-    for part, content in compute(missing):
-        write_durably(parts[part], content)
-        done += len(part)
-        progress.print_step(f"scored {done} of {persons} persons")
+    with closing(compute(missing)) as computed:
+        for part, content in computed:
+            write_durably(parts[part], content)
+            done += len(part)
+            progress.print_step(f"scored {done} of {persons} persons")
 
 
 def score_part(
