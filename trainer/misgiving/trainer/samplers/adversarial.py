@@ -9,6 +9,7 @@ elsewhere, and an auto-encoder of 128 numbers trains in seconds and does not col
 a small network that learns the standing of the predicted loss from the embedding, because there is
 no gradient of the pose net here; theirs is the entropy of the classifier itself. A code stays in
 the cube where codes of the pool lie. Distances are those of the embeddings, as theirs of features.
+The generator learns from the pool without the labelled: hardness is known on the pool alone.
 
 Axes: B batch, D embedding, Q latent code, S searches.
 """
@@ -20,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from misgiving.trainer.samplers.base import Candidates, Floats, finite_rows, riskiest
+from misgiving.trainer.samplers.base import Candidates, Floats, riskiest
 from misgiving.trainer.samplers.coreset import to_nearest
 
 CODE, HIDDEN = 8, 128
@@ -43,9 +44,7 @@ def adversarial(candidates: Candidates, budget: int, rng: np.random.Generator) -
     positions, standing, embedding = riskiest(candidates, budget, len(candidates))
     if not budget:
         return []
-    labelled = candidates.labelled_embedding()
-    known = labelled[finite_rows(labelled)]
-    hard = _hard_embeddings(embedding, standing, known, budget, int(rng.integers(2**31)))
+    hard = _hard_embeddings(embedding, standing, budget, int(rng.integers(2**31)))
     return [int(positions[i]) for i in _nearest_each_once(embedding, hard)]
 
 
@@ -60,19 +59,17 @@ def _nearest_each_once(embedding: Floats, wanted: Floats) -> list[int]:
 
 
 def _hard_embeddings(
-    embedding: Floats, standing: NDArray[np.float64], labelled: Floats, count: int, seed: int
+    embedding: Floats, standing: NDArray[np.float64], count: int, seed: int
 ) -> NDArray[np.float64]:
     """``count`` made embeddings (S, D) that a network trained on the pool takes for hard ones."""
-    rows = np.concatenate([embedding, labelled]).astype(np.float64)
-    mean, spread = rows.mean(axis=0), rows.std(axis=0)
+    mean = embedding.mean(axis=0, dtype=np.float64)
+    spread = embedding.std(axis=0, dtype=np.float64)
     spread[spread == 0] = 1
-    standard = torch.from_numpy(((rows - mean) / spread).astype(np.float32))
+    standard = torch.from_numpy(((embedding - mean) / spread).astype(np.float32))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         decoder = _generator(standard)
-        hardness = _hardness(
-            standard[: len(embedding)], torch.from_numpy(standing.astype(np.float32))
-        )
+        hardness = _hardness(standard, torch.from_numpy(standing.astype(np.float32)))
         made = _searched(decoder, hardness, torch.randn(count, CODE))
     return np.asarray(made.numpy() * spread + mean)
 
