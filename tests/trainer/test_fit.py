@@ -213,6 +213,28 @@ def test_nobody_to_train_on() -> None:
         fit(Network(TINY.model, LSP), TINY, empty, 1, lambda log: None)
 
 
+@pytest.mark.parametrize(
+    ("rate", "what"),
+    [
+        ("learning_rate", "the pose loss is (nan|inf)"),
+        ("head_learning_rate", "the conv-kl loss is (nan|inf)"),
+    ],
+)
+def test_a_training_that_diverges(rate: str, what: str) -> None:
+    reported: list[EpochLog] = []
+    wild = changed_fit(**{rate: 1e30})
+    with pytest.raises(InvalidInput, match=rf"diverged in epoch 1: {what}.* Lower .*recipe$"):
+        fit(Network(wild.model, LSP), wild, crops(), 3, reported.append)
+    assert not reported
+
+
+def test_weights_that_the_last_step_breaks() -> None:
+    """The epoch's loss is that of before the step."""
+    wild = changed_fit(learning_rate=math.inf)
+    with pytest.raises(InvalidInput, match="diverged in epoch 1: weights are not finite"):
+        fit(Network(wild.model, LSP), wild, crops(wild.fit.batch_size), 1, lambda log: None)
+
+
 def test_unlabelled_joints_teach_nothing() -> None:
     """Whatever stands in their place."""
     results = []

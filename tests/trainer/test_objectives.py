@@ -143,41 +143,6 @@ def test_a_tie_has_no_margin_gradient() -> None:
     assert predicted.grad.tolist() == [0.0, 0.0]
 
 
-def gradients(objective: type, theta: Tensor, w: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
-    """By autograd, of predicted = θ w with respect to w and to θ, (2, D)."""
-    theta, w = theta.clone().requires_grad_(), w.clone().requires_grad_()
-    by_w, by_theta = torch.autograd.grad(objective(theta @ w, observed), (w, theta))
-    return by_w, by_theta
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_equation_2(seed: int) -> None:
-    """∇w = −a s (θi − θj) and ∇θi = −a s w, with s the observed order, a whether within reach."""
-    rng = np.random.default_rng(seed)
-    theta, w = torch.from_numpy(rng.normal(size=(2, 5))), torch.from_numpy(rng.normal(size=5))
-    observed = torch.from_numpy(rng.gamma(4, 1 / 15, 2))
-    s = float(torch.sign(observed[0] - observed[1]))
-    a = float(s * (theta[0] - theta[1]) @ w < 1.0)
-    by_w, by_theta = gradients(margin_ranking, theta, w, observed)
-    torch.testing.assert_close(by_w, -a * s * (theta[0] - theta[1]))
-    torch.testing.assert_close(by_theta, torch.stack([-a * s * w, a * s * w]))
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_equation_4(seed: int) -> None:
-    """∇w = (qi − pi)(θi − θj), ∇θi = (qi − pi) w = −∇θj."""
-    rng = np.random.default_rng(seed)
-    theta, w = torch.from_numpy(rng.normal(size=(2, 5))), torch.from_numpy(rng.normal(size=5))
-    observed = torch.from_numpy(rng.gamma(4, 1 / 15, 2))
-    p = float(observed[0] / observed.sum())
-    q = sigmoid(float((theta[0] - theta[1]) @ w))
-    by_w, by_theta = gradients(pairwise_kl, theta, w, observed)
-    torch.testing.assert_close(by_w, (q - p) * (theta[0] - theta[1]), rtol=0, atol=1e-13)
-    torch.testing.assert_close(
-        by_theta, torch.stack([(q - p) * w, (p - q) * w]), rtol=0, atol=1e-13
-    )
-
-
 @pytest.mark.parametrize(
     ("observed", "predicted", "coefficient"),
     [

@@ -84,7 +84,7 @@ def fit(
 
     Raises:
         DataError: there is nobody to train on.
-        InvalidInput: a batch has no equal part for each process.
+        InvalidInput: a batch has no equal part for each process, or the training diverges.
     """
     team.check_batch(recipe.fit.batch_size)
     if len(crops) == 0:
@@ -106,6 +106,7 @@ def fit(
         # For dropout, which draws from torch's own: a training that goes on draws the same.
         torch.manual_seed(config.seed + epoch + _APART * team.rank)
         log = _epoch(shared, state, recipe, crops, team).log(epoch, network, team)
+        _check_finite(log, network)
         if not team.first:
             continue
         report(log)
@@ -126,6 +127,21 @@ def _epoch(shared: nn.Module, state: State, recipe: Recipe, crops: Crops, team: 
         tally.add(_step(network, shared, recipe, batch, state.optimiser), batch)
         state.schedule.step()
     return tally
+
+
+def _check_finite(log: EpochLog, network: Network) -> None:
+    """Raise InvalidInput where a loss or a weight is NaN or infinite: nothing is learned then."""
+    losses = {"pose": log.pose_loss, **log.head_losses}
+    wrong = [
+        f"the {name} loss is {loss}" for name, loss in losses.items() if not math.isfinite(loss)
+    ]
+    if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+        wrong.append("weights are not finite")
+    if wrong:
+        raise InvalidInput(
+            f"the training diverged in epoch {log.epoch + 1}: {wrong[0]}; expected finite numbers. "
+            "Lower learning_rate or head_learning_rate in the recipe"
+        )
 
 
 def _to_training_mode(network: Network, config: FitConfig) -> None:
