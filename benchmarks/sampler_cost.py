@@ -2,11 +2,12 @@
 
     python benchmarks/sampler_cost.py benchmarks/sampler_cost_cpu_<yyyymm>.md
 
-writes the page and its plot beside it. Pools are random numbers, so no data is needed. Each
-measurement has a process of its own, on one thread: the sampler runs on a tiny pool first, so that
-imports do not count, and memory is the process's highest resident size during the pick (VmHWM, set
-back before it) less what it held then, embeddings and scores included. A sampler that refuses a
-pool of arrays needs the network: it is listed with its cost in passes, PASSES below.
+writes the page and its plot beside it. Scores and embeddings are random numbers and people are
+rendered, so no data is needed. Each measurement has a process of its own, on one thread: the
+sampler runs on a tiny pool first, so that imports do not count, and memory is the process's highest
+resident size during the pick (VmHWM, set back before it) less what it held then, scores and
+embeddings included. A sampler that asks the network is given an untrained one; what scoring the
+same pool costs stands beside it.
 """
 
 import argparse
@@ -17,18 +18,33 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
+import matplotlib
+import numpy as np
+import torch
+
+from misgiving.trainer import PoseSet, open_data, recipe_named
+from misgiving.trainer.models import Network
+from misgiving.trainer.network_view import network_view
+from misgiving.trainer.samplers import SAMPLERS, sampler_named
+from misgiving.trainer.samplers.base import Candidates
+from misgiving.trainer.scoring import score
+
 SIZES, DIMENSIONS, LABELLED, BUDGET = (1_000, 10_000, 100_000), (64, 128), 1_000, 100
-PASSES: dict[str, str] = {
-    "aleatoric": "none beyond scoring; a head with that objective",
-    "vl4pose": "none beyond scoring; a head with the objective `links`",
-    "mc_dropout": "one forward pass a person for all 20 thinned networks",
-    "committee": "one forward pass a person and network, three with the run's own",
-    "egl": "one forward pass a person, one for each labelled person who is somebody's neighbour",
+RECIPE, FACES = recipe_named("demo"), 64
+"""The network that is asked, and how many different persons a pool repeats."""
+PASSES = {
+    "mc_dropout": "one a person, for all 20 thinned networks",
+    "committee": "one a person and network, three here",
+    "egl": "one a person, one a labelled person who is somebody's neighbour",
+    "scoring": "one a person, which any sampler but random needs before it picks",
 }
-"""Sampler → what it costs a person of the pool, in passes through the network. Filled by hand."""
+"""How often the network is asked, by hand; the last is no sampler."""
 
 Cost = dict[str, float]
 Costs = dict[tuple[str, int, int], Cost]
@@ -45,61 +61,78 @@ def main() -> None:
         name, count, size = options.one
         print(json.dumps(cost(name, int(count), int(size))))
         return
-    from misgiving.trainer.samplers import SAMPLERS
-
     costs: Costs = {}
-    for key in itertools.product(SAMPLERS, SIZES, DIMENSIONS):
-        if found := measured(*key):
-            costs[key] = found
-            print(*key, found, file=sys.stderr)
-    refused = [name for name in SAMPLERS if name not in {name for name, _, _ in costs}]
-    text = page(costs, refused, options.page.with_suffix(".png").name)
+    for name, count, size in itertools.product((*SAMPLERS, "scoring"), SIZES, DIMENSIONS):
+        if name in PASSES and size != DIMENSIONS[-1]:
+            continue  # the passes are the cost, however long the embedding
+        costs[name, count, size] = measured(name, count, size)
+        print(name, count, size, costs[name, count, size], file=sys.stderr)
+    text = page(costs, options.page.with_suffix(".png").name)
     options.page.write_text(text, encoding="utf-8")
     plot(costs, options.page.with_suffix(".png"))
 
 
-def measured(name: str, count: int, size: int) -> Cost | None:
-    """The cost in a fresh process; None where the sampler needs more than arrays."""
+def measured(name: str, count: int, size: int) -> Cost:
+    """The cost in a fresh process."""
     command = [sys.executable, __file__, "-", "--one", name, str(count), str(size)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout
-    found: Cost | None = json.loads(output)
+    found: Cost = json.loads(output)
     return found
 
 
-def cost(name: str, count: int, size: int) -> Cost | None:
-    """Seconds and MiB of one pick; None where the sampler needs more than arrays."""
-    import numpy as np
-
-    from misgiving.runtime.errors import InvalidInput
-    from misgiving.trainer.samplers import SAMPLERS, sampler_named
-    from misgiving.trainer.samplers.base import Candidates
-
-    def pool(persons: int) -> Candidates:
-        rng = np.random.default_rng(persons)
-        risk = rng.normal(size=persons).astype(np.float32)
-        embedding = rng.normal(size=(persons, size)).astype(np.float32)
-        labelled = rng.normal(size=(LABELLED, size)).astype(np.float32)
-        return Candidates(
-            ids=[f"person/{i}" for i in range(persons)],
-            predicted_loss=risk,
-            signals=dict.fromkeys(SAMPLERS, risk),  # one by a free score has its name
-            embedding=lambda: embedding,
-            labelled_embedding=lambda: labelled,
-            true_loss=lambda: risk,
-        )
-
-    run, whole = sampler_named(name), pool(count)
-    try:
-        run(pool(8), 2, np.random.default_rng(0))
-    except InvalidInput:
-        return None
+def cost(name: str, count: int, size: int) -> Cost:
+    """Seconds and MiB of one pick, or of scoring the pool."""
+    torch.set_num_threads(1)
+    task(name, 8, size, 2)()
+    run = task(name, count, size, BUDGET)
     Path("/proc/self/clear_refs").write_text("5")  # the highest resident size starts anew
     before, begun = resident("VmRSS"), time.process_time()
-    picked = run(whole, BUDGET, np.random.default_rng(0))
+    answer = run()
     taken = time.process_time() - begun
-    assert len(set(picked)) == BUDGET
+    assert len(set(answer)) == (count if name == "scoring" else BUDGET)
     return {"seconds": taken, "mib": resident("VmHWM") - before}
+
+
+def task(name: str, count: int, size: int, budget: int) -> Callable[[], Collection[object]]:
+    """What is measured: it answers with those who were picked, or scored."""
+    pool, networks = people("pool", count), [untrained(seed) for seed in range(3)]
+    device = torch.device("cpu")
+    if name == "scoring":
+        return lambda: score(networks[0], RECIPE, pool, device).ids
+    rng = np.random.default_rng(count)
+    risk = rng.normal(size=count).astype(np.float32)
+    embedding = rng.normal(size=(count, size)).astype(np.float32)
+    labelled = rng.normal(size=(LABELLED, size)).astype(np.float32)
+    candidates = Candidates(
+        ids=pool.ids,
+        predicted_loss=risk,
+        signals=dict.fromkeys(SAMPLERS, risk),  # one by a free score has its name
+        embedding=lambda: embedding,
+        labelled_embedding=lambda: labelled,
+        true_loss=lambda: risk,
+        predicted_losses={"conv-aleatoric": risk, "conv-links": risk},
+        network=network_view(
+            networks[0], RECIPE, pool, people("labelled", LABELLED), device, networks[1:]
+        ),
+    )
+    return partial(sampler_named(name), candidates, budget, np.random.default_rng(0))
+
+
+def people(name: str, count: int) -> PoseSet:
+    """So many persons, a few faces over and over, all in memory."""
+    faces = open_data(f"synthetic:0,{FACES}")
+    seen = [faces[index] for index in range(FACES)]
+    ids = tuple(f"{name}/{index}" for index in range(count))
+    return PoseSet(
+        name, faces.keypoints, ids, lambda index: replace(seen[index % FACES], id=ids[index])
+    )
+
+
+def untrained(seed: int) -> Network:
+    """A member of the committee, or the network itself."""
+    torch.manual_seed(seed)
+    return Network(RECIPE.model, people("none", 0).keypoints)
 
 
 def resident(field: str) -> float:
@@ -108,9 +141,9 @@ def resident(field: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
-def page(costs: Costs, refused: list[str], picture: str) -> str:
+def page(costs: Costs, picture: str) -> str:
     """The committed page."""
-    names = list(dict.fromkeys(name for name, _, _ in costs))
+    names = [name for name in SAMPLERS if name not in PASSES]
     lines = [
         "# What a sampler costs",
         "",
@@ -131,7 +164,23 @@ def page(costs: Costs, refused: list[str], picture: str) -> str:
     ]
     for size in DIMENSIONS:
         lines += ["", f"## Embeddings of {size} numbers", "", *table(costs, names, size)]
-    return "\n".join([*lines, "", *passes(refused)]) + "\n"
+    lines += [
+        "",
+        "## Those that ask the network",
+        "",
+        f"The untrained net of recipe `{RECIPE.name}` ({RECIPE.model.net}, input "
+        f"{RECIPE.model.input_size} px), people in memory; embeddings of {DIMENSIONS[-1]}. "
+        "Another net takes other times: what counts is how many scorings a pick costs.",
+        "",
+        *table(costs, list(PASSES), DIMENSIONS[-1]),
+        "",
+        "| | passes through the network | seconds, scoring = 1 |",
+        "|---|---|---:|",
+    ]
+    seconds = {name: costs[name, SIZES[-1], DIMENSIONS[-1]]["seconds"] for name in PASSES}
+    for name, passes in PASSES.items():
+        lines.append(f"| {name} | {passes} | {seconds[name] / seconds['scoring']:.2f} |")
+    return "\n".join(lines) + "\n"
 
 
 def table(costs: Costs, names: list[str], size: int) -> list[str]:
@@ -147,19 +196,8 @@ def table(costs: Costs, names: list[str], size: int) -> list[str]:
     return lines
 
 
-def passes(refused: list[str]) -> list[str]:
-    """Rows of the samplers that no pool of arrays is enough for."""
-    lines = ["## Samplers that need more than arrays", ""]
-    if not refused:
-        return [*lines, "None."]
-    rows = [f"| {name} | {PASSES.get(name, 'not stated yet')} |" for name in refused]
-    return [*lines, "| sampler | passes through the network |", "|---|---|", *rows]
-
-
 def plot(costs: Costs, path: Path) -> None:
     """Time and memory against the size of the pool, both logarithmic."""
-    import matplotlib
-
     matplotlib.use("Agg")
     from matplotlib import colormaps, pyplot
 
