@@ -34,6 +34,7 @@ from misgiving.trainer import (
 )
 from misgiving.trainer.cycle.scores import read_scores
 from misgiving.trainer.cycle.summary import NUMBERS, by_method, cell
+from misgiving.trainer.evaluation.nested import t_interval
 
 REPLICAS = (1, 2, 3)
 HEADS = {
@@ -81,11 +82,13 @@ LATER = (
     "mean_peak",
     *(f"learned_loss:{head}" for head in ("gap-margin", "gap-kl", "conv-kl")),
 )
-BUDGET, STAGES, CONTINUED_EPOCHS = 1000, 2, 10
+LONGER = ("random", "mean_peak", "learned_loss:conv-kl")
+"""Of these, those that go on for a third stage."""
+BUDGET, CONTINUED_EPOCHS = 1000, 10
 COMPUTE = Compute(device="cpu", threads=1)
 
 
-def recipe(seeds: int) -> CycleRecipe:
+def recipe(seeds: int, methods: tuple[str, ...] = LATER, stages: int = 2) -> CycleRecipe:
     """The CPU recipe with three of every head; later stages in a third of its epochs."""
     cpu = recipe_named("cpu")
     heads = tuple(
@@ -98,9 +101,9 @@ def recipe(seeds: int) -> CycleRecipe:
     return CycleRecipe(
         name="table3",
         training=training,
-        methods=LATER,
+        methods=methods,
         budget=BUDGET,
-        stages=STAGES,
+        stages=stages,
         repeats=seeds,
     )
 
@@ -136,8 +139,11 @@ NUMBERS_1: dict[str, tuple[str, int]] = {
 def main(data: Path, out: Path, seeds: int) -> None:
     """Do what is missing and print the page."""
     specs = (f"lsp:{data}/lsp#1-1000", f"lspet:{data}/lspet", f"lsp:{data}/lsp#1001-2000")
-    runs = run_cycle(recipe(seeds), *(open_data(spec) for spec in specs), out, COMPUTE)
-    print("\n".join(page(out, seeds, runs)))
+    sets = [open_data(spec) for spec in specs]
+    runs = run_cycle(recipe(seeds), *sets, out, COMPUTE)
+    longer = run_cycle(recipe(seeds, LONGER, 3), *sets, out, COMPUTE)
+    latest = {(run.seed, run.method): run for run in [*runs, *longer]}
+    print("\n".join(page(out, seeds, list(latest.values()))))
 
 
 def authors_pck(scores: Scores, picked: NDArray[np.intp]) -> float:
@@ -271,7 +277,8 @@ def differences(tables: list[dict[str, Picked]]) -> Iterator[str]:
     """Paired by seed."""
     names = {"coreset": "coreset", **HEADS, **FREE}
     yield f"""
-Differences on the same poses, and in how many seeds the first is better:
+Differences on the same poses with Student's paired 95 % interval over the seeds, and in how many
+seeds the first is better:
 
 | | {" | ".join(title for title, _ in NUMBERS_1.values())} |
 |---|{"---:|" * len(NUMBERS_1)}"""
@@ -279,9 +286,17 @@ Differences on the same poses, and in how many seeds the first is better:
         cells = []
         for number, (_, better) in NUMBERS_1.items():
             gap = column(tables, first, number) - column(tables, second, number)
-            wins = f" ({(gap * better > 0).sum()} of {len(gap)})" if np.isfinite(gap).all() else ""
-            cells.append(mean_sd(gap, "+") + wins)
+            cells.append(difference(gap, better))
         yield f"| {names[first]} *less* {names[second]} | {' | '.join(cells)} |"
+
+
+def difference(gap: NDArray[np.float64], better: int) -> str:
+    """As text; a dash where it is not defined in some seed."""
+    if not np.isfinite(gap).all():
+        return "–"
+    low, high = t_interval(gap)
+    wins = f"({(gap * better > 0).sum()} of {len(gap)})"
+    return f"{gap.mean():+.3f} [{low:+.3f}, {high:+.3f}] {wins}"
 
 
 def later(runs: list[CycleRun]) -> Iterator[str]:
@@ -295,8 +310,10 @@ selects {BUDGET} more.
 
 | stage | labels | method | {" | ".join(NUMBERS.values())} |
 |---:|---:|---|{"---:|" * len(NUMBERS)}"""
-    for stage in range(STAGES):
+    for stage in range(3):
         for method, some in grouped.items():
+            if len(some[0].stages) <= stage:
+                continue
             cells = " | ".join(str(cell(some, stage, name)) for name in NUMBERS)
             yield f"| {stage + 1} | {some[0].stages[stage].labels} | {method} | {cells} |"
 
@@ -306,11 +323,11 @@ def column(tables: list[dict[str, Picked]], name: str, number: str) -> NDArray[n
     return np.array([getattr(table[name], number) for table in tables])
 
 
-def mean_sd(values: NDArray[np.float64], sign: str = "") -> str:
+def mean_sd(values: NDArray[np.float64]) -> str:
     """As text; a dash where the number is not defined."""
     if not np.isfinite(values).all():
         return "–"
-    text = f"{values.mean():{sign}.3f}"
+    text = f"{values.mean():.3f}"
     return f"{text} ± {values.std(ddof=1):.3f}" if len(values) > 1 else text
 
 
