@@ -150,6 +150,8 @@ def _connected(address: str) -> Iterator[None]:
             options = {"include_dashboard": False, "_temp_dir": folder}
             # Its ports are open to the network. Ray's own token would stay in the home folder.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())
+            # Its own 30 are too few for the first start of all on a busy disk.
+            os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "180")
         try:
             _connect(address, options)
             yield
