@@ -36,11 +36,11 @@ def encode(points: Tensor, labelled: Tensor, size: int, sigma: float) -> Tensor:
     """
     centres = torch.arange(size, device=points.device, dtype=torch.float32) + 0.5
     spread = -0.5 / sigma**2
-    along_x = torch.exp(spread * (centres - points[..., :1].float()) ** 2)
-    along_y = torch.exp(spread * (centres - points[..., 1:].float()) ** 2)
-    maps = along_y[..., :, None] * along_x[..., None, :]
-    # Not a product: what stands for the place of an unlabelled joint may be a NaN.
-    return torch.where(labelled[..., None, None], maps, 0.0)
+    # What stands for the place of an unlabelled joint may be a NaN.
+    points = torch.where(labelled[..., None], points.float(), 0.0)
+    along_x = torch.exp(spread * (centres - points[..., :1]) ** 2)
+    along_y = torch.exp(spread * (centres - points[..., 1:]) ** 2) * labelled[..., None]
+    return along_y[..., :, None] * along_x[..., None, :]
 
 
 def decode(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,8 +109,9 @@ def entropy(heatmaps: Tensor) -> Tensor:
     """Mean over joints of the entropy of a map's positive part, over its largest value log HW."""
     # The floor spreads a map without a positive value evenly: no answer is not a certain one.
     mass = heatmaps.clamp(min=_FLOOR).flatten(2)
-    share = mass / mass.sum(-1, keepdim=True)
-    return -(share * torch.log(share)).sum(-1).mean(1) / math.log(mass.shape[-1])
+    whole = mass.sum(-1)
+    entropies = torch.log(whole) - (mass * torch.log(mass)).sum(-1) / whole
+    return entropies.mean(1) / math.log(mass.shape[-1])
 
 
 def multi_peak_entropy(heatmaps: Tensor) -> Tensor:
@@ -120,8 +121,8 @@ def multi_peak_entropy(heatmaps: Tensor) -> Tensor:
     any height: a threshold would call a map without answer certain. Peaks in the paper's units.
     """
     highest = _highest_near(heatmaps)
-    values = torch.where(heatmaps == highest, heatmaps * PEAK_SCALE, -1e4).flatten(2)
-    logits = values.topk(_MAX_PEAKS, dim=-1).values
+    values = torch.where(heatmaps == highest, heatmaps, -1e4).flatten(2)
+    logits = PEAK_SCALE * values.topk(_MAX_PEAKS, dim=-1).values
     share = torch.softmax(logits, dim=-1)
     return -(share * torch.log(share.clamp(min=1e-12))).sum(-1).sum(1)
 

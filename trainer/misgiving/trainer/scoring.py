@@ -4,6 +4,7 @@ Axes: N persons, K keypoints, S signals, D embedding.
 """
 
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -92,23 +93,36 @@ def score(
     """
     network.to(device).eval()
     positions = range(len(data)) if progress is None else progress
-    read = batches((data[index] for index in positions), recipe.model.crop, BATCH)
-    return _joined([_score_batch(network, recipe, data.keypoints, some, device) for some in read])
+    parts: list[Future[Scores]] = []
+    # While the network is at a batch, another thread reads out the one before.
+    with ThreadPoolExecutor(1, "read-out") as reader:
+        for some in batches((data[index] for index in positions), recipe.model.crop, BATCH):
+            output = _ask(network, some, device)
+            if parts:
+                parts[-1].result()  # no more than two batches of heatmaps at a time
+            parts.append(reader.submit(_read_out, network, recipe, data.keypoints, some, output))
+    return _joined([part.result() for part in parts])
 
 
 @torch.no_grad()
-def _score_batch(
+def _ask(network: Network, persons: tuple[Person, ...], device: torch.device) -> NetworkOutput:
+    crops = np.stack([person.crop for person in persons])
+    images = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float()
+    output: NetworkOutput = network(images)
+    return output
+
+
+@torch.no_grad()
+def _read_out(
     network: Network,
     recipe: Recipe,
     keypoints: KeypointSet,
     persons: tuple[Person, ...],
-    device: torch.device,
+    output: NetworkOutput,
 ) -> Scores:
     windows = tuple(person.window for person in persons)
-    crops = np.stack([person.crop for person in persons])
-    images = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float()
-    output: NetworkOutput = network(images)
     last = output.pose.heatmaps[:, -1].float()
+    device = last.device
     cells, peaks = heatmaps.decode(last)
     true_points = np.stack([person.points for person in persons])
     labelled = np.stack([person.labelled for person in persons])
