@@ -111,7 +111,8 @@ def _page(
 onnxruntime {metadata.version("onnxruntime")}, opencv
 {metadata.version("opencv-python-headless")}. {count} persons of `{specs}`, a JPEG each, in the page
 cache. Batches of {BATCH}, the network on one thread, one thread that reads at most {AHEAD} persons
-ahead; in torch another reads out the heatmaps of the batch before. {ROUNDS} interleaved rounds after one to warm up; medians. The ratio is of one round: bare
+ahead; in torch another reads out the heatmaps of the batch before.
+{ROUNDS} interleaved rounds after one to warm up; medians. The ratio is of one round: bare
 seconds over seconds from files; in brackets the lowest and the highest. Load average of the machine
 before and after: {before[0]:.1f} and {os.getloadavg()[0]:.1f}, of which this script is one to two.
 

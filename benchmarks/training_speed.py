@@ -152,7 +152,8 @@ def page(
 
 `python benchmarks/training_speed.py{options}`, {time.strftime("%Y-%m-%d")}, {platform.machine()},
 {where}, CPython {platform.python_version()}, torch {metadata.version("torch")}. Load of the machine
-{load[0]:.1f} before and {load[1]:.1f} after, of which this script is one. {ROUNDS} rounds of alternating blocks of {STEPS[device.type]} steps, medians; a ratio
+{load[0]:.1f} before and {load[1]:.1f} after, of which this script is one.
+{ROUNDS} rounds of alternating blocks of {STEPS[device.type]} steps, medians; a ratio
 is taken in each round.
 
 *Whole* is a step as `fit` does it: shuffle, select, augment, encode, forward, backward, optimiser,
