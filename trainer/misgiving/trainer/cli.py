@@ -121,13 +121,26 @@ def cycle(
         ),
     ] = None,
     budget: Annotated[
-        int | None, typer.Option(metavar="N", help="Persons to label after each stage.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Persons to label after each stage; the recipe's is 100 for demo, else 1000.",
+        ),
     ] = None,
     stages: Annotated[
-        int | None, typer.Option(metavar="N", help="Trainings, one after another.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Trainings, one after another; the recipe's are 3 for cpu, 5 for paper, else 2.",
+        ),
     ] = None,
     repeats: Annotated[
-        int | None, typer.Option(metavar="N", help="Seeds, each with a base model of its own.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Seeds, each with its own base model; the recipe's are 3 for cpu, 5 for paper, "
+            "else 1.",
+        ),
     ] = None,
     keypoints: Keypoints = None,
     epochs: Epochs = None,
