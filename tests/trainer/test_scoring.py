@@ -1,6 +1,8 @@
 """Scoring a data set: coordinates, losses and scores of each person, whatever the batches."""
 
 import math
+import weakref
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -47,6 +49,25 @@ class Oracle(Network):
 @pytest.fixture
 def by_fours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "BATCH", 4)
+
+
+def test_parts_go_as_they_come() -> None:
+    """Kept until the end, they would break up the heap between the network's large arrays."""
+    given: list[weakref.ref[Scores]] = []
+    alive = []
+
+    def parts() -> Iterator[Scores]:
+        for number in range(6):
+            part = scores_of([float(number)] * 7)
+            given.append(weakref.ref(part))
+            alive.append(sum(one() is not None for one in given))
+            yield part
+            del part
+
+    whole = scoring._joined(parts(), 50)
+    assert max(alive) <= 2
+    assert len(whole.ids) == len(whole.points) == 42  # of 50 at most
+    assert whole.predicted_loss.tolist() == [float(number) for number in range(6) for _ in range(7)]
 
 
 @pytest.mark.usefixtures("by_fours")

@@ -3,9 +3,10 @@
 Axes: N persons, K keypoints, S signals, D embedding.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,15 +94,27 @@ def score(
     """
     network.to(device).eval()
     positions = range(len(data)) if progress is None else progress
-    parts: list[Future[Scores]] = []
-    # While the network is at a batch, another thread reads out the one before.
+    read = batches((data[index] for index in positions), recipe.model.crop, BATCH)
+    return _joined(_parts(network, recipe, data.keypoints, read, device), len(data))
+
+
+def _parts(
+    network: Network,
+    recipe: Recipe,
+    keypoints: KeypointSet,
+    read: Iterable[tuple[Person, ...]],
+    device: torch.device,
+) -> Iterator[Scores]:
+    """Batch by batch; while the network is at one, another thread reads out the one before."""
     with ThreadPoolExecutor(1, "read-out") as reader:
-        for some in batches((data[index] for index in positions), recipe.model.crop, BATCH):
-            output = _ask(network, some, device)
-            if parts:
-                parts[-1].result()  # no more than two batches of heatmaps at a time
-            parts.append(reader.submit(_read_out, network, recipe, data.keypoints, some, output))
-    return _joined([part.result() for part in parts])
+        waiting: Future[Scores] | None = None
+        for persons in read:
+            output = _ask(network, persons, device)
+            if waiting:
+                yield waiting.result()
+            waiting = reader.submit(_read_out, network, recipe, keypoints, persons, output)
+        if waiting:
+            yield waiting.result()
 
 
 @torch.no_grad()
@@ -158,26 +171,33 @@ def _to_cells(points: Floats, windows: tuple[Window, ...], recipe: Recipe) -> Fl
     return inputs / recipe.model.stride
 
 
-def _joined(parts: list[Scores]) -> Scores:
-    def stacked(name: str) -> Floats:
-        return np.concatenate([getattr(part, name) for part in parts])
+def _joined(parts: Iterable[Scores], count: int) -> Scores:
+    """At most so many persons' scores as one, each part copied as it comes.
 
-    first = parts[0]
-    return replace(
-        first,
-        ids=tuple(name for part in parts for name in part.ids),
-        points=stacked("points"),
-        confidence=stacked("confidence"),
-        predicted_losses={
-            head: np.concatenate([part.predicted_losses[head] for part in parts])
-            for head in first.predicted_losses
-        },
-        signals=stacked("signals"),
-        embedding=stacked("embedding"),
-        true_points=stacked("true_points"),
-        labelled=np.concatenate([part.labelled for part in parts]),
-        true_loss=stacked("true_loss"),
-    )
+    Kept until the end, the parts' small arrays would lie between the network's large ones on the
+    heap, and leave holes in which the next large one has no room: 45 kB a person.
+    """
+    ids: list[str] = []
+    columns: dict[tuple[str, str], NDArray[Any]] = {}
+    for part in parts:
+        rows = slice(len(ids), len(ids) + len(part.ids))
+        for name, values in _columns(part).items():
+            if name not in columns:
+                columns[name] = np.empty((count, *values.shape[1:]), values.dtype)
+            columns[name][rows] = values
+        ids.extend(part.ids)
+    plain: dict[str, Any] = {
+        name: values[: len(ids)] for (name, head), values in columns.items() if not head
+    }
+    heads = {head: values[: len(ids)] for (_, head), values in columns.items() if head}
+    return Scores(ids=tuple(ids), keypoints=part.keypoints, predicted_losses=heads, **plain)
+
+
+def _columns(part: Scores) -> dict[tuple[str, str], NDArray[Any]]:
+    """Every array by its field, and by its head where there is one for each."""
+    values = {field.name: getattr(part, field.name) for field in fields(part)}
+    arrays = {(n, ""): column for n, column in values.items() if isinstance(column, np.ndarray)}
+    return arrays | {("predicted_losses", n): c for n, c in part.predicted_losses.items()}
 
 
 def summarise(scores: Scores) -> dict[str, float]:
