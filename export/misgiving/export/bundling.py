@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from misgiving.export import parity
-from misgiving.export.calibrating import Targets, calibrate_export
+from misgiving.export.calibrating import Targets, calibrate_export, check_enough
 from misgiving.export.graph import FusedGraph, FusedOutput
 from misgiving.export.onnx import write_onnx
 from misgiving.runtime.bundle import (
@@ -45,7 +45,7 @@ from misgiving.trainer.training import Compute, check_keypoints
 
 SAMPLE_COUNT = 4
 _SAMPLE_SEED = 20_260
-UNCALIBRATED = Calibration.model_construct()
+UNCALIBRATED = Calibration.model_construct(thresholds=(), failure_probability=None)
 """Stands in a manifest until its bundle has been asked; never written."""
 
 
@@ -94,6 +94,7 @@ def export_bundle(
     network, recipe, record = load_checkpoint(checkpoint)
     check_keypoints(record, validation)
     _check_size(validation)
+    check_enough(validation, config.targets)
     compute.prepare()
     graph = FusedGraph(network, config.head)
     with new_folder(out) as part:

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,12 @@ from misgiving.export.outcomes import Outcomes, ask_outcomes
 from misgiving.export.promises import Cut, Sample
 from misgiving.export.reference import reference
 from misgiving.runtime.bundle import Bundle, Manifest, write_manifest
-from misgiving.runtime.calibration import Calibration, FailureProbability, Threshold
+from misgiving.runtime.calibration import Calibration, FailureProbability, Target, Threshold
 from misgiving.runtime.durable import check_new, new_folder
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
 from misgiving.trainer.data import PoseSet, check_apart, shared_persons
+from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.evaluation.bundle import Persons
 from misgiving.trainer.evaluation.calibration import Reliability, reliability
 from misgiving.trainer.progress import print_line
@@ -48,11 +48,16 @@ class Targets:
 
     def __post_init__(self) -> None:
         """Check the shares."""
-        named = [("flag rate", rate) for rate in self.flag_rates]
-        named += [("miss rate", rate) for rate in self.miss_rates]
-        for name, value in [*named, ("confidence", self.confidence)]:
+        for name, value in [*self.rates(), ("confidence", self.confidence)]:
             if not 0 < value < 1:
-                raise DataError(f"{name} is {value}; expected between 0 and 1, as in 0.1")
+                raise DataError(
+                    f"{name.replace('_', ' ')} is {value}; expected between 0 and 1, as in 0.1"
+                )
+
+    def rates(self) -> list[tuple[Target, float]]:
+        """Each target with its share, the default first."""
+        flags: list[tuple[Target, float]] = [("flag_rate", rate) for rate in self.flag_rates]
+        return [*flags, *(("miss_rate", rate) for rate in self.miss_rates)]
 
 
 def calibrate_bundle(
@@ -90,15 +95,15 @@ def calibrate_bundle(
     """
     check_new(out)
     manifest = estimator.bundle.manifest
-    for one in (data, report_data):
-        if one is not None:
-            _check_unseen(manifest, one)
+    _check_unseen(manifest, data)
     if report_data is not None:
+        _check_unseen(manifest, report_data)
         check_apart(data, report_data)
+    check_enough(data, _with_rates(targets, manifest))
     outcomes, persons = ask_outcomes(estimator, data, unit)
     if problem := why_no_probability(outcomes):
         raise DataError(problem)
-    reported = None if report_data is None else ask_outcomes(estimator, report_data, unit)[0]
+    reported = None if report_data is None else ask_outcomes(estimator, report_data)[0]
     calibration = calibration_of(manifest, outcomes, persons, targets, reported)
     with new_folder(out) as part:
         for name in manifest.files:
@@ -110,10 +115,18 @@ def calibrate_bundle(
 def calibrate_export(estimator: Estimator, data: PoseSet, targets: Targets) -> Calibration:
     """The calibration of a bundle that is being made; without a probability where the data does
     not have both failures and others, which one line on stderr says. Errors as above."""
-    outcomes, persons = ask_outcomes(estimator, data, None)
+    outcomes, persons = ask_outcomes(estimator, data)
     if problem := why_no_probability(outcomes):
         print_line(f"no failure_probability: {problem}")
     return calibration_of(estimator.bundle.manifest, outcomes, persons, targets)
+
+
+def check_enough(data: PoseSet, targets: Targets) -> None:
+    """Raise DataError where a set is too small for a target even if everybody in it counts."""
+    for target, rate in targets.rates():
+        if len(data) < promises.needed(rate, targets.confidence):
+            count = f"{without_folders(data.spec)} has {len(data)} persons"
+            raise _too_little(target, rate, targets.confidence, count)
 
 
 def calibration_of(
@@ -161,8 +174,9 @@ def fit(score: Floats, failed: Bools, weight: Floats) -> tuple[Floats, Floats]:
 
 def why_no_probability(outcomes: Outcomes) -> str:
     """Why a probability of failure cannot be fitted; empty where it can."""
-    measured, failures = int(outcomes.defined.sum()), outcomes.failures
-    if 0 < failures < measured and len(set(outcomes.group[outcomes.defined])) > 1:
+    known = outcomes.measured()
+    measured, failures = len(known.failed), known.failures
+    if 0 < failures < measured and len(set(known.group)) > 1:
         return ""
     if failures in (0, measured):
         found = f"{failures} failures among {measured} persons with a labelled torso"
@@ -196,17 +210,16 @@ def _with_rates(targets: Targets, manifest: Manifest) -> Targets:
 
 def _thresholds(outcomes: Outcomes, targets: Targets) -> Iterator[Threshold]:
     frames, failures = _frames(outcomes), _failures(outcomes)
-    confidence = targets.confidence
-    for rate in targets.flag_rates:
-        cut = promises.flag_cut(frames, rate, confidence)
-        yield _threshold("flag_rate", rate, confidence, outcomes, frames, cut)
-    for rate in targets.miss_rates:
-        cut = promises.miss_cut(failures, rate, confidence)
-        yield _threshold("miss_rate", rate, confidence, outcomes, failures, cut)
+    for target, rate in targets.rates():
+        if target == "flag_rate":
+            sample, cut = frames, promises.flag_cut(frames, rate, targets.confidence)
+        else:
+            sample, cut = failures, promises.miss_cut(failures, rate, targets.confidence)
+        yield _threshold(target, rate, targets.confidence, outcomes, sample, cut)
 
 
 def _failures(outcomes: Outcomes) -> Sample:
-    failed = outcomes.failed & outcomes.defined
+    failed = outcomes.failed
     return promises.sample_of(
         outcomes.predicted_loss[failed],
         outcomes.weight[failed],
@@ -225,21 +238,16 @@ def _frames(outcomes: Outcomes) -> Sample:
 
 
 def _threshold(
-    target: Literal["flag_rate", "miss_rate"],
+    target: Target,
     rate: float,
     confidence: float,
     outcomes: Outcomes,
     sample: Sample,
     cut: Cut | None,
 ) -> Threshold:
-    what = "frames" if target == "flag_rate" else "failures"
     if cut is None:
-        raise DataError(
-            f"{target.replace('_', ' ')} of at most {100 * rate:g} % with {100 * confidence:g} % "
-            f"confidence needs {promises.needed(rate, confidence)} independent {what}; "
-            f"{outcomes.data} has {len(sample.score)}{_worth(sample, outcomes)}. Give more data, "
-            "or ask for less"
-        )
+        count = f"{outcomes.data} has {len(sample.score)}{_worth(sample, outcomes)}"
+        raise _too_little(target, rate, confidence, count)
     return Threshold(
         target=target,
         target_value=rate,
@@ -255,6 +263,15 @@ def _threshold(
     )
 
 
+def _too_little(target: str, rate: float, confidence: float, count: str) -> DataError:
+    what = "frames" if target == "flag_rate" else "failures"
+    return DataError(
+        f"{target.replace('_', ' ')} of at most {100 * rate:g} % with {100 * confidence:g} % "
+        f"confidence needs {promises.needed(rate, confidence)} independent {what}; {count}. "
+        "Give more data, or ask for less"
+    )
+
+
 def _worth(sample: Sample, outcomes: Outcomes) -> str:
     if sample.effective == len(sample.score):
         return ""
@@ -263,57 +280,55 @@ def _worth(sample: Sample, outcomes: Outcomes) -> str:
 
 def _assumes(outcomes: Outcomes) -> str:
     units = "frames" if outcomes.unit == "image" else f"{outcomes.unit}s"
-    weighted = (outcomes.weight != outcomes.weight[0]).any()
-    kept = ", that every frame could be kept, with the probability recorded" if weighted else ""
+    kept = ", that every frame could be kept, with the probability recorded"
     video = ", nor for the correlated frames of a video" if outcomes.unit == "image" else ""
     return (
         f"{units} to come and those of the data are exchangeable, as if drawn independently from "
-        f"one source{kept}; there is no guarantee under shift{video}"
+        f"one source{kept if outcomes.sampled else ''}; there is no guarantee under shift{video}"
     )
 
 
 def _probability(outcomes: Outcomes, reported: Outcomes | None) -> FailureProbability:
-    known = outcomes.defined
-    score, failed = outcomes.predicted_loss[known], outcomes.failed[known]
-    knots, values = fit(score, failed, outcomes.weight[known])
+    known = outcomes.measured()
+    knots, values = fit(known.predicted_loss, known.failed, known.weight)
     if reported is None:
-        error = _cross_fitted(outcomes).record(f"{_folds(outcomes)} folds of {outcomes.data}")
+        said, on = _cross_fitted(known), f"{_folds(known)} folds of {known.data}"
+        error = _reliability(known, said).record(on)
     else:
-        said = np.interp(reported.predicted_loss, knots, values)
-        error = _reliability(reported, said).record(reported.data)
+        others = reported.measured()
+        said = np.interp(others.predicted_loss, knots, values)
+        error = _reliability(others, said).record(others.data)
     return FailureProbability(
         predicted_loss=tuple(knots.tolist()),
         probability=tuple(values.tolist()),
-        data=outcomes.data,
-        persons=len(score),
-        failures=outcomes.failures,
-        left_out=int((~known).sum()),
+        data=known.data,
+        persons=len(known.failed),
+        failures=known.failures,
+        left_out=len(outcomes.failed) - len(known.failed),
         error=error,
     )
 
 
-def _folds(outcomes: Outcomes) -> int:
-    return min(FOLDS, len(set(outcomes.group[outcomes.defined])))
+def _folds(known: Outcomes) -> int:
+    return min(FOLDS, len(set(known.group)))
 
 
-def _cross_fitted(outcomes: Outcomes) -> Reliability:
-    """Of probabilities that each person's own group had no part in."""
-    names, place = np.unique(outcomes.group, return_inverse=True)
-    fold = np.random.default_rng(_SEED).permutation(len(names))[place] % _folds(outcomes)
+def _cross_fitted(known: Outcomes) -> Floats:
+    """Probabilities that each person's own group had no part in, (N,)."""
+    names, place = np.unique(known.group, return_inverse=True)
+    fold = np.random.default_rng(_SEED).permutation(len(names))[place] % _folds(known)
     said = np.zeros(len(place))
-    for one in np.unique(fold):
-        inside = outcomes.defined & (fold != one)
-        columns = outcomes.predicted_loss, outcomes.failed, outcomes.weight
-        knots, values = fit(*(column[inside] for column in columns))
-        said[fold == one] = np.interp(outcomes.predicted_loss[fold == one], knots, values)
-    return _reliability(outcomes, said)
+    for one in range(_folds(known)):
+        inside, outside = fold == one, fold != one
+        columns = known.predicted_loss, known.failed, known.weight
+        knots, values = fit(*(column[outside] for column in columns))
+        said[inside] = np.interp(known.predicted_loss[inside], knots, values)
+    return said
 
 
-def _reliability(outcomes: Outcomes, said: Floats) -> Reliability:
-    known = outcomes.defined
-    if not known.any():
+def _reliability(known: Outcomes, said: Floats) -> Reliability:
+    if not len(said):
         raise DataError(
-            f"{outcomes.data} has nobody with a labelled torso; expected some to report on"
+            f"{known.data} has nobody with a labelled torso; expected some to report on"
         )
-    groups = outcomes.group[known].tolist()
-    return reliability(said[known], outcomes.failed[known], outcomes.weight[known], groups)
+    return reliability(said, known.failed, known.weight, known.group.tolist())

@@ -4,7 +4,7 @@ Axes: N persons.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class Outcomes:
     predicted_loss: Floats
     """(N,), finite."""
     failed: Bools
-    """(N,), meaningless where not defined."""
+    """(N,): False where not defined."""
     defined: Bools
     """(N,): False without a labelled torso."""
     weight: Floats
@@ -40,13 +40,22 @@ class Outcomes:
     group: NDArray[np.str_]
     unit: Unit
     """What a group is."""
+    sampled: bool
+    """Whether a fleet chose what to keep."""
 
     @property
     def failures(self) -> int:
-        return int((self.failed & self.defined).sum())
+        return int(self.failed.sum())
+
+    def measured(self) -> "Outcomes":
+        """Those whose failure is defined."""
+        columns = ("predicted_loss", "failed", "defined", "weight", "image", "group")
+        return replace(self, **{name: getattr(self, name)[self.defined] for name in columns})
 
 
-def ask_outcomes(estimator: Estimator, data: PoseSet, unit: str | None) -> tuple[Outcomes, Persons]:
+def ask_outcomes(
+    estimator: Estimator, data: PoseSet, unit: str | None = None
+) -> tuple[Outcomes, Persons]:
     """Ask a bundle about every person.
 
     Args:
@@ -74,6 +83,7 @@ def ask_outcomes(estimator: Estimator, data: PoseSet, unit: str | None) -> tuple
         image=np.array(persons.images),
         group=np.array(list(map(_GROUPS[chosen], persons.images, persons.collected))),
         unit=chosen,
+        sampled=any(persons.collected),
     )
     return outcomes, persons
 

@@ -17,6 +17,11 @@ Unit = Literal["image", "device", "stream"]
 """What is drawn independently of its like: single frames, devices, or the streams of devices."""
 
 
+Target = Literal["flag_rate", "miss_rate"]
+"""What a threshold keeps low: the share of all frames that have a flagged person, or the share of
+the persons that failed who are not flagged."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
@@ -26,17 +31,16 @@ class _Part(BaseModel):
 class Threshold(_Part):
     """A value of ``predicted_loss`` from which on a person is flagged, and what that promises."""
 
-    target: Literal["flag_rate", "miss_rate"]
-    """``flag_rate``: at most ``target_value`` of all frames have a flagged person.
-    ``miss_rate``: at most ``target_value`` of the persons that failed are not flagged."""
+    target: Target
     target_value: float = Field(gt=0, lt=1)
+    """The share, at most."""
     predicted_loss: float
     confidence: float = Field(gt=0, lt=1)
     """Share of data sets like ``data`` whose threshold keeps the promise."""
     n: int = Field(gt=0)
     """Frames (flag rate) or failures (miss rate) that the threshold was read from."""
     effective_n: int = Field(gt=0)
-    """Independent, equally likely ones that they are worth; see ``units``."""
+    """Independent, equally likely ones that they are worth, by their weights and ``unit``."""
     beyond: int = Field(ge=0)
     """How many of the n it flags (flag rate) or misses (miss rate)."""
     failures: int = Field(ge=0)
