@@ -17,14 +17,20 @@ from misgiving.export.outcomes import Outcomes, ask_outcomes
 from misgiving.export.promises import Cut, Sample
 from misgiving.export.reference import reference
 from misgiving.runtime.bundle import Bundle, Manifest, write_manifest
-from misgiving.runtime.calibration import Calibration, FailureProbability, Target, Threshold
+from misgiving.runtime.calibration import (
+    Calibration,
+    CalibrationError,
+    FailureProbability,
+    Target,
+    Threshold,
+)
 from misgiving.runtime.durable import check_new, new_folder
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
 from misgiving.trainer.data import PoseSet, check_apart, shared_persons
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.evaluation.bundle import Persons
-from misgiving.trainer.evaluation.calibration import Reliability, reliability
+from misgiving.trainer.evaluation.calibration import recorded, reliability
 from misgiving.trainer.progress import print_line
 
 Floats = NDArray[np.floating]
@@ -293,11 +299,11 @@ def _probability(outcomes: Outcomes, reported: Outcomes | None) -> FailureProbab
     knots, values = fit(known.predicted_loss, known.failed, known.weight)
     if reported is None:
         said, on = _cross_fitted(known), f"{_folds(known)} folds of {known.data}"
-        error = _reliability(known, said).record(on)
+        error = _error(known, said, on)
     else:
         others = reported.measured()
         said = np.interp(others.predicted_loss, knots, values)
-        error = _reliability(others, said).record(others.data)
+        error = _error(others, said, others.data)
     return FailureProbability(
         predicted_loss=tuple(knots.tolist()),
         probability=tuple(values.tolist()),
@@ -326,9 +332,10 @@ def _cross_fitted(known: Outcomes) -> Floats:
     return said
 
 
-def _reliability(known: Outcomes, said: Floats) -> Reliability:
+def _error(known: Outcomes, said: Floats, measured_on: str) -> CalibrationError:
     if not len(said):
         raise DataError(
             f"{known.data} has nobody with a labelled torso; expected some to report on"
         )
-    return reliability(said, known.failed, known.weight, known.group.tolist())
+    measured = reliability(said, known.failed, known.weight, known.group.tolist())
+    return recorded(measured, measured_on)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from misgiving.runtime.calibration import CalibrationError
 from misgiving.trainer.evaluation import ranking
-from misgiving.trainer.evaluation.bootstrap import LEVEL, Estimate, Key, estimates
+from misgiving.trainer.evaluation.bootstrap import LEVEL, estimates
 
 Floats = NDArray[np.floating]
 
@@ -41,18 +41,19 @@ class Reliability:
     persons: int
     failures: int
 
-    def record(self, measured_on: str) -> CalibrationError:
-        """As a manifest has it."""
-        low, high = self.interval
-        return CalibrationError(
-            value=self.error,
-            low=low,
-            high=high,
-            level=LEVEL,
-            measured_on=measured_on,
-            persons=self.persons,
-            failures=self.failures,
-        )
+
+def recorded(one: Reliability, measured_on: str) -> CalibrationError:
+    """As a manifest has it."""
+    low, high = one.interval
+    return CalibrationError(
+        value=one.error,
+        low=low,
+        high=high,
+        level=LEVEL,
+        measured_on=measured_on,
+        persons=one.persons,
+        failures=one.failures,
+    )
 
 
 def reliability(
@@ -61,9 +62,10 @@ def reliability(
     """Compare probabilities with failures, bin by bin.
 
     Chance makes every bin a little wrong, so that the error of even a perfect probability is above
-    0, and that of a resample above the sample's. The interval's lower end is therefore the upper
-    end of the resamples mirrored at the sample's error (the basic bootstrap's), and not below 0;
-    the upper end stays where the resamples have it, which is too high rather than too low.
+    0, and that of a resample above the sample's; percentiles of the resamples miss the truth. But
+    error and truth are sums over bins of |difference|, and so no further apart than the sum of
+    |noise|: the interval is the error plus and minus what that sum stays below in LEVEL of the
+    resamples. It is rather too wide than too narrow.
 
     Args:
         probability: (N,), on persons that had no part in making them.
@@ -73,15 +75,19 @@ def reliability(
     """
     members = _members(probability, weights)
 
-    def measure(counts: Floats) -> dict[Key, Floats]:
+    def gaps(counts: Floats) -> Floats:
+        """Of each bin, as its part in the error, (B, R)."""
         counted = weights[:, None] * counts
-        gaps = np.abs(members.T @ (counted * (probability - failed)[:, None]))
-        return {"error": ranking.ratio(gaps.sum(0), counted.sum(0))}
+        return ranking.ratio(
+            members.T @ (counted * (probability - failed)[:, None]), counted.sum(0)
+        )
 
-    estimate = estimates(measure, groups)["error"]
+    whole = gaps(np.ones((len(failed), 1)))
+    noise = estimates(lambda counts: {"": np.abs(gaps(counts) - whole).sum(0)}, groups)[""]
+    error = float(np.abs(whole).sum())
     return Reliability(
-        error=estimate.value,
-        interval=_interval(estimate),
+        error=error,
+        interval=_interval(error, noise.draws),
         bins=tuple(_bin(member, probability, failed, weights) for member in members.T),
         persons=len(failed),
         failures=int(failed.sum()),
@@ -97,12 +103,10 @@ def _members(probability: Floats, weights: Floats) -> NDArray[np.bool_]:
     return members
 
 
-def _interval(estimate: Estimate) -> tuple[float, float]:
+def _interval(error: float, noise: Floats) -> tuple[float, float]:
     """The whole range where there are no resamples: one group says nothing about others."""
-    high = estimate.interval[1]
-    if not np.isfinite(high):
-        return 0.0, 1.0
-    return max(0.0, 2 * estimate.value - high), max(estimate.value, high)
+    reach = float(np.quantile(noise, LEVEL)) if len(noise) else 1.0
+    return max(0.0, error - reach), min(1.0, error + reach)
 
 
 def _bin(

@@ -23,6 +23,7 @@ from misgiving.trainer.evaluation.bundle import (
     Evaluation,
     evaluate,
 )
+from misgiving.trainer.evaluation.calibration import recorded
 from misgiving.trainer.evaluation.oks import NUMBERS, AveragePrecision
 from misgiving.trainer.report import (
     COVERAGES,
@@ -150,7 +151,7 @@ def _reliability_record(evaluation: Evaluation) -> dict[str, Any] | None:
         return None
     data = without_folders(evaluation.data.spec)
     return {
-        **one.record(data).model_dump(),
+        **recorded(one, data).model_dump(),
         "fitted_to": len(_that_fitted(evaluation)),
         "bins": [asdict(each) for each in one.bins],
     }
