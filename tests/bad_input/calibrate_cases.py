@@ -21,7 +21,7 @@ CALIBRATE = [
     Case(
         "persons that the bundle was trained on",
         "calibrate --bundle trained-bundle --out new --data synthetic:4,24",
-        "holds 9 person(s) that bright-spots was trained on, synthetic/4/00000 for one",
+        "holds 9 person(s) of the training data, synthetic/4/00000 for one; expected none",
     ),
     Case(
         "too few persons for a rate",

@@ -109,7 +109,7 @@ def _altered(folder: Path) -> None:
 def _bundles(folder: Path) -> None:
     """One of an older misgiving, and one that was trained on people of ``synthetic:4``."""
     manifest = json.loads((folder / "bundle" / "manifest.json").read_text())
-    provenance = manifest["provenance"] | {"training_data": ["synthetic:4,9"]}
+    provenance = manifest["provenance"] | {"training_data": ["synthetic:4,9"], "label_count": 9}
     changes = {
         "old-bundle": {"schema_version": 1},
         "trained-bundle": {"provenance": provenance},

@@ -235,6 +235,14 @@ def test_requests_that_cannot_be_met(
             DataError,
             r"flag rate of at most 0.5 % with 90 % confidence needs 460 independent frames",
         ),
+        # persons who trained the network
+        (
+            checkpoint,
+            people(1, 300, 0.0, 1.0),
+            {},
+            DataError,
+            r"holds 48 person\(s\) of the training data, synthetic/1/00000 for one",
+        ),
         # no such head
         (checkpoint, validation, {"head": "gap-kl"}, InvalidInput, r"head is 'gap-kl'; this"),
     ]

@@ -10,7 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from export.helpers import JOINTS, people, pose_set
-from misgiving.export.calibrating import Targets, calibrate_bundle, calibration_of, fit
+from misgiving.export.calibrating import (
+    Targets,
+    calibrate_bundle,
+    calibration_of,
+    check_unseen,
+    fit,
+)
 from misgiving.export.outcomes import Outcomes, ask_outcomes
 from misgiving.runtime.bundle import Bundle
 from misgiving.runtime.calibration import Calibration
@@ -154,6 +160,7 @@ def test_persons_without_a_torso_count_for_the_flag_rate_alone(estimator: Estima
     assert (flags.n, flags.beyond) == (200, 14)
     assert 185 < flags.predicted_loss < 186
     assert (misses.n, misses.predicted_loss) == (50, 2 * misses.beyond)
+    assert flags.left_out == misses.left_out == 100
     assert said.failure_probability is not None
     assert (said.failure_probability.persons, said.failure_probability.left_out) == (100, 100)
     assert said.reference.persons == 200
@@ -329,15 +336,19 @@ def trained_on(estimator: Estimator, *specs: str) -> Estimator:
 
 
 def test_persons_who_are_in_two_places(
-    estimator: Estimator, data: PoseSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    estimator: Estimator,
+    data: PoseSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = "misgiving.export.calibrating.ask_outcomes"
     monkeypatch.setattr(asked, lambda *_: pytest.fail("asked before it was refused"))
     trained = trained_on(estimator, "lsp:lsp#1-9 + synthetic:4,5,0-0.5")
     others = open_synthetic(5, 40)
     cases: list[tuple[Estimator, PoseSet, PoseSet | None, str]] = [
-        (trained, data, None, "holds 5 person(s) that lsp-cpu was trained on, synthetic/4/00000"),
-        (trained, others, data, "holds 5 person(s) that lsp-cpu was trained on"),
+        (trained, data, None, "holds 5 person(s) of the training data, synthetic/4/00000 for one"),
+        (trained, others, data, "holds 5 person(s) of the training data"),
         (estimator, data, data, "share 120 person(s)"),
     ]
     for one, persons, report, said in cases:
@@ -346,6 +357,10 @@ def test_persons_who_are_in_two_places(
         assert said in str(raised.value)
     with pytest.raises(DataError, match=r"needs 460 independent failures; synthetic:5,40.* has 40"):
         calibrate_bundle(estimator, others, tmp_path / "out", Targets(miss_rates=(0.005,)))
+    # a cycle names its whole pool, and took a part of it
+    check_unseen(data, ["synthetic:4,9000"], 500)
+    said = capsys.readouterr().err
+    assert "120 of its persons may have trained this network, which took 500 of those in" in said
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "kept").touch()
     with pytest.raises(DataError, match=r"is there already"):

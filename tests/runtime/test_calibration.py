@@ -74,8 +74,8 @@ def test_distances_of_nobody() -> None:
         ),
         (
             {"target": "miss_rate", "target_value": 0.025, "n": 80, "effective_n": 80, "beyond": 2},
-            "misses at most 2.5 % of the failures with 90 % confidence: 2 of 80 failures in "
-            "procedural. Assumes that nothing changes",
+            "misses at most 2.5 % of the failures with 90 % confidence: 2 of 80 failures (0 "
+            "persons undefined) in procedural. Assumes that nothing changes",
         ),
         (
             {"effective_n": 2},

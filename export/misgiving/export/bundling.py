@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from misgiving.export import parity
-from misgiving.export.calibrating import Targets, calibrate_export, check_enough
+from misgiving.export.calibrating import Targets, calibrate_export, check_enough, check_unseen
 from misgiving.export.graph import FusedGraph, FusedOutput
 from misgiving.export.onnx import write_onnx
 from misgiving.runtime.bundle import (
@@ -95,6 +95,8 @@ def export_bundle(
     check_keypoints(record, validation)
     _check_size(validation)
     check_enough(validation, config.targets)
+    trained = [without_folders(spec) for spec in record.training_data]
+    check_unseen(validation, trained, record.label_count)
     compute.prepare()
     graph = FusedGraph(network, config.head)
     with new_folder(out) as part:

@@ -4,7 +4,7 @@ Axes: N persons, F frames.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,9 +101,11 @@ def calibrate_bundle(
     """
     check_new(out)
     manifest = estimator.bundle.manifest
-    _check_unseen(manifest, data)
+    origin = manifest.provenance
+    for one in (data, report_data):
+        if one is not None:
+            check_unseen(one, origin.training_data, origin.label_count)
     if report_data is not None:
-        _check_unseen(manifest, report_data)
         check_apart(data, report_data)
     check_enough(data, _with_rates(targets, manifest))
     outcomes, persons = ask_outcomes(estimator, data, unit)
@@ -194,11 +196,25 @@ def why_no_probability(outcomes: Outcomes) -> str:
     )
 
 
-def _check_unseen(manifest: Manifest, data: PoseSet) -> None:
-    if shared := shared_persons(data, manifest.provenance.training_data):
+def check_unseen(data: PoseSet, trained: Sequence[str], label_count: int) -> None:
+    """Raise DataError where persons of a set are known to have trained, and say where they may.
+
+    Args:
+        data: the persons.
+        trained: specs of the training data, without folders.
+        label_count: persons that were trained on. A cycle's checkpoint names its whole pool, of
+            which it took these.
+    """
+    if shared := shared_persons(data, trained, label_count):
         raise DataError(
-            f"{data.spec} holds {len(shared)} person(s) that {manifest.name} was trained on, "
-            f"{shared[0]} for one; expected none. Give data that trained nothing"
+            f"{data.spec} holds {len(shared)} person(s) of the training data, {shared[0]} for one; "
+            "expected none. Give data that trained nothing"
+        )
+    if possible := shared_persons(data, trained):
+        print_line(
+            f"{data.spec}: {len(possible)} of its persons may have trained this network, which "
+            f"took {label_count} of those in {' + '.join(trained)}; calibration then promises too "
+            "much"
         )
 
 
@@ -263,6 +279,7 @@ def _threshold(
         effective_n=sample.effective,
         beyond=cut.beyond,
         failures=outcomes.failures,
+        left_out=int((~outcomes.defined).sum()),
         data=outcomes.data,
         unit=outcomes.unit,
         assumes=_assumes(outcomes),

@@ -45,6 +45,8 @@ class Threshold(_Part):
     """How many of the n it flags (flag rate) or misses (miss rate)."""
     failures: int = Field(ge=0)
     """Persons of ``data`` that failed."""
+    left_out: int = Field(ge=0)
+    """Persons of ``data`` whose failure is not defined: part of its frames, not of its failures."""
     data: str
     unit: Unit
     assumes: str
@@ -57,15 +59,17 @@ class Threshold(_Part):
 
     def __str__(self) -> str:
         """The promise in words."""
+        share, counts = _percent(self.target_value), f"{self.beyond} of {self.n}"
         if self.target == "flag_rate":
-            does, read = "flags at most {} of the frames", "{} of {} frames ({} failures) in {}"
+            promise = f"flags at most {share} of the frames"
+            read = f"{counts} frames ({self.failures} failures)"
         else:
-            does, read = "misses at most {} of the failures", "{} of {} failures in {}"
-        counts = [self.beyond, self.n, *([self.failures] if self.target == "flag_rate" else [])]
+            promise = f"misses at most {share} of the failures"
+            read = f"{counts} failures ({self.left_out} persons undefined)"
         worth = "" if self.effective_n == self.n else f", worth {self.effective_n} independent ones"
         return (
-            f"{does.format(_percent(self.target_value))} with {_percent(self.confidence)} "
-            f"confidence: {read.format(*counts, self.data)}{worth}. Assumes that {self.assumes}"
+            f"{promise} with {_percent(self.confidence)} confidence: {read} in {self.data}{worth}. "
+            f"Assumes that {self.assumes}"
         )
 
 

@@ -60,7 +60,9 @@ def without_folders(spec: str) -> str:
     return re.sub(place, lambda match: match["kind"] + _last_names(match["where"]), spec)
 
 
-def shared_persons(data: PoseSet, others: Iterable[str]) -> tuple[str, ...]:
+def shared_persons(
+    data: PoseSet, others: Iterable[str], largest: int | None = None
+) -> tuple[str, ...]:
     """Ids of a set's persons that are in other data too, as far as that can be known here.
 
     A manifest names data without its folder; the same kind with the same last name counts as the
@@ -69,6 +71,7 @@ def shared_persons(data: PoseSet, others: Iterable[str]) -> tuple[str, ...]:
     Args:
         data: the persons, opened from a folder of this machine.
         others: specs as ``without_folders`` gives them.
+        largest: what names more persons than that is left out: not all of them were taken.
     """
     places = [part.partition("#")[0] for part in data.spec.split(" + ")]
     here = {without_folders(place): place for place in places}
@@ -78,7 +81,8 @@ def shared_persons(data: PoseSet, others: Iterable[str]) -> tuple[str, ...]:
         where = place if place.startswith("synthetic:") else here.get(place)
         if where and not span.startswith("@"):
             with suppress(DataError):  # what cannot be opened here is not known
-                shared |= set(open_data(where + mark + span).ids)
+                ids = open_data(where + mark + span).ids
+                shared |= set(ids if largest is None or len(ids) <= largest else ())
     return tuple(name for name in data.ids if name in shared)
 
 
