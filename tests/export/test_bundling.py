@@ -16,6 +16,7 @@ from misgiving.export import bundling, parity
 from misgiving.export.bundling import SAMPLE_COUNT, ExportConfig, export_bundle
 from misgiving.export.calibrating import Targets
 from misgiving.export.graph import FusedOutput
+from misgiving.export.promises import allowed
 from misgiving.runtime.bundle import Bundle, sha256_file
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import BundleError, DataError, InvalidInput, ParityError
@@ -195,7 +196,7 @@ def test_other_rates(
     targets = Targets(flag_rates=(rate,))
     again = exported(checkpoint, validation, tmp_path / "bundle", targets=targets)
     flagged = (predicted(again, validation) >= again.default_threshold).mean()
-    assert rate / 4 < flagged < rate
+    assert flagged == allowed(256, rate, 0.9) / 256
     assert set(threads) == {1}
 
 

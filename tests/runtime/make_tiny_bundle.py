@@ -119,15 +119,8 @@ def samples() -> np.ndarray:
 
 def calibration() -> Calibration:
     """Probabilities of failure are predicted losses, from 0 to 1."""
-    promise = {
-        "confidence": 0.9,
-        "n": 3,
-        "effective_n": 3,
-        "beyond": 0,
-        "failures": 1,
-        "left_out": 0,
-    }
-    origin = {"data": "procedural", "unit": "image", "assumes": "nothing changes"}
+    promise = {"confidence": 0.9, "n": 3, "effective_n": 3, "beyond": 0, "unit": "image"}
+    origin = {"failures": 1, "left_out": 0, "data": "procedural", "assumes": "nothing changes"}
     return Calibration(
         thresholds=(
             Threshold(

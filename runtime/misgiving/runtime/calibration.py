@@ -77,7 +77,8 @@ class CalibrationError(_Part):
     """How far the probability is from the rate of failures, on persons that did not fit it.
 
     The mean over persons of |mean probability − rate of failures| of their bin, ten bins of about
-    equally many persons. Chance alone makes it positive, the more so the fewer persons.
+    equally many persons. Chance alone makes it positive, the more so the fewer persons; the
+    interval, rather too wide than too narrow, allows for that.
     """
 
     value: float
