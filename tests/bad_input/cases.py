@@ -6,6 +6,7 @@ them all and writes docs/errors.md with the messages as they came. Names in brac
 ``{server}`` is a server that answers, ``{nobody}`` an address where there is none.
 """
 
+from bad_input.calibrate_cases import CALIBRATE
 from bad_input.case import Case
 from bad_input.training_cases import TRAINING
 
@@ -46,6 +47,11 @@ INFER = [
         1,
     ),
     Case("a threshold of NaN", "infer a.png --bundle bundle --threshold nan", "threshold is nan"),
+    Case(
+        "a threshold that the bundle does not have",
+        "infer a.png --bundle bundle --threshold miss_rate=0.1",
+        "bright-spots's own: flag_rate=0.1, miss_rate=0.2",
+    ),
     Case("a device", "infer a.png --bundle bundle --device gpu", "expected one of cpu, cuda"),
     Case("a GPU that is not there", "infer a.png --bundle bundle --device cuda", "was asked for"),
     Case("fewer threads than none", "infer a.png --threads -1", "see 'misgiving infer --help'"),
@@ -148,6 +154,11 @@ EXPORT = [
         "expected between 0 and 1",
     ),
     Case(
+        "a rate that the data does not support",
+        "export checkpoint --out new --val synthetic:9,256 --miss-rate 0.001",
+        "needs 2302 independent failures; synthetic:9,256",
+    ),
+    Case(
         "a bundle that is there already",
         "export checkpoint --out bundle --val synthetic:9,256",
         "nothing is overwritten. Give another",
@@ -210,5 +221,5 @@ ANNOTATIONS = [
 
 CASES = [
     *(*GENERAL, *INFER, *SERVE_, *STREAM, *TRAINING),
-    *(*EXPORT, *DEMO, *COLLECT, *ANNOTATIONS),
+    *(*EXPORT, *CALIBRATE, *DEMO, *COLLECT, *ANNOTATIONS),
 ]

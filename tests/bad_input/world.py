@@ -17,6 +17,7 @@ from misgiving.collector.annotations import export_coco
 from misgiving.collector.store import Store
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.images import encode_png
+from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.config import to_dict
 from misgiving.trainer.data.synthetic import open_synthetic
 from misgiving.trainer.pool.pool_scores import score_pool
@@ -56,6 +57,10 @@ def _data(folder: Path) -> None:
     category = {"id": 1, "name": "person"}
     people = parts | {"categories": [category | {"keypoints": ["nose", "chin"]}]}
     (folder / "people.json").write_text(json.dumps(people))
+    ankle = [person | {"keypoints": [9, 9, 2, *([0, 0, 0] * (len(LSP) - 1))]}]
+    known = [category | {"keypoints": LSP.names}]
+    ankles = parts | {"annotations": ankle, "categories": known}
+    (folder / "ankles.json").write_text(json.dumps(ankles))
     boxes = parts | {"annotations": [], "categories": [category]}
     (folder / "boxes.json").write_text(json.dumps(boxes))
     (folder / "cut.toml").write_text("name = ")
@@ -94,10 +99,24 @@ def _altered(folder: Path) -> None:
         (folder / path).write_bytes(b"\0junk" * 100)
     for path in (folder / "cut-store").glob("store.sqlite-*"):
         path.unlink()
+    _bundles(folder)
     shutil.copytree(folder / "batch", folder / "batch-without-images")
     shutil.rmtree(folder / "batch-without-images" / "images")
     shutil.copytree(folder / "bundle", folder / "bundle-lonely", dirs_exist_ok=True)
     (folder / "bundle-lonely" / "model.onnx").unlink()
+
+
+def _bundles(folder: Path) -> None:
+    """One of an older misgiving, and one that was trained on people of ``synthetic:4``."""
+    manifest = json.loads((folder / "bundle" / "manifest.json").read_text())
+    provenance = manifest["provenance"] | {"training_data": ["synthetic:4,9"], "label_count": 9}
+    changes = {
+        "old-bundle": {"schema_version": 1},
+        "trained-bundle": {"provenance": provenance},
+    }
+    for name, change in changes.items():
+        shutil.copytree(folder / "bundle", folder / name)
+        (folder / name / "manifest.json").write_text(json.dumps(manifest | change))
 
 
 def state(folder: Path) -> dict[str, int]:

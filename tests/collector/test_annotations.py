@@ -94,6 +94,7 @@ def test_export_is_coco_and_says_where_each_person_is_from(tmp_path):
         "sampling_probability": 1.0,
         "bundle_digest": "b" * 64,
         "device_id": "car-7",
+        "stream_id": "front",
     }
     companion = document["annotations"][1]["misgiving"]
     assert (companion["flagged"], companion["flag_reason"]) == (False, "")
@@ -130,7 +131,8 @@ def test_round_trip_without_edits(tmp_path, export, change):
             assert all(got.labelled)
             assert got.region == (50 * index, 1.25, 45, 46.5)
             assert got.predicted_loss == original.predicted_loss
-            assert (got.sampling_probability, got.device_id) == (1.0, "car-7")
+            assert got.sampling_probability == 1.0
+            assert (got.device_id, got.stream_id) == ("car-7", "front")
             copied = (tmp_path / "labels" / "images" / got.image).read_bytes()
             assert copied == frame.frame.image.encoded
     assert labels.keypoints == LSP

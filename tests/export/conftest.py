@@ -40,6 +40,6 @@ def bundle(
     checkpoint: Path, validation: PoseSet, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
     """The whole export; read it, never write into it."""
-    config = ExportConfig(name="tiny", version="1.2.3", flag_rate=0.1, licence="CC0-1.0")
+    config = ExportConfig(name="tiny", version="1.2.3", licence="CC0-1.0")
     out = tmp_path_factory.mktemp("export") / "bundle"
     return export_bundle(checkpoint, validation, out, config, CPU)

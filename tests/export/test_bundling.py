@@ -14,7 +14,9 @@ from onnx import numpy_helper
 from export.helpers import CPU, JOINTS, TINY, TINY_MODEL, TRAINING_SPEC, people
 from misgiving.export import bundling, parity
 from misgiving.export.bundling import SAMPLE_COUNT, ExportConfig, export_bundle
+from misgiving.export.calibrating import Targets
 from misgiving.export.graph import FusedOutput
+from misgiving.export.promises import allowed
 from misgiving.runtime.bundle import Bundle, sha256_file
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import BundleError, DataError, InvalidInput, ParityError
@@ -54,7 +56,7 @@ def test_an_altered_bundle_is_refused(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_what_the_manifest_says_of_the_model(bundle: Bundle, checkpoint: Path) -> None:
     said = bundle.manifest
-    assert (said.schema_version, said.name, said.version) == (1, "tiny", "1.2.3")
+    assert (said.schema_version, said.name, said.version) == (2, "tiny", "1.2.3")
     assert said.keypoints == LSP
     assert said.crop == TINY_MODEL.crop
     assert said.outputs == FusedOutput._fields
@@ -103,9 +105,10 @@ def test_the_threshold_flags_the_asked_share(bundle: Bundle, validation: PoseSet
     (threshold,) = bundle.manifest.calibration.thresholds
     assert (threshold.target, threshold.target_value) == ("flag_rate", 0.1)
     assert (threshold.n, threshold.data) == (256, validation.spec)
-    assert bundle.manifest.calibration.failure_probability is None
-    flagged = (predicted(bundle, validation) >= threshold.predicted_loss).mean()
-    assert flagged == pytest.approx(0.1, abs=1.5 / 256)
+    flagged = predicted(bundle, validation) >= threshold.predicted_loss
+    assert flagged.sum() == threshold.beyond
+    # of 256 at most 19: P(Binomial(256, 0.1) ≤ 19) is 0.098, that of 20 is 0.144
+    assert threshold.beyond == 19
 
 
 def test_samples(bundle: Bundle) -> None:
@@ -190,9 +193,10 @@ def test_other_rates(
     threads: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(bundling, "write_onnx", FromBundle(bundle))
-    again = exported(checkpoint, validation, tmp_path / "bundle", flag_rate=rate)
+    targets = Targets(flag_rates=(rate,))
+    again = exported(checkpoint, validation, tmp_path / "bundle", targets=targets)
     flagged = (predicted(again, validation) >= again.default_threshold).mean()
-    assert flagged == pytest.approx(rate, abs=1.5 / 256)
+    assert flagged == allowed(256, rate, 0.9) / 256
     assert set(threads) == {1}
 
 
@@ -224,6 +228,22 @@ def test_requests_that_cannot_be_met(
         (checkpoint, toes, {}, DataError, r"toes:here has the keypoints of toes"),
         # no checkpoint
         (tmp_path / "no", validation, {}, DataError, r"no is no checkpoint"),
+        # too few frames for a promise
+        (
+            checkpoint,
+            validation,
+            {"targets": Targets(flag_rates=(0.005,))},
+            DataError,
+            r"flag rate of at most 0.5 % with 90 % confidence needs 460 independent frames",
+        ),
+        # persons who trained the network
+        (
+            checkpoint,
+            people(1, 300, 0.0, 1.0),
+            {},
+            DataError,
+            r"holds 48 person\(s\) of the training data, synthetic/1/00000 for one",
+        ),
         # no such head
         (checkpoint, validation, {"head": "gap-kl"}, InvalidInput, r"head is 'gap-kl'; this"),
     ]
@@ -232,9 +252,3 @@ def test_requests_that_cannot_be_met(
             exported(source, data, tmp_path / "bundle", **changes)
         assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 20.0, float("nan")])
-def test_flag_rates_are_shares(rate: float) -> None:
-    with pytest.raises(DataError, match=r"flag rate is .*; expected between 0 and 1, as in 0.1"):
-        ExportConfig(name="n", version="1", flag_rate=rate)

@@ -13,15 +13,22 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
 from misgiving.runtime.bundle import (
-    Calibration,
     FailureDefinition,
     Manifest,
     Parity,
     Provenance,
     Signal,
-    Threshold,
     sha256_file,
     write_manifest,
+)
+from misgiving.runtime.calibration import (
+    Calibration,
+    CalibrationError,
+    EmbeddingReference,
+    FailureProbability,
+    Histogram,
+    Reference,
+    Threshold,
 )
 from misgiving.runtime.engines.onnx import OUTPUTS
 from misgiving.runtime.geometry import CropRule
@@ -110,6 +117,45 @@ def samples() -> np.ndarray:
     return np.repeat(ramps[..., None], 3, axis=-1)
 
 
+def calibration() -> Calibration:
+    """Probabilities of failure are predicted losses, from 0 to 1."""
+    promise = {"confidence": 0.9, "n": 3, "effective_n": 3, "beyond": 0, "unit": "image"}
+    origin = {"failures": 1, "left_out": 0, "data": "procedural", "assumes": "nothing changes"}
+    return Calibration(
+        thresholds=(
+            Threshold(
+                target="flag_rate", target_value=0.1, predicted_loss=0.75, **promise, **origin
+            ),
+            Threshold(
+                target="miss_rate", target_value=0.2, predicted_loss=0.5, **promise, **origin
+            ),
+        ),
+        failure_probability=FailureProbability(
+            predicted_loss=(0.0, 1.0),
+            probability=(0.0, 1.0),
+            data="procedural",
+            persons=3,
+            failures=1,
+            left_out=0,
+            error=CalibrationError(
+                value=0,
+                low=0,
+                high=1,
+                level=0.95,
+                measured_on="procedural",
+                persons=3,
+                failures=1,
+            ),
+        ),
+        reference=Reference(
+            data="procedural",
+            persons=3,
+            histograms=(Histogram(name="predicted_loss", edges=(0.5,), shares=(0.5, 0.5)),),
+            embedding=EmbeddingReference(mean=(0.5,) * 8, deviation=(0.25,) * 8),
+        ),
+    )
+
+
 def manifest() -> Manifest:
     nothing = Parity(
         n=3,
@@ -122,7 +168,7 @@ def manifest() -> Manifest:
         end_to_end_predicted_loss_drift=0,
     )
     return Manifest(
-        schema_version=1,
+        schema_version=2,
         name="bright-spots",
         version="1",
         keypoints=LSP,
@@ -136,18 +182,7 @@ def manifest() -> Manifest:
         ),
         embedding_size=8,
         failure=FailureDefinition(metric="PCK@0.2", normaliser="torso", below=0.5),
-        calibration=Calibration(
-            thresholds=(
-                Threshold(
-                    target="flag_rate",
-                    target_value=0.1,
-                    predicted_loss=0.75,
-                    n=3,
-                    data="procedural",
-                ),
-            ),
-            failure_probability=None,
-        ),
+        calibration=calibration(),
         parity={"fp32": nothing},
         provenance=Provenance(
             recipe="written by hand",

@@ -73,8 +73,9 @@ def test_infer_prints_a_table(picture: Path) -> None:
     result = invoke("infer", picture, "--bundle", tiny.BUNDLE)
     assert result.exit_code == 0, result.output
     header, row = result.stdout.splitlines()
-    assert header.split() == ["predicted", "loss", "flag", "mean", "confidence", "image"]
-    assert row.split() == ["0.9940", "FLAG", "1.000", str(picture)]
+    titles = "predicted loss P(failure) flag mean confidence image"
+    assert header.split() == titles.split()
+    assert row.split() == ["0.9940", "0.994", "FLAG", "1.000", str(picture)]
 
 
 def test_infer_as_json(picture: Path) -> None:
@@ -84,8 +85,17 @@ def test_infer_as_json(picture: Path) -> None:
     (person,) = json.loads(result.stdout)["persons"]
     assert person["flagged"] is False
     assert person["reason"] is None
+    assert person["failure_probability"] == person["predicted_loss"]  # as the tiny bundle has it
     assert person["region"] == [0, 0, 9, 9]
     assert list(person["keypoints"])[0] == "right_ankle"
+
+
+def test_a_threshold_by_its_name(picture: Path) -> None:
+    arguments = ("infer", picture, "--bundle", tiny.BUNDLE, "--json", "--threshold")
+    (person,) = json.loads(invoke(*arguments, "miss_rate=0.2").stdout)["persons"]
+    assert (person["threshold"], person["flagged"]) == (0.5, True)
+    refused = invoke(*arguments, "miss_rate=0.1").exception
+    assert "bright-spots's own: flag_rate=0.1, miss_rate=0.2" in str(refused)
 
 
 def test_infer_draws(picture: Path, tmp_path: Path) -> None:

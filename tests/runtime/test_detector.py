@@ -1,18 +1,21 @@
 """From a frame to a result in image pixels, without a server."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from misgiving.runtime.bundle import Bundle
 from misgiving.runtime.client import make_frame
-from misgiving.runtime.detector import MAX_REGIONS, is_flagged
+from misgiving.runtime.detector import MAX_REGIONS, Detector, is_flagged
 from misgiving.runtime.errors import ImageError, MisgivingError, RegionError, ResourceExhausted
+from misgiving.runtime.flagging import FlagPolicy
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import encode_png
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
-from runtime.tiny import HEIGHT, JOINTS, WIDTH, detector, engine, spot_points, spots
+from runtime.tiny import BUNDLE, HEIGHT, JOINTS, WIDTH, detector, engine, spot_points, spots
 
 COLUMNS = [3 * i for i in range(JOINTS)]
 
@@ -33,7 +36,7 @@ def test_keypoints_come_back_in_image_pixels(encoded: bool) -> None:
     dark = person.predicted_loss
     assert person.signals == pytest.approx([1, 1, 1 - dark, dark], abs=1e-6)
     assert list(person.keypoint_loss) == []
-    assert not person.HasField("failure_probability")
+    assert person.failure_probability == pytest.approx(dark)  # as the tiny bundle has it
     assert person.region == pose.Region(width_px=WIDTH * 3, height_px=HEIGHT * 3)
     assert result.frame_id == "f"
     assert result.bundle_digest == detector().bundle.digest
@@ -150,3 +153,32 @@ def test_the_model_describes_itself() -> None:
     assert (model.threshold, model.audit_rate) == (0.75, 0.25)
     assert model.failure_definition == "PCK@0.2 (torso) of the person < 0.5"
     assert len(model.skeleton) == 14
+    assert [one.name for one in model.thresholds] == ["flag_rate=0.1", "miss_rate=0.2"]
+    assert model.thresholds[0].predicted_loss == 0.75
+    assert "flags at most 10 % of the frames with 90 % confidence" in model.thresholds[0].statement
+
+
+@pytest.mark.parametrize(
+    ("fitted", "score", "said"),
+    [
+        (True, 0.25, 0.25),
+        (True, -1.0, 0.0),  # beyond the knots the nearest one counts; 0 is a probability
+        (True, math.inf, 1.0),
+        (True, math.nan, None),
+        (False, 0.25, None),  # a bundle without a fit
+    ],
+)
+def test_failure_probability(fitted: bool, score: float, said: float | None) -> None:
+    bundle = Bundle.load(BUNDLE)
+    known = bundle.manifest.calibration
+    calibration = known if fitted else known.model_copy(update={"failure_probability": None})
+    manifest = bundle.manifest.model_copy(update={"calibration": calibration})
+    one = Detector(replace(bundle, manifest=manifest), FlagPolicy(threshold=0.75, audit_rate=0.0))
+    frame = make_frame(BLACK)
+    prediction = replace(
+        engine().infer(np.stack(one.prepare(frame).crops)),
+        predicted_loss=np.array([score], np.float32),
+    )
+    (person,) = one.result(frame, one.prepare(frame), prediction).persons
+    assert person.HasField("failure_probability") == (said is not None)
+    assert person.failure_probability == (said or 0.0)

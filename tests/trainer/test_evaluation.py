@@ -121,6 +121,36 @@ def test_the_record_is_json_without_nan(evaluation: Evaluation) -> None:
     }
 
 
+def test_the_probability_is_measured(evaluation: Evaluation) -> None:
+    fitted = evaluation.bundle.manifest.calibration.failure_probability
+    assert fitted is not None
+    said = fitted.of(evaluation.persons.predicted_loss)
+    read = record(evaluation)["failure_probability"]
+    assert sum(one["persons"] for one in read["bins"]) == read["persons"] == COUNT
+    mean = sum(one["persons"] * one["probability"] for one in read["bins"]) / COUNT
+    assert mean == pytest.approx(said.mean())
+    assert read["failures"] == evaluation.failures.failures
+    assert (read["measured_on"], read["fitted_to"]) == ("synthetic:4,30", 0)
+    text = "\n".join(lines(evaluation))
+    low, high = read["low"], read["high"]
+    assert f"calibration error {read['value']:.3f} [{low:.3f} {high:.3f}] over 30 persons" in text
+    assert f"{evaluation.reliability.bins[0].probability:.2f}→" in text
+    assert "too good to be true" not in text
+
+
+def test_data_that_fitted_the_probability(estimator: Estimator) -> None:
+    """Two of the three persons; and a bundle without a probability says nothing of it."""
+    known = estimator.bundle.manifest.calibration
+    fitted = known.failure_probability.model_copy(update={"data": "synthetic:4,9#2-9"})
+    of_these = known.model_copy(update={"failure_probability": fitted})
+    evaluation = evaluate(with_manifest(estimator, calibration=of_these), people(4, 3))
+    assert "too good to be true: 2 of these persons fitted" in "\n".join(lines(evaluation))
+    without = known.model_copy(update={"failure_probability": None})
+    evaluation = evaluate(with_manifest(estimator, calibration=without), people(4, 3))
+    assert "failure_probability" not in "\n".join(lines(evaluation))
+    assert record(evaluation)["failure_probability"] is None
+
+
 def test_the_text_names_what_it_measured(evaluation: Evaluation) -> None:
     text = "\n".join(lines(evaluation))
     assert "data     synthetic:4,30\n" in text

@@ -11,7 +11,7 @@ from export.helpers import JOINTS, standing
 from misgiving.runtime.errors import DataError, ImageError
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
-from misgiving.trainer.data import open_data
+from misgiving.trainer.data import Collected, open_data
 
 IMAGE = np.arange(30 * 20 * 3, dtype=np.uint8).reshape(30, 20, 3)
 
@@ -27,6 +27,7 @@ def person(name: str, image: str, labelled: list[bool] | None = None) -> dict[st
         "predicted_loss": 1.5,
         "bundle_digest": "d",
         "device_id": "car",
+        "stream_id": "front",
     }
 
 
@@ -36,7 +37,7 @@ def label_set(folder: Path, *persons: dict[str, Any], **changes: object) -> Path
     for name in {p["image"] for p in persons}:
         (folder / "images" / name).write_bytes(encode_png(IMAGE))
     content = {
-        "schema_version": 1,
+        "schema_version": 2,
         "version": "v3",
         "keypoints": LSP.model_dump(),
         "persons": list(persons),
@@ -59,6 +60,7 @@ def test_a_label_set_is_training_data(tmp_path: Path) -> None:
     np.testing.assert_allclose(sample.points, standing(), rtol=1e-6)
     assert (sample.points.dtype, sample.labelled.dtype) == (np.float32, np.bool_)
     assert sample.labelled.tolist() == partly
+    assert sample.collected == Collected(0.5, "car", "front")
 
 
 def test_persons_without_a_joint_are_left_out(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from export.helpers import people, pose_set, standing
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import COCO, LSP, KeypointSet
 from misgiving.trainer.data import PoseSet, Sample, check_labelled, join, open_data, subset
-from misgiving.trainer.data.spec import without_folders
+from misgiving.trainer.data.spec import shared_persons, without_folders
 from trainer.annotating import write_images
+from trainer.test_labels import label_set, person
 
 BLANK = np.zeros((200, 160, 3), np.uint8)
 
@@ -176,6 +177,31 @@ def test_ranges_of_a_folder(tmp_path: Path) -> None:
 )
 def test_what_may_leave_the_machine(spec: str, expected: str) -> None:
     assert without_folders(spec) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "others", "count"),
+    [
+        ("labels:{tmp}/b/set", [], 0),
+        # the same name in another folder counts as the same data
+        ("labels:{tmp}/b/set", ["labels:set@0123456789ab"], 3),
+        ("labels:{tmp}/b/set#2-3", ["lsp:lsp + labels:set@0123456789ab#1-2"], 1),
+        ("labels:{tmp}/b/set#1-1", ["labels:set@0123456789ab#2-3"], 0),
+        # more than there is here, a list that is not at hand, another kind, another name
+        ("labels:{tmp}/b/set", ["labels:set@0123456789ab#1-9"], 0),
+        ("labels:{tmp}/b/set", ["labels:set@0123456789ab#@picked.txt"], 0),
+        ("labels:{tmp}/b/set", ["images:set", "labels:other"], 0),
+        # rendered people are the same everywhere
+        ("synthetic:4,9#5-9", ["synthetic:4,6,0-0.4"], 2),
+        ("synthetic:5,9", ["synthetic:4,6"], 0),
+    ],
+)
+def test_who_is_in_other_data_too(spec: str, others: list[str], count: int, tmp_path: Path) -> None:
+    label_set(
+        tmp_path / "b" / "set", *(person(name, "1.png") for name in "xyz"), version="0123456789ab"
+    )
+    shared = shared_persons(open_data(spec.format(tmp=tmp_path)), others)
+    assert len(shared) == len(set(shared)) == count
 
 
 def test_subset_keeps_the_order_and_reads_the_same_people() -> None:

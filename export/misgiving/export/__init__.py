@@ -7,11 +7,15 @@ from misgiving.runtime.public import lazily
 if TYPE_CHECKING:
     from misgiving.export.bundling import ExportConfig as ExportConfig
     from misgiving.export.bundling import export_bundle as export_bundle
+    from misgiving.export.calibrating import Targets as Targets
+    from misgiving.export.calibrating import calibrate_bundle as calibrate_bundle
 else:
     __getattr__, __dir__, __all__ = lazily(
         __name__,
         {
             "ExportConfig": "bundling",
             "export_bundle": "bundling",
+            "Targets": "calibrating",
+            "calibrate_bundle": "calibrating",
         },
     )

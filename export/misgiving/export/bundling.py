@@ -1,5 +1,6 @@
-"""From a checkpoint to a bundle: export, gate, calibrate the threshold, write, sum up."""
+"""From a checkpoint to a bundle: export, gate, calibrate, write, sum up."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,26 +11,27 @@ import torch
 from numpy.typing import NDArray
 
 from misgiving.export import parity
+from misgiving.export.calibrating import Targets, calibrate_export, check_enough, check_unseen
 from misgiving.export.graph import FusedGraph, FusedOutput
 from misgiving.export.onnx import write_onnx
 from misgiving.runtime.bundle import (
     MODEL,
     SAMPLES,
     Bundle,
-    Calibration,
     FailureDefinition,
     Manifest,
     Parity,
     Provenance,
     Signal,
-    Threshold,
     sha256_file,
     write_manifest,
 )
+from misgiving.runtime.calibration import Calibration
 from misgiving.runtime.detector import Detector
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import DataError
+from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.flagging import FlagPolicy
 from misgiving.trainer import heatmaps, metrics, progress
 from misgiving.trainer.checkpoint import Record, load_checkpoint
@@ -43,6 +45,8 @@ from misgiving.trainer.training import Compute, check_keypoints
 
 SAMPLE_COUNT = 4
 _SAMPLE_SEED = 20_260
+UNCALIBRATED = Calibration.model_construct(thresholds=(), failure_probability=None)
+"""Stands in a manifest until its bundle has been asked; never written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,15 +57,10 @@ class ExportConfig:
     version: str
     head: str | None = None
     """None for the checkpoint's first."""
-    flag_rate: float = 0.1
-    """Share of persons like the validation data's that the shipped threshold flags."""
+    targets: Targets = Targets(flag_rates=(0.1,))
+    """What the thresholds promise for frames like the validation data's."""
     licence: str = "not stated"
     """Of the weights; the training data's terms bind them."""
-
-    def __post_init__(self) -> None:
-        """Check the rate."""
-        if not 0 < self.flag_rate < 1:
-            raise DataError(f"flag rate is {self.flag_rate}; expected between 0 and 1, as in 0.1")
 
 
 def export_bundle(
@@ -73,7 +72,7 @@ def export_bundle(
     ...     Path("runs/first"),
     ...     open_data("synthetic:3,256"),
     ...     Path("bundles/first"),
-    ...     ExportConfig(name="first", version="0.1.0", flag_rate=0.05),
+    ...     ExportConfig(name="first", version="0.1.0", targets=Targets(flag_rates=(0.05,))),
     ...     Compute(device="cpu", threads=1),
     ... )
     >>> bundle.manifest.name, bundle.manifest.parity["fp32"].n
@@ -81,19 +80,23 @@ def export_bundle(
 
     Args:
         checkpoint: from ``misgiving train`` or ``cycle``.
-        validation: at least 256 persons that trained nothing; the gates run and the threshold
-            is read on them.
+        validation: at least 256 persons that trained nothing; the gates run and the calibration
+            is made on them.
         out: the bundle's folder, which must be new.
-        config: name, head, threshold.
+        config: name, head, targets of the thresholds.
         compute: where torch runs.
 
     Raises:
-        DataError: too few validation images, wrong keypoints, or ``out`` is there already.
+        DataError: too few validation images, for the gates or for a target; wrong keypoints;
+            ``out`` is there already.
         ParityError: the exported graph does not answer as the trained network does.
     """
     network, recipe, record = load_checkpoint(checkpoint)
     check_keypoints(record, validation)
     _check_size(validation)
+    check_enough(validation, config.targets)
+    trained = [without_folders(spec) for spec in record.training_data]
+    check_unseen(validation, trained, record.label_count)
     compute.prepare()
     graph = FusedGraph(network, config.head)
     with new_folder(out) as part:
@@ -133,16 +136,16 @@ def _fill(
     scores = score(graph.network, recipe, validation, cpu, progress.counted(count, "scoring"))
     _write_samples(part / SAMPLES, graph, recipe)
     files = {name: sha256_file(part / name) for name in (MODEL, SAMPLES)}
-    threshold = _threshold(scores, graph.head_name, validation, config.flag_rate)
-    manifest = _manifest(recipe, record, config, threshold, files, scores, validation)
-    detector = Detector(
-        Bundle(part, manifest, ""), FlagPolicy(threshold=threshold.predicted_loss, audit_rate=0.0)
-    )
+    manifest = _manifest(recipe, record, config, files, scores, validation)
+    bundle = Bundle(part, manifest, "")
+    detector = Detector(bundle, FlagPolicy(threshold=math.inf, audit_rate=0.0))
     counted = progress.counted(count, "end to end")
     whole = parity.end_to_end_drift(detector, engine, graph.head_name, validation, scores, counted)
     parity.check(whole, "end-to-end", "image px")
     parities = {"fp32": _parity(count, validation, drift, whole)}
-    write_manifest(part, manifest.model_copy(update={"parity": parities}))
+    calibration = calibrate_export(Estimator(bundle, engine, math.inf), validation, config.targets)
+    update = {"parity": parities, "calibration": calibration}
+    write_manifest(part, manifest.model_copy(update=update))
 
 
 def _graph_drift(
@@ -166,17 +169,6 @@ def _parity(n: int, data: PoseSet, drift: parity.Drift, whole: parity.Drift) -> 
     )
 
 
-def _threshold(scores: Scores, head: str, data: PoseSet, rate: float) -> Threshold:
-    predicted = scores.predicted_losses[head]
-    return Threshold(
-        target="flag_rate",
-        target_value=rate,
-        predicted_loss=float(np.quantile(predicted, 1 - rate)),
-        n=len(predicted),
-        data=without_folders(data.spec),
-    )
-
-
 def _write_samples(path: Path, graph: FusedGraph, recipe: Recipe) -> None:
     """Synthetic inputs with the trained network's answers, for the self-check of a runtime."""
     people = open_synthetic(_SAMPLE_SEED, SAMPLE_COUNT)
@@ -192,13 +184,13 @@ def _manifest(
     recipe: Recipe,
     record: Record,
     config: ExportConfig,
-    threshold: Threshold,
     files: dict[str, str],
     scores: Scores,
     validation: PoseSet,
 ) -> Manifest:
+    """All but parity and calibration, which are measured with what it says."""
     return Manifest(
-        schema_version=1,
+        schema_version=2,
         name=config.name,
         version=config.version,
         keypoints=record.keypoints,
@@ -211,7 +203,7 @@ def _manifest(
             normaliser="longer torso diagonal",
             below=metrics.FAILURE_BELOW,
         ),
-        calibration=Calibration(thresholds=(threshold,), failure_probability=None),
+        calibration=UNCALIBRATED,
         parity={},
         provenance=_provenance(recipe, record, scores, validation),
         weights_licence=config.licence,

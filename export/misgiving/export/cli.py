@@ -1,13 +1,40 @@
-"""Verbs of the joining part: ``export`` and ``demo``. Imports torch and onnx only inside them."""
+"""Verbs of the joining part: ``export``, ``calibrate`` and ``demo``.
+
+Imports torch and onnx only inside them.
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from misgiving.runtime import cli as runtime
 from misgiving.trainer.specs import SPECS
 
+if TYPE_CHECKING:
+    from misgiving.runtime import Manifest
+
 app = typer.Typer()
+
+FlagRate = Annotated[
+    list[float] | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Threshold that flags at most this share of all frames, 0 to 1. May be given more "
+        "than once; the first is the bundle's default.",
+    ),
+]
+MissRate = Annotated[
+    list[float] | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Threshold that misses at most this share of the failures. May be given more than "
+        "once; the first is the default where there is no --flag-rate.",
+    ),
+]
+Confidence = Annotated[
+    float, typer.Option(metavar="SHARE", help="With which each threshold keeps what it promises.")
+]
 
 
 @app.command()
@@ -30,12 +57,9 @@ def export(
         str | None,
         typer.Option(metavar="NAME", help="Loss head, the checkpoint's first by default."),
     ] = None,
-    flag_rate: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE", help="Share of persons like --val's that the threshold flags, 0 to 1."
-        ),
-    ] = 0.1,
+    flag_rate: FlagRate = None,
+    miss_rate: MissRate = None,
+    confidence: Confidence = 0.9,
     licence: Annotated[
         str, typer.Option(metavar="TEXT", help="Licence of the weights.")
     ] = "not stated",
@@ -45,16 +69,20 @@ def export(
 ) -> None:
     """Export a checkpoint to a bundle, and refuse where the graph answers otherwise than torch.
 
+    Calibrates it on --val, as 'misgiving calibrate' does; without a rate for --flag-rate 0.1.
+
     Example: misgiving export runs/first --out bundles/first --val synthetic:2,256
     """
-    from misgiving.export import ExportConfig, export_bundle
+    from misgiving.export import ExportConfig, Targets, export_bundle
     from misgiving.trainer import Compute, load_checkpoint, open_data
 
+    flag_rates, miss_rates = tuple(flag_rate or ()), tuple(miss_rate or ())
+    if not (flag_rates or miss_rates):
+        flag_rates = (0.1,)
+    targets = Targets(flag_rates=flag_rates, miss_rates=miss_rates, confidence=confidence)
     record = load_checkpoint(checkpoint)[2]
     validation = open_data(val or record.validation_data, record.keypoints)
-    config = ExportConfig(
-        name=name, version=version, head=head, flag_rate=flag_rate, licence=licence
-    )
+    config = ExportConfig(name=name, version=version, head=head, targets=targets, licence=licence)
     compute = Compute(device="cpu", threads=threads)
     bundle = export_bundle(checkpoint, validation, out, config, compute)
     measured = bundle.manifest.parity["fp32"]
@@ -65,6 +93,7 @@ def export(
         f"end to end {measured.end_to_end_keypoint_px_p999:.1e} image px, "
         f"{measured.end_to_end_predicted_loss_drift:.1e} sd"
     )
+    _print_calibration(bundle.manifest)
     typer.echo(f"digest {bundle.digest} (next: misgiving serve --bundle {out})")
 
 
@@ -104,3 +133,78 @@ def demo(
     config = DemoConfig(data=data, pool=pool, out=out, recipe=chosen, threads=threads)
     typer.echo(summary_table(run_demo(config)))
     typer.echo(f"pictures: {out / 'report.html'}, numbers: {out / 'summary.json'}")
+
+
+@app.command()
+def calibrate(
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="SPEC",
+            help="Labelled persons that trained nothing, drawn as the promises are to hold for: "
+            f"{SPECS}. labels: brings the weights and devices of a fleet's audit sample along.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The new bundle's folder; must be new.")],
+    bundle: runtime.Bundle = None,
+    report_data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Other persons to measure the probability on; else folds of --data.",
+        ),
+    ] = None,
+    flag_rate: FlagRate = None,
+    miss_rate: MissRate = None,
+    confidence: Confidence = 0.9,
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What is drawn independently: image, device or stream. By default device where "
+            "the data names any, else image; persons of one unit are taken for alike.",
+        ),
+    ] = None,
+    device: runtime.Device = "cpu",
+    threads: runtime.Threads = 0,
+) -> None:
+    """Make a score a promise: probability of failure, and thresholds that keep a named rate.
+
+    Writes a new bundle with the same graph. The promises hold for frames drawn like those of
+    --data. Under shift, and for the correlated frames of a video, there is no such guarantee:
+    calibrate again on a labelled audit sample of the fleet. Without a rate, the bundle's own.
+
+    Example: misgiving calibrate --data "lspet:DATA/lspet#8001-9000" --flag-rate 0.1
+    --miss-rate 0.05 --out bundles/calibrated
+    """
+    from misgiving.export import Targets, calibrate_bundle
+    from misgiving.runtime import Estimator
+    from misgiving.runtime.durable import check_new
+    from misgiving.trainer import open_data
+
+    check_new(out)
+    targets = Targets(
+        flag_rates=tuple(flag_rate or ()), miss_rates=tuple(miss_rate or ()), confidence=confidence
+    )
+    estimator = Estimator.load(bundle, device=device, threads=threads)
+    keypoints = estimator.bundle.manifest.keypoints
+    persons = open_data(data, keypoints)
+    others = open_data(report_data, keypoints) if report_data else None
+    made = calibrate_bundle(estimator, persons, out, targets, report_data=others, unit=unit)
+    _print_calibration(made.manifest)
+    typer.echo(f"bundle {out}, digest {made.digest} (next: misgiving serve --bundle {out})")
+
+
+def _print_calibration(manifest: "Manifest") -> None:
+    for threshold in manifest.calibration.thresholds:
+        typer.echo(
+            f"{threshold.name}: predicted_loss from {threshold.predicted_loss:.5g} on {threshold}"
+        )
+    if fitted := manifest.calibration.failure_probability:
+        error = fitted.error
+        typer.echo(
+            f"failure_probability: {len(fitted.predicted_loss)} knots from {fitted.failures} "
+            f"failures and {fitted.persons - fitted.failures} others of {fitted.data}, "
+            f"{fitted.left_out} left out without a labelled torso; expected calibration error "
+            f"{error.value:.3f} [{error.low:.3f} {error.high:.3f}] on {error.measured_on}"
+        )

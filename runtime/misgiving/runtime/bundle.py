@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from misgiving.runtime.calibration import Calibration
 from misgiving.runtime.engines.base import Engine, Prediction
-from misgiving.runtime.errors import BundleError, MisgivingError, first_problem
+from misgiving.runtime.errors import BundleError, InvalidInput, MisgivingError, first_problem
 from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import KeypointSet
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 SAMPLES = "samples.npz"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class _Part(BaseModel):
@@ -46,27 +47,6 @@ class FailureDefinition(_Part):
 
     def __str__(self) -> str:
         return f"{self.metric} ({self.normaliser}) of the person < {self.below:g}"
-
-
-class Threshold(_Part):
-    """A value of ``predicted_loss`` from which on a person is flagged, and what it is for."""
-
-    target: Literal["flag_rate"]
-    target_value: float = Field(gt=0, lt=1)
-    """Share of frames like those of ``data`` that the threshold flags."""
-    predicted_loss: float
-    n: int = Field(gt=0)
-    """Images that the threshold was read from."""
-    data: str
-
-
-class Calibration(_Part):
-    """How a score becomes a decision."""
-
-    thresholds: tuple[Threshold, ...] = Field(min_length=1)
-    """The first one is the default of a runtime."""
-    failure_probability: None
-    """Null: this schema knows no fit from score to probability."""
 
 
 class Parity(_Part):
@@ -109,7 +89,7 @@ class Manifest(_Part):
     (1.25, 'flag_rate')
     """
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     name: str
     version: str
     keypoints: KeypointSet
@@ -168,6 +148,26 @@ class Bundle:
     @property
     def default_threshold(self) -> float:
         return self.manifest.calibration.thresholds[0].predicted_loss
+
+    def threshold(self, asked: float | str | None) -> float:
+        """The ``predicted_loss`` from which on persons are flagged.
+
+        Args:
+            asked: a number, or the name of one of the bundle's thresholds; None for its default.
+
+        Raises:
+            InvalidInput: neither a number nor such a name.
+        """
+        if asked is None:
+            return self.default_threshold
+        known = {one.name: one.predicted_loss for one in self.manifest.calibration.thresholds}
+        try:
+            return known[asked] if asked in known else float(asked)
+        except ValueError as error:
+            raise InvalidInput(
+                f"threshold is {asked!r}; expected a number in units of predicted_loss, or one of "
+                f"{self.manifest.name}'s own: {', '.join(known)}"
+            ) from error
 
     def self_check(self, engine: Engine) -> None:
         """Run the bundle's samples and compare with the answers recorded at export.

@@ -58,9 +58,11 @@ Threads = Annotated[
     ),
 ]
 Threshold = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        metavar="LOSS", help="predicted_loss from which on to flag a person; else the bundle's."
+        metavar="LOSS|NAME",
+        help="predicted_loss from which on to flag a person, or the name of one of the bundle's "
+        "thresholds, for example miss_rate=0.05; else the bundle's first.",
     ),
 ]
 

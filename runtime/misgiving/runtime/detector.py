@@ -141,6 +141,10 @@ class Detector:
             threshold=self.policy.threshold,
             audit_rate=self.policy.audit_rate,
             failure_definition=str(manifest.failure),
+            thresholds=[
+                wire.Threshold(name=one.name, predicted_loss=one.predicted_loss, statement=str(one))
+                for one in manifest.calibration.thresholds
+            ],
         )
 
     def _person(self, prepared: Prepared, prediction: Prediction, index: int) -> pose.Person:
@@ -155,6 +159,7 @@ class Detector:
                 for (x, y), (c,) in zip(points.tolist(), confidence.tolist(), strict=True)
             ],
             predicted_loss=score,
+            failure_probability=self.bundle.manifest.calibration.probability(score),
             signals=prediction.signals[index].tolist(),
             flag=_wire_flag(self.policy.decide(score, self._draw())),
         )

@@ -26,19 +26,21 @@ class Estimator:
     True
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, threshold: float | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: Engine, threshold: float | str | None = None
+    ) -> None:
         """Join a bundle and an engine that runs it; ``load`` does so for a path.
 
         Args:
             bundle: whose crop rule, names and threshold count.
             engine: of that bundle's graph.
-            threshold: of ``predicted_loss``, from which on a person is flagged; None for the
-                bundle's own.
+            threshold: of ``predicted_loss``, from which on a person is flagged, or the name of one
+                of the bundle's; None for the first of those.
         """
-        chosen = bundle.default_threshold if threshold is None else threshold
         self.bundle = bundle
         self.engine = engine
-        self._detector = Detector(bundle, FlagPolicy(threshold=chosen, audit_rate=0.0))
+        policy = FlagPolicy(threshold=bundle.threshold(threshold), audit_rate=0.0)
+        self._detector = Detector(bundle, policy)
 
     @classmethod
     def load(
@@ -47,7 +49,7 @@ class Estimator:
         *,
         device: str = "cpu",
         threads: int = 0,
-        threshold: float | None = None,
+        threshold: float | str | None = None,
     ) -> "Estimator":
         """Load a bundle, start its engine and let it check itself.
 

@@ -29,8 +29,8 @@ class InferOptions:
     """None for the default bundle."""
     regions: tuple[Region, ...] = ()
     """Persons' boxes, the same for every image; none means the whole image."""
-    threshold: float | None = None
-    """In units of predicted_loss; None for the bundle's own."""
+    threshold: float | str | None = None
+    """In units of predicted_loss, or the name of one of the bundle's; None for its default."""
     device: str = "cpu"
     threads: int = 0
     json: bool = False
@@ -90,15 +90,18 @@ def _one(path: Path, target: Path | None, estimator: Estimator, options: InferOp
         _draw(path, data, result, estimator.bundle, target)
 
 
-_HEADER = f"{'predicted loss':>14}  {'flag':<4}  {'mean confidence':>15}  image"
+_HEADER = f"{'predicted loss':>14}  {'P(failure)':>10}  {'flag':<4}  {'mean confidence':>15}  image"
 
 
 def _rows(path: Path, result: wire.FrameResult) -> Iterator[str]:
     for index, person in enumerate(result.persons):
         confidence = np.mean([point.confidence for point in person.keypoints])
+        known = person.HasField("failure_probability")
+        probability = f"{person.failure_probability:.3f}" if known else "-"
         flag = "FLAG" if person.flag.raised else "-"
         name = images.name_of(path) + (f" #{index}" if len(result.persons) > 1 else "")
-        yield f"{person.predicted_loss:14.4f}  {flag:<4}  {confidence:15.3f}  {name}"
+        numbers = f"{person.predicted_loss:14.4f}  {probability:>10}"
+        yield f"{numbers}  {flag:<4}  {confidence:15.3f}  {name}"
 
 
 def _draw(path: Path, data: bytes, result: wire.FrameResult, bundle: Bundle, target: Path) -> None:

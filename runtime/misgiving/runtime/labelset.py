@@ -31,11 +31,13 @@ class LabelledPerson(_Part):
     labelled: tuple[bool, ...]
     """(K,): False where the joint is not labelled and its point means nothing."""
     sampling_probability: float = Field(gt=0, le=1)
-    """Probability with which the vehicle kept this person; weight by its inverse."""
+    """Probability with which the vehicle kept this person's frame; weight by its inverse."""
     predicted_loss: float
     """What the collecting bundle said."""
     bundle_digest: str
     device_id: str
+    stream_id: str
+    """Camera or drive, as the vehicle's client named it."""
 
 
 class LabelSet(_Part):
@@ -44,7 +46,7 @@ class LabelSet(_Part):
     Made by :func:`misgiving.collector.read_corrected`.
     """
 
-    schema_version: int = Field(ge=1, le=1)
+    schema_version: int = Field(ge=2, le=2)
     version: str
     keypoints: KeypointSet
     persons: tuple[LabelledPerson, ...]

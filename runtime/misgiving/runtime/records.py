@@ -49,9 +49,11 @@ def person_record(
     person: pose.Person, keypoint_names: Sequence[str], signal_names: Sequence[str]
 ) -> dict[str, Any]:
     region, flag = person.region, person.flag
+    known = person.HasField("failure_probability")
     return {
         "region": [region.x_px, region.y_px, region.width_px, region.height_px],
         "predicted_loss": finite(person.predicted_loss),
+        "failure_probability": finite(person.failure_probability) if known else None,
         "flagged": flag.raised,
         "reason": _REASONS[flag.reason],
         "threshold": finite(flag.threshold),

@@ -32,8 +32,8 @@ class ServeOptions:
     device: str = "cpu"
     threads: int = 0
     """CPU threads within one inference; 0 for half of the cores."""
-    threshold: float | None = None
-    """In units of predicted_loss; None for the bundle's own."""
+    threshold: float | str | None = None
+    """In units of predicted_loss, or the name of one of the bundle's; None for its default."""
     audit_rate: float = 0.01
     """Share of unflagged persons that is kept at random."""
     spool: Path | None = None
@@ -85,8 +85,7 @@ async def _serve(options: ServeOptions, sink: Sink | None) -> None:
 
 def _pipeline(options: ServeOptions, sink: Sink | None) -> Pipeline:
     bundle, engine = load(options.bundle, options.device, options.threads)
-    chosen = options.threshold
-    threshold = bundle.default_threshold if chosen is None else chosen
+    threshold = bundle.threshold(options.threshold)
     policy = FlagPolicy(threshold=threshold, audit_rate=options.audit_rate)
     return Pipeline(Detector(bundle, policy), engine, sink, device_id=options.device_id)
 

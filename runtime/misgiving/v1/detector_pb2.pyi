@@ -346,6 +346,7 @@ class Model(_message.Message):
     THRESHOLD_FIELD_NUMBER: _builtins.int
     AUDIT_RATE_FIELD_NUMBER: _builtins.int
     FAILURE_DEFINITION_FIELD_NUMBER: _builtins.int
+    THRESHOLDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     bundle_digest: _builtins.str
@@ -367,6 +368,10 @@ class Model(_message.Message):
 
     @_builtins.property
     def signals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Threshold]:
+        """The bundle's own, its default first; the one in force is the field threshold."""
+
     def __init__(
         self,
         *,
@@ -382,14 +387,44 @@ class Model(_message.Message):
         threshold: _builtins.float = ...,
         audit_rate: _builtins.float = ...,
         failure_definition: _builtins.str = ...,
+        thresholds: _abc.Iterable[Global___Threshold] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_rate", b"audit_rate", "bundle_digest", b"bundle_digest", "engine", b"engine", "failure_definition", b"failure_definition", "input_height_px", b"input_height_px", "input_width_px", b"input_width_px", "keypoint_names", b"keypoint_names", "name", b"name", "signals", b"signals", "skeleton", b"skeleton", "threshold", b"threshold", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_rate", b"audit_rate", "bundle_digest", b"bundle_digest", "engine", b"engine", "failure_definition", b"failure_definition", "input_height_px", b"input_height_px", "input_width_px", b"input_width_px", "keypoint_names", b"keypoint_names", "name", b"name", "signals", b"signals", "skeleton", b"skeleton", "threshold", b"threshold", "thresholds", b"thresholds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Threshold(_message.Message):
+    """Threshold is a value of predicted_loss and what flagging from there on promises."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PREDICTED_LOSS_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """For example "miss_rate=0.05"; serve takes it as --threshold."""
+    predicted_loss: _builtins.float
+    statement: _builtins.str
+    """The promise with its numbers and what it assumes, in words."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        predicted_loss: _builtins.float = ...,
+        statement: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "predicted_loss", b"predicted_loss", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Threshold: _TypeAlias = Threshold  # noqa: Y015
 
 @_typing.final
 class Bone(_message.Message):

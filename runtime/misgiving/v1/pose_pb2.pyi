@@ -246,7 +246,9 @@ class Person(_message.Message):
     predicted_loss: _builtins.float
     """Unitless; ranks frames of one bundle, higher is worse. Not a probability."""
     failure_probability: _builtins.float
-    """Unset where the bundle carries no calibration."""
+    """In [0, 1], from the bundle's calibration, for data like that which fitted it. Unset where the
+    bundle has none, or predicted_loss is no number; 0 is a probability.
+    """
     @_builtins.property
     def region(self) -> Global___Region: ...
     @_builtins.property

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from misgiving.trainer.cycle.report import write_cycle_report as write_cycle_report
     from misgiving.trainer.cycle.run import run_cycle as run_cycle
     from misgiving.trainer.cycle.summary import cycle_table as cycle_table
+    from misgiving.trainer.data.base import Collected as Collected
     from misgiving.trainer.data.base import PoseSet as PoseSet
     from misgiving.trainer.data.base import Sample as Sample
     from misgiving.trainer.data.base import join as join
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from misgiving.trainer.evaluation.bundle import Evaluation as Evaluation
     from misgiving.trainer.evaluation.bundle import Persons as Persons
     from misgiving.trainer.evaluation.bundle import evaluate as evaluate
+    from misgiving.trainer.evaluation.calibration import Bin as Bin
+    from misgiving.trainer.evaluation.calibration import Reliability as Reliability
     from misgiving.trainer.evaluation.oks import AveragePrecision as AveragePrecision
     from misgiving.trainer.models.network import Network as Network
     from misgiving.trainer.net_config import DeepposeConfig as DeepposeConfig
@@ -64,6 +67,8 @@ else:
             "Persons": "evaluation.bundle",
             "evaluate": "evaluation.bundle",
             "AveragePrecision": "evaluation.oks",
+            "Bin": "evaluation.calibration",
+            "Reliability": "evaluation.calibration",
             "FailureReport": "report",
             "ScoreRow": "report",
             "Record": "checkpoint",
@@ -80,6 +85,7 @@ else:
             "write_cycle_report": "cycle.report",
             "run_cycle": "cycle.run",
             "cycle_table": "cycle.summary",
+            "Collected": "data.base",
             "PoseSet": "data.base",
             "Sample": "data.base",
             "join": "data.base",

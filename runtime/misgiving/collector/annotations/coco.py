@@ -34,6 +34,7 @@ class Origin(_Part):
     """That the vehicle kept this person's frame, for whichever of its persons."""
     bundle_digest: str
     device_id: str
+    stream_id: str
 
 
 class Image(_Part):

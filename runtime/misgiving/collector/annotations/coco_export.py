@@ -169,6 +169,7 @@ def _annotations(
                 sampling_probability=probability,
                 bundle_digest=frame.bundle_digest,
                 device_id=frame.device_id,
+                stream_id=frame.frame.stream_id,
             ),
         )
 

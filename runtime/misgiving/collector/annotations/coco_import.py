@@ -255,6 +255,7 @@ def _person(annotation: Annotation, exported: Annotation, image: str) -> Labelle
         predicted_loss=origin.predicted_loss,
         bundle_digest=origin.bundle_digest,
         device_id=origin.device_id,
+        stream_id=origin.stream_id,
     )
 
 
@@ -267,6 +268,6 @@ def _key(origin: Origin) -> tuple[str, int]:
 
 
 def _versioned(keypoints: KeypointSet, persons: Iterable[LabelledPerson]) -> LabelSet:
-    labels = LabelSet(schema_version=1, version="", keypoints=keypoints, persons=tuple(persons))
+    labels = LabelSet(schema_version=2, version="", keypoints=keypoints, persons=tuple(persons))
     digest = hashlib.sha256(labels.model_dump_json().encode()).hexdigest()
     return labels.model_copy(update={"version": digest[:12]})

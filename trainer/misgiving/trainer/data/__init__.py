@@ -1,6 +1,7 @@
 """Data: sets of labelled persons, data specs, crops and augmentation."""
 
 from misgiving.trainer.data.base import (
+    Collected,
     PoseSet,
     Sample,
     check_alike,
@@ -10,9 +11,10 @@ from misgiving.trainer.data.base import (
     subset,
 )
 from misgiving.trainer.data.mapping import keypoints_named
-from misgiving.trainer.data.spec import open_data
+from misgiving.trainer.data.spec import open_data, shared_persons
 
 __all__ = [
+    "Collected",
     "PoseSet",
     "Sample",
     "check_alike",
@@ -21,5 +23,6 @@ __all__ = [
     "join",
     "keypoints_named",
     "open_data",
+    "shared_persons",
     "subset",
 ]

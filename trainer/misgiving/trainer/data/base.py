@@ -15,6 +15,16 @@ from misgiving.runtime.keypoints import KeypointSet
 
 
 @dataclass(frozen=True, slots=True)
+class Collected:
+    """How the fleet came to keep a person's frame; see :class:`Sample`."""
+
+    sampling_probability: float
+    """Of the frame, in (0, 1]; weight by its inverse."""
+    device_id: str
+    stream_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One person in one image.
 
@@ -38,6 +48,8 @@ class Sample:
     """Of the person's segment in px², the scale of OKS; None where the data set has none."""
     head_box: Region | None = None
     """The head's box, whose diagonal is the scale of PCKh; None where the data set has none."""
+    collected: Collected | None = None
+    """None where it is no fleet's."""
 
     @property
     def region(self) -> Region | None:

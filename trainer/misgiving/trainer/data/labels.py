@@ -7,7 +7,7 @@ import numpy as np
 from misgiving.runtime import images
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.labelset import IMAGES, read_labels
-from misgiving.trainer.data.base import PoseSet, Sample
+from misgiving.trainer.data.base import Collected, PoseSet, Sample
 
 
 def open_labels(folder: Path, version: str = "") -> PoseSet:
@@ -34,7 +34,9 @@ def open_labels(folder: Path, version: str = "") -> PoseSet:
         person = persons[index]
         path = folder / IMAGES / person.image
         points = np.array(person.points, np.float32)
-        return Sample(person.id, images.read(path), points, labelled[index], path)
+        collected = Collected(person.sampling_probability, person.device_id, person.stream_id)
+        image = images.read(path)
+        return Sample(person.id, image, points, labelled[index], path, collected=collected)
 
     labelled = np.array([person.labelled for person in persons])
     ids = tuple(person.id for person in persons)

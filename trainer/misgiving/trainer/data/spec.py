@@ -14,7 +14,8 @@
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from misgiving.runtime.errors import DataError
@@ -57,6 +58,32 @@ def without_folders(spec: str) -> str:
     kinds = "|".join(kind for kind in _OPENERS if kind != "synthetic")
     place = rf"(?P<kind>\b(?:{kinds}):|#@)(?P<where>[^#]*?)(?=#| \+ |$)"
     return re.sub(place, lambda match: match["kind"] + _last_names(match["where"]), spec)
+
+
+def shared_persons(
+    data: PoseSet, others: Iterable[str], largest: int | None = None
+) -> tuple[str, ...]:
+    """Ids of a set's persons that are in other data too, as far as that can be known here.
+
+    A manifest names data without its folder; the same kind with the same last name counts as the
+    same data. What a list chose (``#@FILE``), or lies under another name, cannot be told.
+
+    Args:
+        data: the persons, opened from a folder of this machine.
+        others: specs as ``without_folders`` gives them.
+        largest: what names more persons than that is left out: not all of them were taken.
+    """
+    places = [part.partition("#")[0] for part in data.spec.split(" + ")]
+    here = {without_folders(place): place for place in places}
+    shared: set[str] = set()
+    for part in (part for spec in others for part in spec.split(" + ")):
+        place, mark, span = part.partition("#")
+        where = place if place.startswith("synthetic:") else here.get(place)
+        if where and not span.startswith("@"):
+            with suppress(DataError):  # what cannot be opened here is not known
+                ids = open_data(where + mark + span).ids
+                shared |= set(ids if largest is None or len(ids) <= largest else ())
+    return tuple(name for name in data.ids if name in shared)
 
 
 def _last_names(where: str) -> str:

@@ -14,8 +14,9 @@ from misgiving.runtime.errors import BundleError
 from misgiving.runtime.estimator import Estimator
 from misgiving.trainer import metrics
 from misgiving.trainer.asking import ask
-from misgiving.trainer.data import PoseSet, Sample, check_labelled
+from misgiving.trainer.data import Collected, PoseSet, Sample, check_labelled
 from misgiving.trainer.evaluation.accuracy import Accuracy, accuracies
+from misgiving.trainer.evaluation.calibration import Reliability, reliability
 from misgiving.trainer.evaluation.oks import AveragePrecision, average_precision
 from misgiving.trainer.progress import counted
 from misgiving.trainer.report import (
@@ -56,6 +57,10 @@ class Persons:
     """(N,), px²; NaN where the data set has none."""
     head_diagonal: Floats
     """(N,), px, of the head's box; NaN where the data set has none."""
+    embedding: Floats
+    """(N, D)"""
+    collected: tuple[Collected | None, ...]
+    """(N,): how the fleet came to keep them, where it did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,8 @@ class Evaluation:
     precision: AveragePrecision
     accuracies: dict[str, Accuracy]
     """The poses by other measures, PCKh among them; see ``accuracy.accuracies``."""
+    reliability: Reliability | None
+    """Of the bundle's failure probability; None where it has none, or nobody has a torso."""
 
 
 def evaluate(estimator: Estimator, data: PoseSet) -> Evaluation:
@@ -91,9 +98,8 @@ def evaluate(estimator: Estimator, data: PoseSet) -> Evaluation:
         ImageError: an image cannot be read.
     """
     manifest = estimator.bundle.manifest
-    _check_failure(manifest)
-    check_labelled(data)
-    persons = _ask_all(estimator, data)
+    check_measurable(manifest, data)
+    persons = ask_all(estimator, data)
     truth = persons.points, persons.true_points, persons.labelled, manifest.keypoints
     found = metrics.hits(*truth)
     risks = risk_scores(manifest, persons)
@@ -116,6 +122,7 @@ def evaluate(estimator: Estimator, data: PoseSet) -> Evaluation:
         best_free=max(ordered, key=lambda row: row.auroc.value, default=None),
         precision=_average_precision(manifest, persons),
         accuracies=accuracies(*truth, persons.head_diagonal, persons.images),
+        reliability=_reliability(manifest, persons, found),
     )
 
 
@@ -130,8 +137,24 @@ def risk_scores(manifest: Manifest, persons: Persons) -> dict[str, Floats]:
     return risks
 
 
-def _check_failure(manifest: Manifest) -> None:
-    """Raise BundleError where a failure is not told by the PCK that is computed here."""
+def _reliability(manifest: Manifest, persons: Persons, found: Floats) -> Reliability | None:
+    fit = manifest.calibration.failure_probability
+    shares = metrics.person_pck(found)
+    known = np.isfinite(shares) & np.isfinite(persons.predicted_loss)
+    if fit is None or not known.any():
+        return None
+    return reliability(
+        fit.of(persons.predicted_loss[known]),
+        shares[known] < manifest.failure.below,
+        np.ones(known.sum()),
+        [image for image, keep in zip(persons.images, known, strict=True) if keep],
+    )
+
+
+def check_measurable(manifest: Manifest, data: PoseSet) -> None:
+    """Raise BundleError where a failure is not told by the PCK that is computed here, and
+    DataError where somebody is not labelled."""
+    check_labelled(data)
     expected = f"PCK@{metrics.PCK_THRESHOLD}"
     if manifest.failure.metric != expected:
         raise BundleError(
@@ -140,8 +163,11 @@ def _check_failure(manifest: Manifest) -> None:
         )
 
 
-def _ask_all(estimator: Estimator, data: PoseSet) -> Persons:
-    truths: list[tuple[str, NDArray[np.float32], NDArray[np.bool_], float, float]] = []
+def ask_all(estimator: Estimator, data: PoseSet) -> Persons:
+    """Ask a bundle about every person; shows progress. Errors as :func:`evaluate`."""
+    truths: list[
+        tuple[str, NDArray[np.float32], NDArray[np.bool_], float, float, Collected | None]
+    ] = []
 
     def samples() -> Iterator[Sample]:
         for index in counted(len(data), "asking"):
@@ -149,11 +175,12 @@ def _ask_all(estimator: Estimator, data: PoseSet) -> Persons:
             image, head = str(sample.path or sample.id), sample.head_box
             area = np.nan if sample.area is None else sample.area
             diagonal = np.nan if head is None else float(np.hypot(head.width, head.height))
-            truths.append((image, sample.points, sample.labelled, area, diagonal))
+            truth = (sample.points, sample.labelled, area, diagonal, sample.collected)
+            truths.append((image, *truth))
             yield sample
 
     parts = list(ask(estimator, samples()))
-    images, points, labelled, areas, diagonals = zip(*truths, strict=True)
+    images, points, labelled, areas, diagonals, collected = zip(*truths, strict=True)
     return Persons(
         ids=data.ids,
         images=images,
@@ -165,6 +192,8 @@ def _ask_all(estimator: Estimator, data: PoseSet) -> Persons:
         labelled=np.stack(labelled),
         area=np.array(areas, float),
         head_diagonal=np.array(diagonals, float),
+        embedding=np.concatenate([part.embedding for part in parts]),
+        collected=collected,
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from misgiving.runtime.durable import check_new, write_durably
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
-from misgiving.trainer.data import open_data
+from misgiving.trainer.data import open_data, shared_persons
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.evaluation import bootstrap, oks
 from misgiving.trainer.evaluation.bootstrap import Estimate
@@ -22,6 +23,7 @@ from misgiving.trainer.evaluation.bundle import (
     Evaluation,
     evaluate,
 )
+from misgiving.trainer.evaluation.calibration import recorded
 from misgiving.trainer.evaluation.oks import NUMBERS, AveragePrecision
 from misgiving.trainer.report import (
     COVERAGES,
@@ -43,6 +45,7 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     yield ""
     yield from failure_lines(evaluation.failures)
     yield from _comparison_lines(evaluation)
+    yield from _reliability_lines(evaluation)
     yield ""
     yield from _pckh_lines(evaluation)
     yield from _precision_lines(evaluation.precision)
@@ -53,6 +56,26 @@ def _comparison_lines(evaluation: Evaluation) -> Iterator[str]:
         yield f"{LEARNED} less {free.name}, the free score with the highest AUROC on this data"
         learned = evaluation.failures.row(LEARNED)
         yield row_line("difference (paired)", differences(learned, free))
+
+
+def _reliability_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Nothing where the bundle has no probability."""
+    if (one := evaluation.reliability) is None:
+        return
+    low, high = one.interval
+    yield (
+        f"failure_probability: expected calibration error {one.error:.3f} [{low:.3f} {high:.3f}] "
+        f"over {one.persons} persons"
+    )
+    yield "  said → failed: " + "  ".join(f"{b.probability:.2f}→{b.failed:.2f}" for b in one.bins)
+    if shared := len(_that_fitted(evaluation)):
+        yield f"  too good to be true: {shared} of these persons fitted that probability"
+
+
+def _that_fitted(evaluation: Evaluation) -> tuple[str, ...]:
+    """Ids of the persons that the probability was fitted to, as far as that is known."""
+    fit = evaluation.bundle.manifest.calibration.failure_probability
+    return shared_persons(evaluation.data, [fit.data] if fit else [])
 
 
 def _pckh_lines(evaluation: Evaluation) -> Iterator[str]:
@@ -112,6 +135,7 @@ def record(evaluation: Evaluation) -> dict[str, Any]:
         "scores": {row.name: _row_record(row) for row in report.rows},
         "best_free": free.name if free else None,
         "difference": _records(differences(report.row(LEARNED), free)) if free else None,
+        "failure_probability": _reliability_record(evaluation),
         "average_precision": _precision_record(evaluation.precision),
     }
 
@@ -120,6 +144,17 @@ def _row_record(row: ScoreRow) -> dict[str, Any]:
     pairs = zip(COVERAGES.tolist(), row.curve, strict=True)
     curve = [{"coverage": c, "failed": r if np.isfinite(r) else None} for c, r in pairs]
     return {**_records(row.numbers()), "risk_coverage": curve}
+
+
+def _reliability_record(evaluation: Evaluation) -> dict[str, Any] | None:
+    if (one := evaluation.reliability) is None:
+        return None
+    data = without_folders(evaluation.data.spec)
+    return {
+        **recorded(one, data).model_dump(),
+        "fitted_to": len(_that_fitted(evaluation)),
+        "bins": [asdict(each) for each in one.bins],
+    }
 
 
 def _precision_record(precision: AveragePrecision) -> dict[str, Any] | None:

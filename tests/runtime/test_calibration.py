@@ -1,0 +1,117 @@
+"""What a manifest says of calibration, and how it is read."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.calibration import Calibration, EmbeddingReference, Histogram, Threshold
+from misgiving.runtime.errors import InvalidInput
+from runtime.tiny import BUNDLE
+
+TINY = Bundle.load(BUNDLE).manifest.calibration
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"),
+    [(-9, 0), (0.0, 0), (0.25, 0.25), (1.0, 1), (9.0, 1), (math.inf, 1), (-math.inf, 0)],
+)
+def test_probabilities_lie_on_lines_between_the_knots(score: float, expected: float) -> None:
+    assert TINY.probability(score) == expected
+
+
+def test_of_many_at_once() -> None:
+    fitted = TINY.failure_probability
+    assert fitted is not None
+    got = fitted.of(np.array([[0.5, math.nan], [2.0, 0.1]], np.float32))
+    np.testing.assert_allclose(got, [[0.5, math.nan], [1.0, 0.1]], rtol=1e-6)
+
+
+def changed(**fit: Any) -> str:
+    content = json.loads(TINY.model_dump_json())
+    content["failure_probability"] |= fit
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("fit", "said"),
+    [
+        ({"predicted_loss": [], "probability": []}, "at least 1 item"),
+        ({"predicted_loss": [0, 1, 2]}, "3 knots have 2 probabilities"),
+        ({"predicted_loss": [1, 1]}, "knots must rise"),
+        ({"probability": [0.5, 0.4]}, "never fall"),
+        ({"probability": [0.5, 1.4]}, "between 0 and 1"),
+        ({"probability": [0, math.nan]}, "finite number"),
+    ],
+)
+def test_fits_that_are_none(fit: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Calibration.model_validate_json(changed(**fit))
+
+
+@pytest.mark.parametrize(("edges", "shares"), [((1.0, 1.0), (0, 0, 1)), ((1.0,), (1.0,))])
+def test_histograms_that_are_none(edges: tuple[float, ...], shares: tuple[float, ...]) -> None:
+    with pytest.raises(ValidationError, match=r"edges must rise"):
+        Histogram(name="x", edges=edges, shares=shares)
+
+
+def test_distances_of_nobody() -> None:
+    known = EmbeddingReference(mean=(0, 0), deviation=(1, 1))
+    assert known.distance(np.empty((0, 2))).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {},
+            "flags at most 10 % of the frames with 90 % confidence: 0 of 3 frames (1 failures) in "
+            "procedural. Assumes that nothing changes",
+        ),
+        (
+            {"target": "miss_rate", "target_value": 0.025, "n": 80, "effective_n": 80, "beyond": 2},
+            "misses at most 2.5 % of the failures with 90 % confidence: 2 of 80 failures (0 "
+            "persons undefined) in procedural. Assumes that nothing changes",
+        ),
+        (
+            {"effective_n": 2},
+            "flags at most 10 % of the frames with 90 % confidence: 0 of 3 frames (1 failures) in "
+            "procedural, worth 2 independent ones. Assumes that nothing changes",
+        ),
+    ],
+)
+def test_a_promise_in_words(changes: dict[str, Any], said: str) -> None:
+    assert str(TINY.thresholds[0].model_copy(update=changes)) == said
+
+
+def test_a_threshold_says_all_that_it_rests_on() -> None:
+    for name in Threshold.model_fields:
+        content = json.loads(TINY.thresholds[0].model_dump_json())
+        del content[name]
+        with pytest.raises(ValidationError, match=name):
+            Threshold.model_validate_json(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (None, 0.75),
+        (2.5, 2.5),
+        ("2.5", 2.5),
+        ("inf", math.inf),
+        ("flag_rate=0.1", 0.75),
+        ("miss_rate=0.2", 0.5),
+    ],
+)
+def test_which_threshold_is_meant(asked: float | str | None, expected: float) -> None:
+    assert Bundle.load(BUNDLE).threshold(asked) == expected
+
+
+@pytest.mark.parametrize("asked", ["miss_rate=0.1", "miss_rate", "", "high"])
+def test_a_threshold_that_is_none(asked: str) -> None:
+    with pytest.raises(InvalidInput, match=r"bright-spots's own: flag_rate=0.1, miss_rate=0.2$"):
+        Bundle.load(BUNDLE).threshold(asked)
