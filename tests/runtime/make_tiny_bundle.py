@@ -16,7 +16,6 @@ from misgiving.runtime.bundle import (
     Calibration,
     FailureDefinition,
     Manifest,
-    Parity,
     Provenance,
     Signal,
     Threshold,
@@ -26,6 +25,7 @@ from misgiving.runtime.bundle import (
 from misgiving.runtime.engines.onnx import OUTPUTS
 from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import LSP
+from misgiving.runtime.precisions import Parity
 
 FOLDER = Path(__file__).parent / "tiny_bundle"
 HEIGHT, WIDTH, BANDS, BAND = 56, 42, 14, 4
@@ -122,7 +122,7 @@ def manifest() -> Manifest:
         end_to_end_predicted_loss_drift=0,
     )
     return Manifest(
-        schema_version=1,
+        schema_version=2,
         name="bright-spots",
         version="1",
         keypoints=LSP,
@@ -148,7 +148,8 @@ def manifest() -> Manifest:
             ),
             failure_probability=None,
         ),
-        parity={"fp32": nothing},
+        parity=nothing,
+        precisions={},
         provenance=Provenance(
             recipe="written by hand",
             training_data=(),

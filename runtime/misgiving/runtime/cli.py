@@ -57,6 +57,10 @@ Threads = Annotated[
         min=0, metavar="N", help="CPU threads within one inference; 0 for half of the cores."
     ),
 ]
+Precision = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="fp32, or another that the bundle has: fp16, int8."),
+]
 Threshold = Annotated[
     float | None,
     typer.Option(
@@ -73,6 +77,7 @@ def serve(
     ] = "127.0.0.1:50051",
     device: Device = "cpu",
     threads: Threads = 0,
+    precision: Precision = "fp32",
     threshold: Threshold = None,
     audit_rate: Annotated[
         float,
@@ -106,6 +111,7 @@ def serve(
             listen=listen,
             device=device,
             threads=threads,
+            precision=precision,
             threshold=threshold,
             audit_rate=audit_rate,
             spool=spool,
@@ -171,6 +177,7 @@ def infer(
     threshold: Threshold = None,
     device: Device = "cpu",
     threads: Threads = 0,
+    precision: Precision = "fp32",
     json: Annotated[bool, typer.Option("--json", help="One JSON line an image.")] = False,
     draw: Annotated[
         Path | None,
@@ -191,6 +198,7 @@ def infer(
         threshold=threshold,
         device=device,
         threads=threads,
+        precision=precision,
         json=json,
         draw=draw,
     )
