@@ -54,7 +54,7 @@ def test_an_altered_bundle_is_refused(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_what_the_manifest_says_of_the_model(bundle: Bundle, checkpoint: Path) -> None:
     said = bundle.manifest
-    assert (said.schema_version, said.name, said.version) == (1, "tiny", "1.2.3")
+    assert (said.schema_version, said.name, said.version) == (2, "tiny", "1.2.3")
     assert said.keypoints == LSP
     assert said.crop == TINY_MODEL.crop
     assert said.outputs == FusedOutput._fields
@@ -84,8 +84,8 @@ def test_what_it_says_of_its_origin(bundle: Bundle, checkpoint: Path, validation
 
 
 def test_what_it_says_of_parity(bundle: Bundle, validation: PoseSet) -> None:
-    assert set(bundle.manifest.parity) == {"fp32"}
-    said = bundle.manifest.parity["fp32"]
+    assert bundle.manifest.precisions == {}
+    said = bundle.manifest.parity
     assert (said.n, said.data) == (256, validation.spec)
     assert 0 <= said.keypoint_drift_px_p999 <= parity.KEYPOINT_PX
     assert 0 <= said.end_to_end_keypoint_px_p999 <= parity.KEYPOINT_PX

@@ -21,7 +21,7 @@ from misgiving.export.precision import BATCH, Quantiser, layer_name, to_fp16
 from misgiving.runtime.bundle import MODEL, SAMPLES, sample_drift
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.engines.onnx import OnnxEngine
-from misgiving.runtime.errors import ParityError
+from misgiving.runtime.errors import DataError, ParityError
 from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.precisions import MODELS, CalibrationImages, ReducedPrecision
 from misgiving.trainer import progress
@@ -90,12 +90,17 @@ def calibration_persons(record: Record, validation: PoseSet) -> PoseSet:
     A cycle's record names the whole pool, which the validation data may be a range of.
 
     Raises:
-        DataError: the training data cannot be read here.
+        DataError: the training data cannot be read here, or all of it validates.
     """
     specs = [spec for joined in record.training_data for spec in joined.split(" + ")]
     data = join([open_data(spec, record.keypoints) for spec in dict.fromkeys(specs)])
     measured = set(validation.ids)
     left = [place for place, name in enumerate(data.ids) if name not in measured]
+    if not left:
+        raise DataError(
+            f"{validation.spec} holds all of the training data {data.spec}; nobody is left to "
+            "calibrate int8 on. Give other --val"
+        )
     drawn = np.random.default_rng(CALIBRATION_SEED).permutation(left)[:CALIBRATION_COUNT]
     return subset(data, np.sort(drawn))
 

@@ -92,6 +92,7 @@ def record(evaluation: Evaluation) -> dict[str, Any]:
             "name": manifest.name,
             "version": manifest.version,
             "digest": evaluation.bundle.digest,
+            "precision": evaluation.bundle.precision,
         },
         "failure": manifest.failure.model_dump(),
         "persons": report.persons,
