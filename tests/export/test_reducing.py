@@ -146,6 +146,7 @@ def widen(path: Path) -> tuple[str, str]:
     return layer_name(model, first.name), layer_name(model, second.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["int8", "int8-trt"])
 def test_the_layer_that_breaks_int8_stays_in_fp32(
     name: str, part: Path, reference: Reference
@@ -169,6 +170,7 @@ def as_measured(gate: gates.Gate) -> gates.Measured:
     )
 
 
+@pytest.mark.slow
 def test_the_worst_layer_comes_first(part: Path, reference: Reference, tmp_path: Path) -> None:
     _, read_in = widen(part / MODEL)
     model, crops = onnx.load(part / MODEL), reference.crops[:16]
@@ -189,6 +191,7 @@ class Shuffled(Quantiser):
         onnx.save_model(model, target)
 
 
+@pytest.mark.slow
 def test_a_shuffled_score_is_a_failed_export(
     checkpoint: Path, validation: PoseSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

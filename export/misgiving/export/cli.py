@@ -60,7 +60,8 @@ def export(
 
     Example: misgiving export runs/first --out bundles/first --val synthetic:2,256
     """
-    from misgiving.export import ExportConfig, export_bundle, gates
+    from misgiving.export import ExportConfig, export_bundle
+    from misgiving.export.gates import lines
     from misgiving.trainer import Compute, load_checkpoint, open_data
 
     record = load_checkpoint(checkpoint)[2]
@@ -84,7 +85,7 @@ def export(
         f"{measured.end_to_end_predicted_loss_drift:.1e} sd"
     )
     if bundle.manifest.precisions:
-        typer.echo("\n".join(gates.lines(bundle)))
+        typer.echo("\n".join(lines(bundle)))
     typer.echo(f"digest {bundle.digest} (next: misgiving serve --bundle {out})")
 
 

@@ -8,14 +8,18 @@ same types in every precision, and one engine runs them all.
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+from misgiving.runtime.errors import EngineError
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 BATCH = 16
@@ -172,7 +176,11 @@ class Quantiser:
             precision: ``int8`` or ``int8-trt``.
             images: crops (N, H, W, 3) whose activations set the ranges.
             scratch: a folder for what lies about meanwhile.
+
+        Raises:
+            EngineError: onnxruntime is too old.
         """
+        _check_version()
         self._scheme = _SCHEMES[precision]
         self._images, self._scratch = images, scratch
         self._source = ModelProto()
@@ -216,6 +224,14 @@ class Quantiser:
             calibration_cache_path=self._scratch / "ranges.json",
         )
         _tidy(target, self._source)
+
+
+def _check_version() -> None:
+    if "calibration_cache_path" not in signature(quantize_static).parameters:
+        raise EngineError(
+            f"onnxruntime is {onnxruntime.__version__}; expected one that keeps the ranges "
+            "of a calibration, such as 1.31, to make int8. Run: pip install -U onnxruntime"
+        )
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
