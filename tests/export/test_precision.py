@@ -88,6 +88,27 @@ def test_an_operator_that_keeps_a_float_input() -> None:
     assert cast.attribute[0].i == TensorProto.FLOAT16
 
 
+def test_an_output_that_a_layer_goes_on_from() -> None:
+    """As the head does from the embedding: it is given in float, and cast for the layer."""
+    weight = numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "w")
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], name="a"),
+        helper.make_node("Relu", ["a"], ["embedding"], name="b"),
+        helper.make_node("Conv", ["embedding", "w"], ["c"], name="c"),
+        helper.make_node("Neg", ["c"], ["y"], name="d"),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 4, 4])
+        for name in ("x", "embedding", "y")
+    ]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight])
+    half = to_fp16(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]))
+    assert core_of(graph) == {"a", "c"}
+    assert list(half.graph.output) == ends[1:]
+    assert makers_of(half)["embedding"].input[0] == "a_fp32"
+    assert makers_of(half)["c"].input[0] == "embedding_fp16"
+
+
 def scales_and_zeros(model: ModelProto, kind: str) -> list[tuple[np.ndarray, np.ndarray]]:
     named = weights_of(model)
     return [

@@ -9,6 +9,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from docs.helpers import invoke
 from export.helpers import CPU, people
 from misgiving.export import gates, reducing
 from misgiving.export.bundling import ExportConfig, export_bundle
@@ -65,6 +66,25 @@ def test_the_table(whole: Bundle) -> None:
     assert len({len(row.partition("  –")[0]) for row in rows}) <= len(rows)
     kept = whole.manifest.precisions["int8-trt"].kept_fp32
     assert rows[-1].endswith(", ".join(kept) or "–")
+
+
+def test_the_command(
+    whole: Bundle, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each precision once, in the order asked for; then the table."""
+    asked: list[ExportConfig] = []
+
+    def exported(*arguments: object) -> Bundle:
+        asked.extend(one for one in arguments if isinstance(one, ExportConfig))
+        return whole
+
+    monkeypatch.setattr("misgiving.export.export_bundle", exported)
+    words = ["export", str(checkpoint), "--out", str(tmp_path / "new"), "--val", "synthetic:3,256"]
+    for name in ("int8", "fp16", "int8"):
+        words += ["--precision", name]
+    said = invoke(words)
+    assert [config.precisions for config in asked] == [("int8", "fp16")]
+    assert "\n".join(gates.lines(whole)) in said
 
 
 @pytest.mark.parametrize("name", ["fp32", *ALL])

@@ -60,9 +60,10 @@ def reduce(
         samples = dict(archive)
     made = {}
     for name in precisions:
-        if images is None or name == "fp16":
+        if name == "fp16":
             measured, kept = _halved(part, name, reference)
         else:
+            assert images is not None
             measured, kept = _quantised(part, name, images, reference)
         engine = OnnxEngine(part / MODELS[name], "cpu", 1, name)
         made[name] = ReducedPrecision(
