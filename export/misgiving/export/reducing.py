@@ -23,7 +23,7 @@ from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import DataError, ParityError
 from misgiving.runtime.geometry import CropRule
-from misgiving.runtime.precisions import MODELS, CalibrationImages, ReducedPrecision
+from misgiving.runtime.precisions import MODELS, CalibrationImages, ReducedPrecision, SampleDrift
 from misgiving.trainer import progress
 from misgiving.trainer.checkpoint import Record
 from misgiving.trainer.data import PoseSet, join, open_data, subset
@@ -66,9 +66,10 @@ def reduce(
             assert images is not None
             measured, kept = _quantised(part, name, images, reference)
         engine = OnnxEngine(part / MODELS[name], "cpu", 1, name)
+        shift, drift = sample_drift(engine.infer(samples["image"]), samples)
         made[name] = ReducedPrecision(
             gate=measured.as_gate(reference, engine.provider),
-            samples=sample_drift(engine.infer(samples["image"]), samples),
+            samples=SampleDrift(keypoint_px=shift, predicted_loss=drift),
             calibration=None if training is None or name == "fp16" else _named(training),
             kept_fp32=kept,
         )
