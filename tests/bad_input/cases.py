@@ -8,6 +8,7 @@ them all and writes docs/errors.md with the messages as they came. Names in brac
 
 from bad_input.calibrate_cases import CALIBRATE
 from bad_input.case import Case
+from bad_input.precision_cases import PRECISION
 from bad_input.training_cases import TRAINING
 
 SERVE = "serve --bundle bundle --listen 127.0.0.1:0"
@@ -222,4 +223,5 @@ ANNOTATIONS = [
 CASES = [
     *(*GENERAL, *INFER, *SERVE_, *STREAM, *TRAINING),
     *(*EXPORT, *CALIBRATE, *DEMO, *COLLECT, *ANNOTATIONS),
+    *PRECISION,
 ]

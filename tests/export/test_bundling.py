@@ -86,8 +86,8 @@ def test_what_it_says_of_its_origin(bundle: Bundle, checkpoint: Path, validation
 
 
 def test_what_it_says_of_parity(bundle: Bundle, validation: PoseSet) -> None:
-    assert set(bundle.manifest.parity) == {"fp32"}
-    said = bundle.manifest.parity["fp32"]
+    assert bundle.manifest.precisions == {}
+    said = bundle.manifest.parity
     assert (said.n, said.data) == (256, validation.spec)
     assert 0 <= said.keypoint_drift_px_p999 <= parity.KEYPOINT_PX
     assert 0 <= said.end_to_end_keypoint_px_p999 <= parity.KEYPOINT_PX

@@ -15,7 +15,6 @@ from onnxruntime import InferenceSession
 from misgiving.runtime.bundle import (
     FailureDefinition,
     Manifest,
-    Parity,
     Provenance,
     Signal,
     sha256_file,
@@ -33,6 +32,7 @@ from misgiving.runtime.calibration import (
 from misgiving.runtime.engines.onnx import OUTPUTS
 from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import LSP
+from misgiving.runtime.precisions import Parity
 
 FOLDER = Path(__file__).parent / "tiny_bundle"
 HEIGHT, WIDTH, BANDS, BAND = 56, 42, 14, 4
@@ -183,7 +183,8 @@ def manifest() -> Manifest:
         embedding_size=8,
         failure=FailureDefinition(metric="PCK@0.2", normaliser="torso", below=0.5),
         calibration=calibration(),
-        parity={"fp32": nothing},
+        parity=nothing,
+        precisions={},
         provenance=Provenance(
             recipe="written by hand",
             training_data=(),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundle import Bundle, sha256_file
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.errors import BundleError, EngineError
 from misgiving.runtime.loading import BUNDLE_VARIABLE, find_bundle, load
@@ -40,6 +40,33 @@ def test_a_sound_bundle() -> None:
     bundle.self_check(engine())
 
 
+def lower(folder: Path, *, graph: bool = True, **gate: object) -> Path:
+    """Give a bundle a second graph, which is the first under the name of fp16, and its manifest
+    the answers of a gate that measured 0.2 px and 0.1 standard deviations on the samples."""
+    measured: dict[str, object] = {
+        "n": 256,
+        "data": "procedural",
+        "measured_with": "somebody",
+        "pck_change": 0.0,
+        "keypoint_drift_px_p99": 0.1,
+        "predicted_loss_spearman": 1.0,
+        "flag_agreement": 1.0,
+        "auroc_change": None,
+    }
+    said = {
+        "gate": measured | gate,
+        "samples": {"keypoint_px": 0.2, "predicted_loss": 0.1},
+        "calibration": None,
+        "kept_fp32": [],
+    }
+    edit(folder, lambda m: m["precisions"].update(fp16=said))
+    if graph:
+        shutil.copyfile(folder / "model.onnx", folder / "model.fp16.onnx")
+        digest = sha256_file(folder / "model.fp16.onnx")
+        edit(folder, lambda m: m["files"].update({"model.fp16.onnx": digest}))
+    return folder
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "an altered graph": (lambda p: flip_a_byte(p / "model.onnx"), "was altered"),
     "altered samples": (lambda p: flip_a_byte(p / "samples.npz"), "was altered"),
@@ -60,6 +87,20 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no threshold": (
         lambda p: edit(p, lambda m: m["calibration"].update(thresholds=[])),
         "calibration.thresholds",
+    ),
+    "no precisions": (lambda p: edit(p, lambda m: m.pop("precisions")), "precisions: Field req"),
+    "a precision without its graph": (lambda p: lower(p, graph=False), "lists no model.fp16.onnx"),
+    "an unknown precision": (
+        lambda p: edit(p, lambda m: m["precisions"].update(int4={})),
+        "precisions.int4",
+    ),
+    "a gate without a number": (
+        lambda p: lower(p, flag_agreement=None),
+        "precisions.fp16.gate.flag_agreement",
+    ),
+    "a key missing in a gate": (
+        lambda p: edit(lower(p), lambda m: m["precisions"]["fp16"]["gate"].pop("pck_change")),
+        "precisions.fp16.gate.pck_change: Field required",
     ),
     "a graph that is not listed": (
         lambda p: (edit(p, lambda m: m["files"].pop("model.onnx")), (p / "model.onnx").unlink()),
@@ -114,6 +155,34 @@ def test_self_check(field: str, by: float, passes: bool) -> None:
         return
     with pytest.raises(BundleError, match="self-check failed"):
         bundle.self_check(Twisted(field, by))
+
+
+@pytest.mark.parametrize(
+    ("field", "by", "passes"),
+    [
+        ("keypoints", 0.3, True),  # 0.42 px of 0.1 + 2 x 0.2
+        ("keypoints", 0.4, False),  # 0.57 px
+        ("predicted_loss", 0.035, True),  # 0.22 of 0.05 + 2 x 0.1 standard deviations
+        ("predicted_loss", 0.045, False),  # 0.28
+        ("predicted_loss", np.nan, False),
+    ],
+)
+def test_self_check_of_a_lower_precision(copy: Path, field: str, by: float, passes: bool) -> None:
+    """It allows what the export measured twice more than fp32 may move."""
+    bundle = Bundle.load(lower(copy)).in_precision("fp16")
+    if passes:
+        bundle.self_check(Twisted(field, by))
+        return
+    with pytest.raises(BundleError, match=r"at most 0\.5 px and 0\.25\. The engine"):
+        bundle.self_check(Twisted(field, by))
+
+
+def test_a_precision_is_taken(copy: Path) -> None:
+    bundle, engine = load(lower(copy), precision="fp16")
+    assert bundle.model == copy / "model.fp16.onnx"
+    assert engine.provider == "onnxruntime CPUExecutionProvider fp16"
+    assert load(copy)[1].provider == "onnxruntime CPUExecutionProvider fp32"
+    assert load(copy)[0].model == copy / "model.onnx"
 
 
 def test_an_engine_that_does_not_run_here() -> None:

@@ -49,7 +49,7 @@ def server(*arguments: object) -> Iterator[tuple["subprocess.Popen[str]", str]]:
         try:
             line = process.stderr.readline()
             assert line.startswith("serving bright-spots 1 on 127.0.0.1:"), line
-            assert line.endswith(" with onnxruntime CPUExecutionProvider\n")
+            assert line.endswith(" with onnxruntime CPUExecutionProvider fp32\n")
             yield process, line.split()[4]
         finally:
             process.kill()

@@ -148,7 +148,7 @@ def test_a_collected_frame_explains_itself() -> None:
 def test_the_model_describes_itself() -> None:
     model = detector(audit_rate=0.25).model(engine())
     assert (model.name, model.version) == ("bright-spots", "1")
-    assert model.engine == "onnxruntime CPUExecutionProvider"
+    assert model.engine == "onnxruntime CPUExecutionProvider fp32"
     assert (model.input_height_px, model.input_width_px) == (HEIGHT, WIDTH)
     assert (model.threshold, model.audit_rate) == (0.75, 0.25)
     assert model.failure_definition == "PCK@0.2 (torso) of the person < 0.5"

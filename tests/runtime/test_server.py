@@ -301,4 +301,4 @@ def test_png_and_raw_answer_the_same(running: Running) -> None:
 def test_the_model(running: Running) -> None:
     model = running.stub.GetModel(wire.GetModelRequest()).model
     assert model.name == "bright-spots"
-    assert model.engine == "onnxruntime CPUExecutionProvider"
+    assert model.engine == "onnxruntime CPUExecutionProvider fp32"

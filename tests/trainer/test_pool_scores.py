@@ -242,7 +242,9 @@ def test_another_job_is_refused(tmp_path: Path, estimator: Estimator, pool: Pose
     out = tmp_path / "a.csv"
     folder = begun(out, estimator, pool)
     other = Estimator(replace(estimator.bundle, digest="0" * 64), estimator.engine)
+    lower = Estimator(replace(estimator.bundle, precision="fp16"), estimator.engine)
     for asked, data, message in (
+        (lower, pool, r"was begun with precision fp32; this is precision fp16"),
         (other, pool, rf"was begun with bundle {estimator.bundle.digest}; this is bundle 0000"),
         (estimator, people(4, 11), r"begun with pool synthetic:3,11,0-0.5; this is pool synth"),
         (estimator, replace(pool, ids=pool.ids[::-1]), r"was begun with ids [0-9a-f]+; this is"),

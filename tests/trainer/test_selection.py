@@ -147,7 +147,7 @@ def test_score_then_select(tmp_path: Path) -> None:
     result = invoke("score", "--pool", "synthetic:3,9", "--out", out, "--bundle", tiny.BUNDLE)
     assert result.exit_code == 0, result.output
     assert result.stdout == (
-        f"scores {out}: 9 persons of synthetic:3,9,0-1 by bright-spots 1, 0 skipped "
+        f"scores {out}: 9 persons of synthetic:3,9,0-1 by bright-spots 1 fp32, 0 skipped "
         f"(next: misgiving select {out} --budget N)\n"
     )
     missing = {"entropy", "multi_peak_entropy"}  # scores of other bundles
@@ -158,7 +158,7 @@ def test_score_then_select(tmp_path: Path) -> None:
         picked = shown.stdout.splitlines()
         assert len(set(picked)) == 4
         assert set(picked) <= set(people(3, 9).ids)
-        said = f"4 of 9 persons of synthetic:3,9,0-1 by {sampler}, scored by bright-spots 1\n"
+        said = f"4 of 9 persons of synthetic:3,9,0-1 by {sampler}, scored by bright-spots 1 fp32\n"
         assert shown.stderr == said
         file = tmp_path / "new" / f"{sampler}.txt"
         kept = invoke("select", out, "--budget", 4, "--sampler", sampler, "--out", file)
@@ -194,7 +194,7 @@ def test_score_says_when_somebody_was_skipped(
     spec, out = f"lsp:{tmp_path / 'lsp'}#1-5", tmp_path / "a.csv"
     result = invoke("score", "--pool", spec, "--out", out, "--bundle", tiny.BUNDLE)
     assert result.exit_code == 1
-    assert "4 persons of lsp:lsp#1-5 by bright-spots 1, 1 skipped" in result.stdout
+    assert "4 persons of lsp:lsp#1-5 by bright-spots 1 fp32, 1 skipped" in result.stdout
     assert len(out.read_text().splitlines()) == 2 + 4
 
 

@@ -1,26 +1,28 @@
 """From a checkpoint to a bundle: export, gate, calibrate, write, sum up."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from misgiving.export import parity
+from misgiving.export import parity, reducing
 from misgiving.export.calibrating import Targets, calibrate_export, check_enough, check_unseen
+from misgiving.export.gates import Reference
 from misgiving.export.graph import FusedGraph, FusedOutput
 from misgiving.export.onnx import write_onnx
+from misgiving.export.precision import BATCH
 from misgiving.runtime.bundle import (
     MODEL,
     SAMPLES,
     Bundle,
     FailureDefinition,
     Manifest,
-    Parity,
     Provenance,
     Signal,
     sha256_file,
@@ -33,6 +35,8 @@ from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.geometry import Window
+from misgiving.runtime.precisions import MODELS, Parity, Reduced
 from misgiving.trainer import heatmaps, metrics, progress
 from misgiving.trainer.checkpoint import Record, load_checkpoint
 from misgiving.trainer.config import Recipe, to_dict
@@ -61,6 +65,17 @@ class ExportConfig:
     """What the thresholds promise for frames like the validation data's."""
     licence: str = "not stated"
     """Of the weights; the training data's terms bind them."""
+    precisions: tuple[str, ...] = ()
+    """Beside fp32; each must pass its gate."""
+
+    def __post_init__(self) -> None:
+        """Check the precisions."""
+        known = get_args(Reduced)
+        if unknown := [name for name in self.precisions if name not in known]:
+            raise DataError(
+                f"precision is {unknown[0]!r}; expected one of {', '.join(known)}. "
+                "fp32 is always made"
+            )
 
 
 def export_bundle(
@@ -75,7 +90,7 @@ def export_bundle(
     ...     ExportConfig(name="first", version="0.1.0", targets=Targets(flag_rates=(0.05,))),
     ...     Compute(device="cpu", threads=1),
     ... )
-    >>> bundle.manifest.name, bundle.manifest.parity["fp32"].n
+    >>> bundle.manifest.name, bundle.manifest.parity.n
     ('first', 256)
 
     Args:
@@ -127,33 +142,57 @@ def _fill(
         "crop": recipe.model.crop.model_dump(),
         "signals": heatmaps.SIGNALS,
     }
+    # Before all else: whoever lacks the training data here learns it at once.
+    training = reducing.calibration_persons(record, validation) if _int8(config) else None
     write_onnx(graph, part / MODEL, essentials)
     engine = OnnxEngine(part / MODEL, "cpu", threads=1)
-    drift = _graph_drift(graph, engine, recipe, validation)
+    crops, windows = _cut(recipe, validation)
+    drift = parity.graph_drift(graph, engine, crops)
     parity.check(drift, "graph", "input px")
     count = len(validation)
     cpu = torch.device("cpu")
     scores = score(graph.network, recipe, validation, cpu, progress.counted(count, "scoring"))
     _write_samples(part / SAMPLES, graph, recipe)
-    files = {name: sha256_file(part / name) for name in (MODEL, SAMPLES)}
-    manifest = _manifest(recipe, record, config, files, scores, validation)
+    manifest = _manifest(recipe, record, config, scores, validation)
     bundle = Bundle(part, manifest, "")
     detector = Detector(bundle, FlagPolicy(threshold=math.inf, audit_rate=0.0))
     counted = progress.counted(count, "end to end")
     whole = parity.end_to_end_drift(detector, engine, graph.head_name, validation, scores, counted)
     parity.check(whole, "end-to-end", "image px")
-    parities = {"fp32": _parity(count, validation, drift, whole)}
     calibration = calibrate_export(Estimator(bundle, engine, math.inf), validation, config.targets)
-    update = {"parity": parities, "calibration": calibration}
-    write_manifest(part, manifest.model_copy(update=update))
+    reference = Reference(
+        answers=parity.in_batches(engine, crops, BATCH),
+        crops=crops,
+        windows=windows,
+        rule=recipe.model.crop,
+        truth=scores,
+        data=validation.spec,
+        threshold=calibration.thresholds[0].predicted_loss,
+    )
+    precisions = reducing.reduce(part, config.precisions, reference, training)
+    measured = {
+        "parity": _parity(count, validation, drift, whole),
+        "calibration": calibration,
+        "precisions": precisions,
+        "files": _digests(part, precisions),
+    }
+    write_manifest(part, manifest.model_copy(update=measured))
 
 
-def _graph_drift(
-    graph: FusedGraph, engine: OnnxEngine, recipe: Recipe, validation: PoseSet
-) -> parity.Drift:
-    counted = progress.counted(len(validation), "graph parity")
-    crops = np.stack([evaluation_crop(validation[i], recipe.model.crop)[0] for i in counted])
-    return parity.graph_drift(graph, engine, crops)
+def _int8(config: ExportConfig) -> bool:
+    return any(name != "fp16" for name in config.precisions)
+
+
+def _cut(recipe: Recipe, validation: PoseSet) -> tuple[NDArray[np.uint8], tuple[Window, ...]]:
+    """The validation persons as the engine gets them, (N, H, W, 3), and where they were cut."""
+    counted = progress.counted(len(validation), "reading")
+    pairs = [evaluation_crop(validation[index], recipe.model.crop) for index in counted]
+    return np.stack([crop for crop, _ in pairs]), tuple(window for _, window in pairs)
+
+
+def _digests(part: Path, precisions: Iterable[str]) -> dict[str, str]:
+    names = (MODEL, *(MODELS[name] for name in precisions), SAMPLES)
+    return {name: sha256_file(part / name) for name in names}
 
 
 def _parity(n: int, data: PoseSet, drift: parity.Drift, whole: parity.Drift) -> Parity:
@@ -180,11 +219,23 @@ def _write_samples(path: Path, graph: FusedGraph, recipe: Recipe) -> None:
     np.savez_compressed(path, image=crops, **outputs)
 
 
+_NOT_MEASURED = Parity(
+    n=0,
+    data="",
+    keypoint_drift_px_p999=0,
+    predicted_loss_drift=0,
+    predicted_loss_spearman=0,
+    other_outputs_drift_p99=0,
+    end_to_end_keypoint_px_p999=0,
+    end_to_end_predicted_loss_drift=0,
+)
+"""Until the graph has been compared, for which the runtime needs a manifest."""
+
+
 def _manifest(
     recipe: Recipe,
     record: Record,
     config: ExportConfig,
-    files: dict[str, str],
     scores: Scores,
     validation: PoseSet,
 ) -> Manifest:
@@ -204,10 +255,11 @@ def _manifest(
             below=metrics.FAILURE_BELOW,
         ),
         calibration=UNCALIBRATED,
-        parity={},
+        parity=_NOT_MEASURED,
+        precisions={},
         provenance=_provenance(recipe, record, scores, validation),
         weights_licence=config.licence,
-        files=files,
+        files={},
     )
 
 

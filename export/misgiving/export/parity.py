@@ -61,7 +61,7 @@ def graph_drift(graph: FusedGraph, engine: Engine, crops: NDArray[np.uint8]) -> 
         crops: (N, H, W, 3).
     """
     expected = run_torch(graph, crops)
-    drifts = [drift_of(_in_batches(engine, crops, size), expected) for size in BATCHES]
+    drifts = [drift_of(in_batches(engine, crops, size), expected) for size in BATCHES]
     # numpy's max and min hand a NaN on; Python's would lose it.
     return Drift(
         float(np.max([drift.keypoint_px for drift in drifts])),
@@ -152,7 +152,8 @@ def check(drift: Drift, what: str, unit: str) -> None:
         )
 
 
-def _in_batches(engine: Engine, crops: NDArray[np.uint8], size: int) -> Prediction:
+def in_batches(engine: Engine, crops: NDArray[np.uint8], size: int) -> Prediction:
+    """What an engine says of crops (N, H, W, 3), ``size`` at a time."""
     parts = [engine.infer(crops[start : start + size]) for start in range(0, len(crops), size)]
     return Prediction(
         *(

@@ -57,6 +57,10 @@ Threads = Annotated[
         min=0, metavar="N", help="CPU threads within one inference; 0 for half of the cores."
     ),
 ]
+Precision = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="fp32, or another that the bundle has: fp16, int8."),
+]
 Threshold = Annotated[
     str | None,
     typer.Option(
@@ -75,6 +79,7 @@ def serve(
     ] = "127.0.0.1:50051",
     device: Device = "cpu",
     threads: Threads = 0,
+    precision: Precision = "fp32",
     threshold: Threshold = None,
     audit_rate: Annotated[
         float,
@@ -108,6 +113,7 @@ def serve(
             listen=listen,
             device=device,
             threads=threads,
+            precision=precision,
             threshold=threshold,
             audit_rate=audit_rate,
             spool=spool,
@@ -173,6 +179,7 @@ def infer(
     threshold: Threshold = None,
     device: Device = "cpu",
     threads: Threads = 0,
+    precision: Precision = "fp32",
     json: Annotated[bool, typer.Option("--json", help="One JSON line an image.")] = False,
     draw: Annotated[
         Path | None,
@@ -193,6 +200,7 @@ def infer(
         threshold=threshold,
         device=device,
         threads=threads,
+        precision=precision,
         json=json,
         draw=draw,
     )

@@ -13,6 +13,7 @@ from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.flagging import FlagPolicy
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.loading import load
+from misgiving.runtime.precisions import FP32
 from misgiving.v1 import detector_pb2 as wire
 
 
@@ -50,6 +51,7 @@ class Estimator:
         device: str = "cpu",
         threads: int = 0,
         threshold: float | str | None = None,
+        precision: str = FP32,
     ) -> "Estimator":
         """Load a bundle, start its engine and let it check itself.
 
@@ -58,11 +60,12 @@ class Estimator:
             device: ``cpu`` or ``cuda``.
             threads: CPU threads within one inference; 0 for half of the cores.
             threshold: see the constructor.
+            precision: one that the bundle has.
 
         Raises:
             BundleError, EngineError: it does not load, or computes something else here.
         """
-        bundle, engine = load(path, device, threads)
+        bundle, engine = load(path, device, threads, precision)
         return cls(bundle, engine, threshold)
 
     def infer(

@@ -16,6 +16,7 @@ from misgiving.runtime.durable import write_durably
 from misgiving.runtime.errors import DataError, InvalidInput, MisgivingError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region, check_area
+from misgiving.runtime.precisions import FP32
 from misgiving.runtime.records import result_record
 from misgiving.v1 import detector_pb2 as wire
 
@@ -33,6 +34,7 @@ class InferOptions:
     """In units of predicted_loss, or the name of one of the bundle's; None for its default."""
     device: str = "cpu"
     threads: int = 0
+    precision: str = FP32
     json: bool = False
     """One JSON line for each image instead of a table."""
     draw: Path | None = None
@@ -46,6 +48,7 @@ def infer(options: InferOptions) -> int:
         device=options.device,
         threads=options.threads,
         threshold=options.threshold,
+        precision=options.precision,
     )
     targets = _targets(options.paths, options.draw) if options.draw else repeat(None)
     if not options.json:

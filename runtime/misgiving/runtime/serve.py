@@ -14,6 +14,7 @@ from misgiving.runtime.flagging import FlagPolicy
 from misgiving.runtime.listening import check_address, stop_signal
 from misgiving.runtime.loading import load
 from misgiving.runtime.pipeline import Pipeline, Sink
+from misgiving.runtime.precisions import FP32
 from misgiving.runtime.server import Server
 
 GRACE_S = 10.0
@@ -32,6 +33,8 @@ class ServeOptions:
     device: str = "cpu"
     threads: int = 0
     """CPU threads within one inference; 0 for half of the cores."""
+    precision: str = FP32
+    """One that the bundle has."""
     threshold: float | str | None = None
     """In units of predicted_loss, or the name of one of the bundle's; None for its default."""
     audit_rate: float = 0.01
@@ -84,7 +87,7 @@ async def _serve(options: ServeOptions, sink: Sink | None) -> None:
 
 
 def _pipeline(options: ServeOptions, sink: Sink | None) -> Pipeline:
-    bundle, engine = load(options.bundle, options.device, options.threads)
+    bundle, engine = load(options.bundle, options.device, options.threads, options.precision)
     threshold = bundle.threshold(options.threshold)
     policy = FlagPolicy(threshold=threshold, audit_rate=options.audit_rate)
     return Pipeline(Detector(bundle, policy), engine, sink, device_id=options.device_id)

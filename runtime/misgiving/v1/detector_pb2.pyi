@@ -352,7 +352,7 @@ class Model(_message.Message):
     bundle_digest: _builtins.str
     """sha256 of the manifest, in hex."""
     engine: _builtins.str
-    """The engine that really answers, for example "onnxruntime CPUExecutionProvider"."""
+    """The engine that really answers, with the precision: "onnxruntime CPUExecutionProvider int8"."""
     input_height_px: _builtins.int
     input_width_px: _builtins.int
     threshold: _builtins.float

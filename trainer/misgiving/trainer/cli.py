@@ -200,6 +200,7 @@ def evaluate(
     ] = None,
     device: runtime.Device = "cpu",
     threads: runtime.Threads = 0,
+    precision: runtime.Precision = "fp32",
 ) -> None:
     """Measure a bundle: how good its poses are, and how well its scores find the failures.
 
@@ -213,7 +214,7 @@ def evaluate(
     """
     from misgiving.trainer.evaluation.output import run
 
-    run(bundle, data, json, pictures, device, threads)
+    run(bundle, data, json, pictures, device, threads, precision)
 
 
 @app.command()
@@ -225,6 +226,7 @@ def score(
     bundle: runtime.Bundle = None,
     device: runtime.Device = "cpu",
     threads: runtime.Threads = 0,
+    precision: runtime.Precision = "fp32",
     ray: Annotated[
         str | None,
         typer.Option(
@@ -248,11 +250,11 @@ def score(
     if ray:  # with another device, only the workers have it
         from misgiving.trainer import score_pool_on_ray
 
-        sent = Estimator.load(bundle).bundle
+        sent = Estimator.load(bundle, precision=precision).bundle
         persons = open_data(pool, sent.manifest.keypoints)
         record = score_pool_on_ray(sent, persons, out, ray, device=device, threads=threads)
     else:
-        estimator = Estimator.load(bundle, device=device, threads=threads)
+        estimator = Estimator.load(bundle, device=device, threads=threads, precision=precision)
         persons = open_data(pool, estimator.bundle.manifest.keypoints)
         record = score_pool(estimator, persons, out)
     typer.echo(

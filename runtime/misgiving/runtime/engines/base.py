@@ -32,14 +32,14 @@ class Engine(Protocol):
 
     >>> engine = Estimator.load().engine
     >>> engine.provider
-    'onnxruntime CPUExecutionProvider'
+    'onnxruntime CPUExecutionProvider fp32'
     >>> engine.infer(np.zeros((2, 128, 128, 3), np.uint8)).keypoints.shape
     (2, 14, 3)
     """
 
     @property
     def provider(self) -> str:
-        """What really runs, for example ``onnxruntime CPUExecutionProvider``."""
+        """What really runs, for example ``onnxruntime CPUExecutionProvider fp32``."""
 
     def infer(self, images: NDArray[np.uint8]) -> Prediction:
         """Answer a batch of uint8 RGB crops, shape (B, H, W, 3), B ≥ 1."""

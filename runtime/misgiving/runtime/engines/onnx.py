@@ -10,25 +10,29 @@ from numpy.typing import NDArray
 
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.errors import EngineError
+from misgiving.runtime.precisions import FP32
 
 OUTPUTS = ("keypoints", "predicted_loss", "signals", "embedding")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class OnnxEngine:
-    """Runs ``model.onnx`` on one device.
+    """Runs a bundle's graph on one device.
 
     ONNX Runtime falls back to the CPU without a word when a provider cannot be loaded; here
     that is an error, because a vehicle that silently runs on its CPU drops frames.
     """
 
-    def __init__(self, model: Path, device: str = "cpu", threads: int = 1) -> None:
+    def __init__(
+        self, model: Path, device: str = "cpu", threads: int = 1, precision: str = FP32
+    ) -> None:
         """Load a graph.
 
         Args:
             model: the ONNX file.
             device: ``cpu`` or ``cuda``.
             threads: CPU threads within one inference.
+            precision: the file's, for ``provider``.
 
         Raises:
             EngineError: the device is unknown or its provider does not run here, or the file
@@ -37,6 +41,7 @@ class OnnxEngine:
         if device not in PROVIDERS:
             raise EngineError(f"device is {device!r}; expected one of {', '.join(PROVIDERS)}")
         refuse_both_wheels()
+        self._precision = precision
         self._session = _session(model, PROVIDERS[device], threads)
         names = [output.name for output in self._session.get_outputs()]
         if missing := [name for name in OUTPUTS if name not in names]:
@@ -47,7 +52,7 @@ class OnnxEngine:
 
     @property
     def provider(self) -> str:
-        return f"onnxruntime {self._session.get_providers()[0]}"
+        return f"onnxruntime {self._session.get_providers()[0]} {self._precision}"
 
     def infer(self, images: NDArray[np.uint8]) -> Prediction:
         return Prediction(*self._session.run(OUTPUTS, {"image": images}))

@@ -39,7 +39,8 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     """The evaluation as text."""
     bundle, manifest = evaluation.bundle, evaluation.bundle.manifest
     yield f"data     {without_folders(evaluation.data.spec)}"
-    yield f"bundle   {manifest.name} {manifest.version}, digest {bundle.digest[:12]}"
+    model = f"{manifest.name} {manifest.version} {bundle.precision}"
+    yield f"bundle   {model}, digest {bundle.digest[:12]}"
     yield f"trained  {' + '.join(manifest.provenance.training_data)}"
     yield f"failure  {manifest.failure}"
     yield ""
@@ -114,6 +115,7 @@ def record(evaluation: Evaluation) -> dict[str, Any]:
             "name": manifest.name,
             "version": manifest.version,
             "digest": evaluation.bundle.digest,
+            "precision": evaluation.bundle.precision,
         },
         "failure": manifest.failure.model_dump(),
         "persons": report.persons,
@@ -179,6 +181,7 @@ def run(
     pictures: Path | None,
     device: str,
     threads: int,
+    precision: str,
 ) -> None:
     """The verb: evaluate, print, and write what was asked for.
 
@@ -187,7 +190,7 @@ def run(
             there already; the targets are looked at before the bundle is asked.
     """
     _check_targets(json_file, pictures)
-    estimator = Estimator.load(bundle, device=device, threads=threads)
+    estimator = Estimator.load(bundle, device=device, threads=threads, precision=precision)
     evaluation = evaluate(estimator, open_data(spec, estimator.bundle.manifest.keypoints))
     print("\n".join(lines(evaluation)))
     if json_file:

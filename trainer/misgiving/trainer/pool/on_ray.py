@@ -80,7 +80,9 @@ def score_pool_on_ray(
         if missing:
             with _connected(address):
                 needs = {"num_cpus": threads or 1, "num_gpus": int(device == "cuda")}
-                task = ray.put(_Task(_files(bundle), pool, device, threads or 1, Path.cwd()))
+                task = ray.put(
+                    _Task(_files(bundle), bundle.precision, pool, device, threads or 1, Path.cwd())
+                )
                 # In a list, else each call would bring the pool anew.
                 yield from _computed(missing, _workers(needs, len(missing)), [task])
 
@@ -95,6 +97,7 @@ class _Task:
 
     files: dict[str, bytes]
     """Of the bundle."""
+    precision: str
     pool: PoseSet
     device: str
     threads: int
@@ -105,7 +108,9 @@ class _Task:
         with TemporaryDirectory() as folder:
             for name, content in self.files.items():
                 Path(folder, name).write_bytes(content)
-            return Estimator.load(Path(folder), device=self.device, threads=self.threads)
+            return Estimator.load(
+                Path(folder), device=self.device, threads=self.threads, precision=self.precision
+            )
 
 
 class _Worker:

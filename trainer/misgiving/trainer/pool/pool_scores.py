@@ -110,7 +110,13 @@ def _writing(out: Path, folder: Path) -> Iterator[None]:
 def _begin(folder: Path, bundle: Bundle, pool: PoseSet) -> None:
     """Say in the folder what it is for, or check that it is for the same."""
     ids = hashlib.sha256("\n".join(pool.ids).encode()).hexdigest()
-    job = {"bundle": bundle.digest, "pool": pool.spec, "ids": ids, "part": PART}
+    job = {
+        "bundle": bundle.digest,
+        "precision": bundle.precision,
+        "pool": pool.spec,
+        "ids": ids,
+        "part": PART,
+    }
     path = folder / _JOB
     if not path.exists():
         write_durably(path, json.dumps(job, indent=2).encode())
@@ -206,7 +212,7 @@ def _record(bundle: Bundle, pool: PoseSet, folder: Path) -> ScoreRecord:
     manifest = bundle.manifest
     return ScoreRecord(
         schema_version=1,
-        bundle=f"{manifest.name} {manifest.version}",
+        bundle=f"{manifest.name} {manifest.version} {bundle.precision}",
         bundle_digest=bundle.digest,
         pool=without_folders(pool.spec),
         count=rows,

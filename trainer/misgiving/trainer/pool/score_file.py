@@ -40,7 +40,7 @@ class ScoreRecord(BaseModel):
 
     schema_version: Literal[1]
     bundle: str
-    """Name and version."""
+    """Name, version and precision."""
     bundle_digest: str
     pool: str
     """Data spec without folders."""
