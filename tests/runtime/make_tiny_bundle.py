@@ -23,7 +23,7 @@ from misgiving.runtime.bundle import (
     sha256_file,
     write_manifest,
 )
-from misgiving.runtime.engines.onnx import OUTPUTS
+from misgiving.runtime.engines.base import OUTPUTS
 from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import LSP
 
