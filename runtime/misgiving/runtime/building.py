@@ -42,12 +42,12 @@ class Workshop:
             EngineError: one of them is missing, or the cache is not private.
             BundleError: the bundle has no file of that precision.
         """
+        self.bundle = bundle
+        self._precision = precision
+        self._model = model_file(bundle, precision)
         self.library = find_library()
         self.gpu = open_driver().gpu
         self._cache = PlanCache(find_cache())
-        self._bundle = bundle
-        self._precision = precision
-        self._model = model_file(bundle, precision)
 
     def build(self, profile: Profile, say: Say) -> Built:
         """The plan, from the cache or built now.
@@ -77,7 +77,7 @@ class Workshop:
 
         That process may crash or run out of memory, and this one goes on. It ends with the task.
         """
-        arguments = ["build", "--bundle", str(self._bundle.path), "--precision", self._precision]
+        arguments = ["build", "--bundle", str(self.bundle.path), "--precision", self._precision]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "misgiving.runtime.command", *arguments),
             stdout=asyncio.subprocess.DEVNULL,
@@ -96,7 +96,7 @@ class Workshop:
 
     def _engine(self, plan: Plan) -> Engine:
         engine = TensorrtEngine(plan, self.library, open_driver())
-        self._bundle.self_check(engine)
+        self.bundle.self_check(engine)
         return engine
 
     def _built(self, key: PlanKey, say: Say) -> bytes:
@@ -104,7 +104,7 @@ class Workshop:
         return build_plan(self.library, network, self.gpu, self._cache.timings(key), say)
 
     def _key(self, profile: Profile) -> PlanKey:
-        manifest = self._bundle.manifest
+        manifest = self.bundle.manifest
         return PlanKey(
             model=manifest.files[self._model.name],
             precision=self._precision,
@@ -144,7 +144,8 @@ def shown(out: TextIO) -> Say:
         nonlocal told
         line = f"{share:4.0%} {what} ({time.monotonic() - began:.0f} s)"
         if out.isatty():
-            print(f"\r\033[K{line}", end="", file=out, flush=True)
+            # Whatever is said next starts at the line's beginning, and is longer.
+            print(f"\033[K{line}\r", end="", file=out, flush=True)
         elif int(share * 10) != told:
             told = int(share * 10)
             print(line, file=out, flush=True)
@@ -170,5 +171,5 @@ def run_build(path: Path | None, precision: str, batches: tuple[int, int, int]) 
     return (
         f"{precision} for batches of {profile.min} to {profile.max} on {workshop.gpu} with "
         f"{workshop.library}: {done}, {len(built.plan.data) / 1e6:.1f} MB in {built.path} "
-        "(next: misgiving serve --device tensorrt)"
+        f"(next: misgiving serve --bundle {workshop.bundle.path} --device tensorrt)"
     )

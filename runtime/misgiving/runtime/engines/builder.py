@@ -11,6 +11,7 @@ Parsed and built with tensorrt_rtx 1.7, which needs no GPU for it. Not yet tried
 import hashlib
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -108,8 +109,15 @@ def build_plan(library: Library, network: Network, gpu: Gpu, timings: Path, say:
     config.add_optimization_profile(profile)
     monitor = _watched(trt, config, say)
     _read_timings(library, config, timings)
-    plan = builder.build_serialized_network(graph, config)
-    if monitor and monitor.stopped:
+    # Signals are answered in the main thread: there, not in a call of TensorRT's, they may raise.
+    with ThreadPoolExecutor(1, thread_name_prefix="build") as thread:
+        building = thread.submit(builder.build_serialized_network, graph, config)
+        try:
+            plan = building.result()
+        except BaseException as error:
+            monitor.stopped = error
+            raise
+    if monitor.stopped:
         raise monitor.stopped
     if plan is None:
         raise EngineError(
@@ -218,11 +226,11 @@ def _check(graph: Any, network: Network) -> None:
 
 
 def _watched(trt: Any, config: Any, say: Say) -> Any:
-    """Report how far a build is, where this TensorRT can tell; gives the monitor."""
-    if not hasattr(trt, "IProgressMonitor"):
-        return None
+    """Report how far a build is; gives the monitor, whose ``stopped`` ends the build."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    base: Any = getattr(trt, "IProgressMonitor", object)  # the oldest ones cannot tell
+
+    class Monitor(base):  # type: ignore[misc]
         """Called by TensorRT; what is raised in here must not pass through its C++."""
 
         def __init__(self) -> None:
@@ -243,11 +251,12 @@ def _watched(trt: Any, config: Any, say: Say) -> Any:
         def _guarded(self, call: Callable[..., None], *arguments: Any) -> None:
             try:
                 call(*arguments)
-            except BaseException as error:  # Ctrl-C arrives here, in the main thread
+            except Exception as error:  # nobody reads the progress any more, for example
                 self.stopped = error
 
     monitor = Monitor()
-    config.progress_monitor = monitor
+    if base is not object:
+        config.progress_monitor = monitor
     return monitor
 
 
@@ -258,6 +267,7 @@ class Progress:
         self._say = say
         self._phases: dict[str, tuple[str | None, int, int]] = {}
         """Phase → (parent, steps done, steps)."""
+        self._most = 0.0
 
     def start(self, phase: str, parent: str | None, steps: int) -> None:
         self._phases[phase] = parent, 0, max(1, steps)
@@ -282,7 +292,8 @@ class Progress:
         return share
 
     def _tell(self, phase: str) -> None:
-        self._say(self.share(phase), phase)
+        self._most = max(self._most, self.share(phase))  # a phase may end before its last step
+        self._say(self._most, phase)
 
 
 def _read_timings(library: Library, config: Any, path: Path) -> None:
