@@ -24,7 +24,9 @@ BUILD = [
         "expected 1 ≤ min ≤ opt ≤ max",
     ),
     Case("a batch of none", "build --bundle bundle --min-batch 0", "expected 1 ≤ min"),
-    Case("a batch in words", "build --bundle bundle --max-batch many", "'many' is not"),
+    Case(
+        "a batch in words", "build --bundle bundle --max-batch many", "see 'misgiving build --help'"
+    ),
     Case(
         "no TensorRT",
         "build --bundle bundle",

@@ -10,8 +10,8 @@ names = [m.name for m in pkgutil.walk_packages(misgiving.runtime.__path__, "misg
 assert len(names) > 10, names
 for name in names:
     importlib.import_module(name)
-heavy = {"tensorrt", "tensorrt_rtx", "torch", "sqlalchemy", "scipy", "onnx", "matplotlib", "jinja2", "tensorboard"}
-print(sorted(heavy & set(sys.modules)))
+heavy = {"torch", "sqlalchemy", "scipy", "onnx", "matplotlib", "jinja2", "tensorboard"}
+print(sorted((heavy | {"tensorrt", "tensorrt_rtx"}) & set(sys.modules)))
 """
 
 

@@ -4,11 +4,12 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from misgiving.runtime.engines.base import OUTPUTS
 from misgiving.runtime.engines.builder import (
     Library,
     Network,
@@ -212,3 +213,98 @@ def test_a_signal_ends_a_build(library: Library, tmp_path: Path) -> None:
     assert threading.current_thread() is threading.main_thread()
     with pytest.raises(KeyboardInterrupt):
         build_plan(library, network(), SM86, tmp_path / "timings", interrupt)
+
+
+class Recorded:
+    """Stands in for anything of TensorRT's that is only told things; keeps what it was told."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.told: list[tuple[str, tuple[Any, ...]]] = []
+        self.answers = answers
+
+    def __getattr__(self, name: str) -> Any:
+        def tell(*arguments: Any, **named: Any) -> Any:
+            self.told.append((name, (*arguments, *named.values())))
+            return self.answers.get(name)
+
+        return tell
+
+    def of(self, name: str) -> list[tuple[Any, ...]]:
+        return [arguments for called, arguments in self.told if called == name]
+
+
+def tensor(name: str, *shape: int) -> SimpleNamespace:
+    return SimpleNamespace(name=name, shape=shape)
+
+
+def recorded(version: str, config: Recorded) -> tuple[Library, Recorded]:
+    """TensorRT as far as a build goes, which gives ``config``; and its builder."""
+    graph = SimpleNamespace(num_inputs=1, num_outputs=4)
+    graph.get_input = lambda i: tensor("image", -1, 128, 128, 3)
+    graph.get_output = lambda i: tensor(OUTPUTS[i])
+    builder = Recorded(
+        create_network=graph,
+        create_builder_config=config,
+        create_optimization_profile=Recorded(),
+        build_serialized_network=b"plan",
+    )
+    flags = {"EXPLICIT_BATCH": 0} | (
+        {"STRONGLY_TYPED": 1} if int(version.split(".")[0]) > 9 else {}
+    )
+    precisions = {} if version.startswith("11") else {"FP16": "FP16", "INT8": "INT8"}
+    severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1)
+    module = SimpleNamespace(
+        ILogger=type("ILogger", (), {"Severity": severity}),
+        Builder=lambda logger: builder,
+        OnnxParser=lambda graph, logger: Recorded(parse=True),
+        NetworkDefinitionCreationFlag=SimpleNamespace(**flags),
+        BuilderFlag=SimpleNamespace(TF32="TF32", **precisions),
+    )
+    return Library(module, "tensorrt", version), builder
+
+
+VERSIONS = [
+    # (version, precision, flags of the network, precisions that are allowed beside the file's)
+    ("8.6.1", "fp32", 0b01, []),
+    ("8.6.1", "fp16", 0b01, [("FP16",)]),
+    ("8.6.1", "int8-trt", 0b01, [("INT8",)]),
+    ("10.3.0", "fp32", 0b10, []),
+    ("10.3.0", "fp16", 0b10, []),
+    ("11.4.1", "int8-trt", 0b10, []),
+]
+
+
+@pytest.mark.parametrize(("version", "precision", "flags", "allowed"), VERSIONS)
+def test_what_each_tensorrt_is_asked(
+    version: str, precision: str, flags: int, allowed: list[tuple[str]], tmp_path: Path
+) -> None:
+    """With a double that records: none of these runs here."""
+    config = Recorded(get_timing_cache=Recorded(serialize=b"measured"))
+    library, builder = recorded(version, config)
+    wanted = Network(MODEL, precision, 128, 128, Profile(1, 2, 4))
+    for before in (b"", b"measured"):
+        assert build_plan(library, wanted, SM86, tmp_path / "timings", ignore) == b"plan"
+        assert config.of("create_timing_cache")[-1] == (before,)
+    assert unsealed((tmp_path / "timings").read_bytes()) == b"measured"
+    assert builder.of("create_network")[0] == (flags,)
+    assert config.of("set_flag")[: len(allowed)] == allowed
+    assert len(config.of("set_flag")) == 2 * len(allowed)
+    assert config.of("clear_flag")[0] == ("TF32",)
+    profile = builder.answers["create_optimization_profile"]
+    assert profile.of("set_shape")[0] == ("image", *((n, 128, 128, 3) for n in (1, 2, 4)))
+
+
+def test_timings_that_cannot_be_used_are_measured_again(tmp_path: Path) -> None:
+    config = Recorded(get_timing_cache=Recorded(serialize=b"measured"))
+    library, _ = recorded("10.3.0", config)
+    (tmp_path / "timings").write_bytes(b"junk" * 20)
+    build_plan(library, network(), SM86, tmp_path / "timings", ignore)
+    assert config.of("create_timing_cache") == [(b"",)]
+    build_plan(library, network(), SM86, tmp_path / "no folder" / "timings", ignore)
+
+
+def test_tensorrt_gives_no_engine(tmp_path: Path) -> None:
+    library, builder = recorded("10.3.0", Recorded())
+    builder.answers["build_serialized_network"] = None
+    with pytest.raises(EngineError, match=r"builds no engine of model\.onnx: it does not say why"):
+        build_plan(library, network(), SM86, tmp_path / "timings", ignore)

@@ -48,25 +48,29 @@ def test_what_was_built_is_taken(tmp_path: Path) -> None:
 
 
 CHANGES = [
-    {"model": "b" * 64},  # another bundle
-    {"precision": "fp16"},
-    {"height": 256},
-    {"width": 96},
-    {"gpu": "Orin (SM86)"},  # an engine of another GPU
-    {"gpu": "Thor (SM87)"},
-    {"driver": "CUDA 12.9"},
-    {"library": "tensorrt 10.7.0"},
-    {"library": "tensorrt_rtx 10.3.0"},
+    # (what is other than before, whether the old plan is of use no more)
+    ({"model": "b" * 64}, False),  # another bundle; one may go back
+    ({"precision": "fp16"}, False),
+    ({"height": 256}, False),
+    ({"width": 96}, False),
+    ({"gpu": "Orin (SM86)"}, False),  # an engine of another GPU
+    ({"gpu": "Thor (SM87)"}, False),
+    ({"driver": "CUDA 12.9"}, True),
+    ({"library": "tensorrt 10.7.0"}, True),
+    ({"library": "tensorrt_rtx 10.3.0", "driver": "CUDA 12.9"}, True),
+    ({"library": "tensorrt 10.7.0", "precision": "fp16"}, False),
 ]
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=str)
-def test_any_change_builds_again(change: dict[str, object], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("change", "is_stale"), CHANGES, ids=str)
+def test_any_change_builds_again(change: dict[str, str], is_stale: bool, tmp_path: Path) -> None:
     cache, other = filled(tmp_path / "cache"), replace(KEY, **change)
     assert cache.get(other) is None
     assert cache.latest(other) is None
     assert cache.get_or_build(other, lambda: b"new", said) == (Plan(b"new", Profile()), True)
-    assert cache.get(KEY) == Plan(b"plan", Profile())
+    assert cache.get(other) == cache.latest(other) == Plan(b"new", Profile())
+    assert cache.get(KEY) == (None if is_stale else Plan(b"plan", Profile()))
+    assert len(list(cache.folder.iterdir())) == (2 if is_stale else 4)
 
 
 def test_batches_have_their_own_plans_and_the_last_asked_for_is_used(tmp_path: Path) -> None:

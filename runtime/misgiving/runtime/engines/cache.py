@@ -2,7 +2,8 @@
 
 A plan is a program that runs as we do, so the folder is nobody's but ours, and a plan is loaded
 only when its bytes are those that were written down when it was built. Its name is made of all
-that it depends on; with a new model, driver, TensorRT or GPU it is not found, and built again.
+that it depends on: with another model, driver, TensorRT or GPU it is not found, and one is built.
+What a new driver or TensorRT has put out of use is then removed.
 
 Plans are built one at a time in one cache: two at once would spoil each other's timings. A process
 that is killed lets go of the lock, and what it left half-written has no plan's name.
@@ -16,7 +17,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -114,12 +115,8 @@ class PlanCache:
     def latest(self, key: PlanKey) -> Plan | None:
         """The plan that was last asked for, of those that differ from the key in batch sizes."""
         with self._telling():
-            paths = sorted(self.folder.glob("*.json"), key=lambda path: -path.stat().st_mtime_ns)
-            for path in paths:
-                record = self._record(path)
-                if record and _but_batches(record.key) == _but_batches(key):
-                    return self._checked(record)
-        return None
+            keys = [one for one in self._keys() if replace(one, profile=key.profile) == key]
+            return self.get(max(keys, key=self._asked_for)) if keys else None
 
     def get_or_build(self, key: PlanKey, build: Callable[[], bytes], say: Say) -> tuple[Plan, bool]:
         """The plan of a key, and whether it was built now.
@@ -136,9 +133,14 @@ class PlanCache:
             if found := self.get(key):
                 os.utime(self.path(key, "json"))
                 return found, False
-            self._clear_away(key)
+            self._remove(key)
+            for half_written in self.folder.glob(".*"):
+                half_written.unlink()
             data = build()
             self._write(key, data)
+            for other in self._keys():
+                if other != key and _is_superseded(other, key):
+                    self._remove(other)
             return Plan(data, key.profile), True
 
     def path(self, key: PlanKey, suffix: str = "plan") -> Path:
@@ -176,11 +178,22 @@ class PlanCache:
             log.warning("%s cannot be read; its plan is built again", path)
             return None
 
-    def _clear_away(self, key: PlanKey) -> None:
-        """Remove what a killed process left half-written, and a plan that is not to be loaded."""
-        half_written = self.folder.glob(".*")
-        for path in (*half_written, self.path(key, "json"), self.path(key, "plan")):
-            path.unlink(missing_ok=True)
+    def _keys(self) -> list[PlanKey]:
+        """Of all plans that have a record."""
+        records = [self._record(path) for path in self.folder.glob("*.json")]
+        return [record.key for record in records if record]
+
+    def _asked_for(self, key: PlanKey) -> int:
+        """When a plan was last built or asked for, in ns."""
+        try:
+            return self.path(key, "json").stat().st_mtime_ns
+        except FileNotFoundError:  # another process is at it
+            return 0
+
+    def _remove(self, key: PlanKey) -> None:
+        """The record first: without it the plan is none."""
+        for suffix in ("json", "plan"):
+            self.path(key, suffix).unlink(missing_ok=True)
 
     @contextmanager
     def _lock(self, say: Say) -> Iterator[None]:
@@ -239,5 +252,6 @@ def _refuse_shared(folder: Path) -> None:
         )
 
 
-def _but_batches(key: PlanKey) -> dict[str, object]:
-    return {name: value for name, value in asdict(key).items() if name != "profile"}
+def _is_superseded(old: PlanKey, new: PlanKey) -> bool:
+    """Built for what this machine had before its driver or TensorRT was exchanged."""
+    return replace(old, driver=new.driver, library=new.library) == new
