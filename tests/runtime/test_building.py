@@ -12,14 +12,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import misgiving.runtime
+from misgiving.runtime import building
 from misgiving.runtime.bundle import MANIFEST, Bundle, sha256_file, write_manifest
 from misgiving.runtime.client import make_frame
+from misgiving.runtime.engines.cache import Plan, Profile
+from misgiving.runtime.engines.cuda import Gpu
+from misgiving.runtime.engines.onnx import OnnxEngine
+from misgiving.runtime.engines.tensorrt import StalePlan
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
 from runtime import tiny
@@ -170,6 +176,31 @@ def test_a_full_disk(tmp_path: Path) -> None:
         in (done.stderr.splitlines()[-1])
     )
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_plan_that_tensorrt_refuses_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a change that the cache's key does not know of."""
+    monkeypatch.setenv("MISGIVING_CACHE", str(tmp_path / "cache"))
+    gpu = SimpleNamespace(gpu=Gpu("Pretended", "SM86", "CUDA 13.0"))
+    monkeypatch.setattr(building, "open_driver", lambda: gpu)
+    made = iter([b"old", b"new"])
+    monkeypatch.setattr(building, "build_plan", lambda *_: next(made))
+
+    def load(plan: Plan, *_: object) -> OnnxEngine:
+        if plan.data == b"old":
+            raise StalePlan("tensorrt refuses the plan")
+        return tiny.engine()
+
+    monkeypatch.setattr(building, "TensorrtEngine", load)
+    workshop = building.Workshop(Bundle.load(tiny.BUNDLE))
+    assert workshop.find() is None
+    workshop.build(Profile(1, 2, 4), print)
+    assert workshop.find() is None
+    assert "tensorrt refuses the plan; it is built again" in caplog.text
+    assert workshop.ready().provider == tiny.engine().provider
+    assert [path.read_bytes() for path in (tmp_path / "cache").glob("*.plan")] == [b"new"]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from misgiving.runtime.engines.base import OUTPUTS
 from misgiving.runtime.engines.builder import Library
 from misgiving.runtime.engines.cache import Plan, Profile
 from misgiving.runtime.engines.cuda import Buffer, Gpu
-from misgiving.runtime.engines.tensorrt import TensorrtEngine
+from misgiving.runtime.engines.tensorrt import StalePlan, TensorrtEngine
 from misgiving.runtime.errors import BundleError, EngineError
 from runtime import tiny
 
@@ -113,6 +113,7 @@ class Context:
         return not self.trt.fails
 
     def _run(self, batch: int) -> None:
+        assert batch == self.batch, "a graph holds the shapes that its context had"
         memory = self.trt.cuda.memory
         size = batch * int(np.prod(SHAPES["image"]))
         images = memory[self.addresses["image"]][:size].reshape(batch, *SHAPES["image"])
@@ -255,7 +256,7 @@ def test_one_that_computes_something_else_does_not(monkeypatch: pytest.MonkeyPat
 def test_a_plan_that_tensorrt_refuses() -> None:
     trt = FakeTensorrt(RecordingCuda())
     library = Library(trt, "tensorrt", "10.3.0")
-    with pytest.raises(EngineError, match="refuses the plan: The engine plan file is not comp"):
+    with pytest.raises(StalePlan, match="refuses the plan: The engine plan file is not comp"):
         TensorrtEngine(Plan(b"junk", Profile()), library, trt.cuda)
 
 

@@ -4,6 +4,7 @@ Nothing here needs torch, onnx or onnxruntime.
 """
 
 import asyncio
+import logging
 import sys
 import time
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.engines.builder import Network, build_plan, find_library
 from misgiving.runtime.engines.cache import Plan, PlanCache, PlanKey, Profile, Say, find_cache
 from misgiving.runtime.engines.cuda import open_driver
-from misgiving.runtime.engines.tensorrt import TensorrtEngine
+from misgiving.runtime.engines.tensorrt import StalePlan, TensorrtEngine
 from misgiving.runtime.errors import BundleError, EngineError, InvalidInput
 from misgiving.runtime.loading import find_bundle
+
+log = logging.getLogger(__name__)
 
 PRECISIONS = ("fp32", "fp16", "int8-trt")
 """Those that TensorRT reads; int8 for the CPU has another form."""
@@ -60,13 +63,20 @@ class Workshop:
         return Built(self._cache.path(key), plan, is_new)
 
     def find(self) -> Engine | None:
-        """An engine of the plan that was last asked for; None where there is no plan.
+        """An engine of the plan that was last asked for; None where there is none that runs here.
 
         Raises:
             EngineError, BundleError: it does not run, or computes something else here.
         """
         plan = self._cache.latest(self._key(Profile()))
-        return None if plan is None else self._engine(plan)
+        if plan is None:
+            return None
+        try:
+            return self._engine(plan)
+        except StalePlan as error:
+            log.warning("%s; it is built again", error)
+            self._cache.remove(self._key(plan.profile))
+            return None
 
     def ready(self) -> Engine:
         """The same, after building a plan where there is none; errors as :meth:`build` too."""

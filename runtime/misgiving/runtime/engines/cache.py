@@ -129,19 +129,36 @@ class PlanCache:
         Raises:
             EngineError: the plan cannot be written.
         """
-        with self._telling(), self._lock(say):
-            if found := self.get(key):
-                os.utime(self.path(key, "json"))
+        with self._telling():
+            if found := self._taken(key):
                 return found, False
-            self._remove(key)
-            for half_written in self.folder.glob(".*"):
-                half_written.unlink()
-            data = build()
-            self._write(key, data)
-            for other in self._keys():
-                if other != key and _is_superseded(other, key):
-                    self._remove(other)
-            return Plan(data, key.profile), True
+            with self._lock(say):
+                if found := self._taken(key):  # built while we waited
+                    return found, False
+                return self._build(key, build), True
+
+    def remove(self, key: PlanKey) -> None:
+        """Forget a plan. The record goes first: without it the plan is none."""
+        with self._telling():
+            for suffix in ("json", "plan"):
+                self.path(key, suffix).unlink(missing_ok=True)
+
+    def _taken(self, key: PlanKey) -> Plan | None:
+        if found := self.get(key):
+            os.utime(self.path(key, "json"))
+        return found
+
+    def _build(self, key: PlanKey, build: Callable[[], bytes]) -> Plan:
+        """Build with the lock held, and with nothing about of what a killed process began."""
+        self.remove(key)
+        for half_written in self.folder.glob(".*"):
+            half_written.unlink()
+        data = build()
+        self._write(key, data)
+        for other in self._keys():
+            if other != key and _is_superseded(other, key):
+                self.remove(other)
+        return Plan(data, key.profile)
 
     def path(self, key: PlanKey, suffix: str = "plan") -> Path:
         return self.folder / f"{key.name}.{suffix}"
@@ -189,11 +206,6 @@ class PlanCache:
             return self.path(key, "json").stat().st_mtime_ns
         except FileNotFoundError:  # another process is at it
             return 0
-
-    def _remove(self, key: PlanKey) -> None:
-        """The record first: without it the plan is none."""
-        for suffix in ("json", "plan"):
-            self.path(key, suffix).unlink(missing_ok=True)
 
     @contextmanager
     def _lock(self, say: Say) -> Iterator[None]:

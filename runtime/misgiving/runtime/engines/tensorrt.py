@@ -26,6 +26,10 @@ from misgiving.runtime.errors import EngineError
 log = logging.getLogger(__name__)
 
 
+class StalePlan(EngineError):
+    """A plan that TensorRT does not take here; another one is to be built."""
+
+
 class TensorrtEngine:
     """Runs a plan. Not thread-safe: one call at a time, from any thread."""
 
@@ -33,7 +37,8 @@ class TensorrtEngine:
         """Load a plan and capture its graph.
 
         Raises:
-            EngineError: the plan is not for this GPU and TensorRT, or no graph of ours.
+            StalePlan: the plan is not for this GPU and TensorRT.
+            EngineError: it is no graph of ours, or does not run.
         """
         cuda.enter()
         self._cuda = cuda
@@ -43,9 +48,9 @@ class TensorrtEngine:
         self._runtime = library.module.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan.data)
         if self._engine is None:
-            raise EngineError(
+            raise StalePlan(
                 f"{library} refuses the plan: {self._logger.told()}; expected one that was built "
-                "for this GPU. Run: misgiving build"
+                "for this GPU"
             )
         tensors = self._tensors()
         largest = plan.profile.max
