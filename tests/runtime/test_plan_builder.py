@@ -155,7 +155,7 @@ def test_the_shipped_bundle(architecture: str, library: Library, tmp_path: Path)
     )
     assert len(plan) > 1_000_000  # the weights alone are 850 kB
     assert told == sorted(told)
-    assert told[-1] > 0.6
+    assert told[-1] > 0.8
 
 
 def test_the_tiny_bundle(library: Library, tmp_path: Path) -> None:
@@ -205,14 +205,26 @@ def test_a_graph_from_elsewhere(lacking: list[str], library: Library, tmp_path: 
 
 def test_a_signal_ends_a_build(library: Library, tmp_path: Path) -> None:
     """It comes while TensorRT's C++ runs, which bears no exception of ours."""
+    told: list[float] = []
+    handled = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        handled.set()
+        raise KeyboardInterrupt
 
     def interrupt(share: float, what: str) -> None:
-        if share > 0.4:
+        told.append(share)
+        if share > 0.4 and not handled.is_set():
             signal.raise_signal(signal.SIGINT)
+            assert handled.wait(20)
 
-    assert threading.current_thread() is threading.main_thread()
-    with pytest.raises(KeyboardInterrupt):
-        build_plan(library, network(), SM86, tmp_path / "timings", interrupt)
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build_plan(library, network(), SM86, tmp_path / "timings", interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert max(told) < 0.8  # a whole build comes to 0.83
 
 
 class Recorded:

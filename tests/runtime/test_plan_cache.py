@@ -117,7 +117,6 @@ def foreign(cache: PlanCache) -> None:
     cache.get_or_build(other, lambda: b"foreign", said)
     for suffix in ("plan", "json"):
         shutil.copy(cache.path(other, suffix), cache.path(KEY, suffix))
-        cache.path(other, suffix).unlink()
 
 
 SPOILED = [alter, cut, remove_plan, remove_record, junk_record, record_without_digest, foreign]
