@@ -32,6 +32,6 @@ class Case:
 VERBS = [
     *("infer", "serve", "stream"),
     *("train", "cycle", "evaluate", "score", "select", "theory"),
-    *("export", "calibrate", "demo", "collect", "annotations"),
+    *("export", "calibrate", "build", "bench", "demo", "collect", "annotations"),
 ]
 """As the page orders them."""

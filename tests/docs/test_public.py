@@ -26,6 +26,7 @@ OPAQUE = (Network,)
 
 CLI_ONLY = {
     "misgiving.runtime": "its cli: options that verbs share",
+    "misgiving.runtime.building": "builds for this device; in Python that is Estimator.load",
     "misgiving.runtime.infer": "prints a table; in Python that is Estimator",
     "misgiving.runtime.stream": "prints counts; in Python that is Client",
     "misgiving.runtime.durable": "writes the command's own files",

@@ -13,7 +13,8 @@ from export.helpers import JOINTS, TINY_MODEL, people
 from misgiving.export.graph import FusedGraph, FusedOutput
 from misgiving.export.onnx import write_onnx
 from misgiving.export.parity import check, graph_drift
-from misgiving.runtime.engines.onnx import OUTPUTS, OnnxEngine
+from misgiving.runtime.engines.base import OUTPUTS
+from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.geometry import image_to_input
 from misgiving.runtime.keypoints import LSP

@@ -29,7 +29,7 @@ from misgiving.runtime.calibration import (
     Reference,
     Threshold,
 )
-from misgiving.runtime.engines.onnx import OUTPUTS
+from misgiving.runtime.engines.base import OUTPUTS
 from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.precisions import Parity

@@ -231,3 +231,32 @@ def _print_calibration(manifest: "Manifest") -> None:
             f"{fitted.left_out} left out without a labelled torso; expected calibration error "
             f"{error.value:.3f} [{error.low:.3f} {error.high:.3f}] on {error.measured_on}"
         )
+
+
+@app.command()
+def build(
+    bundle: runtime.Bundle = None,
+    precision: Annotated[
+        str, typer.Option(metavar="NAME", help="fp32, fp16 or int8-trt, as the bundle has it.")
+    ] = "fp32",
+    min_batch: Annotated[
+        int, typer.Option(metavar="N", help="Smallest batch; fewer persons are padded to it.")
+    ] = 1,
+    opt_batch: Annotated[
+        int,
+        typer.Option(metavar="N", help="Batch to tune for: as many persons as come at a time."),
+    ] = 1,
+    max_batch: Annotated[
+        int, typer.Option(metavar="N", help="Largest batch; a server forms up to 8.")
+    ] = 8,
+) -> None:
+    """Build TensorRT's engine of a bundle, on the device that shall run it, for --device tensorrt.
+
+    It is kept in MISGIVING_CACHE, else in the user's cache folder, and built again when the
+    bundle, the GPU, its driver or TensorRT is another.
+
+    Example: misgiving build --bundle bundle --precision fp32 --opt-batch 2
+    """
+    from misgiving.runtime.building import run_build
+
+    typer.echo(run_build(bundle, precision, (min_batch, opt_batch, max_batch)))

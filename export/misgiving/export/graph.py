@@ -50,7 +50,7 @@ class FusedGraph(nn.Module):
     def forward(self, image: Tensor) -> FusedOutput:
         """(B, H, W, 3) uint8 → FusedOutput."""
         network = self.network
-        pose = network.pose(network.normalise(image.permute(0, 3, 1, 2).float()))
+        pose = network.pose(network.normalise(image.float().permute(0, 3, 1, 2)))
         last = pose.heatmaps[:, -1]
         cells, peaks = heatmaps.decode(last)
         points = cells * network.config.stride

@@ -10,12 +10,12 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.base import OUTPUTS, Engine, Prediction, joined
 from misgiving.runtime.errors import EngineError, MisgivingError, ResourceExhausted
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,8 @@ class Batcher:
     """
 
     def __init__(self, engine: Engine, max_batch: int = 8) -> None:
-        self._engine = engine
+        self.engine = engine
+        """Runs the next batch; may be replaced between any two."""
         self._max_batch = max_batch
         self._queue: deque[_Item] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -118,7 +119,7 @@ class Batcher:
             for item in items:
                 item.outcome.cancel()
         predictions, timings = zip(*rows, strict=True)
-        return _join(predictions), Timing(
+        return joined(predictions), Timing(
             min(timing.started for timing in timings), max(timing.finished for timing in timings)
         )
 
@@ -152,7 +153,7 @@ class Batcher:
     def _run(self, crops: Sequence[NDArray[np.uint8]]) -> list[tuple[Prediction, Timing]]:
         """In the engine's thread: one row for each crop."""
         started = time.monotonic_ns()
-        prediction = self._engine.infer(np.stack(crops))
+        prediction = self.engine.infer(np.stack(crops))
         timing = Timing(started, time.monotonic_ns())
         if len(prediction) != len(crops):
             raise EngineError(f"graph answered {len(prediction)} rows; expected {len(crops)}")
@@ -172,14 +173,5 @@ def _fail(batch: Sequence[_Item], error: Exception) -> None:
             item.outcome.set_exception(failure)
 
 
-_FIELDS = [field.name for field in fields(Prediction)]
-
-
 def _rows(prediction: Prediction, rows: slice) -> Prediction:
-    return Prediction(*(getattr(prediction, name)[rows] for name in _FIELDS))
-
-
-def _join(predictions: Sequence[Prediction]) -> Prediction:
-    return Prediction(
-        *(np.concatenate([getattr(one, name) for one in predictions]) for name in _FIELDS)
-    )
+    return Prediction(*(getattr(prediction, name)[rows] for name in OUTPUTS))

@@ -50,7 +50,7 @@ Bundle = Annotated[
         metavar="DIR", help="Bundle to answer with; else MISGIVING_BUNDLE, else the package's own."
     ),
 ]
-Device = Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or tensorrt.")]
 Threads = Annotated[
     int,
     typer.Option(

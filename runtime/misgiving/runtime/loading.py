@@ -1,11 +1,13 @@
 """From a path to a bundle and an engine that has checked itself."""
 
+import importlib.util
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from misgiving.runtime.bundle import Bundle
 from misgiving.runtime.engines.base import Engine
-from misgiving.runtime.errors import BundleError
+from misgiving.runtime.errors import BundleError, EngineError
 from misgiving.runtime.precisions import FP32
 
 BUNDLE_VARIABLE = "MISGIVING_BUNDLE"
@@ -37,7 +39,7 @@ def load(
 
     Args:
         path: None for the default bundle.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda``, or ``tensorrt``, whose plan is built first where there is none.
         threads: CPU threads within one inference; 0 takes half of the cores, so that decoding
             and the network have the rest.
         precision: one that the bundle has.
@@ -45,10 +47,50 @@ def load(
     Raises:
         BundleError, EngineError: it does not load, or computes something else here.
     """
-    from misgiving.runtime.engines.onnx import OnnxEngine  # the only use of onnxruntime
+    bundle = Bundle.load(find_bundle(path)).in_precision(precision)
+    if device == "tensorrt":
+        from misgiving.runtime.building import Workshop
+
+        return bundle, Workshop(bundle, precision).ready()
+    return bundle, _onnx(bundle, device, threads)
+
+
+Later = Callable[[], Awaitable[Engine]]
+"""Gives the engine that was asked for, when there is one."""
+
+
+def load_at_once(
+    path: Path | None, device: str, threads: int, precision: str = FP32
+) -> tuple[Bundle, Engine, Later | None]:
+    """As :func:`load`, but while a plan is to be built, ONNX Runtime answers.
+
+    Returns:
+        The third is None where the engine is already the one that was asked for.
+    """
+    if device != "tensorrt":
+        return *load(path, device, threads, precision), None
+    from misgiving.runtime.building import Workshop
 
     bundle = Bundle.load(find_bundle(path)).in_precision(precision)
+    workshop = Workshop(bundle, precision)
+    if engine := workshop.find():
+        return bundle, engine, None
+    if importlib.util.find_spec("onnxruntime") is None:  # nothing else could answer
+        return bundle, workshop.ready(), None
+    return bundle, _first(bundle, threads), workshop.ready_elsewhere
+
+
+def _first(bundle: Bundle, threads: int) -> Engine:
+    try:
+        return _onnx(bundle, "cuda", threads)
+    except EngineError:
+        return _onnx(bundle, "cpu", threads)
+
+
+def _onnx(bundle: Bundle, device: str, threads: int) -> Engine:
+    from misgiving.runtime.engines.onnx import OnnxEngine  # the only use of onnxruntime
+
     threads = threads or max(1, (os.cpu_count() or 2) // 2)
-    engine = OnnxEngine(bundle.model, device, threads, precision)
+    engine = OnnxEngine(bundle.model, device, threads, bundle.precision)
     bundle.self_check(engine)
-    return bundle, engine
+    return engine

@@ -46,13 +46,21 @@ class Pipeline:
             max_waiting: crops that may be under way at once.
             decoders: threads that decode and cut.
         """
-        self.model = detector.model(engine)
         self._detector = detector
         self._sink = sink
         self._device_id = device_id
         self._batcher = Batcher(engine)
         self._places = Places(max_waiting)
         self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
+
+    @property
+    def model(self) -> wire.Model:
+        """What is loaded, and which engine answers now."""
+        return self._detector.model(self._batcher.engine)
+
+    def switch(self, engine: Engine) -> None:
+        """Answer with another engine of the same bundle, from the next batch on."""
+        self._batcher.engine = engine
 
     async def answer_now(self, frame: pose.Frame) -> wire.FrameResult:
         """Answer a frame; refuse it with ResourceExhausted where too much waits already."""

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from misgiving.runtime.detector import Detector
-from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.errors import InvalidInput, MisgivingError
 from misgiving.runtime.flagging import FlagPolicy
 from misgiving.runtime.listening import check_address, stop_signal
-from misgiving.runtime.loading import load
+from misgiving.runtime.loading import Later, load_at_once
 from misgiving.runtime.pipeline import Pipeline, Sink
 from misgiving.runtime.precisions import FP32
 from misgiving.runtime.server import Server
+
+log = logging.getLogger(__name__)
 
 GRACE_S = 10.0
 """How long accepted frames may take to be answered after a signal; a client that does not read
@@ -76,26 +78,56 @@ async def _serve(options: ServeOptions, sink: Sink | None) -> None:
     stop = stop_signal()
     server = Server()
     address = await server.start(options.listen)
+    upgrade = None
     try:
-        pipeline = await asyncio.to_thread(_pipeline, options, sink)
+        pipeline, later = await asyncio.to_thread(_pipeline, options, sink)
         await server.ready(pipeline)
         _say_ready(pipeline, address)
+        if later:
+            upgrade = asyncio.create_task(upgraded(server, pipeline, later))
         await stop.wait()
     finally:
+        await _ended(upgrade)
         await server.stop(GRACE_S)
     await pipeline.close()
 
 
-def _pipeline(options: ServeOptions, sink: Sink | None) -> Pipeline:
-    bundle, engine = load(options.bundle, options.device, options.threads, options.precision)
+async def upgraded(server: Server, pipeline: Pipeline, later: Later) -> None:
+    """Answer with a better engine as soon as there is one; with the present one where it fails."""
+    _say(f"building TensorRT's engine; {pipeline.model.engine} answers meanwhile")
+    try:
+        pipeline.switch(await later())
+    except Exception as error:  # whatever it is, frames are answered
+        ours = isinstance(error, MisgivingError)
+        log.error("%s; %s goes on", error, pipeline.model.engine, exc_info=not ours)
+        return
+    await server.ready(pipeline)
+    _say(f"{pipeline.model.engine} answers now")
+
+
+async def _ended(task: asyncio.Task[None] | None) -> None:
+    if task:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _pipeline(options: ServeOptions, sink: Sink | None) -> tuple[Pipeline, Later | None]:
+    bundle, engine, later = load_at_once(
+        options.bundle, options.device, options.threads, options.precision
+    )
     threshold = bundle.threshold(options.threshold)
     policy = FlagPolicy(threshold=threshold, audit_rate=options.audit_rate)
-    return Pipeline(Detector(bundle, policy), engine, sink, device_id=options.device_id)
+    pipeline = Pipeline(Detector(bundle, policy), engine, sink, device_id=options.device_id)
+    return pipeline, later
 
 
 def _say_ready(pipeline: Pipeline, address: str) -> None:
     model = pipeline.model
-    line = f"serving {model.name} {model.version} on {address} with {model.engine}"
+    _say(f"serving {model.name} {model.version} on {address} with {model.engine}")
+
+
+def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

@@ -259,14 +259,14 @@ class Server:
                 f"{listen} cannot be bound; expected a free port of this machine. "
                 "Stop what listens there, or choose another with --listen"
             ) from error
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._set_health("")
         await self._server.start()
         return f"{host}:{port}"
 
     async def ready(self, pipeline: Pipeline) -> None:
-        """Answer with this pipeline from now on."""
+        """Answer with this pipeline from now on; also when its engine has changed."""
         self.servicer.pipeline = pipeline
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        await self._set_health(pipeline.model.engine)
 
     async def stop(self, grace_s: float) -> None:
         """Say NOT_SERVING, refuse new calls, finish what was accepted, hang up."""
@@ -279,6 +279,19 @@ class Server:
         await self._server.stop(min(1.0, grace_s))
         await stopping
 
-    async def _set_health(self, status: Any) -> None:
-        for name in ("", SERVICE):
-            await self._health.set(name, status)
+    async def _set_health(self, engine: str) -> None:
+        status = health_pb2.HealthCheckResponse
+        for name, answers in health_of(engine).items():
+            await self._health.set(name, status.SERVING if answers else status.NOT_SERVING)
+
+
+def health_of(engine: str) -> dict[str, bool]:
+    """Name in the health service → whether it is SERVING, with an engine or none ("").
+
+    Each kind of engine has a name of its own, so that a client can wait for the one it wants.
+    """
+    kinds = ("onnxruntime", "tensorrt")
+    return {
+        **dict.fromkeys(("", SERVICE), bool(engine)),
+        **{f"engine.{kind}": engine.startswith(kind) for kind in kinds},
+    }

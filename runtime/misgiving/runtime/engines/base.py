@@ -3,11 +3,14 @@
 Axes: B batch, K keypoints, S signals, D embedding.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from misgiving.runtime.errors import EngineError
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,10 @@ class Prediction:
         return len(self.predicted_loss)
 
 
+OUTPUTS = tuple(field.name for field in fields(Prediction))
+"""What a graph gives, in this order."""
+
+
 class Engine(Protocol):
     """Runs one bundle on one device. Not thread-safe: one call at a time.
 
@@ -43,3 +50,19 @@ class Engine(Protocol):
 
     def infer(self, images: NDArray[np.uint8]) -> Prediction:
         """Answer a batch of uint8 RGB crops, shape (B, H, W, 3), B ≥ 1."""
+
+
+def joined(predictions: Sequence[Prediction]) -> Prediction:
+    """Several passes as one batch."""
+    return Prediction(
+        *(np.concatenate([getattr(one, name) for one in predictions]) for name in OUTPUTS)
+    )
+
+
+def refuse_foreign(file: str, outputs: Collection[str]) -> None:
+    """Raise EngineError where a graph lacks one of our outputs."""
+    if missing := [name for name in OUTPUTS if name not in outputs]:
+        raise EngineError(
+            f"{file} lacks the outputs {', '.join(missing)}; "
+            "expected a graph written by 'misgiving export'"
+        )

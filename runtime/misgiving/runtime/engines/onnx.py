@@ -8,11 +8,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from misgiving.runtime.engines.base import Prediction
+from misgiving.runtime.engines.base import OUTPUTS, Prediction, refuse_foreign
 from misgiving.runtime.errors import EngineError
 from misgiving.runtime.precisions import FP32
 
-OUTPUTS = ("keypoints", "predicted_loss", "signals", "embedding")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -39,16 +38,12 @@ class OnnxEngine:
                 is no graph of ours.
         """
         if device not in PROVIDERS:
-            raise EngineError(f"device is {device!r}; expected one of {', '.join(PROVIDERS)}")
+            devices = ", ".join([*PROVIDERS, "tensorrt"])
+            raise EngineError(f"device is {device!r}; expected one of {devices}")
         refuse_both_wheels()
         self._precision = precision
         self._session = _session(model, PROVIDERS[device], threads)
-        names = [output.name for output in self._session.get_outputs()]
-        if missing := [name for name in OUTPUTS if name not in names]:
-            raise EngineError(
-                f"{model.name} lacks the outputs {', '.join(missing)}; "
-                "expected a graph written by 'misgiving export'"
-            )
+        refuse_foreign(model.name, [output.name for output in self._session.get_outputs()])
 
     @property
     def provider(self) -> str:

@@ -1,0 +1,28 @@
+"""With this folder in PYTHONPATH, a process believes in a GPU of the kind SM86.
+
+Parsing, building and the cache are real. Only what would run on the GPU is answered by ONNX
+Runtime, under another name.
+"""
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+from misgiving.runtime import building
+from misgiving.runtime.engines.cache import Plan
+from misgiving.runtime.engines.cuda import Gpu
+from misgiving.runtime.engines.onnx import OnnxEngine
+from misgiving.runtime.loading import DEFAULT_BUNDLE
+
+
+class StandIn(OnnxEngine):
+    provider = "tensorrt stand-in"
+
+    def __init__(self, plan: Plan, *_: Any) -> None:
+        assert len(plan.data) > 1_000_000
+        super().__init__(DEFAULT_BUNDLE / "model.onnx")
+
+
+GPU = Gpu("Pretended", os.environ.get("PRETENDED_SM", "SM86"), "CUDA 13.0")
+building.open_driver = lambda: SimpleNamespace(gpu=GPU)  # type: ignore[assignment, return-value]
+building.TensorrtEngine = StandIn  # type: ignore[assignment, misc]
