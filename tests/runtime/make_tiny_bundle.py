@@ -122,9 +122,11 @@ def manifest() -> Manifest:
         end_to_end_predicted_loss_drift=0,
     )
     return Manifest(
-        schema_version=1,
+        schema_version=2,
         name="bright-spots",
         version="1",
+        release=1,
+        expires=None,
         keypoints=LSP,
         crop=CropRule(height=HEIGHT, width=WIDTH, padding=1.25),
         outputs=OUTPUTS,

@@ -1,7 +1,7 @@
 """From a checkpoint to a bundle: export, gate, calibrate the threshold, write, sum up."""
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Literal
 
@@ -57,11 +57,20 @@ class ExportConfig:
     """Share of persons like the validation data's that the shipped threshold flags."""
     licence: str = "not stated"
     """Of the weights; the training data's terms bind them."""
+    release: int | None = None
+    """Must rise from one release of a model to the next; None for the minute of the export in UTC,
+    as in 202611222153, which rises without a counter that somebody would have to keep."""
+    expires: date | None = None
+    """The last day on which a runtime with keys starts it."""
 
     def __post_init__(self) -> None:
-        """Check the rate."""
+        """Check rate, release and day."""
         if not 0 < self.flag_rate < 1:
             raise DataError(f"flag rate is {self.flag_rate}; expected between 0 and 1, as in 0.1")
+        if self.release is not None and not 0 <= self.release < 1 << 63:
+            raise DataError(f"release is {self.release}; expected a whole number, 0 to below 2^63")
+        if self.expires and self.expires < datetime.now(timezone.utc).date():
+            raise DataError(f"expiry {self.expires} is past; expected today or later. Give another")
 
 
 def export_bundle(
@@ -198,9 +207,11 @@ def _manifest(
     validation: PoseSet,
 ) -> Manifest:
     return Manifest(
-        schema_version=1,
+        schema_version=2,
         name=config.name,
         version=config.version,
+        release=_this_minute() if config.release is None else config.release,
+        expires=config.expires,
         keypoints=record.keypoints,
         crop=recipe.model.crop,
         outputs=FusedOutput._fields,
@@ -217,6 +228,10 @@ def _manifest(
         weights_licence=config.licence,
         files=files,
     )
+
+
+def _this_minute() -> int:
+    return int(f"{datetime.now(timezone.utc):%Y%m%d%H%M}")
 
 
 def _higher_is(signal: str) -> Literal["safer", "riskier"]:

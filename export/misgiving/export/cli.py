@@ -1,5 +1,6 @@
 """Verbs of the joining part: ``export`` and ``demo``. Imports torch and onnx only inside them."""
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,20 @@ def export(
     licence: Annotated[
         str, typer.Option(metavar="TEXT", help="Licence of the weights.")
     ] = "not stated",
+    release: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Number that rises with each release of the model; this minute in UTC, as in "
+            "202611222153, by default.",
+        ),
+    ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YYYY-MM-DD", help="Last day on which a runtime with keys starts the bundle."
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="CPU threads of torch.")
     ] = None,
@@ -53,7 +68,13 @@ def export(
     record = load_checkpoint(checkpoint)[2]
     validation = open_data(val or record.validation_data, record.keypoints)
     config = ExportConfig(
-        name=name, version=version, head=head, flag_rate=flag_rate, licence=licence
+        name=name,
+        version=version,
+        head=head,
+        flag_rate=flag_rate,
+        licence=licence,
+        release=release,
+        expires=_day(expires) if expires else None,
     )
     compute = Compute(device="cpu", threads=threads)
     bundle = export_bundle(checkpoint, validation, out, config, compute)
@@ -104,3 +125,74 @@ def demo(
     config = DemoConfig(data=data, pool=pool, out=out, recipe=chosen, threads=threads)
     typer.echo(summary_table(run_demo(config)))
     typer.echo(f"pictures: {out / 'report.html'}, numbers: {out / 'summary.json'}")
+
+
+@app.command()
+def sign(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
+    key: Annotated[
+        Path, typer.Option(metavar="FILE", help="Private key; the public one is FILE.pub.")
+    ],
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Make FILE and FILE.pub first; they must be new.")
+    ] = False,
+) -> None:
+    """Sign a bundle for runtimes that trust the key; other keys' signatures stay.
+
+    Keep FILE where nobody else reads it, and copy FILE.pub into the vehicles' --trust DIR.
+
+    Example: misgiving sign bundle --key release.key --new-key
+    """
+    from misgiving.runtime import new_key as make
+    from misgiving.runtime import sign_bundle
+
+    if new_key:
+        typer.echo(f"new key {make(key)} in {key}, its public half in {key}.pub")
+    typer.echo(f"{bundle} signed by key {sign_bundle(bundle, key)}")
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder or zip of the bundle.")],
+    trust: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH", help="Folder of trusted keys (*.pub, revoked), or one such key."
+        ),
+    ],
+) -> None:
+    """Say whether a runtime that trusts these keys would take a bundle here and now.
+
+    Example: misgiving verify bundle.zip --trust keys
+    """
+    from misgiving.runtime import Bundle, Trust
+
+    whole = Bundle.load(bundle, Trust.read(trust))
+    manifest = whole.manifest
+    typer.echo(
+        f"{bundle}: {manifest.name} {manifest.version}, release {manifest.release}, "
+        f"expires {manifest.expires or 'never'}; {len(manifest.files)} files as signed by key "
+        f"{whole.signed_by}\ndigest {whole.digest}"
+    )
+
+
+@app.command()
+def pack(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The zip; must be new.")],
+) -> None:
+    """Write a bundle as one zip, for transport; every --bundle takes that too.
+
+    Example: misgiving pack bundle --out bundle.zip
+    """
+    from misgiving.runtime import pack_bundle
+
+    pack_bundle(bundle, out)
+    typer.echo(f"{out}: {out.stat().st_size:,} bytes")
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}; expected a day such as 2027-12-31") from error

@@ -65,6 +65,16 @@ Threshold = Annotated[
 ]
 
 
+Trust = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Take only bundles that a key in there (*.pub) signed, or one such file; else "
+        "MISGIVING_TRUST, else every bundle.",
+    ),
+]
+
+
 @app.command()
 def serve(
     bundle: Bundle = None,
@@ -93,6 +103,7 @@ def serve(
     device_id: Annotated[
         str, typer.Option(metavar="NAME", help="Name of this device in collected frames.")
     ] = "",
+    trust: Trust = None,
 ) -> None:
     """Answer frames over gRPC until Ctrl-C or SIGTERM.
 
@@ -111,6 +122,7 @@ def serve(
             spool=spool,
             collector=collector,
             device_id=device_id,
+            trust=trust,
         )
     )
 
@@ -176,6 +188,7 @@ def infer(
         Path | None,
         typer.Option(metavar="DIR", help="Write each image there, with its keypoints drawn."),
     ] = None,
+    trust: Trust = None,
 ) -> None:
     """Answer images without a server. Exit code 1 if an image failed.
 
@@ -193,6 +206,7 @@ def infer(
         threads=threads,
         json=json,
         draw=draw,
+        trust=trust,
     )
     raise typer.Exit(run(options))
 

@@ -48,6 +48,7 @@ class Estimator:
         device: str = "cpu",
         threads: int = 0,
         threshold: float | None = None,
+        trust: Path | None = None,
     ) -> "Estimator":
         """Load a bundle, start its engine and let it check itself.
 
@@ -56,11 +57,14 @@ class Estimator:
             device: ``cpu`` or ``cuda``.
             threads: CPU threads within one inference; 0 for half of the cores.
             threshold: see the constructor.
+            trust: folder of the public keys whose bundles are taken, or one such key; None for
+                MISGIVING_TRUST, else everybody's.
 
         Raises:
             BundleError, EngineError: it does not load, or computes something else here.
+            FailedPrecondition: the trusted keys cannot be read.
         """
-        bundle, engine = load(path, device, threads)
+        bundle, engine = load(path, device, threads, trust=trust)
         return cls(bundle, engine, threshold)
 
     def infer(

@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundle import MODEL, Bundle
 from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.errors import BundleError
+from misgiving.runtime.trust import read_trust
 
 BUNDLE_VARIABLE = "MISGIVING_BUNDLE"
 DEFAULT_BUNDLE = Path(__file__).parent / "bundles" / "default"
@@ -29,7 +30,9 @@ def find_bundle(path: Path | None) -> Path:
     )
 
 
-def load(path: Path | None, device: str = "cpu", threads: int = 0) -> tuple[Bundle, Engine]:
+def load(
+    path: Path | None, device: str = "cpu", threads: int = 0, *, trust: Path | None = None
+) -> tuple[Bundle, Engine]:
     """Load a bundle, start its engine and let it check itself.
 
     Args:
@@ -37,13 +40,16 @@ def load(path: Path | None, device: str = "cpu", threads: int = 0) -> tuple[Bund
         device: ``cpu`` or ``cuda``.
         threads: CPU threads within one inference; 0 takes half of the cores, so that decoding
             and the network have the rest.
+        trust: folder of the public keys whose bundles are taken, or one such key; None for
+            MISGIVING_TRUST, else everybody's.
 
     Raises:
         BundleError, EngineError: it does not load, or computes something else here.
+        FailedPrecondition: the trusted keys cannot be read.
     """
     from misgiving.runtime.engines.onnx import OnnxEngine  # the only use of onnxruntime
 
-    bundle = Bundle.load(find_bundle(path))
-    engine = OnnxEngine(bundle.model, device, threads or max(1, (os.cpu_count() or 2) // 2))
+    bundle = Bundle.load(find_bundle(path), read_trust(trust))
+    engine = OnnxEngine(bundle.read(MODEL), device, threads or max(1, (os.cpu_count() or 2) // 2))
     bundle.self_check(engine)
     return bundle, engine

@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from misgiving.runtime.bundle import Bundle
 from misgiving.runtime.detector import Detector
+from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.floor import OnProbation, raise_after_probation
 from misgiving.runtime.listening import check_address, stop_signal
 from misgiving.runtime.loading import load
 from misgiving.runtime.pipeline import Pipeline, Sink
@@ -42,6 +45,9 @@ class ServeOptions:
     """HOST:PORT that the spool is uploaded to."""
     device_id: str = ""
     """Goes into collected frames."""
+    trust: Path | None = None
+    """Folder of the public keys whose bundles are taken, or one such key; None for
+    MISGIVING_TRUST, else everybody's."""
 
     def __post_init__(self) -> None:
         if self.collector and not self.spool:
@@ -74,17 +80,35 @@ async def _serve(options: ServeOptions, sink: Sink | None) -> None:
     server = Server()
     address = await server.start(options.listen)
     try:
-        pipeline = await asyncio.to_thread(_pipeline, options, sink)
+        bundle, loaded = await asyncio.to_thread(
+            load, options.bundle, options.device, options.threads, trust=options.trust
+        )
+        engine = OnProbation(loaded)
+        pipeline = _pipeline(options, bundle, engine, sink)
         await server.ready(pipeline)
         _say_ready(pipeline, address)
-        await stop.wait()
+        async with _probation(bundle, engine):
+            await stop.wait()
     finally:
         await server.stop(GRACE_S)
     await pipeline.close()
 
 
-def _pipeline(options: ServeOptions, sink: Sink | None) -> Pipeline:
-    bundle, engine = load(options.bundle, options.device, options.threads)
+@contextlib.asynccontextmanager
+async def _probation(bundle: Bundle, engine: OnProbation) -> AsyncIterator[None]:
+    """Meanwhile, a signed bundle that survives its probation becomes the floor."""
+    if bundle.signed_by is None:
+        yield
+        return
+    manifest = bundle.manifest
+    waiting = asyncio.create_task(raise_after_probation(engine, manifest.name, manifest.release))
+    try:
+        yield
+    finally:
+        waiting.cancel()
+
+
+def _pipeline(options: ServeOptions, bundle: Bundle, engine: Engine, sink: Sink | None) -> Pipeline:
     chosen = options.threshold
     threshold = bundle.default_threshold if chosen is None else chosen
     policy = FlagPolicy(threshold=threshold, audit_rate=options.audit_rate)
