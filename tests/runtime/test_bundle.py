@@ -52,7 +52,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no manifest": (lambda p: (p / "manifest.json").unlink(), "is no bundle"),
     "an empty manifest": (lambda p: (p / "manifest.json").write_text(""), "not a JSON object"),
     "a list": (lambda p: (p / "manifest.json").write_text("[]"), "not a JSON object"),
-    "another schema": (lambda p: edit(p, lambda m: m.update(schema_version=2)), "expected 1"),
+    "another schema": (lambda p: edit(p, lambda m: m.update(schema_version=1)), "expected 2"),
     "no schema": (lambda p: edit(p, lambda m: m.pop("schema_version")), "schema_version None"),
     "a key missing": (lambda p: edit(p, lambda m: m.pop("crop")), "crop: Field required"),
     "a key missing, below": (lambda p: edit(p, lambda m: m["crop"].pop("padding")), "crop.padding"),

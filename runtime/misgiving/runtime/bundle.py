@@ -8,10 +8,8 @@ import errno
 import hashlib
 import io
 import json
-import shutil
 import stat
-import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -156,6 +154,8 @@ class Bundle:
     """sha256 of the manifest's bytes, in hex; it covers every file through ``files``."""
     signed_by: str | None = None
     """Id of the trusted key that signed it; None where no keys were asked for."""
+    keeps: object = field(default=None, repr=False, compare=False)
+    """Of a zip, what removes its folder once no bundle needs it."""
 
     @classmethod
     def load(cls, path: Path, trust: Trust | None = None) -> "Bundle":
@@ -176,9 +176,8 @@ class Bundle:
                 text = packed.read(MANIFEST, MAX_MANIFEST_BYTES)
                 signatures = packed.read(SIGNATURES, MAX_SIGNATURES_BYTES)
                 accepted = _accept(text, signatures, trust, path)
-                folder = packed.unpack(accepted[1][:12])
-            bundle = cls(folder, *accepted)
-            weakref.finalize(bundle, shutil.rmtree, folder, ignore_errors=True)
+                unpacked = packed.unpack(accepted[1][:12])
+            bundle = cls(unpacked.folder, *accepted, unpacked)
         bundle._check_files(path)
         return bundle
 

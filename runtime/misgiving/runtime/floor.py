@@ -13,6 +13,7 @@ import asyncio
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -98,43 +99,61 @@ def rise(name: str, release: int) -> bool:
     return True
 
 
-class OnProbation:
-    """An engine whose work is watched, until its bundle has survived.
+class Probation:
+    """Counts what a bundle's engines answer, until the bundle has survived.
 
     Written by the engine's thread and read by another, which may see numbers of a moment ago.
     """
 
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
-        self._engine = engine
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._persons = 0
         self._since = clock()
+
+    def watch(self, engine: Engine) -> Engine:
+        """The engine, whose answers count from now on."""
+        return _Watched(engine, self)
+
+    def answered(self, persons: int) -> None:
+        self._persons += persons
+
+    def failed(self) -> None:
+        """It starts anew."""
+        self._persons, self._since = 0, self._clock()
+
+    def survived(self) -> bool:
+        return survives(self._persons, self._clock() - self._since)
+
+
+class _Watched:
+    def __init__(self, engine: Engine, probation: Probation) -> None:
+        self._engine = engine
+        self._probation = probation
 
     @property
     def provider(self) -> str:
         return self._engine.provider
 
     def infer(self, images: NDArray[np.uint8]) -> Prediction:
-        sound = False
         try:
             prediction = self._engine.infer(images)
-            sound = bool(np.isfinite(prediction.predicted_loss).all())
-        finally:
-            if not sound:
-                self._persons, self._since = 0, self._clock()
-        self._persons += len(prediction) if sound else 0
+        except Exception:
+            self._probation.failed()
+            raise
+        if np.isfinite(prediction.predicted_loss).all():
+            self._probation.answered(len(prediction))
+        else:
+            self._probation.failed()
         return prediction
 
-    def survived(self) -> bool:
-        return survives(self._persons, self._clock() - self._since)
 
-
-async def raise_after_probation(engine: OnProbation, name: str, release: int) -> None:
+async def raise_after_probation(probation: Probation, name: str, release: int) -> None:
     """Wait until the bundle has survived, then raise the floor once, off the inference path."""
-    while not engine.survived():
+    while not probation.survived():
         await asyncio.sleep(_LOOK_EVERY_S)
     if await asyncio.to_thread(rise, name, release):
-        log.warning("%s survived its probation: its floor is release %d", name, release)
+        line = f"{name} survived its probation: release {release} is the lowest taken from now on"
+        print(line, file=sys.stderr, flush=True)
 
 
 def _parse(text: bytes) -> dict[str, int]:

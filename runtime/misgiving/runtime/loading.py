@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from misgiving.runtime.bundle import MODEL, Bundle
+from misgiving.runtime.bundle import Bundle
 from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.errors import BundleError
 from misgiving.runtime.trust import read_trust
@@ -50,6 +50,8 @@ def load(
     from misgiving.runtime.engines.onnx import OnnxEngine  # the only use of onnxruntime
 
     bundle = Bundle.load(find_bundle(path), read_trust(trust))
-    engine = OnnxEngine(bundle.read(MODEL), device, threads or max(1, (os.cpu_count() or 2) // 2))
+    engine = OnnxEngine(
+        bundle.read(bundle.model.name), device, threads or max(1, (os.cpu_count() or 2) // 2)
+    )
     bundle.self_check(engine)
     return bundle, engine

@@ -12,6 +12,7 @@ import shutil
 import stat
 import struct
 import tempfile
+import weakref
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -37,6 +38,14 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedE
 """What zipfile raises for archives that are damaged, or encrypted, or of kinds that it lacks."""
 
 
+class Unpacked:
+    """A folder that only this user can read; it goes with this object, at the latest at exit."""
+
+    def __init__(self, label: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=f"misgiving-{label}-"))  # 0700
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+
 class Packed:
     """An open archive whose table of files has been found sound."""
 
@@ -53,22 +62,19 @@ class Packed:
             return None
         return b"".join(self._blocks(name, limit))
 
-    def unpack(self, label: str) -> Path:
-        """All files in a new folder below TMPDIR that only this user can read; it is yours."""
-        folder = Path(tempfile.mkdtemp(prefix=f"misgiving-{label}-"))  # 0700
+    def unpack(self, label: str) -> Unpacked:
+        """All files, in a new folder below TMPDIR."""
+        unpacked = Unpacked(label)
         try:
             for name in self._archive.namelist():
-                with (folder / name).open("xb") as file:
+                with (unpacked.folder / name).open("xb") as file:
                     file.writelines(self._blocks(name, MAX_BYTES))
-        except BaseException as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise BundleError(
-                    f"{self._path} cannot be unpacked into {folder.parent}: {error.strerror}; "
-                    "expected room there. Free some, or set TMPDIR"
-                ) from error
-            raise
-        return folder
+        except OSError as error:
+            raise BundleError(
+                f"{self._path} cannot be unpacked into {unpacked.folder.parent}: {error.strerror}; "
+                "expected room there. Free some, or set TMPDIR"
+            ) from error
+        return unpacked
 
     def _blocks(self, name: str, limit: int) -> Iterator[bytes]:
         """A file's content; the limits hold for what really comes, not for what is declared."""

@@ -13,7 +13,7 @@ from misgiving.runtime.detector import Detector
 from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.flagging import FlagPolicy
-from misgiving.runtime.floor import OnProbation, raise_after_probation
+from misgiving.runtime.floor import Probation, raise_after_probation
 from misgiving.runtime.listening import check_address, stop_signal
 from misgiving.runtime.loading import load
 from misgiving.runtime.pipeline import Pipeline, Sink
@@ -80,14 +80,14 @@ async def _serve(options: ServeOptions, sink: Sink | None) -> None:
     server = Server()
     address = await server.start(options.listen)
     try:
-        bundle, loaded = await asyncio.to_thread(
+        bundle, engine = await asyncio.to_thread(
             load, options.bundle, options.device, options.threads, trust=options.trust
         )
-        engine = OnProbation(loaded)
-        pipeline = _pipeline(options, bundle, engine, sink)
+        probation = Probation()
+        pipeline = _pipeline(options, bundle, probation.watch(engine), sink)
         await server.ready(pipeline)
         _say_ready(pipeline, address)
-        async with _probation(bundle, engine):
+        async with _on(probation, bundle):
             await stop.wait()
     finally:
         await server.stop(GRACE_S)
@@ -95,13 +95,13 @@ async def _serve(options: ServeOptions, sink: Sink | None) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _probation(bundle: Bundle, engine: OnProbation) -> AsyncIterator[None]:
+async def _on(probation: Probation, bundle: Bundle) -> AsyncIterator[None]:
     """Meanwhile, a signed bundle that survives its probation becomes the floor."""
     if bundle.signed_by is None:
         yield
         return
     manifest = bundle.manifest
-    waiting = asyncio.create_task(raise_after_probation(engine, manifest.name, manifest.release))
+    waiting = asyncio.create_task(raise_after_probation(probation, manifest.name, manifest.release))
     try:
         yield
     finally:
