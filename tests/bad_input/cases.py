@@ -8,6 +8,7 @@ them all and writes docs/errors.md with the messages as they came. Names in brac
 
 from bad_input.case import Case
 from bad_input.training_cases import TRAINING
+from bad_input.trust_cases import TRUST
 
 SERVE = "serve --bundle bundle --listen 127.0.0.1:0"
 
@@ -52,7 +53,7 @@ INFER = [
     Case("threads in words", "infer a.png --threads many", "see 'misgiving infer --help'"),
     Case("a bundle that is not there", "infer a.png --bundle no", "no is no bundle"),
     Case("an empty folder as a bundle", "infer a.png --bundle empty", "empty is no bundle"),
-    Case("a file as a bundle", "infer a.png --bundle a.png", "Not a directory; expected a folder"),
+    Case("a file as a bundle", "infer a.png --bundle a.png", "a.png is no bundle: not a zip"),
     Case("a checkpoint as a bundle", "infer a.png --bundle checkpoint", "checkpoint is no bundle"),
     Case("a bundle with an altered file", "infer a.png --bundle cut-bundle", "copy the bundle"),
     Case("a bundle that lacks a file", "infer a.png --bundle bundle-lonely", "lacks model.onnx"),
@@ -211,4 +212,5 @@ ANNOTATIONS = [
 CASES = [
     *(*GENERAL, *INFER, *SERVE_, *STREAM, *TRAINING),
     *(*EXPORT, *DEMO, *COLLECT, *ANNOTATIONS),
+    *TRUST,
 ]

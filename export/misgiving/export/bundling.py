@@ -68,7 +68,7 @@ class ExportConfig:
         if not 0 < self.flag_rate < 1:
             raise DataError(f"flag rate is {self.flag_rate}; expected between 0 and 1, as in 0.1")
         if self.release is not None and not 0 <= self.release < 1 << 63:
-            raise DataError(f"release is {self.release}; expected a whole number, 0 to below 2^63")
+            raise DataError(f"release is {self.release}; expected 0 to below 2^63. Give another")
         if self.expires and self.expires < datetime.now(timezone.utc).date():
             raise DataError(f"expiry {self.expires} is past; expected today or later. Give another")
 

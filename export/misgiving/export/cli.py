@@ -143,10 +143,11 @@ def sign(
 
     Example: misgiving sign bundle --key release.key --new-key
     """
+    from misgiving.runtime import Bundle, sign_bundle
     from misgiving.runtime import new_key as make
-    from misgiving.runtime import sign_bundle
 
     if new_key:
+        Bundle.load(bundle)  # what cannot be signed leaves no key behind
         typer.echo(f"new key {make(key)} in {key}, its public half in {key}.pub")
     typer.echo(f"{bundle} signed by key {sign_bundle(bundle, key)}")
 

@@ -71,8 +71,8 @@ class Packed:
                     file.writelines(self._blocks(name, MAX_BYTES))
         except OSError as error:
             raise BundleError(
-                f"{self._path} cannot be unpacked into {unpacked.folder.parent}: {error.strerror}; "
-                "expected room there. Free some, or set TMPDIR"
+                f"{self._path} cannot be unpacked: {error.strerror}; expected room for temporary "
+                "files. Free some, or set TMPDIR to a folder that has it"
             ) from error
         return unpacked
 

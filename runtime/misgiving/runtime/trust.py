@@ -114,7 +114,10 @@ class Trust:
                 f"{SIGNATURES}. Copy it again"
             )
         if ours:
-            raise BundleError(f"{name} is signed by key {ours[0]}, which is revoked; get it newly")
+            raise BundleError(
+                f"{name} is signed by key {ours[0]}, which is revoked; expected one of "
+                f"{self._known()}. Install a newer bundle"
+            )
         raise BundleError(
             f"{name} is signed by key {', '.join(signed)}; expected one of {self._known()}. "
             "Get it from who you trust, or add that key to the trusted ones"
@@ -229,17 +232,18 @@ def _before(now: datetime, created: str) -> bool:
 
 
 def _read_public(path: Path) -> bytes:
-    return _parse_key(_read_text(path), _PUBLIC, path, "a public key (*.pub of 'misgiving sign')")
+    return _parse_key(_read_text(path), _PUBLIC, path, "a public key (*.pub)")
 
 
 def _read_private(path: Path) -> bytes:
-    text = _read_text(path)
+    expected = "a private key (made by 'misgiving sign --new-key')"
+    key = _parse_key(_read_text(path), _PRIVATE, path, expected)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise FailedPrecondition(
             f"{path} may be read by other users; expected a private key with mode 0600. "
             f"Run: chmod 600 {path}, and make a new key if somebody may have read it"
         )
-    return _parse_key(text, _PRIVATE, path, "a private key (made by 'misgiving sign --new-key')")
+    return key
 
 
 def _read_text(path: Path) -> str:
@@ -247,7 +251,7 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise FailedPrecondition(
-            f"{path} cannot be read: {error.strerror}; expected a file of keys. Name another"
+            f"{path} cannot be read: {error.strerror}; expected a file with a key. Name another"
         ) from error
 
 
