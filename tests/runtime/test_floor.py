@@ -94,6 +94,18 @@ def test_a_failure_begins_the_probation_anew(mood: str) -> None:
     assert probation.survived()
 
 
+def test_persons_before_a_failure_do_not_count() -> None:
+    now = [0.0]
+    probation = Probation(lambda: now[0])
+    probation.answered(999)
+    probation.failed()
+    now[0] = 1e6
+    probation.answered(999)
+    assert not probation.survived()
+    probation.answered(1)
+    assert probation.survived()
+
+
 def test_engines_share_a_probation() -> None:
     """One that is switched to counts on."""
     probation = Probation(clock=iter([0.0, 600.0]).__next__)
@@ -171,6 +183,26 @@ def test_where_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         floor.state_folder()
 
 
+KILLED = """
+import os, signal, sys
+from misgiving.runtime import floor
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(os, sys.argv[1], kill)
+floor.rise("bright-spots", 2)
+"""
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])  # written, not durable; durable, unnamed
+def test_a_process_killed_at_a_step_of_writing_leaves_the_old_floor(state: Path, step: str) -> None:
+    floor.rise(NAME, 1)
+    done = subprocess.run([sys.executable, "-c", KILLED, step])
+    assert done.returncode == -signal.SIGKILL
+    assert floor.read() == {NAME: 1}
+    assert floor.rise(NAME, 2)
+    assert floor.read() == {NAME: 2}
+
+
 RISE_FOREVER = """
 import itertools
 from misgiving.runtime import floor
@@ -182,7 +214,7 @@ for release in itertools.count(1):
 
 def test_a_process_killed_while_it_writes_leaves_old_or_new(state: Path) -> None:
     highest = 0
-    for round in range(8):
+    for round in range(4):
         command = [sys.executable, "-c", RISE_FOREVER]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None

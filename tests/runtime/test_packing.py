@@ -10,6 +10,7 @@ import sys
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,12 +104,17 @@ def zipped(*extra: Entry, without: str = "", compressed: bool = False) -> bytes:
     return buffer.getvalue()
 
 
-def entry(name: str, mode: int = stat.S_IFREG | 0o644, **fields: int) -> zipfile.ZipInfo:
+def entry(name: str, mode: int = stat.S_IFREG | 0o644, **fields: object) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo("x")
     info.filename, info.external_attr = name, mode << 16
     for field, value in fields.items():
         setattr(info, field, value)
     return info
+
+
+def other_name(name: bytes, other: bytes) -> bytes:
+    """Info-ZIP's field for a name in UTF-8, which newer Pythons take for the file's."""
+    return struct.pack("<HHBL", 0x7075, 5 + len(other), 1, zlib.crc32(name)) + other
 
 
 def patched(data: bytes, old: bytes, new: bytes) -> bytes:
@@ -142,6 +148,10 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a name that ends at a NUL": (
         lambda: patched(zipped(("evil!so", b"x")), b"evil!so", b"evil\0so"),
         "plain file names",
+    ),
+    "another name in a further field": (
+        lambda: zipped((entry("evil", extra=other_name(b"evil", b"../evil")), b"x")),
+        "evil",  # older Pythons do not read that field, and the manifest lists no such file
     ),
     "an empty name": (lambda: patched(zipped(("evil", b"x")), b"evil", b"\0vil"), "plain file"),
     "a name without end": (lambda: zipped(("a" * 200, b"x")), "plain file names"),
@@ -239,9 +249,10 @@ def test_hostile(tmp_path: Path, unpacked: Path, name: str) -> None:
     path.write_bytes(make())
     with pytest.raises(BundleError) as caught:
         Bundle.load(path)
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert str(unpacked) not in str(caught.value)
+    message = str(caught.value).replace(str(path), "bundle.zip")  # whose folder has the test's name
+    assert said in message
+    assert "\n" not in message
+    assert str(unpacked) not in message
     del caught
     gc.collect()
     assert list(unpacked.iterdir()) == []

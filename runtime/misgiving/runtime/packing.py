@@ -52,7 +52,6 @@ class Packed:
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path = path
         self._archive = archive
-        self._left = MAX_BYTES
         if problem := _problem(archive.infolist()):
             raise BundleError(f"{path} is refused: {problem}. Pack it with 'misgiving pack'")
 
@@ -77,9 +76,9 @@ class Packed:
         return unpacked
 
     def _blocks(self, name: str, limit: int) -> Iterator[bytes]:
-        """A file's content; the limits hold for what really comes, not for what is declared."""
+        """A file's content; zipfile gives at most what the table declares, which was bounded."""
         info = self._archive.getinfo(name)
-        limit = min(limit, self._left, max(_FREE_BYTES, MAX_RATIO * info.compress_size))
+        limit = min(limit, max(_FREE_BYTES, MAX_RATIO * info.compress_size))
         size = 0
         try:
             with self._archive.open(info) as file:
@@ -92,7 +91,6 @@ class Packed:
                     yield block
         except _BROKEN as error:
             raise BundleError(f"{self._path}: {name} is damaged; copy it again") from error
-        self._left -= size
 
 
 @contextmanager
@@ -149,8 +147,8 @@ def _check_end(file: BinaryIO) -> None:
     tail = file.read()
     if len(tail) < _END.size:
         raise zipfile.BadZipFile("not a zip")
-    magic, _, _, _, count, table_bytes, _, comment = _END.unpack(tail[-_END.size :])
-    if magic != b"PK\5\6" or comment:
+    magic, _, _, _, count, table_bytes, _, _ = _END.unpack(tail[-_END.size :])
+    if magic != b"PK\5\6":
         raise zipfile.BadZipFile("not a zip, or cut short, or with a comment at its end")
     if tail.startswith(b"PK\6\7"):
         raise zipfile.BadZipFile("a zip64")
@@ -165,6 +163,7 @@ def _problem(infos: list[zipfile.ZipInfo]) -> str | None:
     seen: set[str] = set()
     for info in infos:
         name, mode = info.orig_filename, info.external_attr >> 16
+        # They differ behind a NUL, or where a further field brings a name of its own.
         if not _NAME.fullmatch(name) or name != info.filename:
             return f"it holds {name[:80]!r}; expected plain file names, without folders"
         if name.lower() in seen:
