@@ -324,7 +324,7 @@ def _parse(text: bytes, path: Path) -> Manifest:
             f"{path}: {first_problem(error)} ({error.error_count()} problem(s)); "
             "expected a manifest written by 'misgiving export'. Export or copy it again"
         ) from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path} is not a JSON object: {error}. Copy the bundle again") from error
 
 

@@ -47,7 +47,8 @@ def root(
 Bundle = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Bundle to answer with; else MISGIVING_BUNDLE, else the package's own."
+        metavar="PATH",
+        help="Bundle to answer with, folder or zip; else MISGIVING_BUNDLE, else the package's own.",
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")]
