@@ -33,5 +33,6 @@ VERBS = [
     *("infer", "serve", "stream"),
     *("train", "cycle", "evaluate", "score", "select", "theory"),
     *("export", "calibrate", "build", "bench", "demo", "collect", "annotations"),
+    *("sign", "verify", "pack"),
 ]
 """As the page orders them."""

@@ -11,6 +11,7 @@ from bad_input.calibrate_cases import CALIBRATE
 from bad_input.case import Case
 from bad_input.precision_cases import PRECISION
 from bad_input.training_cases import TRAINING
+from bad_input.trust_cases import TRUST
 
 SERVE = "serve --bundle bundle --listen 127.0.0.1:0"
 
@@ -60,7 +61,7 @@ INFER = [
     Case("threads in words", "infer a.png --threads many", "see 'misgiving infer --help'"),
     Case("a bundle that is not there", "infer a.png --bundle no", "no is no bundle"),
     Case("an empty folder as a bundle", "infer a.png --bundle empty", "empty is no bundle"),
-    Case("a file as a bundle", "infer a.png --bundle a.png", "Not a directory; expected a folder"),
+    Case("a file as a bundle", "infer a.png --bundle a.png", "a.png is no bundle: not a zip"),
     Case("a checkpoint as a bundle", "infer a.png --bundle checkpoint", "checkpoint is no bundle"),
     Case("a bundle with an altered file", "infer a.png --bundle cut-bundle", "copy the bundle"),
     Case("a bundle that lacks a file", "infer a.png --bundle bundle-lonely", "lacks model.onnx"),
@@ -224,5 +225,5 @@ ANNOTATIONS = [
 CASES = [
     *(*GENERAL, *INFER, *SERVE_, *STREAM, *TRAINING),
     *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *DEMO, *COLLECT, *ANNOTATIONS),
-    *PRECISION,
+    *(*PRECISION, *TRUST),
 ]

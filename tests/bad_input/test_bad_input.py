@@ -68,7 +68,9 @@ def ask(
 ) -> Callable[[Case], tuple[int, str]]:
     """Run a case, once a session; gives exit code and stderr."""
     monkeypatch.chdir(world)
-    monkeypatch.delenv("MISGIVING_BUNDLE", raising=False)
+    for name in ("MISGIVING_BUNDLE", "MISGIVING_TRUST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MISGIVING_STATE", "state")
 
     def run(case: Case) -> tuple[int, str]:
         if case not in answers:

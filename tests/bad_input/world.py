@@ -7,8 +7,10 @@ the same on every machine. Nothing may change in it: a command that fails leaves
 import json
 import shutil
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
+from nacl.signing import SigningKey
 from scipy.io import savemat
 
 from collector.helpers import collected
@@ -18,6 +20,8 @@ from misgiving.collector.store import Store
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
+from misgiving.runtime.releasing import pack_bundle, sign_bundle
+from misgiving.runtime.trust import key_id
 from misgiving.trainer.config import to_dict
 from misgiving.trainer.data.synthetic import open_synthetic
 from misgiving.trainer.pool.pool_scores import score_pool
@@ -36,6 +40,7 @@ def build(folder: Path, base: Path) -> None:
     _data(folder)
     _collected(folder)
     _altered(folder)
+    _trusted(folder)
     savemat(folder / "bare-lsp" / "joints.mat", {"joints": np.ones((3, 14, 20))})
     savemat(folder / "wrong-lsp" / "joints.mat", {"joints": np.ones((14, 3, 20))})
 
@@ -117,6 +122,44 @@ def _bundles(folder: Path) -> None:
     for name, change in changes.items():
         shutil.copytree(folder / "bundle", folder / name)
         (folder / name / "manifest.json").write_text(json.dumps(manifest | change))
+
+
+def _trusted(folder: Path) -> None:
+    """Keys that are always the same, bundles that they signed, and zips."""
+    for number, name in enumerate(("mine.key", "other.key")):
+        key = SigningKey(bytes([number] * 32))
+        (folder / name).write_text(f"ed25519-private {bytes(key).hex()}\n")
+        (folder / name).chmod(0o600)
+        (folder / f"{name}.pub").write_text(f"ed25519 {bytes(key.verify_key).hex()}\n")
+    mine = key_id(bytes(SigningKey(bytes(32)).verify_key))
+    for name, revoked in {"keys": "", "keys-revoked": mine, "keys-cut": "soon"}.items():
+        (folder / name).mkdir()
+        shutil.copy(folder / "mine.key.pub", folder / name)
+        (folder / name / "revoked").write_text(f"{revoked}\n")
+    shutil.copy(folder / "mine.key", folder / "open.key")
+    (folder / "open.key").chmod(0o644)
+    for name in ("signed", "altered", "cut-signature", "old"):
+        _signed(
+            folder / name, folder / "mine.key", "old-spots" if name == "old" else "bright-spots"
+        )
+    _signed(folder / "signed-other", folder / "other.key", "bright-spots")
+    with (folder / "altered" / "manifest.json").open("a") as file:
+        file.write(" ")
+    (folder / "cut-signature" / "manifest.sig").write_text("junk")
+    (folder / "state").mkdir()
+    (folder / "state" / "floors.json").write_text('{"old-spots": 9}')
+    pack_bundle(folder / "bundle", folder / "bundle.zip")
+    (folder / "cut.zip").write_bytes((folder / "bundle.zip").read_bytes()[:-9])
+    for name, inside in {"evil.zip": "../evil", "other.zip": "photo.jpg"}.items():
+        with ZipFile(folder / name, "w") as archive:
+            archive.writestr(inside, "x")
+
+
+def _signed(bundle: Path, key: Path, name: str) -> None:
+    shutil.copytree(tiny.BUNDLE, bundle)
+    path = bundle / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"name": name}))
+    sign_bundle(bundle, key)
 
 
 def state(folder: Path) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """The whole export: everything a runtime needs is in the bundle, or there is no bundle."""
 
 import shutil
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,10 @@ def test_what_it_says_of_its_origin(bundle: Bundle, checkpoint: Path, validation
     assert said.validation_data == validation.spec
     assert said.commit == record.commit
     assert said.config == to_dict(TINY)
+    created = datetime.fromisoformat(said.created)
+    minutes = {f"{created - timedelta(minutes=back):%Y%m%d%H%M}" for back in (0, 1)}
+    assert str(bundle.manifest.release) in minutes
+    assert bundle.manifest.expires is None
     assert said.metrics["persons"] == 256
     assert 0 <= said.metrics["pck"] <= 1
     assert datetime.fromisoformat(said.created).utcoffset() is not None
@@ -194,7 +198,9 @@ def test_other_rates(
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(bundling, "write_onnx", FromBundle(bundle))
     targets = Targets(flag_rates=(rate,))
-    again = exported(checkpoint, validation, tmp_path / "bundle", targets=targets)
+    fields = {"release": 7, "expires": date(2999, 12, 31)}
+    again = exported(checkpoint, validation, tmp_path / "bundle", targets=targets, **fields)
+    assert {name: getattr(again.manifest, name) for name in fields} == fields
     flagged = (predicted(again, validation) >= again.default_threshold).mean()
     assert flagged == allowed(256, rate, 0.9) / 256
     assert set(threads) == {1}
@@ -252,3 +258,16 @@ def test_requests_that_cannot_be_met(
             exported(source, data, tmp_path / "bundle", **changes)
         assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"release": -1}, "release is -1; expected 0 to below 2"),
+        ({"release": 1 << 63}, "expected 0 to below 2"),
+        ({"expires": date(2026, 1, 1)}, "expiry 2026-01-01 is past; expected today or later"),
+    ],
+)
+def test_releases_that_cannot_be(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        ExportConfig(name="n", version="1", **fields)

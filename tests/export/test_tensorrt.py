@@ -33,7 +33,7 @@ def test_every_net_builds(
     if precision != "fp32":
         file = lowered(file, crops[:2], precision, tmp_path)
     size = NETS[name].input_size
-    network = Network(file, precision, size, size, PROFILES[precision])
+    network = Network(file.name, file.read_bytes(), precision, size, size, PROFILES[precision])
     for architecture in ("SM86", "SM120"):
         gpu = Gpu("Pretended", architecture, "CUDA 13.0")
         plan = build_plan(find_library(), network, gpu, tmp_path, lambda share, what: None)

@@ -171,6 +171,8 @@ def manifest() -> Manifest:
         schema_version=2,
         name="bright-spots",
         version="1",
+        release=1,
+        expires=None,
         keypoints=LSP,
         crop=CropRule(height=HEIGHT, width=WIDTH, padding=1.25),
         outputs=OUTPUTS,

@@ -78,6 +78,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file missing": (lambda p: (p / "model.onnx").unlink(), "lacks model.onnx"),
     "no manifest": (lambda p: (p / "manifest.json").unlink(), "is no bundle"),
     "an empty manifest": (lambda p: (p / "manifest.json").write_text(""), "not a JSON object"),
+    "lists in lists": (
+        lambda p: (p / "manifest.json").write_text("[" * 100_000),
+        "not a JSON object",
+    ),
+    "a manifest without end": (
+        lambda p: (p / "manifest.json").write_bytes(b" " * (5 << 20)),
+        "no plain file of at most 4,194,304 bytes",
+    ),
     "a list": (lambda p: (p / "manifest.json").write_text("[]"), "not a JSON object"),
     "another schema": (lambda p: edit(p, lambda m: m.update(schema_version=1)), "expected 2"),
     "no schema": (lambda p: edit(p, lambda m: m.pop("schema_version")), "schema_version None"),

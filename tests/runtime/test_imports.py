@@ -1,17 +1,23 @@
 """The runtime loads neither torch nor the fleet side's dependencies."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
-SCRIPT = """
+from misgiving.runtime.releasing import pack_bundle
+from runtime.trusting import Fleet
+
+HEAVY = {"torch", "sqlalchemy", "scipy", "onnx", "matplotlib", "jinja2", "tensorboard"}
+SCRIPT = f"""
 import importlib, pkgutil, sys
 import misgiving.runtime
 names = [m.name for m in pkgutil.walk_packages(misgiving.runtime.__path__, "misgiving.runtime.")]
 assert len(names) > 10, names
 for name in names:
-    importlib.import_module(name)
-heavy = {"torch", "sqlalchemy", "scipy", "onnx", "matplotlib", "jinja2", "tensorboard"}
-print(sorted((heavy | {"tensorrt", "tensorrt_rtx"}) & set(sys.modules)))
+    if not name.startswith("misgiving.runtime.engines.tensorrt"):
+        importlib.import_module(name)
+print(sorted({HEAVY!r} & set(sys.modules)))
 """
 
 
@@ -43,3 +49,22 @@ sys.exit(command.run(["build"]))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "misgiving: no GPU here\n")
+
+
+def test_a_vehicle_verifies_without_the_other_parts(tmp_path: Path) -> None:
+    """Not even lazily: what it would import is not there."""
+    fleet = Fleet(tmp_path)
+    fleet.sign()
+    pack_bundle(fleet.bundle, packed := tmp_path / "bundle.zip")
+    script = f"""
+import sys
+sys.modules.update(dict.fromkeys({HEAVY!r}))
+from misgiving.runtime import command
+sys.exit(command.run(sys.argv[1:]))
+"""
+    words = ["verify", str(packed), "--trust", str(fleet.trusted)]
+    env = os.environ | {"MISGIVING_STATE": str(tmp_path)}
+    command = [sys.executable, "-c", script, *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "release 1, expires never; 2 files as signed by key " + fleet.id in done.stdout

@@ -139,7 +139,7 @@ def library() -> Library:
 
 
 def network(model: Path = MODEL, size: int = 128) -> Network:
-    return Network(model, "fp32", size, size, Profile())
+    return Network(model.name, model.read_bytes(), "fp32", size, size, Profile())
 
 
 def ignore(share: float, what: str) -> None:
@@ -160,7 +160,9 @@ def test_the_shipped_bundle(architecture: str, library: Library, tmp_path: Path)
 
 def test_the_tiny_bundle(library: Library, tmp_path: Path) -> None:
     shape = (tiny.HEIGHT, tiny.WIDTH)
-    small = Network(tiny.BUNDLE / "model.onnx", "fp32", *shape, Profile(2, 2, 2))
+    small = Network(
+        "model.onnx", (tiny.BUNDLE / "model.onnx").read_bytes(), "fp32", *shape, Profile(2, 2, 2)
+    )
     assert build_plan(library, small, SM86, tmp_path / "timings", ignore)
 
 
@@ -198,7 +200,9 @@ def test_a_graph_from_elsewhere(lacking: list[str], library: Library, tmp_path: 
             model.graph.output.remove(output)
     onnx.save(model, tmp_path / "model.onnx")
     shape = (tiny.HEIGHT, tiny.WIDTH)
-    foreign = Network(tmp_path / "model.onnx", "fp32", *shape, Profile())
+    foreign = Network(
+        "model.onnx", (tmp_path / "model.onnx").read_bytes(), "fp32", *shape, Profile()
+    )
     with pytest.raises(EngineError, match=f"lacks the outputs {', '.join(lacking)}; expected"):
         build_plan(library, foreign, SM86, tmp_path / "timings", ignore)
 
@@ -293,7 +297,7 @@ def test_what_each_tensorrt_is_asked(
     """With a double that records: none of these runs here."""
     config = Recorded(get_timing_cache=Recorded(serialize=b"measured"))
     library, builder = recorded(version, config)
-    wanted = Network(MODEL, precision, 128, 128, Profile(1, 2, 4))
+    wanted = Network(MODEL.name, MODEL.read_bytes(), precision, 128, 128, Profile(1, 2, 4))
     for before in (b"", b"measured"):
         assert build_plan(library, wanted, SM86, tmp_path / "timings", ignore) == b"plan"
         assert config.of("create_timing_cache")[-1] == (before,)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -12,7 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from misgiving.export import parity, reducing
-from misgiving.export.calibrating import Targets, calibrate_export, check_enough, check_unseen
+from misgiving.export.calibrating import (
+    Targets,
+    calibrate_export,
+    check_enough,
+    check_unseen,
+    this_minute,
+)
 from misgiving.export.gates import Reference
 from misgiving.export.graph import FusedGraph, FusedOutput
 from misgiving.export.onnx import write_onnx
@@ -67,15 +73,24 @@ class ExportConfig:
     """Of the weights; the training data's terms bind them."""
     precisions: tuple[str, ...] = ()
     """Beside fp32; each must pass its gate."""
+    release: int | None = None
+    """Must rise from one release of a model to the next; None for the minute of the export in UTC,
+    as in 202611222153, which rises without a counter that somebody would have to keep."""
+    expires: date | None = None
+    """The last day on which a runtime with keys starts it."""
 
     def __post_init__(self) -> None:
-        """Check the precisions."""
+        """Check precisions, release and day."""
         known = get_args(Reduced)
         if unknown := [name for name in self.precisions if name not in known]:
             raise DataError(
                 f"precision is {unknown[0]!r}; expected one of {', '.join(known)}. "
                 "fp32 is always made"
             )
+        if self.release is not None and not 0 <= self.release < 1 << 63:
+            raise DataError(f"release is {self.release}; expected 0 to below 2^63. Give another")
+        if self.expires and self.expires < datetime.now(timezone.utc).date():
+            raise DataError(f"expiry {self.expires} is past; expected today or later. Give another")
 
 
 def export_bundle(
@@ -244,6 +259,8 @@ def _manifest(
         schema_version=2,
         name=config.name,
         version=config.version,
+        release=this_minute() if config.release is None else config.release,
+        expires=config.expires,
         keypoints=record.keypoints,
         crop=recipe.model.crop,
         outputs=FusedOutput._fields,

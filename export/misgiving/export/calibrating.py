@@ -6,6 +6,7 @@ Axes: N persons, F frames.
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -116,8 +117,14 @@ def calibrate_bundle(
     with new_folder(out) as part:
         for name in manifest.files:
             shutil.copyfile(estimator.bundle.path / name, part / name)
-        write_manifest(part, manifest.model_copy(update={"calibration": calibration}))
+        changes = {"calibration": calibration, "release": this_minute()}
+        write_manifest(part, manifest.model_copy(update=changes))
     return Bundle.load(out)
+
+
+def this_minute() -> int:
+    """A release number that rises without a counter: the minute in UTC, as in 202611222153."""
+    return int(f"{datetime.now(timezone.utc):%Y%m%d%H%M}")
 
 
 def calibrate_export(estimator: Estimator, data: PoseSet, targets: Targets) -> Calibration:

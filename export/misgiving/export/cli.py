@@ -3,6 +3,7 @@
 Imports torch and onnx only inside them.
 """
 
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,6 +72,20 @@ def export(
             "than once.",
         ),
     ] = None,
+    release: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Number that rises with each release of the model; this minute in UTC, as in "
+            "202611222153, by default.",
+        ),
+    ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YYYY-MM-DD", help="Last day on which a runtime with keys starts the bundle."
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="CPU threads of torch.")
     ] = None,
@@ -103,6 +118,8 @@ def export(
         targets=targets,
         licence=licence,
         precisions=tuple(dict.fromkeys(precision or ())),
+        release=release,
+        expires=_day(expires) if expires else None,
     )
     compute = Compute(device="cpu", threads=threads)
     bundle = export_bundle(checkpoint, validation, out, config, compute)
@@ -260,3 +277,75 @@ def build(
     from misgiving.runtime.building import run_build
 
     typer.echo(run_build(bundle, precision, (min_batch, opt_batch, max_batch)))
+
+
+@app.command()
+def sign(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
+    key: Annotated[
+        Path, typer.Option(metavar="FILE", help="Private key; the public one is FILE.pub.")
+    ],
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Make FILE and FILE.pub first; they must be new.")
+    ] = False,
+) -> None:
+    """Sign a bundle for runtimes that trust the key; other keys' signatures stay.
+
+    Keep FILE where nobody else reads it, and copy FILE.pub into the vehicles' --trust DIR.
+
+    Example: misgiving sign bundle --key release.key --new-key
+    """
+    from misgiving.runtime import Bundle, sign_bundle
+    from misgiving.runtime import new_key as make
+
+    if new_key:
+        Bundle.load(bundle)  # what cannot be signed leaves no key behind
+        typer.echo(f"new key {make(key)} in {key}, its public half in {key}.pub")
+    typer.echo(f"{bundle} signed by key {sign_bundle(bundle, key)}")
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder or zip of the bundle.")],
+    trust: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH", help="Folder of trusted keys (*.pub, revoked), or one such key."
+        ),
+    ],
+) -> None:
+    """Say whether a runtime that trusts these keys would take a bundle here and now.
+
+    Example: misgiving verify bundle.zip --trust keys
+    """
+    from misgiving.runtime import Bundle, Trust
+
+    whole = Bundle.load(bundle, Trust.read(trust))
+    manifest = whole.manifest
+    typer.echo(
+        f"{bundle}: {manifest.name} {manifest.version}, release {manifest.release}, "
+        f"expires {manifest.expires or 'never'}; {len(manifest.files)} files as signed by key "
+        f"{whole.signed_by}\ndigest {whole.digest}"
+    )
+
+
+@app.command()
+def pack(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The zip; must be new.")],
+) -> None:
+    """Write a bundle as one zip, for transport; every --bundle takes that too.
+
+    Example: misgiving pack bundle --out bundle.zip
+    """
+    from misgiving.runtime import pack_bundle
+
+    pack_bundle(bundle, out)
+    typer.echo(f"{out}: {out.stat().st_size:,} bytes")
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}; expected a day such as 2027-12-31") from error

@@ -28,11 +28,15 @@ if TYPE_CHECKING:
     from misgiving.runtime.keypoints import KeypointSet as KeypointSet
     from misgiving.runtime.labelset import LabelSet as LabelSet
     from misgiving.runtime.records import result_record as result_record
+    from misgiving.runtime.releasing import pack_bundle as pack_bundle
+    from misgiving.runtime.releasing import sign_bundle as sign_bundle
     from misgiving.runtime.serve import ServeOptions as ServeOptions
     from misgiving.runtime.serve import run_server as run_server
     from misgiving.runtime.sources import Picture as Picture
     from misgiving.runtime.sources import Source as Source
     from misgiving.runtime.sources import open_source as open_source
+    from misgiving.runtime.trust import Trust as Trust
+    from misgiving.runtime.trust import new_key as new_key
 else:
     __getattr__, __dir__, __all__ = lazily(
         __name__,
@@ -60,10 +64,14 @@ else:
             "KeypointSet": "keypoints",
             "LabelSet": "labelset",
             "result_record": "records",
+            "pack_bundle": "releasing",
+            "sign_bundle": "releasing",
             "ServeOptions": "serve",
             "run_server": "serve",
             "Picture": "sources",
             "Source": "sources",
             "open_source": "sources",
+            "Trust": "trust",
+            "new_key": "trust",
         },
     )

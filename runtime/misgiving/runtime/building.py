@@ -110,7 +110,10 @@ class Workshop:
         return engine
 
     def _built(self, key: PlanKey, say: Say) -> bytes:
-        network = Network(self._model, key.precision, key.height, key.width, key.profile)
+        name = self._model.name
+        network = Network(
+            name, self.bundle.read(name), key.precision, key.height, key.width, key.profile
+        )
         return build_plan(self.library, network, self.gpu, self._cache.timings(key), say)
 
     def _key(self, profile: Profile) -> PlanKey:

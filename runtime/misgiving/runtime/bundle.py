@@ -4,20 +4,25 @@ The manifest is the contract between training and driving. It names every file w
 what it does not name is refused, what it lacks is an error and never a default.
 """
 
+import errno
 import hashlib
+import io
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import stat
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from misgiving.runtime import packing
 from misgiving.runtime.calibration import Calibration
 from misgiving.runtime.engines.base import Engine, Prediction
 from misgiving.runtime.errors import BundleError, InvalidInput, MisgivingError, first_problem
 from misgiving.runtime.geometry import CropRule
+from misgiving.runtime.graphfile import check_graph
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.runtime.precisions import (
     FP32,
@@ -27,11 +32,13 @@ from misgiving.runtime.precisions import (
     ReducedPrecision,
     SampleDrift,
 )
+from misgiving.runtime.trust import MAX_SIGNATURES_BYTES, SIGNATURES, Trust, admit
 
 MANIFEST = "manifest.json"
 MODEL = MODELS[FP32]
 SAMPLES = "samples.npz"
 SCHEMA_VERSION = 2
+MAX_MANIFEST_BYTES = 4 << 20
 
 
 class _Part(BaseModel):
@@ -84,6 +91,10 @@ class Manifest(_Part):
     schema_version: Literal[2]
     name: str
     version: str
+    release: int = Field(ge=0)
+    """Rises from one release of this model to the next; see ``floor.py``."""
+    expires: date | None
+    """The last day, in UTC, on which a runtime with keys starts it."""
     keypoints: KeypointSet
     crop: CropRule
     outputs: tuple[str, ...]
@@ -98,7 +109,7 @@ class Manifest(_Part):
     provenance: Provenance
     weights_licence: str
     files: dict[str, str]
-    """File name → sha256 in hex, of every file of the bundle but the manifest."""
+    """File name → sha256 in hex, of every file of the bundle but manifest and signatures."""
 
 
 @dataclass(frozen=True)
@@ -114,29 +125,56 @@ class Bundle:
     manifest: Manifest
     digest: str
     """sha256 of the manifest's bytes, in hex; it covers every file through ``files``."""
+    signed_by: str | None = None
+    """Id of the trusted key that signed it; None where no keys were asked for."""
+    keeps: object = field(default=None, repr=False, compare=False)
+    """Of a zip, what removes its folder once no bundle needs it."""
     precision: str = FP32
     """Whose graph answers."""
 
     @classmethod
-    def load(cls, path: Path) -> "Bundle":
+    def load(cls, path: Path, trust: Trust | None = None) -> "Bundle":
         """Read and verify a bundle.
+
+        Args:
+            path: its folder, or its zip, which is unpacked below TMPDIR for as long as this lives.
+            trust: whose bundles are taken; None for everybody's.
 
         Raises:
             BundleError: no bundle, an incomplete or unknown manifest, a file that is missing,
-                altered or not listed.
+                altered or not listed, a graph of another kind; not trusted, expired, too old.
         """
-        manifest_path = path / MANIFEST
-        try:
-            text = manifest_path.read_bytes()
-        except OSError as error:
+        if not path.is_file():
+            bundle = cls(path, *_accept(*_read_manifest(path), trust, path))
+        else:
+            with packing.opened(path) as packed:
+                text = packed.read(MANIFEST, MAX_MANIFEST_BYTES)
+                signatures = packed.read(SIGNATURES, MAX_SIGNATURES_BYTES)
+                accepted = _accept(text, signatures, trust, path)
+                unpacked = packed.unpack(accepted[1][:12])
+            bundle = cls(unpacked.folder, *accepted, unpacked)
+        bundle._check_files(path)
+        return bundle
+
+    def _check_files(self, shown: Path) -> None:
+        """Refuse files that are missing, altered or not listed, and graphs that are not ours."""
+        files = self.manifest.files
+        present = {str(f.relative_to(self.path)) for f in self.path.rglob("*") if not f.is_dir()}
+        present -= {MANIFEST, SIGNATURES}
+        if extra := sorted(present - files.keys()):
             raise BundleError(
-                f"{path} is no bundle: {MANIFEST}: {error.strerror}; "
-                "expected a folder written by 'misgiving export'"
-            ) from error
-        manifest = _parse(text, manifest_path)
-        models = (MODELS[name] for name in (FP32, *manifest.precisions))
-        _check_files(path, manifest.files, (*models, SAMPLES))
-        return cls(path, manifest, hashlib.sha256(text).hexdigest())
+                f"{shown} holds {extra[0]}, which its manifest does not list; remove it"
+            )
+        for name, digest in files.items():
+            if name not in present:
+                raise BundleError(f"{shown} lacks {name}, which its manifest lists; copy it again")
+            data = _read_listed(self.path, name, digest, shown)
+            if name.endswith(".onnx"):
+                check_graph(data, self.manifest, str(shown / name))
+        models = (MODELS[name] for name in (FP32, *self.manifest.precisions))
+        for name in (*models, SAMPLES):
+            if name not in files:
+                raise BundleError(f"{shown / MANIFEST} lists no {name}; export the bundle again")
 
     @property
     def model(self) -> Path:
@@ -179,6 +217,14 @@ class Bundle:
                 f"{self.manifest.name}'s own: {', '.join(known)}"
             ) from error
 
+    def read(self, name: str) -> bytes:
+        """The bytes of a file, hashed as they are handed over: nobody can change them after.
+
+        Raises:
+            BundleError: the file was altered or removed.
+        """
+        return _read_listed(self.path, name, self.manifest.files[name], self.path)
+
     def self_check(self, engine: Engine) -> None:
         """Run the bundle's samples and compare with the answers recorded at export.
 
@@ -186,7 +232,7 @@ class Bundle:
             BundleError: the engine answers otherwise.
         """
         try:
-            with np.load(self.path / SAMPLES, allow_pickle=False) as archive:
+            with np.load(io.BytesIO(self.read(SAMPLES)), allow_pickle=False) as archive:
                 samples = dict(archive)
             got = engine.infer(samples["image"])
             compare_samples(got, samples, self._measured_drift)
@@ -245,6 +291,51 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def read_plain(path: Path, limit: int) -> bytes:
+    """A regular file of at most ``limit`` bytes.
+
+    Raises:
+        OSError: it cannot be read.
+        BundleError: it is a device or pipe, or longer.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
+    if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+        raise BundleError(
+            f"{path} is no plain file of at most {limit:,} bytes; copy the bundle again"
+        )
+    with path.open("rb") as file:
+        return file.read(limit)
+
+
+def _read_manifest(path: Path) -> tuple[bytes, bytes | None]:
+    """Manifest and signatures of a folder."""
+    try:
+        manifest = read_plain(path / MANIFEST, MAX_MANIFEST_BYTES)
+        if not (path / SIGNATURES).exists():
+            return manifest, None
+        return manifest, read_plain(path / SIGNATURES, MAX_SIGNATURES_BYTES)
+    except OSError as error:
+        raise BundleError(
+            f"{path} is no bundle: {MANIFEST}: {error.strerror}; "
+            "expected a folder written by 'misgiving export'"
+        ) from error
+
+
+def _accept(
+    text: bytes | None, signatures: bytes | None, trust: Trust | None, path: Path
+) -> tuple[Manifest, str, str | None]:
+    """Manifest, digest and trusted key; nothing is parsed before its signature was checked."""
+    if text is None:
+        raise BundleError(f"{path} is no bundle: it holds no {MANIFEST}; pack one again")
+    signed_by = trust.check(text, signatures, str(path)) if trust else None
+    manifest = _parse(text, path / MANIFEST)
+    if trust:
+        admit(trust, manifest, str(path), datetime.now(timezone.utc))
+    return manifest, hashlib.sha256(text).hexdigest(), signed_by
+
+
 def _parse(text: bytes, path: Path) -> Manifest:
     try:
         version = json.loads(text).get("schema_version")
@@ -259,23 +350,18 @@ def _parse(text: bytes, path: Path) -> Manifest:
             f"{path}: {first_problem(error)} ({error.error_count()} problem(s)); "
             "expected a manifest written by 'misgiving export'. Export or copy it again"
         ) from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path} is not a JSON object: {error}. Copy the bundle again") from error
 
 
-def _check_files(path: Path, files: dict[str, str], needed: Iterable[str]) -> None:
-    present = {str(file.relative_to(path)) for file in path.rglob("*") if not file.is_dir()}
-    present -= {MANIFEST}
-    if extra := sorted(present - files.keys()):
-        raise BundleError(f"{path} holds {extra[0]}, which its manifest does not list; remove it")
-    for name, expected in files.items():
-        if name not in present:
-            raise BundleError(f"{path} lacks {name}, which its manifest lists; copy it again")
-        if (got := sha256_file(path / name)) != expected:
-            raise BundleError(
-                f"{path / name} has sha256 {got[:12]}…; its manifest says {expected[:12]}…. "
-                "The file was altered or cut short: copy the bundle again"
-            )
-    for name in needed:
-        if name not in files:
-            raise BundleError(f"{path / MANIFEST} lists no {name}; export the bundle again")
+def _read_listed(folder: Path, name: str, expected: str, shown: Path) -> bytes:
+    try:
+        data = read_plain(folder / name, packing.MAX_BYTES)
+    except OSError as error:
+        raise BundleError(f"{shown / name}: {error.strerror}; copy the bundle again") from error
+    if (got := hashlib.sha256(data).hexdigest()) != expected:
+        raise BundleError(
+            f"{shown / name} has sha256 {got[:12]}…; its manifest says {expected[:12]}…. "
+            "The file was altered or cut short: copy the bundle again"
+        )
+    return data

@@ -47,7 +47,8 @@ def root(
 Bundle = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Bundle to answer with; else MISGIVING_BUNDLE, else the package's own."
+        metavar="PATH",
+        help="Bundle to answer with, folder or zip; else MISGIVING_BUNDLE, else the package's own.",
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or tensorrt.")]
@@ -67,6 +68,16 @@ Threshold = Annotated[
         metavar="LOSS|NAME",
         help="predicted_loss from which on to flag a person, or the name of one of the bundle's "
         "thresholds, for example miss_rate=0.05; else the bundle's first.",
+    ),
+]
+
+
+Trust = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Take only bundles that a key in there (*.pub) signed, or one such file; else "
+        "MISGIVING_TRUST, else every bundle.",
     ),
 ]
 
@@ -100,6 +111,7 @@ def serve(
     device_id: Annotated[
         str, typer.Option(metavar="NAME", help="Name of this device in collected frames.")
     ] = "",
+    trust: Trust = None,
 ) -> None:
     """Answer frames over gRPC until Ctrl-C or SIGTERM.
 
@@ -119,6 +131,7 @@ def serve(
             spool=spool,
             collector=collector,
             device_id=device_id,
+            trust=trust,
         )
     )
 
@@ -185,6 +198,7 @@ def infer(
         Path | None,
         typer.Option(metavar="DIR", help="Write each image there, with its keypoints drawn."),
     ] = None,
+    trust: Trust = None,
 ) -> None:
     """Answer images without a server. Exit code 1 if an image failed.
 
@@ -203,6 +217,7 @@ def infer(
         precision=precision,
         json=json,
         draw=draw,
+        trust=trust,
     )
     raise typer.Exit(run(options))
 

@@ -10,7 +10,7 @@
     │       └── InUse           a folder that another process is writing
     ├── ResourceExhausted       more than a stated limit: pixels, bytes, queue places
     └── FailedPrecondition      the installation or the artefacts are not in order
-        ├── BundleError         a bundle that is altered, incomplete or of another schema
+        ├── BundleError         a bundle that is altered, not trusted or of another schema
         ├── EngineError         the asked provider does not run here
         └── ParityError         an export that differs from what was trained
 """
@@ -70,7 +70,7 @@ class FailedPrecondition(MisgivingError):
 
 
 class BundleError(FailedPrecondition):
-    """A bundle that is altered, incomplete or of another schema."""
+    """A bundle that is altered, incomplete, not trusted or of another schema."""
 
 
 class EngineError(FailedPrecondition):

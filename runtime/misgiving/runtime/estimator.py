@@ -52,6 +52,7 @@ class Estimator:
         threads: int = 0,
         threshold: float | str | None = None,
         precision: str = FP32,
+        trust: Path | None = None,
     ) -> "Estimator":
         """Load a bundle, start its engine and let it check itself.
 
@@ -61,11 +62,14 @@ class Estimator:
             threads: CPU threads within one inference; 0 for half of the cores.
             threshold: see the constructor.
             precision: one that the bundle has.
+            trust: folder of the public keys whose bundles are taken, or one such key; None for
+                MISGIVING_TRUST, else everybody's.
 
         Raises:
             BundleError, EngineError: it does not load, or computes something else here.
+            FailedPrecondition: the trusted keys cannot be read.
         """
-        bundle, engine = load(path, device, threads, precision)
+        bundle, engine = load(path, device, threads, precision, trust=trust)
         return cls(bundle, engine, threshold)
 
     def infer(

@@ -39,6 +39,8 @@ class InferOptions:
     """One JSON line for each image instead of a table."""
     draw: Path | None = None
     """Folder that takes the drawn images."""
+    trust: Path | None = None
+    """Whose bundles are taken, see ``loading.load``."""
 
 
 def infer(options: InferOptions) -> int:
@@ -49,6 +51,7 @@ def infer(options: InferOptions) -> int:
         threads=options.threads,
         threshold=options.threshold,
         precision=options.precision,
+        trust=options.trust,
     )
     targets = _targets(options.paths, options.draw) if options.draw else repeat(None)
     if not options.json:

@@ -9,6 +9,7 @@ from misgiving.runtime.bundle import Bundle
 from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.errors import BundleError, EngineError
 from misgiving.runtime.precisions import FP32
+from misgiving.runtime.trust import read_trust
 
 BUNDLE_VARIABLE = "MISGIVING_BUNDLE"
 DEFAULT_BUNDLE = Path(__file__).parent / "bundles" / "default"
@@ -33,7 +34,12 @@ def find_bundle(path: Path | None) -> Path:
 
 
 def load(
-    path: Path | None, device: str = "cpu", threads: int = 0, precision: str = FP32
+    path: Path | None,
+    device: str = "cpu",
+    threads: int = 0,
+    precision: str = FP32,
+    *,
+    trust: Path | None = None,
 ) -> tuple[Bundle, Engine]:
     """Load a bundle, start its engine and let it check itself.
 
@@ -43,11 +49,14 @@ def load(
         threads: CPU threads within one inference; 0 takes half of the cores, so that decoding
             and the network have the rest.
         precision: one that the bundle has.
+        trust: folder of the public keys whose bundles are taken, or one such key; None for
+            MISGIVING_TRUST, else everybody's.
 
     Raises:
         BundleError, EngineError: it does not load, or computes something else here.
+        FailedPrecondition: the trusted keys cannot be read.
     """
-    bundle = Bundle.load(find_bundle(path)).in_precision(precision)
+    bundle = Bundle.load(find_bundle(path), read_trust(trust)).in_precision(precision)
     if device == "tensorrt":
         from misgiving.runtime.building import Workshop
 
@@ -60,7 +69,7 @@ Later = Callable[[], Awaitable[Engine]]
 
 
 def load_at_once(
-    path: Path | None, device: str, threads: int, precision: str = FP32
+    path: Path | None, device: str, threads: int, precision: str, trust: Path | None
 ) -> tuple[Bundle, Engine, Later | None]:
     """As :func:`load`, but while a plan is to be built, ONNX Runtime answers.
 
@@ -68,10 +77,10 @@ def load_at_once(
         The third is None where the engine is already the one that was asked for.
     """
     if device != "tensorrt":
-        return *load(path, device, threads, precision), None
+        return *load(path, device, threads, precision, trust=trust), None
     from misgiving.runtime.building import Workshop
 
-    bundle = Bundle.load(find_bundle(path)).in_precision(precision)
+    bundle = Bundle.load(find_bundle(path), read_trust(trust)).in_precision(precision)
     workshop = Workshop(bundle, precision)
     if engine := workshop.find():
         return bundle, engine, None
@@ -91,6 +100,7 @@ def _onnx(bundle: Bundle, device: str, threads: int) -> Engine:
     from misgiving.runtime.engines.onnx import OnnxEngine  # the only use of onnxruntime
 
     threads = threads or max(1, (os.cpu_count() or 2) // 2)
-    engine = OnnxEngine(bundle.model, device, threads, bundle.precision)
+    graph = bundle.read(bundle.model.name)
+    engine = OnnxEngine(graph, device, threads, bundle.precision)
     bundle.self_check(engine)
     return engine

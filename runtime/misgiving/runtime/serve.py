@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from misgiving.runtime.bundle import Bundle
 from misgiving.runtime.detector import Detector
+from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.errors import InvalidInput, MisgivingError
 from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.floor import Probation, raise_after_probation
 from misgiving.runtime.listening import check_address, stop_signal
 from misgiving.runtime.loading import Later, load_at_once
 from misgiving.runtime.pipeline import Pipeline, Sink
@@ -47,6 +50,9 @@ class ServeOptions:
     """HOST:PORT that the spool is uploaded to."""
     device_id: str = ""
     """Goes into collected frames."""
+    trust: Path | None = None
+    """Folder of the public keys whose bundles are taken, or one such key; None for
+    MISGIVING_TRUST, else everybody's."""
 
     def __post_init__(self) -> None:
         if self.collector and not self.spool:
@@ -80,23 +86,33 @@ async def _serve(options: ServeOptions, sink: Sink | None) -> None:
     address = await server.start(options.listen)
     upgrade = None
     try:
-        pipeline, later = await asyncio.to_thread(_pipeline, options, sink)
+        bundle, engine, later = await asyncio.to_thread(
+            load_at_once,
+            options.bundle,
+            options.device,
+            options.threads,
+            options.precision,
+            options.trust,
+        )
+        probation = Probation()
+        pipeline = _pipeline(options, bundle, probation.watch(engine), sink)
         await server.ready(pipeline)
         _say_ready(pipeline, address)
         if later:
-            upgrade = asyncio.create_task(upgraded(server, pipeline, later))
-        await stop.wait()
+            upgrade = asyncio.create_task(upgraded(server, pipeline, later, probation))
+        async with _on(probation, bundle):
+            await stop.wait()
     finally:
         await _ended(upgrade)
         await server.stop(GRACE_S)
     await pipeline.close()
 
 
-async def upgraded(server: Server, pipeline: Pipeline, later: Later) -> None:
+async def upgraded(server: Server, pipeline: Pipeline, later: Later, probation: Probation) -> None:
     """Answer with a better engine as soon as there is one; with the present one where it fails."""
     _say(f"building TensorRT's engine; {pipeline.model.engine} answers meanwhile")
     try:
-        pipeline.switch(await later())
+        pipeline.switch(probation.watch(await later()))
     except Exception as error:  # whatever it is, frames are answered
         ours = isinstance(error, MisgivingError)
         log.error("%s; %s goes on", error, pipeline.model.engine, exc_info=not ours)
@@ -112,14 +128,24 @@ async def _ended(task: asyncio.Task[None] | None) -> None:
             await task
 
 
-def _pipeline(options: ServeOptions, sink: Sink | None) -> tuple[Pipeline, Later | None]:
-    bundle, engine, later = load_at_once(
-        options.bundle, options.device, options.threads, options.precision
-    )
+@contextlib.asynccontextmanager
+async def _on(probation: Probation, bundle: Bundle) -> AsyncIterator[None]:
+    """Meanwhile, a signed bundle that survives its probation becomes the floor."""
+    if bundle.signed_by is None:
+        yield
+        return
+    manifest = bundle.manifest
+    waiting = asyncio.create_task(raise_after_probation(probation, manifest.name, manifest.release))
+    try:
+        yield
+    finally:
+        waiting.cancel()
+
+
+def _pipeline(options: ServeOptions, bundle: Bundle, engine: Engine, sink: Sink | None) -> Pipeline:
     threshold = bundle.threshold(options.threshold)
     policy = FlagPolicy(threshold=threshold, audit_rate=options.audit_rate)
-    pipeline = Pipeline(Detector(bundle, policy), engine, sink, device_id=options.device_id)
-    return pipeline, later
+    return Pipeline(Detector(bundle, policy), engine, sink, device_id=options.device_id)
 
 
 def _say_ready(pipeline: Pipeline, address: str) -> None:

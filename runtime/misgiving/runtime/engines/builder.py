@@ -51,7 +51,10 @@ class Library:
 class Network:
     """What is to be built."""
 
-    model: Path
+    name: str
+    """Of the file, for messages."""
+    graph: bytes
+    """The ONNX file's own, as they were verified."""
     precision: str
     height: int
     width: int
@@ -98,7 +101,7 @@ def build_plan(library: Library, network: Network, gpu: Gpu, timings: Path, say:
     logger = new_logger(library)
     builder = trt.Builder(logger)
     graph = builder.create_network(_network_flags(library))
-    _parse(trt, graph, logger, network.model)
+    _parse(trt, graph, logger, network)
     _check(graph, network)
     config = builder.create_builder_config()
     _set_precision(library, config, network.precision)
@@ -121,7 +124,7 @@ def build_plan(library: Library, network: Network, gpu: Gpu, timings: Path, say:
         raise monitor.stopped
     if plan is None:
         raise EngineError(
-            f"{library} builds no engine of {network.model.name}: {logger.told()}; "
+            f"{library} builds no engine of {network.name}: {logger.told()}; "
             "take another precision, or --device cpu"
         )
     _write_timings(library, config, timings)
@@ -199,13 +202,13 @@ def _set_target(library: Library, config: Any, gpu: Gpu) -> None:
     config.set_compute_capability(known[gpu.architecture], 0)
 
 
-def _parse(trt: Any, graph: Any, logger: Any, model: Path) -> None:
+def _parse(trt: Any, graph: Any, logger: Any, network: Network) -> None:
     parser = trt.OnnxParser(graph, logger)
-    if not parser.parse(model.read_bytes()):
+    if not parser.parse(network.graph):
         errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
         said = " ".join((errors or [logger.told()])[0].split())
         raise EngineError(
-            f"TensorRT cannot read {model.name}: {said}; expected a graph written by "
+            f"TensorRT cannot read {network.name}: {said}; expected a graph written by "
             "'misgiving export'. Export it again with this version"
         )
 
@@ -213,15 +216,14 @@ def _parse(trt: Any, graph: Any, logger: Any, model: Path) -> None:
 def _check(graph: Any, network: Network) -> None:
     """Raise EngineError where the parsed graph is not the bundle's contract."""
     outputs = [graph.get_output(i).name for i in range(graph.num_outputs)]
-    refuse_foreign(network.model.name, outputs)
+    refuse_foreign(network.name, outputs)
     inputs = {
         graph.get_input(i).name: tuple(graph.get_input(i).shape) for i in range(graph.num_inputs)
     }
     expected = {"image": (-1, network.height, network.width, 3)}
     if inputs != expected:
         raise EngineError(
-            f"{network.model.name} takes {inputs}; expected {expected}, -1 for any batch. "
-            "Export it again"
+            f"{network.name} takes {inputs}; expected {expected}, -1 for any batch. Export it again"
         )
 
 

@@ -23,12 +23,16 @@ class OnnxEngine:
     """
 
     def __init__(
-        self, model: Path, device: str = "cpu", threads: int = 1, precision: str = FP32
+        self,
+        model: Path | bytes,
+        device: str = "cpu",
+        threads: int = 1,
+        precision: str = FP32,
     ) -> None:
         """Load a graph.
 
         Args:
-            model: the ONNX file.
+            model: the ONNX file, or its bytes where just these were verified.
             device: ``cpu`` or ``cuda``.
             threads: CPU threads within one inference.
             precision: the file's, for ``provider``.
@@ -43,7 +47,7 @@ class OnnxEngine:
         refuse_both_wheels()
         self._precision = precision
         self._session = _session(model, PROVIDERS[device], threads)
-        refuse_foreign(model.name, [output.name for output in self._session.get_outputs()])
+        refuse_foreign(_name(model), [output.name for output in self._session.get_outputs()])
 
     @property
     def provider(self) -> str:
@@ -72,7 +76,7 @@ def _installed(name: str) -> bool:
     return True
 
 
-def _session(model: Path, provider: str, threads: int) -> ort.InferenceSession:
+def _session(model: Path | bytes, provider: str, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -86,15 +90,19 @@ def _session(model: Path, provider: str, threads: int) -> ort.InferenceSession:
             "Install misgiving[gpu] for CUDA, or choose another device"
         )
     try:
-        session = ort.InferenceSession(str(model), options, providers=[provider])
+        session = ort.InferenceSession(model, options, providers=[provider])
     except Exception as error:  # onnxruntime's own exceptions share no public base class
-        raise EngineError(f"{model.name} cannot be loaded: {_first_line(error)}") from error
+        raise EngineError(f"{_name(model)} cannot be loaded: {_first_line(error)}") from error
     if session.get_providers()[0] != provider:
         raise EngineError(
             f"{provider} was asked for, but onnxruntime runs {session.get_providers()[0]}; "
             "the driver or a CUDA library is missing. Install it, or choose another device"
         )
     return session
+
+
+def _name(model: Path | bytes) -> str:
+    return "graph" if isinstance(model, bytes) else model.name
 
 
 def _first_line(error: Exception) -> str:
