@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from misgiving.runtime import cli as runtime
 from misgiving.trainer.specs import SPECS
 
 app = typer.Typer()
@@ -104,3 +105,42 @@ def demo(
     config = DemoConfig(data=data, pool=pool, out=out, recipe=chosen, threads=threads)
     typer.echo(summary_table(run_demo(config)))
     typer.echo(f"pictures: {out / 'report.html'}, numbers: {out / 'summary.json'}")
+
+
+@app.command()
+def bench(
+    bundle: runtime.Bundle = None,
+    device: runtime.Device = "cpu",
+    threads: Annotated[
+        int, typer.Option(min=1, metavar="N", help="CPU threads within one inference.")
+    ] = 1,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, metavar="N", help="Persons in a call; may be given more than once; else 1 and 8."
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(metavar="S", help="To measure each row in each of three rounds.")
+    ] = 2.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="New folder for the page, all single calls (JSON) and a plot."
+        ),
+    ] = None,
+) -> None:
+    """Time a bundle on this machine: its graphs on every engine that is installed, and what others
+    would run instead of one pass (no score, 10 passes, an ensemble).
+
+    Prints a Markdown page that says what the machine is, a Jetson's power mode and clocks too.
+
+    Example: misgiving bench --batch 1 --seconds 0.5 --out bench
+    """
+    from misgiving.export.bench.output import run
+    from misgiving.export.bench.run import BenchConfig
+
+    config = BenchConfig(
+        device=device, threads=threads, batches=tuple(batch or (1, 8)), seconds=seconds
+    )
+    run(bundle, config, out)

@@ -37,7 +37,7 @@ class OnnxEngine:
         if device not in PROVIDERS:
             raise EngineError(f"device is {device!r}; expected one of {', '.join(PROVIDERS)}")
         refuse_both_wheels()
-        self._session = _session(model, PROVIDERS[device], threads)
+        self._session = open_session(model.read_bytes(), model.name, PROVIDERS[device], threads)
         names = [output.name for output in self._session.get_outputs()]
         if missing := [name for name in OUTPUTS if name not in names]:
             raise EngineError(
@@ -72,7 +72,12 @@ def _installed(name: str) -> bool:
     return True
 
 
-def _session(model: Path, provider: str, threads: int) -> ort.InferenceSession:
+def open_session(model: bytes, name: str, provider: str, threads: int) -> ort.InferenceSession:
+    """A graph on a provider that is asserted to run it.
+
+    Raises:
+        EngineError: the provider does not run here, or the graph cannot be loaded.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -86,9 +91,9 @@ def _session(model: Path, provider: str, threads: int) -> ort.InferenceSession:
             "Install misgiving[gpu] for CUDA, or choose another device"
         )
     try:
-        session = ort.InferenceSession(str(model), options, providers=[provider])
+        session = ort.InferenceSession(model, options, providers=[provider])
     except Exception as error:  # onnxruntime's own exceptions share no public base class
-        raise EngineError(f"{model.name} cannot be loaded: {_first_line(error)}") from error
+        raise EngineError(f"{name} cannot be loaded: {_first_line(error)}") from error
     if session.get_providers()[0] != provider:
         raise EngineError(
             f"{provider} was asked for, but onnxruntime runs {session.get_providers()[0]}; "
