@@ -32,6 +32,6 @@ class Case:
 VERBS = [
     *("infer", "serve", "stream"),
     *("train", "cycle", "evaluate", "score", "select", "theory"),
-    *("export", "demo", "collect", "annotations"),
+    *("export", "bench", "demo", "collect", "annotations"),
 ]
 """As the page orders them."""

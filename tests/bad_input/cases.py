@@ -6,6 +6,7 @@ them all and writes docs/errors.md with the messages as they came. Names in brac
 ``{server}`` is a server that answers, ``{nobody}`` an address where there is none.
 """
 
+from bad_input.bench_cases import BENCH
 from bad_input.case import Case
 from bad_input.training_cases import TRAINING
 
@@ -209,6 +210,6 @@ ANNOTATIONS = [
 ]
 
 CASES = [
-    *(*GENERAL, *INFER, *SERVE_, *STREAM, *TRAINING),
+    *(*GENERAL, *INFER, *SERVE_, *STREAM, *TRAINING, *BENCH),
     *(*EXPORT, *DEMO, *COLLECT, *ANNOTATIONS),
 ]

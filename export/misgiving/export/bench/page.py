@@ -18,10 +18,10 @@ def page(result: Bench) -> Iterator[str]:
     yield ""
     yield (
         f"Bundle {result.bundle.digest[:12]}, input {manifest.crop.height} × "
-        f"{manifest.crop.width}, device {config.device}, {config.threads} CPU thread(s) within one inference. {ROUNDS} "
-        f"rounds in which every row runs once, in a process of its own, for {config.seconds:g} s "
-        "after a warm-up; percentiles are over all calls. A call has the crops in memory: neither "
-        "decoding nor the network between two machines is in it."
+        f"{manifest.crop.width}, device {config.device}, {config.threads} CPU thread(s) within one "
+        f"inference. {ROUNDS} rounds in which every row runs once, in a process of its own, for "
+        f"{config.seconds:g} s after a warm-up; percentiles are over all calls. A call has its "
+        "crops in memory: no decoding and no transport is in it."
     )
     yield ""
     yield from (f"- {name}: {text}" for name, text in result.machine.items())

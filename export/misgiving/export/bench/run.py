@@ -13,6 +13,7 @@ from misgiving.export.bench import board
 from misgiving.export.bench.cases import ALTERNATIVES, Case
 from misgiving.export.bench.worker import Timing
 from misgiving.runtime.bundle import MODEL, Bundle
+from misgiving.runtime.engines.onnx import PROVIDERS
 from misgiving.runtime.errors import InvalidInput
 
 ROUNDS = 3
@@ -32,7 +33,9 @@ class BenchConfig:
     """Of each case and round, after a warm-up."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges and the device."""
+        if self.device not in PROVIDERS:
+            raise InvalidInput(f"device is {self.device!r}; expected {', '.join(PROVIDERS)}")
         if self.threads < 1 or not self.batches or min(self.batches) < 1:
             raise InvalidInput(
                 f"threads is {self.threads} and batches are {list(self.batches)}; expected at "
