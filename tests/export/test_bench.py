@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from misgiving.export.bench import board, cases, run
+from misgiving.export.bench import board, cases, run, trtexec
 from misgiving.export.bench.cases import ENSEMBLE, FUSED, PASSES, POSE, Case, pose_only, prepare
 from misgiving.export.bench.page import page, plot
 from misgiving.export.bench.run import ROUNDS, Bench, BenchConfig, Row, bench
@@ -192,6 +192,29 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 )
 def test_what_a_board_tells(parse: board.Parser, line: str, expected: object) -> None:
     assert parse(line) == expected
+
+
+def test_trtexec(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is asked and what is read of it; a script stands in for a tool that needs a GPU."""
+    tool = tmp_path / "trtexec"
+    tool.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *--help*) echo "  --fp16  Enable fp16"; exit;; esac\n'
+        f'echo "$*" > {tmp_path}/asked\n'
+        "for one; do case $one in --exportTimes=*) out=${one#*=};; esac; done\n"
+        'echo \'[{"latencyMs": 0.5}, {"latencyMs": 0.25}]\' > $out\n'
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert trtexec.find() == str(tool)
+    asked = replace(CASE, engine="trtexec", file="model.fp16.onnx")
+    assert trtexec.measure(str(tool), asked, bundle, 2.0).calls_ms == (0.5, 0.25)
+    words = (tmp_path / "asked").read_text().split()
+    size = bundle.manifest.crop.height
+    assert {f"--shapes=image:2x{size}x{size}x3", "--duration=2", "--fp16"} <= set(words)
+    tool.write_text("#!/bin/sh\necho '[E] Could not parse'\nexit 1\n")
+    with pytest.raises(EngineError, match=r"trtexec failed: \[E\] Could not parse"):
+        trtexec.measure(str(tool), asked, bundle, 2.0)
 
 
 def test_the_machine() -> None:

@@ -54,7 +54,7 @@ def _cells(row: Row, power: bool) -> list[str]:
     cells.append(f"{max(timing.peak_mib for timing in row.timings):.0f}")
     if power:
         cells += [f"{np.mean(some):.1f}" if some else "–" for some in (row.watts, row.clock_mhz)]
-    return cells
+    return ["–" if cell == "nan" else cell for cell in cells]
 
 
 def _ratios(rows: list[Row]) -> Iterator[str]:

@@ -9,12 +9,12 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from misgiving.export.bench import board
+from misgiving.export.bench import board, trtexec
 from misgiving.export.bench.cases import ALTERNATIVES, Case
 from misgiving.export.bench.worker import Timing
 from misgiving.runtime.bundle import MODEL, Bundle
 from misgiving.runtime.engines.onnx import PROVIDERS
-from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.errors import EngineError, InvalidInput, MisgivingError
 
 ROUNDS = 3
 TIMEOUT_S = 600.0
@@ -115,6 +115,9 @@ def cases(bundle: Bundle, config: BenchConfig) -> Iterator[Case]:
             yield replace(first, file=file, batch=batch)
         for engine in _others(config.device):
             yield replace(first, engine=engine, batch=batch)
+        if config.device == "cuda" and trtexec.find():
+            for file in graphs:
+                yield replace(first, engine="trtexec", file=file, batch=batch)
     for variant in ALTERNATIVES:
         yield replace(first, variant=variant)
 
@@ -127,20 +130,26 @@ def _others(device: str) -> Iterator[str]:
 
 
 def _time(row: Row, bundle: Bundle, seconds: float) -> None:
-    asked = {"case": asdict(row.case), "bundle": str(bundle.path), "seconds": seconds}
-    command = [sys.executable, "-m", "misgiving.export.bench.worker", json.dumps(asked)]
-    try:
-        with board.watched() as draw:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        row.error = f"took more than {TIMEOUT_S:.0f} s"
-        return
+    with board.watched() as draw:
+        try:
+            row.timings.append(_measured(row.case, bundle, seconds))
+        except MisgivingError as error:
+            row.error = str(error)
+        except subprocess.TimeoutExpired as error:
+            row.error = f"took more than {error.timeout:.0f} s"
     row.watts += draw.watts
     row.clock_mhz += draw.clock_mhz
+
+
+def _measured(case: Case, bundle: Bundle, seconds: float) -> Timing:
+    if case.engine == "trtexec":
+        return trtexec.measure(str(trtexec.find()), case, bundle, seconds)
+    asked = {"case": asdict(case), "bundle": str(bundle.path), "seconds": seconds}
+    command = [sys.executable, "-m", "misgiving.export.bench.worker", json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     lines = done.stdout.splitlines()
     answer = json.loads(lines[-1]) if done.returncode == 0 and lines else {}
     if "calls_ms" in answer:
-        row.timings.append(Timing(**answer))
-    else:
-        said = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"]
-        row.error = answer.get("error", said[-1])
+        return Timing(**answer)
+    said = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"]
+    raise EngineError(answer.get("error", said[-1]))
