@@ -1,6 +1,5 @@
-"""Verbs of the joining part: ``export``, ``calibrate`` and ``demo``.
-
-Imports torch and onnx only inside them.
+"""Verbs of the joining part: a checkpoint becomes a bundle, a bundle is calibrated, built, timed and
+signed. Imports torch and onnx only inside them.
 """
 
 from datetime import date
@@ -349,3 +348,42 @@ def _day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r}; expected a day such as 2027-12-31") from error
+
+
+@app.command()
+def bench(
+    bundle: runtime.Bundle = None,
+    device: runtime.Device = "cpu",
+    threads: Annotated[
+        int, typer.Option(min=1, metavar="N", help="CPU threads within one inference.")
+    ] = 1,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, metavar="N", help="Persons in a call; may be given more than once; else 1 and 8."
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(metavar="S", help="To measure each row in each of three rounds.")
+    ] = 2.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="New folder for the page, all single calls (JSON) and a plot."
+        ),
+    ] = None,
+) -> None:
+    """Time a bundle on this machine: its graphs on every engine that is installed, and what others
+    would run instead of one pass (no score, 10 passes, an ensemble).
+
+    Prints a Markdown page that says what the machine is, a Jetson's power mode and clocks too.
+
+    Example: misgiving bench --batch 1 --seconds 0.5 --out bench
+    """
+    from misgiving.export.bench.output import run
+    from misgiving.export.bench.run import BenchConfig
+
+    config = BenchConfig(
+        device=device, threads=threads, batches=tuple(batch or (1, 8)), seconds=seconds
+    )
+    run(bundle, config, out)

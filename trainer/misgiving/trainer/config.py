@@ -4,6 +4,8 @@ Files on disk go through pydantic: an unknown or missing key is an error. The re
 configuration is saved beside every checkpoint.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -196,6 +198,20 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain JSON values."""
     values: dict[str, Any] = _ADAPTER.dump_python(recipe, mode="json")
     return values
+
+
+def from_dict(values: Mapping[str, Any]) -> Recipe:
+    """A recipe from plain JSON values, as a bundle's manifest has them.
+
+    Raises:
+        InvalidInput: a key is unknown, missing or out of range.
+    """
+    try:
+        return _ADAPTER.validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise InvalidInput(
+            f"recipe: {first_problem(error)}; expected the recipe of a network of this version"
+        ) from error
 
 
 def to_json(recipe: Recipe) -> str:

@@ -46,7 +46,7 @@ class OnnxEngine:
             raise EngineError(f"device is {device!r}; expected one of {devices}")
         refuse_both_wheels()
         self._precision = precision
-        self._session = _session(model, PROVIDERS[device], threads)
+        self._session = open_session(model, PROVIDERS[device], threads)
         refuse_foreign(_name(model), [output.name for output in self._session.get_outputs()])
 
     @property
@@ -76,7 +76,12 @@ def _installed(name: str) -> bool:
     return True
 
 
-def _session(model: Path | bytes, provider: str, threads: int) -> ort.InferenceSession:
+def open_session(model: Path | bytes, provider: str, threads: int) -> ort.InferenceSession:
+    """A graph on a provider that is asserted to run it.
+
+    Raises:
+        EngineError: the provider does not run here, or the graph cannot be loaded.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

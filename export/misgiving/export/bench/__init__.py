@@ -1,0 +1,1 @@
+"""How fast a bundle is on the machine at hand: what ``misgiving bench`` does."""

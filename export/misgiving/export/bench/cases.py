@@ -1,0 +1,141 @@
+"""What is timed: one graph on one engine, so many persons at a time.
+
+Every case is made from the bundle's own graphs; for torch from the recipe in its manifest, with
+random weights: how long a network takes does not depend on them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from misgiving.runtime.bundle import MODEL, Bundle
+from misgiving.runtime.engines.onnx import PROVIDERS, open_session
+from misgiving.runtime.errors import EngineError
+
+FUSED, POSE, PASSES, ENSEMBLE = "pose + head", "pose only", "10 dropout passes", "ensemble of 5"
+ALTERNATIVES = (POSE, PASSES, ENSEMBLE)
+"""What the bundle is compared with: no score, and the two that cost more than one pass. Passes are
+of the network without its head; what spreads or averages their answers is not counted."""
+_CALLS = {FUSED: 1, POSE: 1, PASSES: 10, ENSEMBLE: 5}
+
+ENGINES = ("onnxruntime", "openvino", "torch", "torch-compile")
+
+Call = Callable[[], object]
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One row of the table."""
+
+    engine: str
+    """One of ENGINES."""
+    device: str
+    """cpu or cuda."""
+    threads: int
+    """CPU threads within one inference."""
+    batch: int
+    file: str = MODEL
+    """The bundle's graph."""
+    variant: str = FUSED
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.device}, {self.file}, {self.variant}, batch {self.batch}"
+
+
+def prepare(case: Case, bundle: Bundle) -> Call:
+    """Load what a case needs; each call of the answer is one inference.
+
+    Raises:
+        EngineError: the engine is not installed, or does not run here.
+        InvalidInput: torch does not know the bundle's recipe.
+    """
+    rule = bundle.manifest.crop
+    shape = (case.batch, rule.height, rule.width, 3)
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    if case.engine.startswith("torch"):
+        return _torch_call(case, bundle.manifest.provenance.config, images)
+    model = bundle.read(case.file)
+    graph = model if case.variant == FUSED else pose_only(model)
+    call = _openvino_call if case.engine == "openvino" else _onnx_call
+    calls = [call(case, graph, images)] * _CALLS[case.variant]
+    if case.variant == ENSEMBLE:  # each member has weights of its own in memory
+        calls = [call(case, graph, images) for _ in calls]
+    return lambda: [one() for one in calls]
+
+
+def _onnx_call(case: Case, graph: bytes, images: Images) -> Call:
+    session = open_session(graph, PROVIDERS[case.device], case.threads)
+    return lambda: session.run(None, {"image": images})
+
+
+def _openvino_call(case: Case, graph: bytes, images: Images) -> Call:
+    openvino = _imported("openvino", "openvino")
+    # f32: its own choice on a CPU that has bfloat16 is that, and another answer.
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": case.threads}
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(graph, b""), "CPU", options)
+    return lambda: compiled({"image": images})
+
+
+def _torch_call(case: Case, config: Mapping[str, Any], images: Images) -> Call:
+    """The network of the bundle's recipe, fused as the exporter does it."""
+    torch = _imported("torch", "train")
+    from misgiving.export.graph import FusedGraph
+    from misgiving.runtime.keypoints import LSP
+    from misgiving.trainer import Compute
+    from misgiving.trainer.config import from_dict
+    from misgiving.trainer.models import Network
+
+    device = Compute(device=case.device, threads=case.threads).prepare()
+    graph = FusedGraph(Network(from_dict(config).model, LSP)).to(device)
+    graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = torch.compile(graph) if case.engine == "torch-compile" else graph
+    batch = torch.from_numpy(images).to(device)
+
+    def call() -> object:
+        with torch.inference_mode():
+            return [part.cpu() for part in run(batch)]  # waits for a GPU
+
+    return call
+
+
+def pose_only(model: bytes) -> bytes:
+    """A bundle's graph with nothing left but what its keypoints need.
+
+    Raises:
+        EngineError: onnx is not installed.
+    """
+    onnx = _imported("onnx", "export")
+    graph = onnx.load_from_string(model).graph
+    wanted, kept = {"keypoints"}, []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    parts = {
+        "node": kept[::-1],
+        "output": [output for output in graph.output if output.name in wanted],
+        "initializer": [weight for weight in graph.initializer if weight.name in wanted],
+    }
+    short = onnx.load_from_string(model)
+    for name, items in parts.items():
+        short.graph.ClearField(name)
+        getattr(short.graph, name).extend(items)
+    onnx.checker.check_model(short)
+    content: bytes = short.SerializeToString()
+    return content
+
+
+def _imported(module: str, extra: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise EngineError(
+            f"{module} is not installed; run: pip install 'misgiving[{extra}]'"
+        ) from error

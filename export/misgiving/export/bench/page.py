@@ -1,0 +1,112 @@
+"""What a run of ``misgiving bench`` shows: a Markdown page and a plot."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from misgiving.export.bench.cases import FUSED, POSE
+from misgiving.export.bench.run import ROUNDS, Bench, Row
+
+PERCENTILES = (50, 90, 99)
+
+
+def page(result: Bench) -> Iterator[str]:
+    """The lines of the page."""
+    manifest, config = result.bundle.manifest, result.config
+    yield f"# Latency of {manifest.name} {manifest.version}"
+    yield ""
+    yield (
+        f"Bundle {result.bundle.digest[:12]}, input {manifest.crop.height} × "
+        f"{manifest.crop.width}, device {config.device}, {config.threads} CPU thread(s) within one "
+        f"inference. {ROUNDS} rounds in which every row runs once, in a process of its own, for "
+        f"{config.seconds:g} s after a warm-up; percentiles are over all calls. A call has its "
+        "crops in memory: no decoding and no transport is in it."
+    )
+    yield ""
+    yield from (f"- {name}: {text}" for name, text in result.machine.items())
+    yield ""
+    columns = [*(f"p{p} ms" for p in PERCENTILES), "persons/s", "start s", "first ms", "peak MiB"]
+    power = any(row.watts for row in result.rows)
+    columns += ["W", "GPU MHz"] if power else []
+    yield f"| engine | graph | what | batch | {' | '.join(columns)} |"
+    yield f"|---|---|---|---:|{'---:|' * len(columns)}"
+    for row in result.rows:
+        case = row.case
+        names = [case.engine, case.file, case.variant, str(case.batch)]
+        cells = _cells(row, power) if row.timings else [row.error] + [""] * (len(columns) - 1)
+        yield f"| {' | '.join(names + cells)} |"
+    yield ""
+    yield from _ratios(result.rows)
+    yield (
+        "Start: from the bundle to an engine that is ready, its libraries' import included; with "
+        "first, the first call, what a cold start costs; medians over the rounds. Peak: of the "
+        "whole process, libraries included. The passes are of the network without its head, and "
+        "what spreads or averages their answers is not counted."
+    )
+
+
+def _cells(row: Row, power: bool) -> list[str]:
+    cells = [f"{row.percentile(p):.2f}" for p in PERCENTILES]
+    cells.append(f"{1e3 * row.case.batch / row.percentile(50):.0f}")
+    cells.append(f"{np.median([timing.start_s for timing in row.timings]):.2f}")
+    cells.append(f"{np.median([timing.first_ms for timing in row.timings]):.1f}")
+    cells.append(f"{max(timing.peak_mib for timing in row.timings):.0f}")
+    if power:
+        cells += [f"{np.mean(some):.1f}" if some else "–" for some in (row.watts, row.clock_mhz)]
+    return ["–" if cell == "nan" else cell for cell in cells]
+
+
+def _ratios(rows: list[Row]) -> Iterator[str]:
+    """Of the alternatives to the fused graph, the median over the rounds: load comes and goes."""
+    pose = next((row for row in rows if row.case.variant == POSE and row.timings), None)
+    if pose is None:
+        return
+    alike = [r for r in rows if r.timings and _base(r) == _base(pose)]
+    yield (
+        "Times pose only, in the median round: "
+        + "; ".join(
+            f"{row.case.variant} {_ratio(row, pose):.2f}" for row in alike if row is not pose
+        )
+        + "."
+    )
+    yield ""
+
+
+def _base(row: Row) -> tuple[str, str, int]:
+    return row.case.engine, row.case.file, row.case.batch
+
+
+def _ratio(row: Row, other: Row) -> float:
+    pairs = zip(row.timings, other.timings, strict=True)
+    return float(np.median([np.median(a.calls_ms) / np.median(b.calls_ms) for a, b in pairs]))
+
+
+def plot(result: Bench, path: Path) -> None:
+    """Median, 90th and 99th percentile of every row, logarithmic.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [row for row in result.rows if row.timings][::-1]
+    names = [
+        f"{r.case.engine} {r.case.file.removesuffix('.onnx')}, batch {r.case.batch}" for r in rows
+    ]
+    names = [
+        n if r.case.variant == FUSED else f"{n}, {r.case.variant}"
+        for n, r in zip(names, rows, strict=True)
+    ]
+    figure, axes = pyplot.subplots(figsize=(9, 1 + 0.32 * len(rows)), layout="constrained")
+    middle, *tails = ([row.percentile(p) for row in rows] for p in PERCENTILES)
+    axes.barh(names, middle, color="#4477aa", label="p50")
+    for mark, values, percent in zip("|x", tails, PERCENTILES[1:], strict=True):
+        axes.plot(values, names, mark, color="black", label=f"p{percent}")
+    axes.set(xscale="log", xlabel="ms a call")
+    axes.legend()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
