@@ -16,7 +16,7 @@ BUILD = [
     Case(
         "a precision that the bundle does not have",
         "build --bundle bundle --precision fp16",
-        "expected a bundle that was exported with fp16",
+        "bundle has fp32. Take one of these",
     ),
     Case(
         "batch sizes out of order",

@@ -31,6 +31,6 @@ PRECISION = [
     Case(
         "the training data as validation data",
         "export checkpoint --out new --val synthetic:1,256,0-0.5 --precision int8",
-        "nobody is left to calibrate int8 on",
+        "holds 48 person(s) of the training data",
     ),
 ]

@@ -33,6 +33,7 @@ from runtime.serving import BLACK
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed; it builds here")
 
+ONNX = "onnxruntime CPUExecutionProvider fp32"
 PRETENDED = Path(__file__).parent / "pretended_gpu"
 NAMESPACES = os.pathsep.join(str(Path(path).parent) for path in misgiving.__path__)
 
@@ -132,10 +133,7 @@ def test_a_graph_from_elsewhere(tmp_path: Path) -> None:
     cache, bundle = tmp_path / "cache", foreign(tmp_path / "foreign")
     code, out, said = run(cache, "build", "--bundle", str(bundle))
     assert (code, out) == (2, "")
-    assert said == (
-        "misgiving: model.onnx lacks the outputs embedding; "
-        "expected a graph written by 'misgiving export'"
-    )
+    assert said.startswith(f"misgiving: {bundle}/model.onnx lacks the output embedding; expected")
     assert plans(cache) == {}
 
 
@@ -244,7 +242,7 @@ def watched(address: str, service: str) -> None:
 def test_it_serves_while_it_builds_and_switches(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with served(cache) as (process, address):
-        building = "building TensorRT's engine; onnxruntime CPUExecutionProvider answers meanwhile"
+        building = f"building TensorRT's engine; {ONNX} answers meanwhile"
         assert said(process) == building
         watched(address, "engine.tensorrt")
         assert engine_of(address) == "tensorrt stand-in"
@@ -261,8 +259,8 @@ def test_it_goes_on_where_the_build_fails(tmp_path: Path) -> None:
         assert "answers meanwhile" in said(process)
         line = said(process)
         assert "misgiving build ended with 2: misgiving: tensorrt_rtx 1.7.1.116 builds for" in line
-        assert line.endswith("onnxruntime CPUExecutionProvider goes on")
-        assert engine_of(address) == "onnxruntime CPUExecutionProvider"
+        assert line.endswith(f"{ONNX} goes on")
+        assert engine_of(address) == ONNX
         assert answered(address) == 1
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from misgiving.runtime.client import make_frame
 from misgiving.runtime.engines.base import Engine, Prediction
 from misgiving.runtime.errors import EngineError
+from misgiving.runtime.floor import Probation
 from misgiving.runtime.serve import upgraded
 from misgiving.v1 import detector_pb2 as wire
 from runtime import tiny
@@ -40,7 +41,7 @@ class Building:
         self._engine = engine
         pipeline = server.server.servicer.pipeline
         assert pipeline is not None
-        self._upgrade = server.begin(upgraded(server.server, pipeline, self._later))
+        self._upgrade = server.begin(upgraded(server.server, pipeline, self._later, Probation()))
 
     async def _later(self) -> Engine:
         return await asyncio.wrap_future(self._outcome)
