@@ -26,7 +26,7 @@ by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 SERVICES = ("serve", "collect")
 """Verbs that run until they are stopped: in processes of their own, on free ports."""
 
-LONG = ("train", "cycle", "evaluate", "score", "select", "export")
+LONG = ("train", "cycle", "evaluate", "score", "select", "export", "calibrate")
 """Verbs that take long as written: parsed there, and run on a little of the real data."""
 
 CYCLED = "runs/cycle/seed-{}/learned_loss-conv-kl/stage-3"

@@ -27,6 +27,8 @@ OPAQUE = (Network,)
 CLI_ONLY = {
     "misgiving.runtime": "its cli: options that verbs share",
     "misgiving.runtime.building": "builds for this device; in Python that is Estimator.load",
+    "misgiving.export.bench.output": "prints a table; it times processes, not calls",
+    "misgiving.export.bench.run": "what its verb is asked",
     "misgiving.runtime.infer": "prints a table; in Python that is Estimator",
     "misgiving.runtime.stream": "prints counts; in Python that is Client",
     "misgiving.runtime.durable": "writes the command's own files",

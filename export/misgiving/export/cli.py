@@ -1,5 +1,6 @@
-"""Verbs of the joining part: a checkpoint becomes a bundle, a bundle is calibrated, built, timed and
-signed. Imports torch and onnx only inside them.
+"""Verbs of the joining part: a checkpoint becomes a bundle; bundles are calibrated, timed, signed.
+
+Imports torch and onnx only inside them.
 """
 
 from datetime import date
