@@ -113,6 +113,30 @@ def test_the_rows(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_the_rows_of_a_gpu(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT in its three guises, with every graph that it reads."""
+    monkeypatch.setattr(run, "find_spec", lambda name: name == "tensorrt")
+    monkeypatch.setattr(run.ort, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    monkeypatch.setattr(run.trtexec, "find", lambda: "trtexec")
+    files = dict.fromkeys(("model.onnx", "model.fp16.onnx", "model.int8.onnx", "samples.npz"), "")
+    manifest = bundle.manifest.model_copy(update={"files": files})
+    rows = run.cases(replace(bundle, manifest=manifest), BenchConfig(device="cuda", batches=(1,)))
+    fused = [(row.engine, row.file) for row in rows if row.variant == FUSED]
+    graphs = ["model.onnx", "model.fp16.onnx", "model.int8.onnx"]
+    assert fused == [
+        *(("onnxruntime", file) for file in graphs),
+        *(("tensorrt", file) for file in graphs[:2]),
+        *(("onnxruntime-tensorrt", file) for file in graphs[:2]),
+        *(("trtexec", file) for file in graphs[:2]),
+    ]
+
+
+@pytest.mark.parametrize("engine", ["tensorrt", "onnxruntime-tensorrt"])
+def test_tensorrt_without_a_gpu(bundle: Bundle, engine: str) -> None:
+    with pytest.raises(EngineError, match=r"libcuda|TensorrtExecutionProvider was asked for"):
+        prepare(replace(CASE, engine=engine, device="cuda"), bundle)
+
+
 def test_processes_of_their_own(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every round times every row; what cannot run says why, once, and the rest goes on."""
     bad = replace(CASE, device="cuda")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from misgiving.runtime.bundle import MODEL, Bundle
 from misgiving.runtime.engines.onnx import PROVIDERS, open_session
 from misgiving.runtime.errors import EngineError
+from misgiving.runtime.precisions import MODELS
 
 FUSED, POSE, PASSES, ENSEMBLE = "pose + head", "pose only", "10 dropout passes", "ensemble of 5"
 ALTERNATIVES = (POSE, PASSES, ENSEMBLE)
@@ -21,7 +22,10 @@ ALTERNATIVES = (POSE, PASSES, ENSEMBLE)
 of the network without its head; what spreads or averages their answers is not counted."""
 _CALLS = {FUSED: 1, POSE: 1, PASSES: 10, ENSEMBLE: 5}
 
-ENGINES = ("onnxruntime", "openvino", "torch", "torch-compile")
+ENGINES = (
+    *("onnxruntime", "onnxruntime-tensorrt", "tensorrt", "trtexec"),
+    *("openvino", "torch", "torch-compile"),
+)
 
 Call = Callable[[], object]
 Images = NDArray[np.uint8]
@@ -58,6 +62,8 @@ def prepare(case: Case, bundle: Bundle) -> Call:
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     if case.engine.startswith("torch"):
         return _torch_call(case, bundle.manifest.provenance.config, images)
+    if case.engine == "tensorrt":
+        return _tensorrt_call(case, bundle, images)
     model = bundle.read(case.file)
     graph = model if case.variant == FUSED else pose_only(model)
     call = _openvino_call if case.engine == "openvino" else _onnx_call
@@ -68,8 +74,19 @@ def prepare(case: Case, bundle: Bundle) -> Call:
 
 
 def _onnx_call(case: Case, graph: bytes, images: Images) -> Call:
-    session = open_session(graph, PROVIDERS[case.device], case.threads)
+    tensorrt = case.engine == "onnxruntime-tensorrt"
+    provider = "TensorrtExecutionProvider" if tensorrt else PROVIDERS[case.device]
+    session = open_session(graph, provider, case.threads)
     return lambda: session.run(None, {"image": images})
+
+
+def _tensorrt_call(case: Case, bundle: Bundle, images: Images) -> Call:
+    """The runtime's own engine; the plan is built where it is not in the cache."""
+    from misgiving.runtime.building import Workshop
+
+    precision = next(name for name, file in MODELS.items() if file == case.file)
+    engine = Workshop(bundle, precision).ready()
+    return lambda: engine.infer(images)
 
 
 def _openvino_call(case: Case, graph: bytes, images: Images) -> Call:

@@ -1,5 +1,6 @@
 """Time a bundle: every case in processes of its own, all in turn, round by round."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -8,13 +9,16 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 
 import numpy as np
+import onnxruntime as ort
 
 from misgiving.export.bench import board, trtexec
 from misgiving.export.bench.cases import ALTERNATIVES, Case
 from misgiving.export.bench.worker import Timing
 from misgiving.runtime.bundle import MODEL, Bundle
+from misgiving.runtime.engines.builder import LIBRARIES
 from misgiving.runtime.engines.onnx import PROVIDERS
 from misgiving.runtime.errors import EngineError, InvalidInput, MisgivingError
+from misgiving.runtime.precisions import MODELS
 
 ROUNDS = 3
 TIMEOUT_S = 600.0
@@ -109,15 +113,16 @@ def cases(bundle: Bundle, config: BenchConfig) -> Iterator[Case]:
     first = Case(
         engine="onnxruntime", device=config.device, threads=config.threads, batch=config.batches[0]
     )
-    graphs = [name for name in bundle.manifest.files if name.endswith(".onnx")]
+    names = (name for name in bundle.manifest.files if name.endswith(".onnx"))
+    graphs = sorted(names, key=lambda name: (name != MODEL, name))
     for batch in config.batches:
-        for file in sorted(graphs, key=lambda name: (name != MODEL, name)):
+        for file in graphs:
             yield replace(first, file=file, batch=batch)
         for engine in _others(config.device):
             yield replace(first, engine=engine, batch=batch)
-        if config.device == "cuda" and trtexec.find():
-            for file in graphs:
-                yield replace(first, engine="trtexec", file=file, batch=batch)
+        for engine, file in itertools.product(_tensorrt(config.device), graphs):
+            if file != MODELS["int8"]:  # of a form that is for CPUs
+                yield replace(first, engine=engine, file=file, batch=batch)
     for variant in ALTERNATIVES:
         yield replace(first, variant=variant)
 
@@ -127,6 +132,16 @@ def _others(device: str) -> Iterator[str]:
         yield "openvino"
     if find_spec("torch"):
         yield from ("torch", "torch-compile")
+
+
+def _tensorrt(device: str) -> Iterator[str]:
+    if device == "cuda":
+        if any(map(find_spec, LIBRARIES)):
+            yield "tensorrt"
+        if "TensorrtExecutionProvider" in ort.get_available_providers():
+            yield "onnxruntime-tensorrt"
+        if trtexec.find():
+            yield "trtexec"
 
 
 def _time(row: Row, bundle: Bundle, seconds: float) -> None:
