@@ -48,7 +48,9 @@ def made(estimator: Estimator, data: PoseSet, tmp_path_factory: pytest.TempPathF
 
 def test_the_graph_and_all_else_stay(made: Bundle, estimator: Estimator) -> None:
     before = estimator.bundle.manifest
-    assert made.manifest.model_copy(update={"calibration": before.calibration}) == before
+    changed = {name: getattr(before, name) for name in ("calibration", "release")}
+    assert made.manifest.model_copy(update=changed) == before
+    assert made.manifest.release >= before.release
     assert made.manifest.calibration != before.calibration
     assert made.model.read_bytes() == estimator.bundle.model.read_bytes()
     again = Bundle.load(estimator.bundle.path)

@@ -55,6 +55,12 @@ def expected(tmp_path: Path, estimator: Estimator, pool: PoseSet) -> bytes:
     return (tmp_path / "expected.parquet").read_bytes()
 
 
+def ours(said: str) -> str:
+    """Without what native code remarks on itself: gRPC where other tests left it awake in this
+    process, Ray where it is stopped in the middle of a task."""
+    return re.sub(r"(I\d{4} .*fork_posix\.cc|\[\d{4}-.* E .*\.cc):\d+.*\n", "", said)
+
+
 def reading(pool: PoseSet, before: Callable[[int], None]) -> PoseSet:
     """The pool, with something to be done before a person is read."""
 
@@ -91,7 +97,7 @@ def test_two_workers_write_the_same_file(
     assert len(workers - {str(os.getpid())}) == 2
     said = capfd.readouterr()
     assert said.out == ""
-    assert re.fullmatch(r"(scored \d+ of 11 persons\n){3}", said.err)
+    assert re.fullmatch(r"(scored \d+ of 11 persons\n){3}", ours(said.err))
 
 
 def test_a_worker_that_dies_is_replaced(
@@ -115,7 +121,7 @@ def test_a_worker_that_dies_is_replaced(
     assert sorted(read) == sorted([*range(11), 4, 5, 6])  # only that part again
     said = capfd.readouterr()
     assert said.out == ""
-    assert re.fullmatch(r"(scored \d+ of 11 persons\n){3}", said.err)
+    assert re.fullmatch(r"(scored \d+ of 11 persons\n){3}", ours(said.err))
 
 
 def test_a_part_on_which_every_worker_dies(
@@ -319,9 +325,11 @@ def test_ctrl_c_takes_ray_along(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("scored ")
         os.killpg(process.pid, signal.SIGINT)
-        said = [line for line in process.stderr if not line.startswith("scored ")]
+        said = ours(process.stderr.read())
         assert process.wait(60) == 130
-    assert said == ["misgiving: stopped by SIGINT; what was finished is kept\n"]
+    assert re.sub(r"scored .*\n", "", said) == (
+        "misgiving: stopped by SIGINT; what was finished is kept\n"
+    )
     assert all_end(process.pid)
     assert (tmp_path / "a.csv.part" / "job.json").exists()
 
