@@ -159,7 +159,7 @@ def test_corrections_arrive(tmp_path, export):
     assert by_loss.keys() == {3.0, 2.5}
     assert by_loss[3.0].points[0] == (1.5, 2.5)
     assert by_loss[3.0].labelled == (True, False, *[True] * 12)
-    assert by_loss[2.5].region == (60, 0, 10, 20)
+    assert by_loss[2.5].region == (50, 1.25, 45, 46.5)  # the vehicle still asked so
     assert (corrected.deleted, corrected.unmatched) == (1, ())
 
 

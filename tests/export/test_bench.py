@@ -12,7 +12,17 @@ import onnxruntime as ort
 import pytest
 
 from misgiving.export.bench import board, cases, run, trtexec
-from misgiving.export.bench.cases import ENSEMBLE, FUSED, PASSES, POSE, Case, pose_only, prepare
+from misgiving.export.bench.board import Reading
+from misgiving.export.bench.cases import (
+    ENSEMBLE,
+    FUSED,
+    HEAD,
+    PASSES,
+    POSE,
+    Case,
+    prepare,
+    with_outputs,
+)
 from misgiving.export.bench.page import page, plot
 from misgiving.export.bench.run import ROUNDS, Bench, BenchConfig, Row, bench
 from misgiving.export.bench.worker import Timing, measure
@@ -22,16 +32,21 @@ from misgiving.runtime.errors import EngineError, InvalidInput
 CASE = Case(engine="onnxruntime", device="cpu", threads=1, batch=2)
 
 
-def test_pose_only_gives_the_same_keypoints_and_nothing_else(bundle: Bundle) -> None:
+@pytest.mark.parametrize("outputs", [("keypoints",), ("keypoints", "predicted_loss")])
+def test_a_graph_with_some_outputs_gives_the_same_there_and_nothing_else(
+    bundle: Bundle, outputs: tuple[str, ...]
+) -> None:
     whole = bundle.model.read_bytes()
-    short = pose_only(whole)
+    short = with_outputs(whole, outputs)
     sessions = [ort.InferenceSession(m, providers=["CPUExecutionProvider"]) for m in (whole, short)]
     rule = bundle.manifest.crop
     images = np.random.default_rng(3).integers(0, 256, (3, rule.height, rule.width, 3), np.uint8)
-    expected, got = (s.run(["keypoints"], {"image": images})[0] for s in sessions)
-    np.testing.assert_array_equal(got, expected)
-    assert [output.name for output in sessions[1].get_outputs()] == ["keypoints"]
-    assert len(short) < 0.9 * len(whole)  # the head's weights are gone
+    expected, got = (s.run(list(outputs), {"image": images}) for s in sessions)
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert tuple(output.name for output in sessions[1].get_outputs()) == outputs
+    share = 1.0 if "predicted_loss" in outputs else 0.9  # without the head's weights
+    assert len(short) < share * len(whole)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +54,7 @@ def test_pose_only_gives_the_same_keypoints_and_nothing_else(bundle: Bundle) -> 
     [
         (FUSED, 1, 1),
         (POSE, 1, 1),
+        (HEAD, 1, 1),
         (PASSES, 10, 1),  # one network, asked ten times
         (ENSEMBLE, 5, 5),  # each with weights of its own
     ],
@@ -109,7 +125,7 @@ def test_the_rows(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(row.engine, row.batch, row.variant) for row in rows] == [
         *(("onnxruntime", 1, FUSED), ("torch", 1, FUSED), ("torch-compile", 1, FUSED)),
         *(("onnxruntime", 4, FUSED), ("torch", 4, FUSED), ("torch-compile", 4, FUSED)),
-        *(("onnxruntime", 1, POSE), ("onnxruntime", 1, PASSES), ("onnxruntime", 1, ENSEMBLE)),
+        *(("onnxruntime", 1, variant) for variant in (POSE, HEAD, PASSES, ENSEMBLE)),
     ]
 
 
@@ -156,7 +172,8 @@ def test_processes_of_their_own(bundle: Bundle, monkeypatch: pytest.MonkeyPatch)
 
 def row(variant: str, *rounds: tuple[float, ...], watts: tuple[float, ...] = ()) -> Row:
     timings = [Timing(start_s=0.5, first_ms=9.0, calls_ms=calls, peak_mib=64.0) for calls in rounds]
-    return Row(replace(CASE, variant=variant), timings, list(watts), [900.0 for _ in watts])
+    readings = [Reading(power, 900.0, 1000.0 + power) for power in watts]
+    return Row(replace(CASE, variant=variant), timings, readings)
 
 
 def result_of(bundle: Bundle, *rows: Row) -> Bench:
@@ -168,10 +185,10 @@ def test_the_page(bundle: Bundle) -> None:
     whole = row(FUSED, (2.0, 2.0), (6.0, 6.0), (2.0, 2.0), watts=(7.0, 8.0))
     pose = row(POSE, (1.0, 1.0), (3.0, 3.0), (1.0, 1.0))
     text = "\n".join(page(result_of(bundle, whole, pose)))
-    assert "| onnxruntime | model.onnx | pose + head | 2 | 2.00 | 6.00 | 6.00 | 1000 |" in text
-    assert "| 0.50 | 9.0 | 64 | 7.5 | 900.0 |" in text
-    assert "| 0.50 | 9.0 | 64 | – | – |" in text
-    assert "Times pose only, in the median round: pose + head 2.00." in text
+    assert "| onnxruntime | model.onnx | all outputs | 2 | 2.00 | 6.00 | 6.00 | 1000 |" in text
+    assert "| 0.50 | 9.0 | 64 | 7.5 | 900.0 | 1008.0 |" in text
+    assert "| 0.50 | 9.0 | 64 | – | – | – |" in text
+    assert "Times pose only, in the median round: all outputs 2.00." in text
     assert "- cores: 2" in text
 
 
@@ -204,17 +221,17 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
             board.tegrastats,
             "RAM 3142/7620MB (lfb 4x4MB) CPU [12%@1510,8%@1510] GR3D_FREQ 61%@[918] cpu@49.5C "
             "VDD_IN 7543mW/7201mW VDD_CPU_GPU_CV 2100mW/2000mW",
-            (7.543, 918.0),
+            Reading(7.543, 918.0, 3142.0),
         ),
         # older: no unit, no brackets
-        (board.tegrastats, "GR3D_FREQ 99%@1109 VDD_IN 5012/4800", (5.012, 1109.0)),
-        (board.tegrastats, "RAM 3142/7620MB", (None, None)),
-        (board.nvidia_smi, "71.27, 1980\n", (71.27, 1980.0)),
-        (board.nvidia_smi, "[N/A], 1980", (None, 1980.0)),
-        (board.nvidia_smi, "no devices were found", (None, None)),
+        (board.tegrastats, "GR3D_FREQ 99%@1109 VDD_IN 5012/4800", Reading(5.012, 1109.0, None)),
+        (board.tegrastats, "RAM 3142/7620MB", Reading(None, None, 3142.0)),
+        (board.nvidia_smi, "71.27, 1980, 1043\n", Reading(71.27, 1980.0, 1043.0)),
+        (board.nvidia_smi, "[N/A], 1980, 1043", Reading(None, 1980.0, 1043.0)),
+        (board.nvidia_smi, "no devices were found", Reading(None, None, None)),
     ],
 )
-def test_what_a_board_tells(parse: board.Parser, line: str, expected: object) -> None:
+def test_what_a_board_tells(parse: board.Parser, line: str, expected: Reading) -> None:
     assert parse(line) == expected
 
 
@@ -256,7 +273,7 @@ def test_power_is_read_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     tool.write_text(f"#!/bin/sh\necho '{line}'\n: > {said}\nexec sleep 60\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with board.watched() as draw:
+    with board.watched() as readings:
         while not said.exists():
             os.sched_yield()
-    assert (draw.watts, draw.clock_mhz) == ([7.0], [900.0])
+    assert readings == [Reading(7.0, 900.0, None)]

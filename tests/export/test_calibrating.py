@@ -283,7 +283,7 @@ def torsoless(index: int, sample: Sample) -> Sample:
 
 
 def of_two_cars(index: int, sample: Sample) -> Sample:
-    kept = Collected(0.5, f"car-{index % 2}", f"camera-{index % 3}")
+    kept = Collected(0.5, f"car-{index % 2}", f"camera-{index % 3}", None)
     return replace(sample, collected=kept)
 
 

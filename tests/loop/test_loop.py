@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from misgiving.collector.store import Store
 from misgiving.export.demo.frames import Recording, correct_annotations, write_recording
 from misgiving.export.demo.processes import run
+from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.labelset import read_labels
+from misgiving.trainer.asking import ask
 from misgiving.trainer.config import HeadConfig, ModelConfig, to_json
 from misgiving.trainer.data import PoseSet, open_data, subset
 from misgiving.trainer.net_config import HourglassConfig
@@ -81,7 +84,7 @@ def test_the_loop_closes_and_loses_nothing(kind: str, tmp_path: Path) -> None:
     second = write_recording(subset(data, range(FRAMES // 2, FRAMES)), tmp_path / "second")
     _drive(tmp_path, first, second)
     labels = _label(tmp_path, data)
-    assert len(read_labels(labels).persons) == FRAMES
+    _check_said_again(labels)
     _train_and_infer(tmp_path, labels, next(first.folder.iterdir()))
 
 
@@ -128,6 +131,17 @@ def _label(folder: Path, data: PoseSet) -> Path:
     imported = ["annotations", "import", str(annotations), "--out", str(labels)]
     run(imported, folder / "import.log")
     return labels
+
+
+def _check_said_again(labels: Path) -> None:
+    """The bundle says of the labelled persons what it said in the vehicle: on the same crops."""
+    said = [person.predicted_loss for person in read_labels(labels).persons]
+    assert len(said) == FRAMES
+    data = open_data(f"labels:{labels}")
+    again = [
+        a.predicted_loss for a in ask(Estimator.load(tiny.BUNDLE), map(data.read, range(FRAMES)))
+    ]
+    np.testing.assert_allclose(np.concatenate(again), said, rtol=1e-5)
 
 
 def _positions(annotations: Path, data: PoseSet) -> dict[str, int]:

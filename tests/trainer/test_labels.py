@@ -9,9 +9,11 @@ import pytest
 
 from export.helpers import JOINTS, standing
 from misgiving.runtime.errors import DataError, ImageError
+from misgiving.runtime.geometry import CropRule, Region, window_of
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.data import Collected, open_data
+from misgiving.trainer.data.crops import asked_window
 
 IMAGE = np.arange(30 * 20 * 3, dtype=np.uint8).reshape(30, 20, 3)
 
@@ -60,7 +62,27 @@ def test_a_label_set_is_training_data(tmp_path: Path) -> None:
     np.testing.assert_allclose(sample.points, standing(), rtol=1e-6)
     assert (sample.points.dtype, sample.labelled.dtype) == (np.float32, np.bool_)
     assert sample.labelled.tolist() == partly
-    assert sample.collected == Collected(0.5, "car", "front")
+    assert sample.collected == Collected(0.5, "car", "front", Region(1, 2, 10, 20))
+
+
+@pytest.mark.parametrize(
+    ("region", "asked"),
+    [
+        ([1.0, 2.0, 10.0, 20.0], Region(1, 2, 10, 20)),  # the vehicle's, wherever the joints are
+        ([0.0, 0.0, 20.0, 30.0], None),  # the whole frame, which is not padded
+        ([0.0, 0.0, 20.0, 29.0], Region(0, 0, 20, 29)),
+    ],
+)
+def test_the_bundle_is_asked_what_the_vehicle_asked(
+    tmp_path: Path, region: list[float], asked: Region | None
+) -> None:
+    sample = open_data(f"labels:{label_set(tmp_path, {**person('a', '1.png'), 'region': region})}")[
+        0
+    ]
+    assert sample.asked_region == asked
+    rule = CropRule(height=16, width=16, padding=1.25)
+    assert asked_window(sample, rule) == window_of(asked, *IMAGE.shape[:2], rule)
+    assert sample.region == Region.around(sample.points[sample.labelled])  # that it is trained on
 
 
 def test_persons_without_a_joint_are_left_out(tmp_path: Path) -> None:

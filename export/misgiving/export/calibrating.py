@@ -310,10 +310,7 @@ def _worth(sample: Sample, outcomes: Outcomes) -> str:
 
 def _assumes(outcomes: Outcomes) -> str:
     units = "frames" if outcomes.unit == "image" else f"{outcomes.unit}s"
-    kept = (
-        ", that every frame could be kept, with the probability recorded, and that vehicles box "
-        "persons as tightly as their joints, by which labels are cut"
-    )
+    kept = ", and that every frame could be kept, with the probability recorded"
     video = ", nor for the correlated frames of a video" if outcomes.unit == "image" else ""
     return (
         f"{units} to come and those of the data are exchangeable, as if drawn independently from "

@@ -130,7 +130,8 @@ def end_to_end_drift(
 def frame_of(sample: Sample) -> pose.Frame:
     """A person as a vehicle's client would send it: the encoded file and the person's box."""
     encoded = images.read_bytes(sample.path) if sample.path else images.encode_png(sample.image)
-    return make_frame(encoded, [sample.region] if sample.region else [], sample.id)
+    region = sample.asked_region
+    return make_frame(encoded, [region] if region else [], sample.id)
 
 
 def check(drift: Drift, what: str, unit: str) -> None:

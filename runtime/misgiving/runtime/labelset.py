@@ -25,7 +25,7 @@ class LabelledPerson(_Part):
     image: str
     """File name below ``images/``."""
     region: tuple[float, float, float, float]
-    """x, y, width, height in image px."""
+    """x, y, width, height in image px, as the vehicle asked; the whole image where it sent none."""
     points: tuple[tuple[float, float], ...]
     """(K, 2) in continuous image px."""
     labelled: tuple[bool, ...]

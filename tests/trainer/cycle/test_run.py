@@ -1,10 +1,6 @@
 """The active-learning cycle: what is selected, what it trains on, what it writes."""
 
-import itertools
 import json
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from export.helpers import CPU, TINY, people
-from misgiving.runtime.durable import locked_folder
+from export.helpers import CPU, people
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import LSP
-from misgiving.trainer.checkpoint import WEIGHTS, load_checkpoint
-from misgiving.trainer.cycle import record, run, stage
-from misgiving.trainer.cycle.recipe import CycleRecipe, to_dict
-from misgiving.trainer.cycle.record import CycleRun, StageResult
+from misgiving.trainer.checkpoint import load_checkpoint
+from misgiving.trainer.cycle import stage
+from misgiving.trainer.cycle.recipe import to_dict
 from misgiving.trainer.cycle.run import run_cycle
 from misgiving.trainer.data import PoseSet, join, open_data, subset
 from misgiving.trainer.heatmaps import SIGNALS
@@ -30,53 +23,7 @@ from misgiving.trainer.samplers import sampler_named
 from misgiving.trainer.samplers.base import Candidates
 from misgiving.trainer.scoring import score
 from trainer.annotating import write_images
-
-RECIPE = CycleRecipe(
-    name="tiny",
-    training=replace(TINY, fit=replace(TINY.fit, epochs=1, seed=0)),
-    methods=("learned_loss",),
-    budget=5,
-    stages=3,
-)
-BASE, POOL, TEST = (1, 16), (7, 20, 0.0, 1.0), (2, 8)
-BUDGET, STAGES = RECIPE.budget, RECIPE.stages
-
-
-def go(recipe: CycleRecipe, out: Path) -> list[CycleRun]:
-    return run_cycle(recipe, people(*BASE), people(*POOL), people(*TEST), out, CPU)
-
-
-class Run:
-    """A whole cycle of one method, and what each of its trainings was given."""
-
-    def __init__(self, out: Path, method: str, seed: int = 0) -> None:
-        self.trained_on: list[tuple[str, ...]] = []
-        self.started_from: list[Path | None] = []
-        self.written: list[int] = []
-        self.folder = out / f"seed-{seed}" / method.replace(":", "-")
-        self.out = out
-        self._real = stage.train
-        training = replace(RECIPE.training, fit=replace(RECIPE.training.fit, seed=seed))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stage, "train", self._train)
-            (done,) = go(replace(RECIPE, methods=(method,), training=training), out)
-        assert (done.seed, done.method) == (seed, method)
-        self.results = list(done.stages)
-
-    def _train(self, recipe: object, data: PoseSet, *rest: Any, **named: Any) -> object:
-        self.trained_on.append(data.ids)
-        self.started_from.append(rest[3] if len(rest) > 3 else None)
-        self.written.append(len(record.read_stages(self.folder)))
-        return self._real(recipe, data, *rest, **named)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return Run(tmp_path_factory.mktemp("cycle") / "learned", "learned_loss")
-
-
-def chosen(results: "list[StageResult] | tuple[StageResult, ...]") -> list[str]:
-    return [name for result in results for name in result.selected]
+from trainer.cycle.whole import BASE, BUDGET, POOL, RECIPE, STAGES, TEST, Run, chosen, go
 
 
 def test_nobody_is_selected_twice(learned: Run) -> None:
@@ -306,125 +253,6 @@ def test_the_pool_is_too_small(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def reseeded(recipe: CycleRecipe, seed: int) -> CycleRecipe:
-    fit = replace(recipe.training.fit, seed=seed)
-    return replace(recipe, training=replace(recipe.training, fit=fit))
-
-
-@pytest.mark.parametrize(
-    ("recipe", "message"),
-    [
-        (
-            replace(RECIPE, budget=4),
-            r"is of a cycle with another recipe.budget \(5, now 4\); give the",
-        ),
-        (
-            reseeded(RECIPE, 4),
-            r"cycle with another recipe.training.fit.seed \(0, now 4\); give the",
-        ),
-    ],
-)
-def test_another_cycle_is_not_mixed_in(learned: Run, recipe: CycleRecipe, message: str) -> None:
-    before = {path: path.stat().st_mtime_ns for path in learned.out.rglob("*")}
-    with pytest.raises(DataError, match=message):
-        go(recipe, learned.out)
-    assert {path: path.stat().st_mtime_ns for path in learned.out.rglob("*")} == before
-
-
-def test_a_finished_cycle_is_read_again(learned: Run) -> None:
-    before = {path: path.stat().st_mtime_ns for path in learned.out.rglob("*")}
-    (again,) = go(RECIPE, learned.out)
-    assert list(again.stages) == learned.results
-    assert {path: path.stat().st_mtime_ns for path in learned.out.rglob("*")} == before
-
-
-@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"recipe": 1}', '{"recipe": {}}'])
-def test_what_is_no_cycle_is_left_alone(tmp_path: Path, content: str) -> None:
-    (tmp_path / "cycle.json").write_text(content)
-    with pytest.raises(DataError, match=r"cycle.json is no record of a cycle; name another"):
-        go(RECIPE, tmp_path)
-    assert (tmp_path / "cycle.json").read_text() == content
-
-
-def test_other_files_are_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(DataError, match=r"is there already; nothing is overwritten"):
-        go(RECIPE, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-
-
-@pytest.mark.parametrize("name", ["results.json", "base-scores.npz"])
-def test_a_damaged_part_is_named(learned: Run, tmp_path: Path, name: str) -> None:
-    out = tmp_path / "out"
-    go(replace(RECIPE, stages=1), out)
-    (path,) = out.rglob(name)
-    path.write_bytes(b"{")
-    with pytest.raises(DataError, match=name) as error:
-        go(replace(RECIPE, methods=("learned_loss", "random")), out)
-    assert "\n" not in str(error.value)
-
-
-class Killed(BaseException):
-    """Nothing in the code catches it, as nothing catches SIGKILL."""
-
-
-def unless(real: Callable[..., Any], killed_at: int) -> Callable[..., Any]:
-    """A function that ends the process, so to speak, at its call number ``killed_at``."""
-    calls = itertools.count(1)
-
-    def call(*arguments: Any, **named: Any) -> Any:
-        if next(calls) == killed_at:
-            raise Killed
-        return real(*arguments, **named)
-
-    return call
-
-
-@pytest.mark.parametrize(
-    ("module", "function", "killed_at"),
-    [
-        (stage, "train", 1),  # before anything is there
-        (stage, "score", 1),  # the base model is there, its scores are not
-        (stage, "train", 2),  # between two stages
-        (stage, "score", 3),  # before the last selection
-        (record, "write_stages", 3),  # the last selection was made and not written
-    ],
-)
-def test_a_killed_cycle_goes_on_where_it_was(
-    learned: Run,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    module: Any,
-    function: str,
-    killed_at: int,
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(module, function, unless(getattr(module, function), killed_at))
-        with pytest.raises(Killed):
-            go(RECIPE, tmp_path / "out")
-    (done,) = go(RECIPE, tmp_path / "out")
-    assert [replace(r, seconds=0) for r in done.stages] == [
-        replace(r, seconds=0) for r in learned.results
-    ]
-    last = Path("seed-0", "learned_loss", "stage-3", WEIGHTS)
-    weights = [load_file(out / last) for out in (tmp_path / "out", learned.out)]
-    assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
-
-
-def test_a_finished_cycle_goes_on_with_more(learned: Run, tmp_path: Path) -> None:
-    for recipe in (
-        replace(RECIPE, stages=1),
-        RECIPE,
-        replace(RECIPE, methods=("random", "learned_loss"), stages=1),
-        replace(RECIPE, stages=1, repeats=2),
-    ):
-        runs = go(recipe, tmp_path / "out")
-        of_learned = next(done for done in runs if done.method == "learned_loss")
-        assert (
-            chosen(of_learned.stages) == chosen(learned.results)[: len(of_learned.stages) * BUDGET]
-        )
-
-
 def test_the_whole_pool_may_be_taken(tmp_path: Path) -> None:
     (done,) = go(replace(RECIPE, budget=20, stages=1), tmp_path / "out")
     (result,) = done.stages
@@ -447,52 +275,3 @@ def test_a_pool_without_labels_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"pool has 3 person\(s\) without a label"):
         run_cycle(recipe, people(*BASE), pool, people(*TEST), tmp_path / "out", CPU)
     assert not (tmp_path / "out").exists()
-
-
-def test_what_others_hold_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A process that is killed lets go of its part; who waits then takes it over."""
-    recipe = replace(RECIPE, stages=1)
-    go(recipe, tmp_path / "out")
-    held = locked_folder(tmp_path / "out" / "seed-0" / "random")
-    held.__enter__()
-    waits = []
-
-    def wait(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 2:
-            held.__exit__(None, None, None)
-
-    monkeypatch.setattr(run.time, "sleep", wait)
-    runs = go(replace(recipe, methods=("random", "coreset")), tmp_path / "out")
-    assert [len(done.stages) for done in runs] == [1, 1]
-    assert len(waits) == 2
-    assert capsys.readouterr().err.count("waiting for 1 part(s) that other processes do") == 1
-
-
-def test_processes_share_a_cycle(tmp_path: Path) -> None:
-    """Two of them train each network once, and come to what one alone does."""
-    recipe = replace(RECIPE, methods=("random", "coreset"), stages=2, repeats=2)
-    (tmp_path / "mine.json").write_text(json.dumps(to_dict(recipe)))
-    base, pool, test = (people(*numbers).spec for numbers in (BASE, POOL, TEST))
-    command = [sys.executable, "-m", "misgiving.runtime.command", "cycle", "mine.json"]
-    command += ["--base", base, "--pool", pool, "--test", test, "--threads", "1", "--out", "out"]
-    both = [
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-        )
-        for _ in range(2)
-    ]
-    printed = [process.communicate(timeout=240) for process in both]
-    assert [process.returncode for process in both] == [0, 0], printed
-    trainings = [line for _, err in printed for line in err.splitlines() if "epoch 1/1" in line]
-    assert sorted(line.partition(":")[0] for line in trainings) == [
-        "seed 0, coreset, stage 2", "seed 0, random, stage 2", "seed 0, stage 1",
-        "seed 1, coreset, stage 2", "seed 1, random, stage 2", "seed 1, stage 1",
-    ]  # fmt: skip
-    assert printed[0][0] == printed[1][0] != ""
-    shared, alone = go(recipe, tmp_path / "out"), go(recipe, tmp_path / "alone")
-    for ours, theirs in zip(shared, alone, strict=True):
-        assert chosen(ours.stages) == chosen(theirs.stages)
-        assert ours.stages[-1].test == theirs.stages[-1].test

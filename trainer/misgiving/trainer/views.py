@@ -10,6 +10,7 @@ from misgiving.runtime.draw import draw_skeleton
 from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.data.base import Sample
+from misgiving.trainer.data.crops import asked_window
 
 _GAP = 4  # px between two views
 
@@ -33,8 +34,7 @@ def views(
     Raises:
         RegionError: the person's box has no area or lies outside the image.
     """
-    rows, columns = sample.image.shape[:2]
-    window = geometry.window_of(sample.region, rows, columns, rule)
+    window = asked_window(sample, rule)
     width = round(height * rule.width / rule.height)
     crop = geometry.cut(sample.image, window, height, width)
     gap = np.full((height, _GAP, 3), 255, np.uint8)

@@ -8,7 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import IO
@@ -19,7 +19,7 @@ COMMAND_TIMEOUT_S = 20.0
 
 _TEGRASTATS = ["tegrastats", "--interval", str(INTERVAL_MS)]
 _NVIDIA_SMI = [
-    "nvidia-smi", "--query-gpu=power.draw,clocks.sm", "--format=csv,noheader,nounits",
+    "nvidia-smi", "--query-gpu=power.draw,clocks.sm,memory.used", "--format=csv,noheader,nounits",
     f"--loop-ms={INTERVAL_MS}",
 ]  # fmt: skip
 
@@ -78,69 +78,75 @@ def _versions() -> Iterator[str]:
             continue
 
 
-Parser = Callable[[str], tuple[float | None, float | None]]
-"""A line of a tool → watts and MHz, None where it has none."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the board tells of a moment; None where it does not."""
 
-
-@dataclass
-class Draw:
-    """What the board drew while something ran."""
-
-    watts: list[float] = field(default_factory=list)
-    clock_mhz: list[float] = field(default_factory=list)
+    watts: float | None
+    clock_mhz: float | None
     """Of the GPU."""
+    memory_mib: float | None
+    """In use on the GPU, or on a Jetson on the whole board; other processes' too."""
+
+
+Parser = Callable[[str], Reading]
+"""A line of a tool."""
 
 
 @contextmanager
-def watched() -> Iterator[Draw]:
-    """Read power and clock meanwhile: by ``tegrastats`` on a Jetson, by ``nvidia-smi`` beside an
-    NVIDIA GPU, else nothing."""
-    draw = Draw()
+def watched() -> Iterator[list[Reading]]:
+    """Read the board meanwhile: by ``tegrastats`` on a Jetson, by ``nvidia-smi`` beside an NVIDIA
+    GPU, else not at all."""
+    readings: list[Reading] = []
     command, parse = (
         (_TEGRASTATS, tegrastats) if shutil.which(_TEGRASTATS[0]) else (_NVIDIA_SMI, nvidia_smi)
     )
     if not shutil.which(command[0]):
-        yield draw
+        yield readings
         return
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         assert process.stdout is not None
-        reader = threading.Thread(target=_follow, args=(process.stdout, parse, draw), daemon=True)
+        reader = threading.Thread(
+            target=_follow, args=(process.stdout, parse, readings), daemon=True
+        )
         reader.start()
         try:
-            yield draw
+            yield readings
         finally:
             process.terminate()
             reader.join()
 
 
-def _follow(lines: IO[str], parse: Parser, draw: Draw) -> None:
-    for line in lines:
-        watts, clock = parse(line)
-        draw.watts += [] if watts is None else [watts]
-        draw.clock_mhz += [] if clock is None else [clock]
+def _follow(lines: IO[str], parse: Parser, readings: list[Reading]) -> None:
+    readings.extend(map(parse, lines))
 
 
-def tegrastats(line: str) -> tuple[float | None, float | None]:
-    """Watts of the whole board and MHz of the GPU in a line of ``tegrastats``.
+def tegrastats(line: str) -> Reading:
+    """A line of ``tegrastats``; the power is the whole board's.
 
-    >>> tegrastats("GR3D_FREQ 61%@[918] VDD_IN 7543mW/7201mW VDD_CPU_GPU_CV 2100mW/2000mW")
-    (7.543, 918.0)
+    >>> tegrastats("RAM 2448/7620MB (lfb 4x4MB) GR3D_FREQ 61%@[918] VDD_IN 7543mW/7201mW")
+    Reading(watts=7.543, clock_mhz=918.0, memory_mib=2448.0)
     """
     power = re.search(r"\b(?:VDD_IN|POM_5V_IN|VIN_SYS_5V0|SYS5V)\s+(\d+)(?:mW)?/", line)
     clock = re.search(r"\bGR3D_FREQ\s+\d+%@\[?(\d+)", line)
-    return float(power[1]) / 1e3 if power else None, float(clock[1]) if clock else None
+    memory = re.search(r"\bRAM\s+(\d+)/", line)
+    return Reading(
+        float(power[1]) / 1e3 if power else None,
+        float(clock[1]) if clock else None,
+        float(memory[1]) if memory else None,
+    )
 
 
-def nvidia_smi(line: str) -> tuple[float | None, float | None]:
-    """Watts and MHz in a line of the query above.
+def nvidia_smi(line: str) -> Reading:
+    """A line of the query above.
 
-    >>> nvidia_smi("71.27, 1980")
-    (71.27, 1980.0)
+    >>> nvidia_smi("71.27, 1980, 1043")
+    Reading(watts=71.27, clock_mhz=1980.0, memory_mib=1043.0)
     """
     numbers = [
         float(text) if re.fullmatch(r"[\d.]+", text) else None
         for text in re.split(r",\s*", line.strip())
     ]
-    return (numbers[0], numbers[1]) if len(numbers) == 2 else (None, None)
+    return Reading(*numbers) if len(numbers) == 3 else Reading(None, None, None)

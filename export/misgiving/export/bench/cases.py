@@ -4,7 +4,7 @@ Every case is made from the bundle's own graphs; for torch from the recipe in it
 random weights: how long a network takes does not depend on them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,14 @@ from misgiving.runtime.engines.onnx import PROVIDERS, open_session
 from misgiving.runtime.errors import EngineError
 from misgiving.runtime.precisions import MODELS
 
-FUSED, POSE, PASSES, ENSEMBLE = "pose + head", "pose only", "10 dropout passes", "ensemble of 5"
-ALTERNATIVES = (POSE, PASSES, ENSEMBLE)
-"""What the bundle is compared with: no score, and the two that cost more than one pass. Passes are
-of the network without its head; what spreads or averages their answers is not counted."""
-_CALLS = {FUSED: 1, POSE: 1, PASSES: 10, ENSEMBLE: 5}
+FUSED, POSE, HEAD = "all outputs", "pose only", "pose + head"
+PASSES, ENSEMBLE = "10 dropout passes", "ensemble of 5"
+ALTERNATIVES = (POSE, HEAD, PASSES, ENSEMBLE)
+"""What the bundle is compared with: no score; the predicted loss without free scores and embedding;
+and the two that cost more than one pass. Passes are of the network without its head; what spreads
+or averages their answers is not counted."""
+_CALLS = {FUSED: 1, POSE: 1, HEAD: 1, PASSES: 10, ENSEMBLE: 5}
+_SCORED = ("keypoints", "predicted_loss")
 
 ENGINES = (
     *("onnxruntime", "onnxruntime-tensorrt", "tensorrt", "trtexec"),
@@ -65,7 +68,8 @@ def prepare(case: Case, bundle: Bundle) -> Call:
     if case.engine == "tensorrt":
         return _tensorrt_call(case, bundle, images)
     model = bundle.read(case.file)
-    graph = model if case.variant == FUSED else pose_only(model)
+    outputs = _SCORED if case.variant == HEAD else _SCORED[:1]
+    graph = model if case.variant == FUSED else with_outputs(model, outputs)
     call = _openvino_call if case.engine == "openvino" else _onnx_call
     calls = [call(case, graph, images)] * _CALLS[case.variant]
     if case.variant == ENSEMBLE:  # each member has weights of its own in memory
@@ -120,15 +124,15 @@ def _torch_call(case: Case, config: Mapping[str, Any], images: Images) -> Call:
     return call
 
 
-def pose_only(model: bytes) -> bytes:
-    """A bundle's graph with nothing left but what its keypoints need.
+def with_outputs(model: bytes, outputs: Sequence[str]) -> bytes:
+    """A bundle's graph with nothing left but what some of its outputs need.
 
     Raises:
         EngineError: onnx is not installed.
     """
     onnx = _imported("onnx", "export")
     graph = onnx.load_from_string(model).graph
-    wanted, kept = {"keypoints"}, []
+    wanted, kept = set(outputs), []
     for node in reversed(graph.node):
         if wanted.intersection(node.output):
             kept.append(node)

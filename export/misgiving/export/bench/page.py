@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from misgiving.export.bench.board import Reading
 from misgiving.export.bench.cases import FUSED, POSE
 from misgiving.export.bench.run import ROUNDS, Bench, Row
 
@@ -27,14 +28,14 @@ def page(result: Bench) -> Iterator[str]:
     yield from (f"- {name}: {text}" for name, text in result.machine.items())
     yield ""
     columns = [*(f"p{p} ms" for p in PERCENTILES), "persons/s", "start s", "first ms", "peak MiB"]
-    power = any(row.watts for row in result.rows)
-    columns += ["W", "GPU MHz"] if power else []
+    board = any(row.readings for row in result.rows)
+    columns += ["W", "GPU MHz", "GPU MiB"] if board else []
     yield f"| engine | graph | what | batch | {' | '.join(columns)} |"
     yield f"|---|---|---|---:|{'---:|' * len(columns)}"
     for row in result.rows:
         case = row.case
         names = [case.engine, case.file, case.variant, str(case.batch)]
-        cells = _cells(row, power) if row.timings else [row.error] + [""] * (len(columns) - 1)
+        cells = _cells(row, board) if row.timings else [row.error] + [""] * (len(columns) - 1)
         yield f"| {' | '.join(names + cells)} |"
     yield ""
     yield from _ratios(result.rows)
@@ -44,17 +45,30 @@ def page(result: Bench) -> Iterator[str]:
         "whole process, libraries included. The passes are of the network without its head, and "
         "what spreads or averages their answers is not counted."
     )
+    if board:
+        yield ""
+        yield (
+            "W and GPU MHz are means while a row ran. GPU MiB: the most in use on the GPU, on a "
+            "Jetson on the whole board, by all processes."
+        )
 
 
-def _cells(row: Row, power: bool) -> list[str]:
+def _cells(row: Row, board: bool) -> list[str]:
     cells = [f"{row.percentile(p):.2f}" for p in PERCENTILES]
     cells.append(f"{1e3 * row.case.batch / row.percentile(50):.0f}")
     cells.append(f"{np.median([timing.start_s for timing in row.timings]):.2f}")
     cells.append(f"{np.median([timing.first_ms for timing in row.timings]):.1f}")
     cells.append(f"{max(timing.peak_mib for timing in row.timings):.0f}")
-    if power:
-        cells += [f"{np.mean(some):.1f}" if some else "–" for some in (row.watts, row.clock_mhz)]
+    if board:
+        cells += _board_cells(row.readings)
     return ["–" if cell == "nan" else cell for cell in cells]
+
+
+def _board_cells(readings: list[Reading]) -> Iterator[str]:
+    """Mean power, mean clock, most memory."""
+    for name, of in (("watts", np.mean), ("clock_mhz", np.mean), ("memory_mib", np.max)):
+        told = [value for one in readings if (value := getattr(one, name)) is not None]
+        yield f"{of(told):.1f}" if told else "–"
 
 
 def _ratios(rows: list[Row]) -> Iterator[str]:

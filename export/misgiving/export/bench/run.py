@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 from misgiving.export.bench import board, trtexec
+from misgiving.export.bench.board import Reading
 from misgiving.export.bench.cases import ALTERNATIVES, Case
 from misgiving.export.bench.worker import Timing
 from misgiving.runtime.bundle import MODEL, Bundle
@@ -56,8 +57,8 @@ class Row:
     case: Case
     timings: list[Timing] = field(default_factory=list)
     """One a round."""
-    watts: list[float] = field(default_factory=list)
-    clock_mhz: list[float] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
+    """Of the board, meanwhile."""
     error: str = ""
     """Why there are no timings."""
 
@@ -145,15 +146,14 @@ def _tensorrt(device: str) -> Iterator[str]:
 
 
 def _time(row: Row, bundle: Bundle, seconds: float) -> None:
-    with board.watched() as draw:
+    with board.watched() as readings:
         try:
             row.timings.append(_measured(row.case, bundle, seconds))
         except MisgivingError as error:
             row.error = str(error)
         except subprocess.TimeoutExpired as error:
             row.error = f"took more than {error.timeout:.0f} s"
-    row.watts += draw.watts
-    row.clock_mhz += draw.clock_mhz
+    row.readings += readings
 
 
 def _measured(case: Case, bundle: Bundle, seconds: float) -> Timing:

@@ -244,7 +244,7 @@ def _person(annotation: Annotation, exported: Annotation, image: str) -> Labelle
     if origin is None:
         raise DataError(f"annotation {exported.id} of {ORIGINAL} lost its key; export again")
     triples = _triples(annotation)
-    box = _box(annotation if annotation.bbox is not None else exported)
+    box = _box(exported)
     return LabelledPerson(
         id=f"{origin.frame_digest[:16]}-{origin.person_index}",
         image=image,

@@ -22,6 +22,8 @@ class Collected:
     """Of the frame, in (0, 1]; weight by its inverse."""
     device_id: str
     stream_id: str
+    region: Region | None
+    """That the vehicle asked about; None for the whole frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,12 @@ class Sample:
         if self.box is None and self.labelled.any():
             return Region.around(self.points[self.labelled])
         return self.box
+
+    @property
+    def asked_region(self) -> Region | None:
+        """What the runtime is asked about: the vehicle's own region of a collected person, so that
+        its answer there is measured; else the person's box. None for the whole frame."""
+        return self.collected.region if self.collected else self.region
 
 
 @dataclass(frozen=True)

@@ -69,13 +69,18 @@ class Crops:
 
 def evaluation_crop(sample: Sample, rule: CropRule) -> tuple[NDArray[np.uint8], Window]:
     """The crop that the runtime would cut for this person: (H, W, 3), and its window."""
-    window = _person_window(sample, rule)
+    window = asked_window(sample, rule)
     return geometry.cut(sample.image, window, rule.height, rule.width), window
 
 
-def _person_window(sample: Sample, rule: CropRule) -> Window:
+def asked_window(sample: Sample, rule: CropRule) -> Window:
+    """The part of the image that the runtime would cut for this person.
+
+    Raises:
+        RegionError: the person's box has no area or lies outside the image.
+    """
     height, width = sample.image.shape[:2]
-    return geometry.window_of(sample.region, height, width, rule)
+    return geometry.window_of(sample.asked_region, height, width, rule)
 
 
 def load_crops(
@@ -140,7 +145,9 @@ def _context_size(rule: CropRule) -> tuple[int, int]:
 
 
 def _context_crop(sample: Sample, rule: CropRule) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    inner = _person_window(sample, rule)
+    height, width = sample.image.shape[:2]
+    # Around the labels, also where a vehicle asked about another region: who is to be learnt.
+    inner = geometry.window_of(sample.region, height, width, rule)
     width, height = round(inner.width * CONTEXT), round(inner.height * CONTEXT)
     left = inner.left - (width - inner.width) // 2
     top = inner.top - (height - inner.height) // 2

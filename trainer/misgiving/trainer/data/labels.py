@@ -6,6 +6,7 @@ import numpy as np
 
 from misgiving.runtime import images
 from misgiving.runtime.errors import DataError
+from misgiving.runtime.geometry import Region
 from misgiving.runtime.labelset import IMAGES, read_labels
 from misgiving.trainer.data.base import Collected, PoseSet, Sample
 
@@ -34,8 +35,14 @@ def open_labels(folder: Path, version: str = "") -> PoseSet:
         person = persons[index]
         path = folder / IMAGES / person.image
         points = np.array(person.points, np.float32)
-        collected = Collected(person.sampling_probability, person.device_id, person.stream_id)
         image = images.read(path)
+        asked = Region(*person.region)
+        collected = Collected(
+            person.sampling_probability,
+            person.device_id,
+            person.stream_id,
+            None if asked == Region(0, 0, image.shape[1], image.shape[0]) else asked,
+        )
         return Sample(person.id, image, points, labelled[index], path, collected=collected)
 
     labelled = np.array([person.labelled for person in persons])

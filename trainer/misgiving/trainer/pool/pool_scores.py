@@ -22,14 +22,15 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
-from misgiving.runtime import geometry
 from misgiving.runtime.bundle import Bundle
 from misgiving.runtime.durable import check_new, locked_folder, sync_folder, write_durably
 from misgiving.runtime.errors import DataError, MisgivingError
 from misgiving.runtime.estimator import Estimator
+from misgiving.runtime.geometry import CropRule
 from misgiving.trainer import progress
 from misgiving.trainer.asking import ask
 from misgiving.trainer.data import PoseSet, Sample
+from misgiving.trainer.data.crops import asked_window
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.pool.score_file import (
     ScoreRecord,
@@ -166,7 +167,7 @@ def score_part(
 def _readable(
     pool: PoseSet,
     positions: Iterable[int],
-    rule: geometry.CropRule,
+    rule: CropRule,
     skipped: list[str],
     tell: Callable[[str], None],
 ) -> Iterator[Sample]:
@@ -175,8 +176,7 @@ def _readable(
     for position in positions:
         try:
             sample = pool[position]
-            height, width = sample.image.shape[:2]
-            geometry.window_of(sample.region, height, width, rule)
+            asked_window(sample, rule)
         except MisgivingError as error:
             tell(f"{pool.ids[position]} is skipped: {error}")
             skipped.append(pool.ids[position])
