@@ -138,7 +138,7 @@ def test_the_demo_takes_its_processes_along(world: Path) -> None:  # noqa: F811
 
 
 def test_a_stream_that_waits_for_its_server_can_be_stopped(world: Path, tmp_path: Path) -> None:  # noqa: F811
-    for name, source in (("0.png", "cut.png"), ("1.png", "a.png")):
+    for name, source in (("0.png", "a.png"), ("1.png", "cut.png")):  # one is sent by then
         (tmp_path / name).write_bytes((world / source).read_bytes())
     gate = Gated()  # which never answers
     with serving(gate) as server:

@@ -31,7 +31,10 @@ def said(share: float, what: str) -> None:
 
 def filled(folder: Path, key: PlanKey = KEY, data: bytes = b"plan") -> PlanCache:
     cache = PlanCache(folder)
-    assert cache.get_or_build(key, lambda: data, said) == (Plan(data, key.profile), True)
+    assert cache.get_or_build(key, lambda: data, said) == (
+        Plan(data, key.profile, key.precision),
+        True,
+    )
     return cache
 
 
@@ -42,8 +45,8 @@ def never() -> bytes:
 def test_what_was_built_is_taken(tmp_path: Path) -> None:
     filled(tmp_path / "cache")
     again = PlanCache(tmp_path / "cache")
-    assert again.get_or_build(KEY, never, said) == (Plan(b"plan", Profile()), False)
-    assert again.get(KEY) == again.latest(KEY) == Plan(b"plan", Profile())
+    assert again.get_or_build(KEY, never, said) == (Plan(b"plan", Profile(), "fp32"), False)
+    assert again.get(KEY) == again.latest(KEY) == Plan(b"plan", Profile(), "fp32")
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
 
 
@@ -67,9 +70,12 @@ def test_any_change_builds_again(change: dict[str, str], is_stale: bool, tmp_pat
     cache, other = filled(tmp_path / "cache"), replace(KEY, **change)
     assert cache.get(other) is None
     assert cache.latest(other) is None
-    assert cache.get_or_build(other, lambda: b"new", said) == (Plan(b"new", Profile()), True)
-    assert cache.get(other) == cache.latest(other) == Plan(b"new", Profile())
-    assert cache.get(KEY) == (None if is_stale else Plan(b"plan", Profile()))
+    assert cache.get_or_build(other, lambda: b"new", said) == (
+        Plan(b"new", Profile(), other.precision),
+        True,
+    )
+    assert cache.get(other) == cache.latest(other) == Plan(b"new", Profile(), other.precision)
+    assert cache.get(KEY) == (None if is_stale else Plan(b"plan", Profile(), "fp32"))
     assert len(list(cache.folder.iterdir())) == (2 if is_stale else 4)
 
 
@@ -79,10 +85,10 @@ def test_batches_have_their_own_plans_and_the_last_asked_for_is_used(tmp_path: P
     assert cache.get(wide) is None
     os.utime(cache.path(KEY, "json"), (1, 1))
     assert cache.get_or_build(wide, lambda: b"wide", said)[1]
-    assert cache.latest(KEY) == Plan(b"wide", wide.profile)
+    assert cache.latest(KEY) == Plan(b"wide", wide.profile, "fp32")
     os.utime(cache.path(wide, "json"), (1, 1))
-    assert cache.get_or_build(KEY, never, said) == (Plan(b"plan", KEY.profile), False)
-    assert cache.latest(wide) == Plan(b"plan", KEY.profile)
+    assert cache.get_or_build(KEY, never, said) == (Plan(b"plan", KEY.profile, "fp32"), False)
+    assert cache.latest(wide) == Plan(b"plan", KEY.profile, "fp32")
 
 
 def alter(cache: PlanCache) -> None:
@@ -128,8 +134,11 @@ def test_nothing_but_what_was_built_is_loaded(spoil: object, tmp_path: Path) -> 
     spoil(cache)
     assert cache.get(KEY) is None
     assert cache.latest(KEY) is None
-    assert cache.get_or_build(KEY, lambda: b"anew", said) == (Plan(b"anew", Profile()), True)
-    assert cache.get(KEY) == Plan(b"anew", Profile())
+    assert cache.get_or_build(KEY, lambda: b"anew", said) == (
+        Plan(b"anew", Profile(), "fp32"),
+        True,
+    )
+    assert cache.get(KEY) == Plan(b"anew", Profile(), "fp32")
 
 
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
@@ -250,7 +259,7 @@ def test_the_one_that_waits_builds_where_the_other_was_killed(tmp_path: Path) ->
             assert second.communicate() == ("by-two True\n", "")
         first.communicate()
     assert not half.exists()
-    assert PlanCache(folder).get(KEY) == Plan(b"by-two", Profile())
+    assert PlanCache(folder).get(KEY) == Plan(b"by-two", Profile(), "fp32")
 
 
 KILLED_AT = [
@@ -275,7 +284,10 @@ def test_killed_while_writing(call: str, time: int, left: set[str], tmp_path: Pa
     assert {path.suffix[1:] for path in folder.glob("[!.]*")} == left
     cache = PlanCache(folder)
     assert cache.get(KEY) is None
-    assert cache.get_or_build(KEY, lambda: b"anew", said) == (Plan(b"anew", Profile()), True)
+    assert cache.get_or_build(KEY, lambda: b"anew", said) == (
+        Plan(b"anew", Profile(), "fp32"),
+        True,
+    )
     assert {path.name for path in folder.iterdir()} == {f"{KEY.name}.plan", f"{KEY.name}.json"}
 
 

@@ -169,7 +169,7 @@ def made(
     cuda = cuda or RecordingCuda()
     trt = FakeTensorrt(cuda)
     library = Library(trt, "tensorrt", "10.3.0")
-    return TensorrtEngine(Plan(b"plan", profile), library, cuda), cuda, trt
+    return TensorrtEngine(Plan(b"plan", profile, "fp16"), library, cuda), cuda, trt
 
 
 def images(count: int) -> NDArray[np.uint8]:
@@ -197,7 +197,7 @@ def test_everything_is_made_once_and_the_graph_at_the_start() -> None:
     engine, cuda, _ = made(Profile(1, 2, 4))
     buffers = [f"buffer {4 * size}" for size in (BYTES_IN, *COPIES_OUT)]
     assert cuda.calls == ["enter", *buffers, *passed(2), "wait", "capture", *passed(2)]
-    assert engine.provider == "tensorrt 10.3.0 on Orin (SM87)"
+    assert engine.provider == "tensorrt 10.3.0 on Orin (SM87) fp16"
 
 
 RUNS = [
@@ -257,7 +257,7 @@ def test_a_plan_that_tensorrt_refuses() -> None:
     trt = FakeTensorrt(RecordingCuda())
     library = Library(trt, "tensorrt", "10.3.0")
     with pytest.raises(StalePlan, match="refuses the plan: The engine plan file is not comp"):
-        TensorrtEngine(Plan(b"junk", Profile()), library, trt.cuda)
+        TensorrtEngine(Plan(b"junk", Profile(), "fp16"), library, trt.cuda)
 
 
 STRANGE: list[tuple[Callable[[FakeTensorrt], object], str]] = [
@@ -275,4 +275,6 @@ def test_a_plan_that_is_not_ours(change: Callable[[FakeTensorrt], object], said:
     change(trt)
     trt.num_io_tensors = len(trt.types)
     with pytest.raises(EngineError, match=said):
-        TensorrtEngine(Plan(b"plan", Profile()), Library(trt, "tensorrt", "10.3.0"), trt.cuda)
+        TensorrtEngine(
+            Plan(b"plan", Profile(), "fp16"), Library(trt, "tensorrt", "10.3.0"), trt.cuda
+        )

@@ -43,10 +43,14 @@ class Workshop:
 
         Raises:
             EngineError: one of them is missing, or the cache is not private.
+            InvalidInput: TensorRT reads no such precision.
             BundleError: the bundle has no file of that precision.
         """
+        if precision not in PRECISIONS:
+            raise InvalidInput(
+                f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}"
+            )
         self._precision = precision
-        self._model = model_file(bundle, precision)
         self.bundle = bundle.in_precision(precision)
         self.library = find_library()
         self.gpu = open_driver().gpu
@@ -110,7 +114,7 @@ class Workshop:
         return engine
 
     def _built(self, key: PlanKey, say: Say) -> bytes:
-        name = self._model.name
+        name = self.bundle.model.name
         network = Network(
             name, self.bundle.read(name), key.precision, key.height, key.width, key.profile
         )
@@ -119,7 +123,7 @@ class Workshop:
     def _key(self, profile: Profile) -> PlanKey:
         manifest = self.bundle.manifest
         return PlanKey(
-            model=manifest.files[self._model.name],
+            model=manifest.files[self.bundle.model.name],
             precision=self._precision,
             height=manifest.crop.height,
             width=manifest.crop.width,
@@ -128,18 +132,6 @@ class Workshop:
             library=str(self.library),
             profile=profile,
         )
-
-
-def model_file(bundle: Bundle, precision: str) -> Path:
-    """A bundle's ONNX file of a precision.
-
-    Raises:
-        InvalidInput: there is no such precision.
-        BundleError: the bundle has none of it.
-    """
-    if precision not in PRECISIONS:
-        raise InvalidInput(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    return bundle.in_precision(precision).model
 
 
 def shown(out: TextIO) -> Say:

@@ -79,6 +79,7 @@ class Plan:
 
     data: bytes
     profile: Profile
+    precision: str
 
 
 class _Record(BaseModel):
@@ -158,7 +159,7 @@ class PlanCache:
         for other in self._keys():
             if other != key and _is_superseded(other, key):
                 self.remove(other)
-        return Plan(data, key.profile)
+        return Plan(data, key.profile, key.precision)
 
     def path(self, key: PlanKey, suffix: str = "plan") -> Path:
         return self.folder / f"{key.name}.{suffix}"
@@ -184,7 +185,7 @@ class PlanCache:
         if hashlib.sha256(data).hexdigest() != record.sha256:
             log.warning("%s is not the plan that was built here; it is built again", path)
             return None
-        return Plan(data, record.key.profile)
+        return Plan(data, record.key.profile, record.key.precision)
 
     def _record(self, path: Path) -> _Record | None:
         try:

@@ -43,6 +43,7 @@ class TensorrtEngine:
         cuda.enter()
         self._cuda = cuda
         self._profile = plan.profile
+        self._precision = plan.precision
         self._library = library
         self._logger = new_logger(library)  # must outlive the rest
         self._runtime = library.module.Runtime(self._logger)
@@ -71,7 +72,7 @@ class TensorrtEngine:
 
     @property
     def provider(self) -> str:
-        return f"{self._library} on {self._cuda.gpu}"
+        return f"{self._library} on {self._cuda.gpu} {self._precision}"
 
     def infer(self, images: NDArray[np.uint8]) -> Prediction:
         self._cuda.enter()
