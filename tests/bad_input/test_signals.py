@@ -138,12 +138,13 @@ def test_the_demo_takes_its_processes_along(world: Path) -> None:  # noqa: F811
 
 
 def test_a_stream_that_waits_for_its_server_can_be_stopped(world: Path, tmp_path: Path) -> None:  # noqa: F811
-    for name, source in (("0.png", "a.png"), ("1.png", "cut.png")):  # one is sent by then
+    for name, source in (("0.png", "cut.png"), ("1.png", "a.png")):
         (tmp_path / name).write_bytes((world / source).read_bytes())
     gate = Gated()  # which never answers
     with serving(gate) as server:
         with started(tmp_path, "stream", ".", "--server", server.address) as process:
             wait_for(process.stderr, "cut short")
+            assert gate.entered.acquire(timeout=30)  # the other has been sent
             process.send_signal(INT)
             assert words(process.stderr) == ["misgiving: left before the last answers had come"]
             assert process.wait(30) == 130
@@ -177,6 +178,7 @@ def test_a_server_that_dies_is_told(world: Path, tmp_path: Path) -> None:  # noq
         stream = ("stream", "frames", "--server", address, "--json", "replies.jsonl")
         with started(tmp_path, *stream) as process:
             wait_for(process.stderr, "cut short")
+            assert gate.entered.acquire(timeout=30)  # the other has been sent
             server.kill()
             (line,) = words(process.stderr)
             assert line.startswith(f"misgiving: no answer from {address}")
