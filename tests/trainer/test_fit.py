@@ -124,7 +124,7 @@ def test_every_part_is_trained() -> None:
     assert still == {"mean", "std", "projection"}
 
 
-@pytest.mark.parametrize("kind", ["gap", "conv", "levels"])
+@pytest.mark.parametrize("kind", ["gap", "conv", "levels", "evidence"])
 def test_every_step_reaches_every_parameter(kind: Any) -> None:
     """What many processes need, which average each gradient of each step."""
     head = HeadConfig(kind=kind, objective="margin")
@@ -150,6 +150,22 @@ def test_frozen_batch_norm() -> None:
         assert same == (statistics - moved) | {"mean", "std", "projection"}
         results.append(after)
     assert not torch.equal(results[0]["pose.stem.0.weight"], results[1]["pose.stem.0.weight"])
+
+
+def test_heads_only() -> None:
+    """The pose net stays as it is, its statistics too, and the heads learn."""
+    heads = (HeadConfig(kind="conv", objective="kl"), HeadConfig(kind="evidence", objective="miss"))
+    recipe = replace(TINY, model=replace(TINY.model, heads=heads, dropout=0.2))
+    recipe = replace(recipe, fit=replace(recipe.fit, heads_only=True))
+    torch.manual_seed(0)
+    network = Network(recipe.model, LSP)
+    before, logs = weights(network), []
+    fit(network, recipe, crops(), 2, logs.append)
+    after = weights(network)
+    kept = {name for name in before if torch.equal(before[name], after[name])}
+    assert kept == {name for name in before if not name.startswith("heads.")}
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert logs[0].pose_loss == pytest.approx(logs[1].pose_loss, rel=0.2)
 
 
 class _Moves(TorchDispatchMode):

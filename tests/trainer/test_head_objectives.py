@@ -24,6 +24,7 @@ CHAIN = KeypointSet(name="chain", names=("a", "b", "c"), skeleton=((0, 1), (1, 2
 FIT = TINY.fit
 ALEATORIC = HeadConfig(kind="gap", objective="aleatoric")
 LINKS = HeadConfig(kind="conv", objective="links")
+MISS = HeadConfig(kind="evidence", objective="miss")
 
 
 def drawn(seed: int = 0, labelled: Tensor | None = None) -> tuple[Truth, Tensor]:
@@ -98,7 +99,7 @@ def test_links_against_a_loop(seed: int) -> None:
         assert risk == pytest.approx(-log_likelihood, rel=1e-3)
 
 
-@pytest.mark.parametrize("head", [ALEATORIC, LINKS], ids=lambda head: head.objective)
+@pytest.mark.parametrize("head", [ALEATORIC, LINKS, MISS], ids=lambda head: head.objective)
 @pytest.mark.parametrize(
     "value",
     [0.0, 1e3, -1e3],  # a log-variance far out: exp of it would overflow
@@ -133,6 +134,49 @@ def test_a_link_with_one_labelled_end_teaches_nothing() -> None:
 def test_outputs_of_the_known_sets(keypoints: KeypointSet, links: int) -> None:
     assert make_objective(LINKS, keypoints).outputs == 2 * links
     assert make_objective(ALEATORIC, keypoints).outputs == len(keypoints)
+    assert make_objective(MISS, keypoints).outputs == len(keypoints)
+
+
+TORSO = CHAIN.model_copy(update={"torso": ((0, 1),)})
+
+
+def slow_miss(outputs: Tensor, truth: Truth, predicted: Tensor, keypoints: KeypointSet) -> float:
+    terms = []
+    for image in range(B):
+        torso = 0.35 * SIZE
+        if keypoints.torso and truth.labelled[image, :2].all():
+            torso = max(1.0, math.dist(truth.points[image, 0], truth.points[image, 1]))
+        for joint in range(K):
+            if truth.labelled[image, joint]:
+                apart = math.dist(predicted[image, joint], truth.points[image, joint]) / torso
+                target = apart**4 / (apart**4 + 0.2**4)
+                p = 1 / (1 + math.exp(-float(outputs[image, joint])))
+                terms.append(-target * math.log(p) - (1 - target) * math.log(1 - p))
+    return sum(terms) / len(terms)
+
+
+@pytest.mark.parametrize("keypoints", [CHAIN, TORSO], ids=["no torso", "torso"])
+@pytest.mark.parametrize("seed", range(4))
+def test_miss_against_a_loop(seed: int, keypoints: KeypointSet) -> None:
+    truth, predicted = drawn(seed)
+    outputs = outputs_of(K)
+    got = float(make_objective(MISS, keypoints).loss(outputs, truth, FIT))
+    assert got == pytest.approx(slow_miss(outputs, truth, predicted, keypoints), rel=1e-3)
+
+
+def test_the_risk_is_the_expected_share_of_missed_joints() -> None:
+    objective = make_objective(MISS, CHAIN)
+    outputs = torch.tensor([[-50.0, 50.0, 0.0], [50.0, 50.0, 50.0]])
+    assert objective.risk(outputs, torch.zeros(2, K, SIZE, SIZE)).tolist() == [0.5, 1.0]
+    each = objective.keypoint_risk(outputs)
+    assert each is not None
+    torch.testing.assert_close(each, torch.tensor([[0.0, 1.0, 0.5], [1.0, 1.0, 1.0]]))
+
+
+@pytest.mark.parametrize("head", [LINKS, HeadConfig(kind="gap", objective="kl")], ids=str)
+def test_heads_that_do_not_tell_joints_apart(head: HeadConfig) -> None:
+    objective = make_objective(head, CHAIN)
+    assert objective.keypoint_risk(torch.zeros(B, objective.outputs)) is None
 
 
 def test_a_set_without_skeleton() -> None:
@@ -153,8 +197,8 @@ def trained() -> tuple[Network, list[EpochLog]]:
     """Every trunk with both objectives, on a pose net that hardly moves."""
     heads = tuple(
         HeadConfig(kind=kind, objective=objective)
-        for kind in ("gap", "conv", "levels")
-        for objective in ("aleatoric", "links")
+        for kind in ("gap", "conv", "levels", "evidence")
+        for objective in ("aleatoric", "links", "miss")
     )
     recipe = replace(
         TINY,

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from export.helpers import CONV_KL, GAP_MARGIN, JOINTS, TINY_MODEL
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.config import HeadConfig
-from misgiving.trainer.loss_heads import ConvHead, GapHead, make_head
+from misgiving.trainer.loss_heads import ConvHead, EvidenceHead, GapHead, make_head
 from misgiving.trainer.models import Level, Network, PoseNet, PoseOutput
 from misgiving.trainer.models.network import make_pose_net
 from misgiving.trainer.recipes import RECIPES
 
 PAPER = RECIPES["paper"].model
-KINDS = ["gap", "conv", "levels"]
+KINDS = ["gap", "conv", "levels", "evidence"]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ KINDS = ["gap", "conv", "levels"]
 def test_parameters_of_the_paper(kind: str, parameters: int) -> None:
     pyramid = [Level(256, size) for size in (64, 32, 16, 8, 4)]
     with torch.device("meta"):
-        head = make_head(HeadConfig(kind=kind, objective="kl"), PoseNet(256, pyramid))
+        head = make_head(HeadConfig(kind=kind, objective="kl"), PoseNet(256, pyramid), JOINTS)
         assert list(make_pose_net(PAPER, 14).levels) == pyramid
     assert sum(p.numel() for p in head.parameters()) == parameters
 
@@ -73,7 +73,7 @@ def features(net: PoseNet, batch: int, seed: int = 0) -> PoseOutput:
     ],
 )
 def test_one_number_an_image(kind: str, batch: int, net: PoseNet) -> None:
-    head = make_head(HeadConfig(kind=kind, objective="kl"), net)
+    head = make_head(HeadConfig(kind=kind, objective="kl"), net, JOINTS).eval()
     assert head(features(net, batch)).shape == (batch, 1)
 
 
@@ -113,9 +113,9 @@ def test_a_head_is_smaller_than_its_net() -> None:
     ],
 )
 def test_several_numbers_an_image(kind: str, outputs: int, narrowest: int | None) -> None:
-    head = make_head(HeadConfig(kind=kind, objective="links"), TINY_NET, outputs)
+    head = make_head(HeadConfig(kind=kind, objective="links"), TINY_NET, JOINTS, outputs).eval()
     assert head(features(TINY_NET, 3)).shape == (3, outputs)
-    if kind != "levels":
+    if kind in ("gap", "conv"):
         widths = [m.out_features for m in head.regressor.modules() if isinstance(m, nn.Linear)]
         assert widths[-1] == outputs
         assert min(widths[:-1], default=None) == narrowest
@@ -123,7 +123,7 @@ def test_several_numbers_an_image(kind: str, outputs: int, narrowest: int | None
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_of_a_batch_do_not_mix(kind: str) -> None:
-    head = make_head(HeadConfig(kind=kind, objective="kl"), TINY_NET).eval()
+    head = make_head(HeadConfig(kind=kind, objective="kl"), TINY_NET, JOINTS).eval()
     pose = features(TINY_NET, 3)
     alone = [
         head(PoseOutput(*(part[i : i + 1] for part in pose[:2]), _rows(pose, i))) for i in range(3)
@@ -138,7 +138,7 @@ def _rows(pose: PoseOutput, index: int) -> tuple[Tensor, ...]:
 def sensitivity(kind: str) -> tuple[float, list[float]]:
     """Gradient of the answer with respect to the features, and to each scale of the pyramid."""
     torch.manual_seed(0)
-    head = make_head(HeadConfig(kind=kind, objective="kl"), TINY_NET)
+    head = make_head(HeadConfig(kind=kind, objective="kl"), TINY_NET, JOINTS).eval()
     for weights in head.parameters():
         torch.nn.init.uniform_(weights, 0.01, 0.1)  # no dead ReLU
     pose = features(TINY_NET, 2)
@@ -161,11 +161,39 @@ def test_the_gap_head_reads_the_pooled_features_only() -> None:
     torch.testing.assert_close(head(pose), head(shuffled))
 
 
-@pytest.mark.parametrize("kind", ["conv", "levels"])
+@pytest.mark.parametrize("kind", ["conv", "levels", "evidence"])
 def test_these_heads_read_every_scale(kind: str) -> None:
     features_amount, scales = sensitivity(kind)
     assert features_amount == 0.0
     assert all(amount > 0 for amount in scales)
+
+
+def test_evidence_sees_peaks_places_averages_and_maxima() -> None:
+    """Each changes the answer alone; where all joints move together, nothing has happened."""
+    torch.manual_seed(0)
+    head = EvidenceHead(TINY_NET, 1, JOINTS).eval()
+    pose = features(TINY_NET, 2)
+    spots = torch.zeros(2, 1, JOINTS, 16, 16)
+    for joint in range(JOINTS):
+        spots[:, 0, joint, 4 + joint % 3, 3 + joint // 3] = 0.5
+    here = pose._replace(heatmaps=spots)
+    answer = head(here)
+    torch.testing.assert_close(head(here._replace(heatmaps=spots.roll((2, 3), (3, 4)))), answer)
+    one = spots.clone()
+    one[:, 0, 0] = one[:, 0, 0].roll(1, 2)
+    fine, *rest = pose.pyramid
+    turned = fine.flatten(2).flip(2).view_as(fine)
+    torch.testing.assert_close(head(here._replace(pyramid=(turned, *rest))), answer)
+    spike = fine.clone()
+    spike[:, 0, 0, 0] += 9
+    spike[:, 0, 1:, :] -= 9 / (15 * 16)  # the same average
+    for other in (
+        here._replace(heatmaps=spots * 0.5),
+        here._replace(heatmaps=one),
+        here._replace(pyramid=(fine + 1, *rest)),
+        here._replace(pyramid=(spike, *rest)),
+    ):
+        assert ((head(other) - answer).abs() > 1e-4).all()
 
 
 def test_a_scale_is_added_after_the_rectifier() -> None:

@@ -24,12 +24,14 @@ class HeadConfig:
 
     __pydantic_config__ = FORBID
 
-    kind: Literal["gap", "conv", "levels"]
+    kind: Literal["gap", "conv", "levels", "evidence"]
     """``gap``: pooled features and fully connected layers; ``conv``: multi-scale convolutions;
-    ``levels``: every scale pooled for itself, as Yoo & Kweon do."""
-    objective: Literal["margin", "kl", "mse", "aleatoric", "links"]
+    ``levels``: every scale pooled for itself, as Yoo & Kweon do; ``evidence``: every scale pooled
+    in two ways, the heatmaps' peaks and the pose that they make."""
+    objective: Literal["margin", "kl", "mse", "aleatoric", "links", "miss"]
     """``margin``: Learning Loss; ``kl``: LearningLoss++; ``mse``: plain regression, a control;
-    ``aleatoric``: the variance of each joint's error; ``links``: VL4Pose, the lengths of limbs."""
+    ``aleatoric``: the variance of each joint's error; ``links``: VL4Pose, the lengths of limbs;
+    ``miss``: whether each joint is missed at PCK@0.2."""
     pairs: Literal["halves", "all"] = "halves"
     """``halves``: image k with image k + B/2, as in the paper; ``all``: each with each."""
     replica: int = 1
@@ -143,8 +145,11 @@ class FitConfig:
     margin: float = 1.0
     """Of the margin objective, in units of predicted_loss."""
     freeze_batch_norm: bool = False
-    """Keep batch normalisation's statistics, and normalise by them: for training on from a
-    checkpoint with few labels. Its scales and offsets learn all the same."""
+    """Keep the pose net's batch normalisation's statistics, and normalise by them: for training on
+    from a checkpoint with few labels. Its scales and offsets learn all the same."""
+    heads_only: bool = False
+    """Train the heads of a checkpoint alone, in half the time; its pose net stays as it is, bit by
+    bit."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import heatmaps
 from misgiving.trainer.config import FitConfig, Recipe
 from misgiving.trainer.data.crops import Batch, Crops, batches
-from misgiving.trainer.head_objectives import Truth
+from misgiving.trainer.head_objectives import Truth, torso_lengths
 from misgiving.trainer.models import Network, NetworkOutput
 from misgiving.trainer.restart import Restart, State
 from misgiving.trainer.team import Team
@@ -95,6 +95,7 @@ def fit(
     generator = torch.Generator().manual_seed(config.seed)
     steps = epochs * max(1, len(crops) // config.batch_size)
     optimiser, schedule = _optimiser(network, config, steps)
+    network.pose.requires_grad_(not config.heads_only)
     state = State(network, optimiser, schedule, generator)
     done = restart.epochs if restart else 0
     if restart:
@@ -114,6 +115,7 @@ def fit(
         if restart:
             restart.save(state, epoch + 1, last=epoch + 1 == epochs)
     team.even(network)
+    network.pose.requires_grad_(True)
     network.eval()
     if writer:
         writer.close()
@@ -146,8 +148,10 @@ def _check_finite(log: EpochLog, network: Network) -> None:
 
 def _to_training_mode(network: Network, config: FitConfig) -> None:
     network.train()
-    if config.freeze_batch_norm:
-        for module in network.modules():
+    if config.heads_only:
+        network.pose.eval()
+    elif config.freeze_batch_norm:
+        for module in network.pose.modules():
             if isinstance(module, _BATCH_NORMS):
                 module.eval()
 
@@ -245,11 +249,8 @@ def _found(answers: Tensor, points: Tensor, labelled: Tensor, network: Network) 
     """
     if not network.keypoints.torso:
         return torch.zeros(2, device=answers.device)
-    torso = torch.stack(
-        [(points[:, a] - points[:, b]).norm(dim=-1) for a, b in network.keypoints.torso]
-    ).amax(0)
-    joints = sorted({index for pair in network.keypoints.torso for index in pair})
-    asked = labelled & labelled[:, joints].all(1, keepdim=True)
+    torso, known = torso_lengths(points, labelled, network.keypoints)
+    asked = labelled & known[:, None]
     near = (answers - points).norm(dim=-1) < 0.2 * torso[:, None]
     return torch.stack([(near & asked).sum(), asked.sum()]).float()
 

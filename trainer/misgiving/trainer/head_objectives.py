@@ -12,15 +12,20 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer import heatmaps as maps
-from misgiving.trainer import objectives
+from misgiving.trainer import metrics, objectives
 from misgiving.trainer.config import FitConfig, HeadConfig
 
 _WIDEST = 8.0
 """Bound of a log-variance: standard deviations from 0.02 to 55 cells, so that no exp overflows."""
+
+
+_USUAL_TORSO = 0.35
+"""Of the heatmap's side, where a person's torso is not labelled; LSP's median."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +55,18 @@ class Objective(Protocol):
     def risk(self, outputs: Tensor, heatmaps: Tensor) -> Tensor:
         """(B, O) and the last stack's heatmaps (B, K, H, W) → (B,), higher is riskier."""
 
+    def keypoint_risk(self, outputs: Tensor) -> Tensor | None:
+        """(B, O) → (B, K), each joint's own, or None where the head does not tell joints apart."""
 
-class _Scalar:
+
+class _Whole:
+    """The head speaks of the person as a whole."""
+
+    def keypoint_risk(self, outputs: Tensor) -> Tensor | None:
+        return None
+
+
+class _Scalar(_Whole):
     """The head gives the risk itself."""
 
     outputs = 1
@@ -95,15 +110,53 @@ class Aleatoric:
         self.outputs = len(keypoints)
 
     def loss(self, outputs: Tensor, truth: Truth, fit: FitConfig) -> Tensor:
-        predicted = maps.decode(truth.heatmaps.float())[0]
-        apart = _blank(truth) - predicted * truth.labelled[..., None]
-        return _likelihood_loss(apart.square().sum(-1), _bounded(outputs), truth.labelled)
+        squared = _apart(truth).square().sum(-1)
+        return _likelihood_loss(squared, _bounded(outputs), truth.labelled)
 
     def risk(self, outputs: Tensor, heatmaps: Tensor) -> Tensor:
         return _bounded(outputs).mean(1)
 
+    def keypoint_risk(self, outputs: Tensor) -> Tensor | None:
+        return _bounded(outputs)
 
-class Links:
+
+class Miss:
+    """Whether each joint is missed, as PCK@0.2 counts it. The risk is the share of the joints that
+    the head expects to be missed: one minus the PCK that it expects.
+
+    Learnt by cross-entropy. Farther off than 0.2 torso lengths is a miss, but not at one stroke: at
+    d torso lengths the target is d⁴ / (d⁴ + 0.2⁴), because labels are some way off themselves.
+    """
+
+    def __init__(self, head: HeadConfig, keypoints: KeypointSet) -> None:
+        self.outputs = len(keypoints)
+        self.keypoints = keypoints
+
+    def loss(self, outputs: Tensor, truth: Truth, fit: FitConfig) -> Tensor:
+        apart = _apart(truth).norm(dim=-1) / self._scale(truth)[:, None]
+        ratio = (apart / metrics.PCK_THRESHOLD) ** 4
+        terms = functional.binary_cross_entropy_with_logits(
+            outputs, ratio / (1 + ratio), reduction="none"
+        )
+        known = truth.labelled
+        return torch.where(known, terms, 0.0).sum() / known.sum().clamp(min=1)
+
+    def risk(self, outputs: Tensor, heatmaps: Tensor) -> Tensor:
+        return torch.sigmoid(outputs).mean(1)
+
+    def keypoint_risk(self, outputs: Tensor) -> Tensor | None:
+        return torch.sigmoid(outputs)
+
+    def _scale(self, truth: Truth) -> Tensor:
+        """(B,): each person's torso, or a usual one where it is not labelled."""
+        usual = truth.points.new_full((len(truth.points),), _USUAL_TORSO * truth.heatmaps.shape[-1])
+        if not self.keypoints.torso:
+            return usual
+        lengths, known = torso_lengths(_blank(truth), truth.labelled, self.keypoints)
+        return torch.where(known, lengths, usual).clamp(min=1.0)
+
+
+class Links(_Whole):
     """Length of each link of the skeleton, as a Gaussian (VL4Pose: Shukla, Roy, Singh, Ahmed &
     Alahi, BMVC 2022). The risk is minus the log-likelihood of the predicted pose.
 
@@ -149,6 +202,7 @@ OBJECTIVES: dict[str, Callable[[HeadConfig, KeypointSet], Objective]] = {
     "mse": Regression,
     "aleatoric": Aleatoric,
     "links": Links,
+    "miss": Miss,
 }
 
 
@@ -161,6 +215,21 @@ def make_objective(head: HeadConfig, keypoints: KeypointSet) -> Objective:
     return OBJECTIVES[head.objective](head, keypoints)
 
 
+def torso_lengths(
+    points: Tensor, labelled: Tensor, keypoints: KeypointSet
+) -> tuple[Tensor, Tensor]:
+    """The scale of PCK, (B,), in the points' unit, and where it is labelled, (B,).
+
+    Args:
+        points: (B, K, 2), finite.
+        labelled: (B, K).
+        keypoints: with a torso.
+    """
+    pairs = [(points[:, a] - points[:, b]).norm(dim=-1) for a, b in keypoints.torso]
+    joints = sorted({index for pair in keypoints.torso for index in pair})
+    return torch.stack(pairs).amax(0), labelled[:, joints].all(1)
+
+
 def _likelihood_loss(squared: Tensor, log_variance: Tensor, known: Tensor) -> Tensor:
     """½ d² e^−s + ½ s, mean over what is known of all images; zero where nothing is."""
     terms = 0.5 * (squared * torch.exp(-log_variance) + log_variance)
@@ -170,6 +239,12 @@ def _likelihood_loss(squared: Tensor, log_variance: Tensor, known: Tensor) -> Te
 def _bounded(log_variance: Tensor) -> Tensor:
     """Within ± _WIDEST, and unlike a clamp with a gradient everywhere."""
     return _WIDEST * torch.tanh(log_variance.float() / _WIDEST)
+
+
+def _apart(truth: Truth) -> Tensor:
+    """(B, K, 2): from what is predicted to what is labelled; zero where nothing is."""
+    predicted = maps.decode(truth.heatmaps.float())[0]
+    return _blank(truth) - predicted * truth.labelled[..., None]
 
 
 def _blank(truth: Truth) -> Tensor:

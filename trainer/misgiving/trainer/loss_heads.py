@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from misgiving.trainer.config import HeadConfig
+from misgiving.trainer.heatmaps import decode
 from misgiving.trainer.models.pose import Level, PoseNet, PoseOutput
 
 _HIDDEN = (128, 64, 32, 16, 8)
@@ -21,6 +22,9 @@ _LEVEL_WIDTH = 128
 _SMALLEST = 4
 """Cells a side from which one convolution collapses a map; from larger ones it would have most of
 a head's weights (8 × 8 cells of 256 channels: 4.2 M)."""
+
+_LEAST_PEAK = 1e-3
+_EVIDENCE_DROPOUT = 0.3
 
 _WIDEST = 512
 """Channels up to which the multi-scale head takes a map as it is; a deep ResNet's last one has
@@ -114,6 +118,43 @@ class LevelsHead(nn.Module):
         return predicted
 
 
-def make_head(head: HeadConfig, pose: PoseNet, outputs: int = 1) -> nn.Module:
-    """The head that a configuration asks for, for a pose net and so many numbers an image."""
+class EvidenceHead(nn.Module):
+    """What tells a wrong answer: the heatmaps' peaks, the pose that they make, and every scale's
+    average and largest feature, which say what the image is like and what is seen somewhere in it.
+
+    Each input is brought to zero mean and unit variance, as training saw it.
+    """
+
+    def __init__(self, pose: PoseNet, outputs: int, keypoints: int) -> None:
+        super().__init__()
+        inputs = 4 * keypoints + 2 * sum(level.channels for level in pose.levels)
+        wide, narrow = _HIDDEN[:2]
+        self.regressor = nn.Sequential(
+            nn.BatchNorm1d(inputs, affine=False),
+            nn.Linear(inputs, wide),
+            nn.ReLU(),
+            nn.Dropout(_EVIDENCE_DROPOUT),
+            nn.Linear(wide, narrow),
+            nn.ReLU(),
+            nn.Linear(narrow, outputs),
+        )
+
+    def forward(self, pose: PoseOutput) -> Tensor:
+        """PoseOutput → (B, outputs)."""
+        maps = pose.heatmaps[:, -1].float()
+        cells, peaks = decode(maps)
+        peaks = peaks.clamp(_LEAST_PEAK, 1 - _LEAST_PEAK)
+        places = (cells - cells.mean(1, keepdim=True)) / maps.shape[-1]
+        average = [level.float().mean(dim=(2, 3)) for level in pose.pyramid]
+        largest = [level.float().amax(dim=(2, 3)) for level in pose.pyramid]
+        seen = [peaks, torch.logit(peaks), places.flatten(1), *average, *largest]
+        predicted: Tensor = self.regressor(torch.cat(seen, dim=1))
+        return predicted
+
+
+def make_head(head: HeadConfig, pose: PoseNet, keypoints: int, outputs: int = 1) -> nn.Module:
+    """The head that a configuration asks for, for a pose net of so many joints and so many numbers
+    an image."""
+    if head.kind == "evidence":
+        return EvidenceHead(pose, outputs, keypoints)
     return {"gap": GapHead, "conv": ConvHead, "levels": LevelsHead}[head.kind](pose, outputs)

@@ -187,6 +187,11 @@ def _restart(recipe: Recipe, data: PoseSet, out: Path, epochs: int, init: Path |
 def _start(recipe: Recipe, data: PoseSet, init: Path | None) -> tuple[Network, tuple[str, ...]]:
     network = Network(recipe.model, data.keypoints)
     if init is None:
+        if recipe.fit.heads_only:
+            raise InvalidInput(
+                "the recipe has heads_only, which leaves the pose net as it is; expected a trained "
+                "one. Give --init CHECKPOINT"
+            )
         return network, ()
     old, old_recipe, record = load_checkpoint(init)
     check_keypoints(record, data)

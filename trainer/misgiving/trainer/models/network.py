@@ -62,7 +62,10 @@ class Network(nn.Module):
         self.pose = make_pose_net(config, len(keypoints))
         self.objectives = {h.name: make_objective(h, keypoints) for h in config.heads}
         self.heads = nn.ModuleDict(
-            {h.name: make_head(h, self.pose, self.objectives[h.name].outputs) for h in config.heads}
+            {
+                h.name: make_head(h, self.pose, len(keypoints), self.objectives[h.name].outputs)
+                for h in config.heads
+            }
         )
         if config.dropout:
             self.pose.read_out.register_forward_pre_hook(partial(_dropped, config.dropout))
