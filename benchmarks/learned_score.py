@@ -21,7 +21,7 @@ from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import HeadConfig, Recipe
 from misgiving.trainer.data import join, open_data
 from misgiving.trainer.evaluation.nested import compare, mean_over_seeds
-from misgiving.trainer.recipes import ALL_HEADS, recipe_named
+from misgiving.trainer.recipes import PAPER_HEADS, recipe_named
 from misgiving.trainer.report import FailureReport, failure_report
 from misgiving.trainer.scoring import score
 from misgiving.trainer.training import Compute, train
@@ -76,14 +76,14 @@ POSE, HEADS = "pose", "heads"
 def pose_recipe(seed: int) -> Recipe:
     """The edge net at 128 px, which two cores can train, with the paper's heads."""
     recipe = recipe_named("edge", epochs=16, seed=seed)
-    model = replace(recipe.model, input_size=128, heads=ALL_HEADS)
+    model = replace(recipe.model, input_size=128, heads=PAPER_HEADS)
     return replace(recipe, name=POSE, model=model)
 
 
 def heads_recipe(seed: int) -> Recipe:
     """Nine heads on that net as it is. The paper's go on from their first training."""
     recipe = pose_recipe(seed)
-    heads = [HeadConfig(kind="evidence", objective="kl"), *ALL_HEADS]
+    heads = [HeadConfig(kind="evidence", objective="kl"), *PAPER_HEADS]
     for kind in ("conv", "levels", "gap", "evidence"):
         heads.insert(0, HeadConfig(kind=kind, objective="miss"))
     fit = replace(recipe.fit, heads_only=True, continued_epochs=8, head_learning_rate=1e-3)

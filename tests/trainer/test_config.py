@@ -38,7 +38,7 @@ def test_the_paper_s_geometry() -> None:
     assert model.net == HourglassConfig(stacks=2, channels=256, depth=4, stride=4)
     assert (fit.batch_size, fit.learning_rate, fit.sigma, fit.margin) == (16, 3e-4, 1.75, 1.0)
     assert {head.name for head in model.heads} == {
-        "conv-kl", "conv-margin", "gap-kl", "gap-margin",
+        "evidence-miss", "conv-kl", "conv-margin", "gap-kl", "gap-margin",
     }  # fmt: skip
 
 

@@ -243,7 +243,13 @@ def test_the_paper_s_recipe_in_miniature() -> None:
     assert [tuple(f.shape[2:]) for f in output.pose.pyramid] == [
         (64, 64), (32, 32), (16, 16), (8, 8), (4, 4),
     ]  # fmt: skip
-    assert list(output.predicted_losses) == ["conv-kl", "conv-margin", "gap-kl", "gap-margin"]
+    assert list(output.predicted_losses) == [
+        "evidence-miss",
+        "conv-kl",
+        "conv-margin",
+        "gap-kl",
+        "gap-margin",
+    ]
     assert all(p.shape == (1,) for p in output.predicted_losses.values())
 
 

@@ -63,7 +63,7 @@ class ModelConfig:
     input_size: int
     """Height and width of the input in px."""
     net: NetConfig
-    heads: tuple[HeadConfig, ...] = (HeadConfig(kind="conv", objective="kl"),)
+    heads: tuple[HeadConfig, ...] = (HeadConfig(kind="evidence", objective="miss"),)
     """The first one is exported unless another is asked for."""
     padding: float = 1.25
     """Window size over the person's box (see ``CropRule``)."""

@@ -118,6 +118,38 @@ class LevelsHead(nn.Module):
         return predicted
 
 
+class Standardise(nn.Module):
+    """Each input to zero mean and unit variance, by running estimates, in training too.
+
+    Batch normalisation would take from a batch of 16 what its images have in common: how sure the
+    net is there.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("variance", torch.ones(inputs))
+        self.register_buffer("batches", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs) → the same."""
+        if self.training:
+            self._learn(x.detach())
+        standard: Tensor = (x - self.mean) / torch.sqrt(self.variance + 1e-6)
+        return standard
+
+    def _learn(self, x: Tensor) -> None:
+        """All batches count alike at first, later the last hundred or so: the net moves on."""
+        self.batches += 1
+        rate = torch.clamp(1 / self.batches, min=0.01)
+        self.mean.lerp_(x.mean(0), rate)
+        self.variance.lerp_((x - self.mean).square().mean(0), rate)
+
+
 class EvidenceHead(nn.Module):
     """What tells a wrong answer: the heatmaps' peaks, the pose that they make, and every scale's
     average and largest feature, which say what the image is like and what is seen somewhere in it.
@@ -130,7 +162,7 @@ class EvidenceHead(nn.Module):
         inputs = 4 * keypoints + 2 * sum(level.channels for level in pose.levels)
         wide, narrow = _HIDDEN[:2]
         self.regressor = nn.Sequential(
-            nn.BatchNorm1d(inputs, affine=False),
+            Standardise(inputs),
             nn.Linear(inputs, wide),
             nn.ReLU(),
             nn.Dropout(_EVIDENCE_DROPOUT),
