@@ -5,7 +5,7 @@ heads are trained at once: what a head sees × what it learns. So all scores jud
 
 Run: python benchmarks/learned_score.py DATA OUT > benchmarks/learned_score_cpu_<yyyymm>.md
 DATA holds lsp/ and lspet/; OUT takes two checkpoints a seed (not for commits). What is there is not
-trained again, and a killed training goes on; on two threads of a CPU it takes about five hours.
+trained again, and a killed training goes on; five hours on two cores.
 """
 
 import os
@@ -86,7 +86,7 @@ def heads_recipe(seed: int) -> Recipe:
     heads = [HeadConfig(kind="evidence", objective="kl"), *PAPER_HEADS]
     for kind in ("conv", "levels", "gap", "evidence"):
         heads.insert(0, HeadConfig(kind=kind, objective="miss"))
-    fit = replace(recipe.fit, heads_only=True, continued_epochs=8, head_learning_rate=1e-3)
+    fit = replace(recipe.fit, heads_only=True, continued_epochs=30, head_learning_rate=1e-3)
     return replace(recipe, name=HEADS, model=replace(recipe.model, heads=tuple(heads)), fit=fit)
 
 
