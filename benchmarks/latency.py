@@ -30,6 +30,11 @@ def main(checkpoint: Path, validation: str, out: Path) -> None:
     bundle = Bundle.load(out)
     result = bench(bundle, BenchConfig(), lambda line: print(line, file=sys.stderr, flush=True))
     print("\n".join(page(result)))
+    origin = bundle.manifest.provenance
+    print(
+        f"\nThe bundle's network: recipe {origin.recipe}, {origin.config['model']}, trained on "
+        f"{' + '.join(origin.training_data)}, code at {origin.commit[:12]}."
+    )
     print("\n## What the precisions keep\n\n```text")
     print("\n".join(lines(bundle)))
     print("```")

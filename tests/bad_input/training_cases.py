@@ -152,7 +152,7 @@ CYCLE_ = [
     Case(
         "a head that the recipe does not have",
         f"{CYCLE} --budget 8 --method learned_loss:gap-kl",
-        "expected one of the heads conv-kl",
+        "expected one of the heads evidence-miss",
     ),
     Case(
         "a method twice",
