@@ -215,3 +215,21 @@ def test_what_cannot_be_measured_on(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=message):
             train(TINY, data, validation, tmp_path / "run", CPU)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_heads_alone(checkpoint: Path, tmp_path: Path) -> None:
+    """Another head on a trained pose net, which stays as it is; data seen twice is named once."""
+    fit = replace(TINY.fit, heads_only=True, continued_epochs=1)
+    recipe = replace(TINY, model=replace(TINY.model, heads=(NEW,)), fit=fit)
+    with pytest.raises(InvalidInput, match=r"heads_only, .*; expected a trained one. Give --init"):
+        once(tmp_path / "alone", None, recipe)
+    assert list(tmp_path.iterdir()) == []
+    first = once(tmp_path / "first", checkpoint, recipe)
+    second = once(tmp_path / "second", tmp_path / "first", recipe)
+    pose, *later = (
+        network.pose.state_dict()
+        for network in (load_checkpoint(checkpoint)[0], first.network, second.network)
+    )
+    for weights in later:
+        assert all(torch.equal(value, weights[name]) for name, value in pose.items())
+    assert second.record.training_data == first.record.training_data
