@@ -15,9 +15,9 @@ from export.helpers import CPU, JOINTS, TINY, TINY_MODEL, TRAINING_SPEC, people
 from misgiving.export import bundling, parity
 from misgiving.export.bundling import SAMPLE_COUNT, ExportConfig, export_bundle
 from misgiving.export.calibrating import Targets
-from misgiving.export.graph import FusedOutput
 from misgiving.export.promises import allowed
 from misgiving.runtime.bundle import Bundle, sha256_file
+from misgiving.runtime.engines.base import REQUIRED
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import BundleError, DataError, InvalidInput, ParityError
 from misgiving.runtime.keypoints import LSP, KeypointSet
@@ -59,7 +59,7 @@ def test_what_the_manifest_says_of_the_model(bundle: Bundle, checkpoint: Path) -
     assert (said.schema_version, said.name, said.version) == (2, "tiny", "1.2.3")
     assert said.keypoints == LSP
     assert said.crop == TINY_MODEL.crop
-    assert said.outputs == FusedOutput._fields
+    assert said.outputs == REQUIRED
     assert [signal.name for signal in said.signals] == list(SIGNALS)
     assert {signal.name: signal.higher_is for signal in said.signals} == {
         "mean_peak": "safer",
@@ -118,7 +118,7 @@ def test_the_threshold_flags_the_asked_share(bundle: Bundle, validation: PoseSet
 def test_samples(bundle: Bundle) -> None:
     with np.load(bundle.path / "samples.npz") as archive:
         samples = dict(archive)
-    assert set(samples) == {"image", *FusedOutput._fields}
+    assert set(samples) == {"image", *REQUIRED}
     assert samples["image"].shape == (SAMPLE_COUNT, 32, 32, 3)
     assert samples["image"].dtype == np.uint8
     assert samples["keypoints"].shape == (SAMPLE_COUNT, JOINTS, 3)

@@ -69,6 +69,7 @@ def answers(moved: float = 0.0, losses: np.ndarray | None = None) -> Prediction:
         predicted_loss=np.arange(COUNT, dtype=np.float32) if losses is None else losses,
         signals=np.zeros((COUNT, 4), np.float32),
         embedding=np.zeros((COUNT, 4), np.float32),
+        keypoint_loss=np.zeros((COUNT, 0), np.float32),
     )
 
 

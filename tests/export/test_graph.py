@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,10 +12,10 @@ import torch
 from torch import Tensor
 
 from export.helpers import JOINTS, TINY_MODEL, people
-from misgiving.export.graph import FusedGraph, FusedOutput
+from misgiving.export.graph import FusedGraph
 from misgiving.export.onnx import write_onnx
 from misgiving.export.parity import check, graph_drift
-from misgiving.runtime.engines.base import OUTPUTS
+from misgiving.runtime.engines.base import OUTPUTS, REQUIRED
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.geometry import image_to_input
@@ -36,13 +38,27 @@ def crops() -> Tensor:
 
 
 @torch.no_grad()
-def answer(graph: FusedGraph, images: Tensor) -> FusedOutput:
-    output: FusedOutput = graph(images)
-    return output
+def answer(graph: FusedGraph, images: Tensor) -> SimpleNamespace:
+    return SimpleNamespace(**graph(images))
 
 
-def test_outputs_are_the_runtime_s() -> None:
-    assert FusedOutput._fields == OUTPUTS
+def test_outputs_are_the_runtime_s(graph: FusedGraph) -> None:
+    assert tuple(graph(crops()[:1])) == graph.outputs == REQUIRED
+
+
+@pytest.mark.parametrize("objective", ["miss", "aleatoric"])
+def test_a_head_that_tells_joints_apart(objective: Any, tmp_path: Path) -> None:
+    """The same from torch and from the file, and its mean is the predicted loss."""
+    head = HeadConfig(kind="evidence", objective=objective)
+    torch.manual_seed(0)
+    fused = FusedGraph(Network(replace(TINY_MODEL, heads=(head,)), LSP))
+    assert fused.outputs == OUTPUTS
+    output = answer(fused, crops())
+    torch.testing.assert_close(output.keypoint_loss.mean(1), output.predicted_loss)
+    write_onnx(fused, tmp_path / "model.onnx", {})
+    got = OnnxEngine(tmp_path / "model.onnx").infer(crops().numpy())
+    assert got.keypoint_loss.shape == (len(crops()), JOINTS)
+    np.testing.assert_allclose(got.keypoint_loss, output.keypoint_loss, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -52,7 +68,7 @@ def test_shapes(graph: FusedGraph, batch: int) -> None:
     assert output.predicted_loss.shape == (batch,)
     assert output.signals.shape == (batch, len(heatmaps.SIGNALS))
     assert output.embedding.shape == (batch, TINY_MODEL.net.channels)
-    assert all(part.dtype == torch.float32 for part in output)
+    assert all(part.dtype == torch.float32 for part in vars(output).values())
 
 
 def test_it_answers_as_scoring_does(checkpoint: Path) -> None:
@@ -92,8 +108,8 @@ def test_the_last_stack_answers(graph: FusedGraph, monkeypatch: pytest.MonkeyPat
         return output._replace(heatmaps=torch.cat([noise, output.heatmaps], 1))
 
     monkeypatch.setattr(pose, "forward", two_stacks)
-    for got, want in zip(answer(graph, images), expected, strict=True):
-        torch.testing.assert_close(got, want)
+    for name, got in vars(answer(graph, images)).items():
+        torch.testing.assert_close(got, getattr(expected, name))
 
 
 def test_pixels_are_uint8_rgb(graph: FusedGraph) -> None:

@@ -11,9 +11,10 @@ import pytest
 from google.protobuf.message import Message
 
 from export.helpers import JOINTS, TINY_MODEL, people
-from misgiving.export.graph import FusedGraph, FusedOutput
+from misgiving.export.graph import FusedGraph
 from misgiving.export.parity import run_torch
 from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.engines.base import REQUIRED
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.data.crops import evaluation_crop
@@ -59,7 +60,7 @@ def test_inputs_and_outputs(model: onnx.ModelProto) -> None:
         "signals": ["batch", len(SIGNALS)],
         "embedding": ["batch", TINY_MODEL.net.channels],
     }
-    assert [value.name for value in model.graph.output] == list(FusedOutput._fields)
+    assert [value.name for value in model.graph.output] == list(REQUIRED)
     kinds = {value.type.tensor_type.elem_type for value in model.graph.output}
     assert kinds == {onnx.TensorProto.FLOAT}
 
@@ -116,7 +117,7 @@ def test_any_batch(bundle: Bundle, graph: FusedGraph, batch: int) -> None:
     crops = np.stack([evaluation_crop(data[i], TINY_MODEL.crop)[0] for i in range(batch)])
     got, expected = OnnxEngine(bundle.model).infer(crops), run_torch(graph, crops)
     assert len(got) == batch
-    for name in FusedOutput._fields:
+    for name in REQUIRED:
         answer, wanted = getattr(got, name), getattr(expected, name)
         assert answer.shape == wanted.shape, name
         np.testing.assert_allclose(answer, wanted, atol=2e-3, err_msg=name)

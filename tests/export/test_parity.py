@@ -209,6 +209,7 @@ def prediction(count: int = 5) -> Prediction:
         np.arange(count, dtype=np.float32),
         rng.random((count, 4)).astype(np.float32),
         rng.random((count, 8)).astype(np.float32),
+        rng.random((count, JOINTS)).astype(np.float32),
     )
 
 

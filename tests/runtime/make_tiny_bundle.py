@@ -29,7 +29,7 @@ from misgiving.runtime.calibration import (
     Reference,
     Threshold,
 )
-from misgiving.runtime.engines.base import OUTPUTS
+from misgiving.runtime.engines.base import REQUIRED
 from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.precisions import Parity
@@ -175,7 +175,7 @@ def manifest() -> Manifest:
         expires=None,
         keypoints=LSP,
         crop=CropRule(height=HEIGHT, width=WIDTH, padding=1.25),
-        outputs=OUTPUTS,
+        outputs=REQUIRED,
         signals=(
             Signal(name="mean_peak", higher_is="safer"),
             Signal(name="min_peak", higher_is="safer"),
@@ -207,7 +207,7 @@ def main() -> None:
     onnx.save(graph(), FOLDER / "model.onnx")
     session = InferenceSession(str(FOLDER / "model.onnx"), providers=["CPUExecutionProvider"])
     images = samples()
-    answers = dict(zip(OUTPUTS, session.run(OUTPUTS, {"image": images}), strict=True))
+    answers = dict(zip(REQUIRED, session.run(REQUIRED, {"image": images}), strict=True))
     np.savez_compressed(FOLDER / "samples.npz", image=images, **answers)
     write_manifest(FOLDER, manifest())
 

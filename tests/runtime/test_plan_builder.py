@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from misgiving.runtime.engines.base import OUTPUTS
+from misgiving.runtime.engines.base import REQUIRED
 from misgiving.runtime.engines.builder import (
     Library,
     Network,
@@ -257,7 +257,7 @@ def recorded(version: str, config: Recorded) -> tuple[Library, Recorded]:
     """TensorRT as far as a build goes, which gives ``config``; and its builder."""
     graph = SimpleNamespace(num_inputs=1, num_outputs=4)
     graph.get_input = lambda i: tensor("image", -1, 128, 128, 3)
-    graph.get_output = lambda i: tensor(OUTPUTS[i])
+    graph.get_output = lambda i: tensor(REQUIRED[i])
     builder = Recorded(
         create_network=graph,
         create_builder_config=config,

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from misgiving.runtime.bundle import Bundle
-from misgiving.runtime.engines.base import OUTPUTS
+from misgiving.runtime.engines.base import OUTPUTS, REQUIRED
 from misgiving.runtime.engines.builder import Library
 from misgiving.runtime.engines.cache import Plan, Profile
 from misgiving.runtime.engines.cuda import Buffer, Gpu
@@ -118,7 +118,7 @@ class Context:
         size = batch * int(np.prod(SHAPES["image"]))
         images = memory[self.addresses["image"]][:size].reshape(batch, *SHAPES["image"])
         answer = tiny.engine().infer(images)
-        for name in OUTPUTS:
+        for name in REQUIRED:
             data = np.ascontiguousarray(getattr(answer, name)).view(np.uint8).ravel()
             memory[self.addresses[name]][: data.size] = data
 

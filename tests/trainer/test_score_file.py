@@ -41,6 +41,7 @@ def answers(count: int, seed: int = 0) -> Answers:
         predicted_loss=numbers[:, 0],
         signals=numbers[:, 1:3],
         embedding=numbers[:, 3:],
+        keypoint_loss=np.zeros((count, 0), np.float32),
     )
 
 

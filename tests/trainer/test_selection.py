@@ -35,6 +35,7 @@ def scored(path: Path, numbers: dict[str, float], digest: str = "aa" * 32) -> Pa
         predicted_loss=losses,
         signals=np.stack([losses + 10, losses + 20], axis=1),
         embedding=np.nan_to_num(np.stack([losses, losses], axis=1)),
+        keypoint_loss=np.zeros((len(losses), 0), np.float32),
     )
     record = ScoreRecord(
         schema_version=1, bundle="made 1", bundle_digest=digest, pool="lsp:lsp", count=len(losses),

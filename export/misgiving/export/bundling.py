@@ -20,7 +20,7 @@ from misgiving.export.calibrating import (
     this_minute,
 )
 from misgiving.export.gates import Reference
-from misgiving.export.graph import FusedGraph, FusedOutput
+from misgiving.export.graph import FusedGraph
 from misgiving.export.onnx import write_onnx
 from misgiving.export.precision import BATCH
 from misgiving.runtime.bundle import (
@@ -168,7 +168,7 @@ def _fill(
     cpu = torch.device("cpu")
     scores = score(graph.network, recipe, validation, cpu, progress.counted(count, "scoring"))
     _write_samples(part / SAMPLES, graph, recipe)
-    manifest = _manifest(recipe, record, config, scores, validation)
+    manifest = _manifest(graph, recipe, record, config, scores, validation)
     bundle = Bundle(part, manifest, "")
     detector = Detector(bundle, FlagPolicy(threshold=math.inf, audit_rate=0.0))
     counted = progress.counted(count, "end to end")
@@ -230,7 +230,7 @@ def _write_samples(path: Path, graph: FusedGraph, recipe: Recipe) -> None:
         [evaluation_crop(people[i], recipe.model.crop)[0] for i in range(SAMPLE_COUNT)]
     )
     answer = parity.run_torch(graph, crops)
-    outputs = {name: getattr(answer, name) for name in FusedOutput._fields}
+    outputs = {name: getattr(answer, name) for name in graph.outputs}
     np.savez_compressed(path, image=crops, **outputs)
 
 
@@ -248,6 +248,7 @@ _NOT_MEASURED = Parity(
 
 
 def _manifest(
+    graph: FusedGraph,
     recipe: Recipe,
     record: Record,
     config: ExportConfig,
@@ -263,7 +264,7 @@ def _manifest(
         expires=config.expires,
         keypoints=record.keypoints,
         crop=recipe.model.crop,
-        outputs=FusedOutput._fields,
+        outputs=graph.outputs,
         signals=tuple(Signal(name=n, higher_is=_higher_is(n)) for n in heatmaps.SIGNALS),
         embedding_size=scores.embedding.shape[1],
         failure=FailureDefinition(

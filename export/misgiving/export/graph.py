@@ -1,33 +1,22 @@
 """Pose net, loss head, normalisation and sub-pixel decoding as one module.
 
-Axes: B batch, K keypoints, S signals, D embedding.
+Axes: B batch, H W input.
 """
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from misgiving.runtime.engines.base import OUTPUTS, REQUIRED
 from misgiving.runtime.errors import InvalidInput
 from misgiving.trainer import heatmaps
 from misgiving.trainer.models import Network
 
 
-class FusedOutput(NamedTuple):
-    """The outputs of the graph, in its order."""
-
-    keypoints: Tensor
-    """(B, K, 3): x and y in input px, confidence in [0, 1]."""
-    predicted_loss: Tensor
-    """(B,)"""
-    signals: Tensor
-    """(B, S)"""
-    embedding: Tensor
-    """(B, D)"""
-
-
 class FusedGraph(nn.Module):
     """What the vehicle runs: uint8 RGB in, answers in input pixels out."""
+
+    outputs: tuple[str, ...]
+    """What it gives, by the names and with the meaning of the runtime's ``Prediction``."""
 
     def __init__(self, network: Network, head: str | None = None) -> None:
         """Fuse a network with one of its heads.
@@ -46,17 +35,24 @@ class FusedGraph(nn.Module):
             raise InvalidInput(f"head is {head!r}; this checkpoint has {', '.join(names)}")
         self.network = network.eval()
         self.head = network.heads[self.head_name]
+        self.objective = network.objectives[self.head_name]
+        apart = self.objective.keypoint_risk(torch.zeros(1, self.objective.outputs)) is not None
+        self.outputs = OUTPUTS if apart else REQUIRED
 
-    def forward(self, image: Tensor) -> FusedOutput:
-        """(B, H, W, 3) uint8 → FusedOutput."""
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """(B, H, W, 3) uint8 → ``outputs`` by name, in that order."""
         network = self.network
         pose = network.pose(network.normalise(image.float().permute(0, 3, 1, 2)))
         last = pose.heatmaps[:, -1]
         cells, peaks = heatmaps.decode(last)
         points = cells * network.config.stride
-        return FusedOutput(
+        said = self.head(pose)
+        answers = (
             torch.cat([points, peaks.clamp(0, 1)[..., None]], dim=-1),
-            network.risk(self.head_name, self.head(pose), pose),
+            network.risk(self.head_name, said, pose),
             heatmaps.signals(last, peaks),
             network.embed(pose),
+            self.objective.keypoint_risk(said),
         )
+        known = (answer for answer in answers if answer is not None)
+        return dict(zip(self.outputs, known, strict=True))

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import torch
 
-from misgiving.export.graph import FusedGraph, FusedOutput
+from misgiving.export.graph import FusedGraph
 
 OPSET = 18
 IR_VERSION = 9
@@ -38,7 +38,7 @@ def write_onnx(graph: FusedGraph, path: Path, essentials: Mapping[str, object]) 
             dynamo=True,
             opset_version=OPSET,
             input_names=["image"],
-            output_names=list(FusedOutput._fields),
+            output_names=list(graph.outputs),
             dynamic_shapes={"image": {0: batch}},
             external_data=False,
             verbose=False,

@@ -18,7 +18,7 @@ from misgiving.export.graph import FusedGraph
 from misgiving.runtime import images
 from misgiving.runtime.client import make_frame
 from misgiving.runtime.detector import Detector
-from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.base import Engine, Prediction, joined
 from misgiving.runtime.errors import ParityError
 from misgiving.trainer import metrics
 from misgiving.trainer.data import PoseSet, Sample
@@ -48,8 +48,9 @@ class Drift:
     """Largest, in standard deviations."""
     spearman: float
     others: float = 0.0
-    """99th percentile of the worst other column (confidence, signal, embedding), in standard
-    deviations. Not the largest: where two peaks of a heatmap are alike, rounding picks one."""
+    """99th percentile of the worst other column (confidence, signal, embedding, keypoint_loss), in
+    standard deviations. Not the largest: where two peaks of a heatmap are alike, rounding picks
+    one."""
 
 
 def graph_drift(graph: FusedGraph, engine: Engine, crops: NDArray[np.uint8]) -> Drift:
@@ -75,7 +76,7 @@ def run_torch(graph: FusedGraph, crops: NDArray[np.uint8]) -> Prediction:
     """What the trained network says of crops (N, H, W, 3)."""
     with torch.no_grad():
         parts = [graph(batch) for batch in torch.split(torch.from_numpy(crops), 64)]
-    return Prediction(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)))
+    return Prediction.of({n: torch.cat([part[n] for part in parts]).numpy() for n in graph.outputs})
 
 
 def drift_of(got: Prediction, expected: Prediction) -> Drift:
@@ -91,7 +92,8 @@ def drift_of(got: Prediction, expected: Prediction) -> Drift:
 
 def _other_columns(prediction: Prediction) -> list[Floats]:
     confidence = prediction.keypoints[..., 2]
-    return [*confidence.T, *prediction.signals.T, *prediction.embedding.T]
+    others = (confidence, prediction.signals, prediction.embedding, prediction.keypoint_loss)
+    return [column for other in others for column in other.T]
 
 
 def end_to_end_drift(
@@ -155,13 +157,7 @@ def check(drift: Drift, what: str, unit: str) -> None:
 
 def in_batches(engine: Engine, crops: NDArray[np.uint8], size: int) -> Prediction:
     """What an engine says of crops (N, H, W, 3), ``size`` at a time."""
-    parts = [engine.infer(crops[start : start + size]) for start in range(0, len(crops), size)]
-    return Prediction(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("keypoints", "predicted_loss", "signals", "embedding")
-        )
-    )
+    return joined([engine.infer(crops[at : at + size]) for at in range(0, len(crops), size)])
 
 
 def _keypoint_shift(got: Floats, expected: Floats) -> float:

@@ -160,6 +160,7 @@ class Detector:
             ],
             predicted_loss=score,
             failure_probability=self.bundle.manifest.calibration.probability(score),
+            keypoint_loss=prediction.keypoint_loss[index].tolist(),
             signals=prediction.signals[index].tolist(),
             flag=_wire_flag(self.policy.decide(score, self._draw())),
         )

@@ -113,6 +113,7 @@ def _outside_contract(graph: wire.Graph, manifest: "Manifest") -> str | None:
         "predicted_loss": [None],
         "signals": [None, len(manifest.signals)],
         "embedding": [None, manifest.embedding_size],
+        "keypoint_loss": [None, keypoints],
     }
     outputs = {value.name: value for value in graph.output}
     for name in manifest.outputs:

@@ -62,6 +62,10 @@ def person_record(
             name: [finite(point.x_px), finite(point.y_px), finite(point.confidence)]
             for name, point in zip(keypoint_names, person.keypoints, strict=True)
         },
+        "keypoint_loss": {
+            name: finite(loss)
+            for name, loss in zip(keypoint_names, person.keypoint_loss, strict=False)
+        },
         "signals": {
             name: finite(value) for name, value in zip(signal_names, person.signals, strict=True)
         },

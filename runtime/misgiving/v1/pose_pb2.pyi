@@ -257,7 +257,10 @@ class Person(_message.Message):
 
     @_builtins.property
     def keypoint_loss(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """One for each keypoint where the bundle's head has it, else empty."""
+        """One for each keypoint where the bundle's head has it, else empty: higher is worse. Of a head
+        that learns "miss" it is how likely the head holds the joint to be missed, in [0, 1], not
+        calibrated, and predicted_loss is the mean.
+        """
 
     @_builtins.property
     def signals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:

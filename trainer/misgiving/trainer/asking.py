@@ -30,6 +30,8 @@ class Answers:
     """(N, S)"""
     embedding: NDArray[np.float32]
     """(N, D)"""
+    keypoint_loss: NDArray[np.float32]
+    """(N, K), or (N, 0) of a bundle that does not tell joints apart."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,4 +63,5 @@ def _answer(estimator: Estimator, persons: tuple[Person, ...]) -> Answers:
         predicted_loss=got.predicted_loss,
         signals=got.signals,
         embedding=got.embedding,
+        keypoint_loss=got.keypoint_loss,
     )

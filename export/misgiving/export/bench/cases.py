@@ -119,7 +119,7 @@ def _torch_call(case: Case, config: Mapping[str, Any], images: Images) -> Call:
 
     def call() -> object:
         with torch.inference_mode():
-            return [part.cpu() for part in run(batch)]  # waits for a GPU
+            return [part.cpu() for part in run(batch).values()]  # waits for a GPU
 
     return call
 

@@ -3,7 +3,7 @@
 Axes: B batch, K keypoints, S signals, D embedding.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -25,13 +25,22 @@ class Prediction:
     """(B, S): the free scores that the manifest names."""
     embedding: NDArray[np.float32]
     """(B, D): the pose net's pooled features."""
+    keypoint_loss: NDArray[np.float32]
+    """(B, K), higher is worse; (B, 0) of a graph whose head does not tell joints apart."""
 
     def __len__(self) -> int:
         return len(self.predicted_loss)
 
+    @classmethod
+    def of(cls, outputs: Mapping[str, NDArray[np.float32]]) -> "Prediction":
+        """From a graph's outputs by name."""
+        nothing = np.empty((len(outputs["predicted_loss"]), 0), np.float32)
+        return cls(**{KEYPOINT_LOSS: nothing, **outputs})
+
 
 OUTPUTS = tuple(field.name for field in fields(Prediction))
-"""What a graph gives, in this order."""
+"""What a graph gives, in this order; the last only where its head has it."""
+REQUIRED, KEYPOINT_LOSS = OUTPUTS[:-1], OUTPUTS[-1]
 
 
 class Engine(Protocol):
@@ -59,10 +68,15 @@ def joined(predictions: Sequence[Prediction]) -> Prediction:
     )
 
 
-def refuse_foreign(file: str, outputs: Collection[str]) -> None:
-    """Raise EngineError where a graph lacks one of our outputs."""
-    if missing := [name for name in OUTPUTS if name not in outputs]:
+def outputs_of(file: str, names: Collection[str]) -> tuple[str, ...]:
+    """Those of OUTPUTS that a graph has.
+
+    Raises:
+        EngineError: it lacks one of REQUIRED.
+    """
+    if missing := [name for name in REQUIRED if name not in names]:
         raise EngineError(
             f"{file} lacks the outputs {', '.join(missing)}; "
             "expected a graph written by 'misgiving export'"
         )
+    return tuple(name for name in OUTPUTS if name in names)

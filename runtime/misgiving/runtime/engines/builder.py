@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from misgiving.runtime.durable import write_durably
-from misgiving.runtime.engines.base import refuse_foreign
+from misgiving.runtime.engines.base import outputs_of
 from misgiving.runtime.engines.cache import Profile, Say
 from misgiving.runtime.engines.cuda import Gpu
 from misgiving.runtime.errors import EngineError
@@ -216,7 +216,7 @@ def _parse(trt: Any, graph: Any, logger: Any, network: Network) -> None:
 def _check(graph: Any, network: Network) -> None:
     """Raise EngineError where the parsed graph is not the bundle's contract."""
     outputs = [graph.get_output(i).name for i in range(graph.num_outputs)]
-    refuse_foreign(network.name, outputs)
+    outputs_of(network.name, outputs)
     inputs = {
         graph.get_input(i).name: tuple(graph.get_input(i).shape) for i in range(graph.num_inputs)
     }

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from misgiving.runtime.engines.base import OUTPUTS, Prediction, refuse_foreign
+from misgiving.runtime.engines.base import Prediction, outputs_of
 from misgiving.runtime.errors import EngineError
 from misgiving.runtime.precisions import FP32
 
@@ -47,14 +47,16 @@ class OnnxEngine:
         refuse_both_wheels()
         self._precision = precision
         self._session = open_session(model, PROVIDERS[device], threads)
-        refuse_foreign(_name(model), [output.name for output in self._session.get_outputs()])
+        names = [output.name for output in self._session.get_outputs()]
+        self._outputs = outputs_of(_name(model), names)
 
     @property
     def provider(self) -> str:
         return f"onnxruntime {self._session.get_providers()[0]} {self._precision}"
 
     def infer(self, images: NDArray[np.uint8]) -> Prediction:
-        return Prediction(*self._session.run(OUTPUTS, {"image": images}))
+        answers = self._session.run(self._outputs, {"image": images})
+        return Prediction.of(dict(zip(self._outputs, answers, strict=True)))
 
 
 def refuse_both_wheels() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.engines.base import OUTPUTS, Prediction, joined, refuse_foreign
+from misgiving.runtime.engines.base import Prediction, joined, outputs_of
 from misgiving.runtime.engines.builder import Library, new_logger
 from misgiving.runtime.engines.cache import Plan
 from misgiving.runtime.engines.cuda import Cuda
@@ -54,6 +54,7 @@ class TensorrtEngine:
                 "for this GPU"
             )
         tensors = self._tensors()
+        self._outputs = outputs_of("plan", tensors)
         largest = plan.profile.max
         self._buffers = {
             name: cuda.buffer(largest * prod(shape) * dtype.itemsize)
@@ -90,7 +91,7 @@ class TensorrtEngine:
         else:
             self._enqueue(self._any, batch)
         self._cuda.wait(self._stream)
-        return Prediction(*(self._rows[name][:count].copy() for name in OUTPUTS))
+        return Prediction.of({name: self._rows[name][:count].copy() for name in self._outputs})
 
     def _enqueue(self, context: Any, batch: int) -> None:
         """Queue a whole pass: copy in, run, copy out."""
@@ -104,7 +105,7 @@ class TensorrtEngine:
                 f"{self._library} failed on a batch of {batch}: {self._logger.told()}; "
                 "expected it to run. See what nvidia-smi says, or take --device cpu"
             )
-        for name in OUTPUTS:
+        for name in self._outputs:
             self._cuda.to_host(self._buffers[name], self._size(name, batch), self._stream)
 
     def _capture(self, batch: int) -> int | None:
@@ -132,9 +133,9 @@ class TensorrtEngine:
         """Tensor → its shape without the batch, and its type."""
         engine, nptype = self._engine, self._library.module.nptype
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        refuse_foreign("plan", names)
+        outputs = outputs_of("plan", names)
         types = {name: np.dtype(nptype(engine.get_tensor_dtype(name))) for name in names}
-        expected = {"image": np.dtype(np.uint8), **dict.fromkeys(OUTPUTS, np.dtype(np.float32))}
+        expected = {"image": np.dtype(np.uint8), **dict.fromkeys(outputs, np.dtype(np.float32))}
         if types != expected:
             raise EngineError(
                 f"plan has tensors {types}; expected {expected}. Export the bundle again"

@@ -17,6 +17,7 @@ from misgiving.trainer.asking import ask
 from misgiving.trainer.data import Collected, PoseSet, Sample, check_labelled
 from misgiving.trainer.evaluation.accuracy import Accuracy, accuracies
 from misgiving.trainer.evaluation.calibration import Reliability, reliability
+from misgiving.trainer.evaluation.joints import JointReport, joint_report
 from misgiving.trainer.evaluation.oks import AveragePrecision, average_precision
 from misgiving.trainer.progress import counted
 from misgiving.trainer.report import (
@@ -59,6 +60,8 @@ class Persons:
     """(N,), px, of the head's box; NaN where the data set has none."""
     embedding: Floats
     """(N, D)"""
+    keypoint_loss: Floats
+    """(N, K), or (N, 0) of a bundle that does not tell joints apart."""
     collected: tuple[Collected | None, ...]
     """(N,): how the fleet came to keep them, where it did."""
 
@@ -80,6 +83,9 @@ class Evaluation:
     """The poses by other measures, PCKh among them; see ``accuracy.accuracies``."""
     reliability: Reliability | None
     """Of the bundle's failure probability; None where it has none, or nobody has a torso."""
+    joints: JointReport | None
+    """None of a bundle that does not tell joints apart, or where no joint is both missed and
+    found."""
 
 
 def evaluate(estimator: Estimator, data: PoseSet) -> Evaluation:
@@ -123,6 +129,7 @@ def evaluate(estimator: Estimator, data: PoseSet) -> Evaluation:
         precision=_average_precision(manifest, persons),
         accuracies=accuracies(*truth, persons.head_diagonal, persons.images),
         reliability=_reliability(manifest, persons, found),
+        joints=joint_report(persons.keypoint_loss, persons.confidence, found, persons.images),
     )
 
 
@@ -193,6 +200,7 @@ def ask_all(estimator: Estimator, data: PoseSet) -> Persons:
         area=np.array(areas, float),
         head_diagonal=np.array(diagonals, float),
         embedding=np.concatenate([part.embedding for part in parts]),
+        keypoint_loss=np.concatenate([part.keypoint_loss for part in parts]),
         collected=collected,
     )
 

@@ -24,6 +24,7 @@ from misgiving.trainer.evaluation.bundle import (
     evaluate,
 )
 from misgiving.trainer.evaluation.calibration import recorded
+from misgiving.trainer.evaluation.joints import JointReport
 from misgiving.trainer.evaluation.oks import NUMBERS, AveragePrecision
 from misgiving.trainer.report import (
     COVERAGES,
@@ -47,6 +48,7 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     yield from failure_lines(evaluation.failures)
     yield from _comparison_lines(evaluation)
     yield from _reliability_lines(evaluation)
+    yield from _joint_lines(evaluation)
     yield ""
     yield from _pckh_lines(evaluation)
     yield from _precision_lines(evaluation.precision)
@@ -71,6 +73,16 @@ def _reliability_lines(evaluation: Evaluation) -> Iterator[str]:
     yield "  said → failed: " + "  ".join(f"{b.probability:.2f}→{b.failed:.2f}" for b in one.bins)
     if shared := len(_that_fitted(evaluation)):
         yield f"  too good to be true: {shared} of these persons fitted that probability"
+
+
+def _joint_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Nothing where the bundle does not tell joints apart."""
+    if one := evaluation.joints:
+        yield (
+            f"keypoint_loss: AUROC of a joint's miss {one.learned}, by its own peak "
+            f"{one.own_peak}, difference {one.learned - one.own_peak}; mean over {one.joints} "
+            f"joints, {one.misses} misses of {one.measured}"
+        )
 
 
 def _that_fitted(evaluation: Evaluation) -> tuple[str, ...]:
@@ -138,7 +150,21 @@ def record(evaluation: Evaluation) -> dict[str, Any]:
         "best_free": free.name if free else None,
         "difference": _records(differences(report.row(LEARNED), free)) if free else None,
         "failure_probability": _reliability_record(evaluation),
+        "keypoint_loss": _joints_record(evaluation.joints),
         "average_precision": _precision_record(evaluation.precision),
+    }
+
+
+def _joints_record(one: JointReport | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {
+        "joints": one.joints,
+        "measured": one.measured,
+        "misses": one.misses,
+        "auroc": one.learned.record(),
+        "auroc_own_peak": one.own_peak.record(),
+        "difference": (one.learned - one.own_peak).record(),
     }
 
 
