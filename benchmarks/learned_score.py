@@ -20,10 +20,12 @@ from pathlib import Path
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import HeadConfig, Recipe
 from misgiving.trainer.data import join, open_data
+from misgiving.trainer.evaluation.bootstrap import Estimate
+from misgiving.trainer.evaluation.joints import joint_report
 from misgiving.trainer.evaluation.nested import compare, mean_over_seeds
 from misgiving.trainer.recipes import PAPER_HEADS, recipe_named
 from misgiving.trainer.report import FailureReport, failure_report
-from misgiving.trainer.scoring import score
+from misgiving.trainer.scoring import Scores, score
 from misgiving.trainer.training import Compute, train
 
 SEEDS = range(5)
@@ -108,15 +110,32 @@ a labelled torso are left out. Means over the seeds with 95 % intervals: resampl
 of the images in them. The best free score is the one with the highest mean AUROC on the very data
 of the table, which is in its favour."""
     for title, spec in REPORTS.items():
-        reports = [report_of(out / f"{HEADS}-{seed}", spec.format(data)) for seed in SEEDS]
+        scores = [scores_of(out / f"{HEADS}-{seed}", spec.format(data)) for seed in SEEDS]
+        reports = [
+            failure_report(one.risk_scores(), one.found, one.true_loss, one.ids) for one in scores
+        ]
         yield from section(title, spec.format("DATA"), reports)
+        yield joint_line(scores)
 
 
-def report_of(checkpoint: Path, spec: str) -> FailureReport:
-    """What all scores of a checkpoint are worth on some data."""
+def scores_of(checkpoint: Path, spec: str) -> Scores:
+    """What the heads of a checkpoint say of some data."""
     network, recipe, _ = load_checkpoint(checkpoint)
-    scores = score(network, recipe, open_data(spec), COMPUTE.prepare())
-    return failure_report(scores.risk_scores(), scores.found, scores.true_loss, scores.ids)
+    return score(network, recipe, open_data(spec), COMPUTE.prepare())
+
+
+def joint_line(scores: list[Scores]) -> str:
+    """How well the winner tells a joint's own miss."""
+    seeds = [joint_report(s.keypoint_loss, s.confidence, s.found, s.ids) for s in scores]
+    reports = [report for report in seeds if report]
+    learned, peak = [r.learned for r in reports], [r.own_peak for r in reports]
+    compared = compare(learned, peak, same_images=True)
+    misses = ", ".join(str(report.misses) for report in reports)
+    return f"""
+AUROC of a joint's miss, mean over {reports[0].joints} joints, {misses} misses of
+{reports[0].measured} by seed: {NAMES[WINNER]} {mean_over_seeds(learned, same_images=True)}, the
+joint's own peak {mean_over_seeds(peak, same_images=True)}, difference {compared.difference}, above
+in {compared.above} of {compared.seeds} seeds."""
 
 
 def section(title: str, spec: str, reports: list[FailureReport]) -> Iterator[str]:
@@ -144,7 +163,7 @@ Less the best free score, on the same poses, and in how many of {len(reports)} s
         yield f"| {NAMES[name]} | {' | '.join(gain(reports, name, free, n) for n in NUMBERS)} |"
 
 
-def mean(reports: list[FailureReport], name: str, number: str):  # noqa: ANN201
+def mean(reports: list[FailureReport], name: str, number: str) -> Estimate:
     """One number of one score, over the seeds."""
     seeds = [report.row(name).numbers()[number] for report in reports]
     return mean_over_seeds(seeds, same_images=True)

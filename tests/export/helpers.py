@@ -121,6 +121,7 @@ def scores_of(
         points=true_points + shift,
         confidence=np.ones((count, JOINTS)),
         predicted_losses={"conv-kl": np.array(predicted, float), "gap-margin": np.zeros(count)},
+        keypoint_loss=np.zeros((count, 0)),
         signals=signals,
         embedding=np.zeros((count, 4)),
         true_points=true_points,

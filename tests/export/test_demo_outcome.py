@@ -32,6 +32,7 @@ def truth() -> Scores:
         points=points,
         confidence=np.ones((COUNT, len(LSP))),
         predicted_losses={"conv-kl": np.arange(COUNT, dtype=float)},
+        keypoint_loss=np.zeros((COUNT, 0)),
         signals=np.zeros((COUNT, len(SIGNALS))),
         embedding=np.zeros((COUNT, 2)),
         true_points=points,

@@ -9,10 +9,12 @@ import pytest
 from misgiving.runtime.bundle import Bundle
 from misgiving.runtime.client import make_frame
 from misgiving.runtime.detector import MAX_REGIONS, Detector, is_flagged
+from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.errors import ImageError, MisgivingError, RegionError, ResourceExhausted
 from misgiving.runtime.flagging import FlagPolicy
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import encode_png
+from misgiving.runtime.records import result_record
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 from runtime.tiny import BUNDLE, HEIGHT, JOINTS, WIDTH, detector, engine, spot_points, spots
@@ -41,6 +43,29 @@ def test_keypoints_come_back_in_image_pixels(encoded: bool) -> None:
     assert result.frame_id == "f"
     assert result.bundle_digest == detector().bundle.digest
     assert result.collection == wire.COLLECTION_NONE
+
+
+class Telling:
+    """The tiny engine, with a loss for each joint of each person."""
+
+    provider = "telling"
+
+    def infer(self, images: np.ndarray) -> Prediction:
+        losses = np.arange(len(images) * JOINTS, dtype=np.float32).reshape(len(images), JOINTS)
+        return replace(engine().infer(images), keypoint_loss=losses)
+
+
+def test_a_loss_for_each_joint() -> None:
+    """In the joints' order, person by person, and by name in a record."""
+    regions = [Region(0, 0, WIDTH, HEIGHT), Region(1, 1, WIDTH, HEIGHT)]
+    result = detector().detect(make_frame(spots(COLUMNS), regions), Telling())
+    assert [list(person.keypoint_loss) for person in result.persons] == [
+        list(range(JOINTS)), list(range(JOINTS, 2 * JOINTS)),
+    ]  # fmt: skip
+    manifest = detector().bundle.manifest
+    names = manifest.keypoints.names
+    record = result_record(result, names, [signal.name for signal in manifest.signals])
+    assert record["persons"][0]["keypoint_loss"] == dict(zip(names, range(JOINTS), strict=True))
 
 
 def test_each_region_is_answered_in_its_own_place() -> None:

@@ -125,6 +125,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
         lambda m: without(m, "predicted_loss"),
         "lacks the output predicted_loss",
     ),
+    "a loss for each joint that is none": (
+        lambda m: m.graph.output.add(name="keypoint_loss"),
+        "gives keypoint_loss of another type or shape",
+    ),
     "another number of keypoints": (
         lambda m: setattr(sizes(m, "keypoints").dim[1], "dim_value", 17),
         "gives keypoints of another type or shape",
@@ -147,6 +151,22 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "nothing at all": (lambda m: m.Clear(), "ir_version 0"),
 }
+
+
+@pytest.mark.parametrize(("joints", "fits"), [(14, True), (13, False)])
+def test_a_loss_for_each_joint(joints: int, fits: bool) -> None:
+    def told(m: wire.Model) -> None:
+        added = m.graph.output.add(name="keypoint_loss")
+        added.type.tensor_type.elem_type = 1
+        added.type.tensor_type.shape.dim.add(dim_param="batch")
+        added.type.tensor_type.shape.dim.add(dim_value=joints)
+
+    manifest = MANIFEST.model_copy(update={"outputs": (*MANIFEST.outputs, "keypoint_loss")})
+    if fits:
+        check_graph(changed(told), manifest, "model.onnx")
+        return
+    with pytest.raises(BundleError, match=r"gives keypoint_loss of another type or shape"):
+        check_graph(changed(told), manifest, "model.onnx")
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -244,3 +244,5 @@ def test_scores_hold_their_risks(trained: tuple[Network, list[EpochLog]]) -> Non
         assert risks.shape == (5,), name
         assert np.isfinite(risks).all(), name
         assert risks.std() > 0, name
+    assert scores.keypoint_loss.shape == (5, len(LSP))  # the first head's: gap-aleatoric
+    np.testing.assert_allclose(scores.keypoint_loss.mean(1), scores.predicted_loss, rtol=1e-5)

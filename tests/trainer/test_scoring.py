@@ -43,7 +43,8 @@ class Oracle(Network):
         features = torch.zeros(len(image), TINY.model.net.channels, 16, 16)
         risk = torch.arange(self.asked - len(image), self.asked).float()
         heads = {"conv-kl": risk, "gap-margin": -risk}
-        return NetworkOutput(PoseOutput(maps[:, None], features, ()), heads, {})
+        outputs = {name: risks[:, None] for name, risks in heads.items()}
+        return NetworkOutput(PoseOutput(maps[:, None], features, ()), heads, outputs)
 
 
 @pytest.fixture

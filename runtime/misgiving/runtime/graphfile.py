@@ -119,7 +119,8 @@ def _outside_contract(graph: wire.Graph, manifest: "Manifest") -> str | None:
     for name in manifest.outputs:
         if name not in outputs:
             return f"lacks the output {name}; expected {', '.join(manifest.outputs)}"
-        if name in sizes and not _is(outputs[name], FLOAT32, sizes[name]):
+    for name in outputs.keys() & sizes:
+        if not _is(outputs[name], FLOAT32, sizes[name]):
             return f"gives {name} of another type or shape than its manifest says"
     return None
 

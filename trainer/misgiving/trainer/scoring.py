@@ -39,6 +39,8 @@ class Scores:
     """(N, K): heatmap peaks."""
     predicted_losses: dict[str, Floats]
     """Head → (N,)."""
+    keypoint_loss: Floats
+    """The first head's, (N, K); (N, 0) where it does not tell joints apart."""
     signals: Floats
     """(N, S) in the order of ``heatmaps.SIGNALS``."""
     embedding: Floats
@@ -150,12 +152,19 @@ def _read_out(
         points=_to_image(cells.cpu().numpy() * recipe.model.stride, windows, recipe),
         confidence=peaks.clamp(0, 1).cpu().numpy(),
         predicted_losses={n: p.float().cpu().numpy() for n, p in output.predicted_losses.items()},
+        keypoint_loss=_keypoint_loss(network, output),
         signals=heatmaps.signals(last, peaks).cpu().numpy(),
         embedding=network.embed(output.pose).float().cpu().numpy(),
         true_points=true_points,
         labelled=labelled,
         true_loss=heatmaps.observed_loss(output.pose.heatmaps, targets, mask).cpu().numpy(),
     )
+
+
+def _keypoint_loss(network: Network, output: NetworkOutput) -> Floats:
+    first, outputs = next(iter(output.head_outputs.items()))
+    each = network.objectives[first].keypoint_risk(outputs)
+    return np.empty((len(outputs), 0), np.float32) if each is None else each.float().cpu().numpy()
 
 
 def _to_image(points: Floats, windows: tuple[Window, ...], recipe: Recipe) -> Floats:

@@ -15,6 +15,7 @@ from misgiving.trainer.scoring import Scores
 _ARRAYS = (
     "points",
     "confidence",
+    "keypoint_loss",
     "signals",
     "embedding",
     "true_points",
