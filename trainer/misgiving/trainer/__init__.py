@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from misgiving.trainer.evaluation.bundle import evaluate as evaluate
     from misgiving.trainer.evaluation.calibration import Bin as Bin
     from misgiving.trainer.evaluation.calibration import Reliability as Reliability
+    from misgiving.trainer.evaluation.joints import JointReport as JointReport
     from misgiving.trainer.evaluation.oks import AveragePrecision as AveragePrecision
     from misgiving.trainer.models.network import Network as Network
     from misgiving.trainer.net_config import DeepposeConfig as DeepposeConfig
@@ -66,6 +67,7 @@ else:
             "Evaluation": "evaluation.bundle",
             "Persons": "evaluation.bundle",
             "evaluate": "evaluation.bundle",
+            "JointReport": "evaluation.joints",
             "AveragePrecision": "evaluation.oks",
             "Bin": "evaluation.calibration",
             "Reliability": "evaluation.calibration",

@@ -17,7 +17,7 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True)
 class JointReport:
-    """Mean over the joints of the AUROC of a joint's miss; see :func:`joint_report`."""
+    """Mean over the joints of the AUROC of a joint's miss; see :func:`evaluate`."""
 
     joints: int
     """Whose misses can be told from hits: that have both."""
