@@ -38,6 +38,15 @@ def test_against_a_slow_count() -> None:
     assert low < report.learned.value - report.own_peak.value < high
 
 
+def test_a_single_miss_is_missing_from_many_resamples() -> None:
+    found = np.ones((20, 2))
+    found[3, 1] = 0
+    report = joint_report(np.eye(20, 2, k=-2), np.ones((20, 2)), found, [str(i) for i in range(20)])
+    assert report is not None
+    assert report.learned.value == 1.0
+    assert np.isnan(report.learned.draws).any()
+
+
 @pytest.mark.parametrize(
     ("loss", "found"),
     [

@@ -119,8 +119,8 @@ def _outside_contract(graph: wire.Graph, manifest: "Manifest") -> str | None:
     for name in manifest.outputs:
         if name not in outputs:
             return f"lacks the output {name}; expected {', '.join(manifest.outputs)}"
-    for name in outputs.keys() & sizes:
-        if not _is(outputs[name], FLOAT32, sizes[name]):
+    for name, size in sizes.items():
+        if name in outputs and not _is(outputs[name], FLOAT32, size):
             return f"gives {name} of another type or shape than its manifest says"
     return None
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.trainer.evaluation.bootstrap import Estimate, Key, estimates
-from misgiving.trainer.evaluation.ranking import Failures, Ranking
+from misgiving.trainer.evaluation.ranking import Failures, Ranking, ratio
 
 Floats = NDArray[np.floating]
 
@@ -59,15 +59,10 @@ def joint_report(
     }
 
     def measure(weights: Floats) -> dict[Key, Floats]:
-        aurocs = {
-            key: Failures.of(ranking, failed, weights[rows]).auroc()
-            for key, (ranking, failed, rows) in columns.items()
-        }
-        # A resample may lack the misses of a joint; the others then count.
-        return {
-            name: np.nanmean([aurocs[key] for key in aurocs if key[0] == name], axis=0)
-            for name in scores
-        }
+        aurocs: dict[str, list[Floats]] = {name: [] for name in scores}
+        for (name, _), (ranking, failed, rows) in columns.items():
+            aurocs[name].append(Failures.of(ranking, failed, weights[rows]).auroc())
+        return {name: _mean(np.array(each)) for name, each in aurocs.items()}
 
     numbers = estimates(measure, images)
     return JointReport(
@@ -77,3 +72,8 @@ def joint_report(
         learned=numbers["learned"],
         own_peak=numbers["own_peak"],
     )
+
+
+def _mean(aurocs: Floats) -> Floats:
+    """Over the joints, (K, R) → (R,). A resample may lack a joint's misses: the others count."""
+    return ratio(np.nansum(aurocs, axis=0), np.isfinite(aurocs).sum(0))
