@@ -25,7 +25,7 @@ _WIDEST = 8.0
 
 
 _USUAL_TORSO = 0.35
-"""Of the heatmap's side, where a person's torso is not labelled; LSP's median."""
+"""Of the heatmap's side, where a person's torso is not labelled; the median of LSP and LSPET."""
 
 
 @dataclass(frozen=True, slots=True)

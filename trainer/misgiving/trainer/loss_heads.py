@@ -121,8 +121,7 @@ class LevelsHead(nn.Module):
 class Standardise(nn.Module):
     """Each input to zero mean and unit variance, by running estimates, in training too.
 
-    Batch normalisation would take from a batch of 16 what its images have in common: how sure the
-    net is there.
+    Batch normalisation would take from a batch of 16 what its images have in common.
     """
 
     mean: Tensor
