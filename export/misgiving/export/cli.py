@@ -354,7 +354,9 @@ def _day(text: str) -> date:
 @app.command()
 def bench(
     bundle: runtime.Bundle = None,
-    device: runtime.Device = "cpu",
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="cpu, or cuda with whatever of TensorRT is there.")
+    ] = "cpu",
     threads: Annotated[
         int, typer.Option(min=1, metavar="N", help="CPU threads within one inference.")
     ] = 1,
