@@ -6,6 +6,7 @@ its real graph in ONNX Runtime, so that a row, a size or an address that is mixe
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from misgiving.runtime.bundle import Bundle
-from misgiving.runtime.engines.base import OUTPUTS, REQUIRED
+from misgiving.runtime.engines.base import OUTPUTS
 from misgiving.runtime.engines.builder import Library
 from misgiving.runtime.engines.cache import Plan, Profile
 from misgiving.runtime.engines.cuda import Buffer, Gpu
@@ -118,7 +119,8 @@ class Context:
         size = batch * int(np.prod(SHAPES["image"]))
         images = memory[self.addresses["image"]][:size].reshape(batch, *SHAPES["image"])
         answer = tiny.engine().infer(images)
-        for name in REQUIRED:
+        answer = replace(answer, keypoint_loss=answer.keypoints[..., 2])
+        for name in SHAPES.keys() - {"image"}:
             data = np.ascontiguousarray(getattr(answer, name)).view(np.uint8).ravel()
             memory[self.addresses[name]][: data.size] = data
 
@@ -191,6 +193,15 @@ def passed(batch: int) -> list[str]:
     """The calls of one pass without a graph."""
     outputs = [f"out {batch * size}" for size in COPIES_OUT]
     return [f"in {batch * BYTES_IN}", f"run {batch}", *outputs]
+
+
+def test_a_plan_that_tells_joints_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHAPES, "keypoint_loss", (tiny.JOINTS,))
+    engine, _, _ = made(Profile(1, 2, 4))
+    for count in (1, 2, 5):
+        got = engine.infer(images(count))
+        assert got.keypoint_loss.shape == (count, tiny.JOINTS)
+        np.testing.assert_array_equal(got.keypoint_loss, got.keypoints[..., 2])
 
 
 def test_everything_is_made_once_and_the_graph_at_the_start() -> None:

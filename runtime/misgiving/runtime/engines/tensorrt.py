@@ -54,7 +54,7 @@ class TensorrtEngine:
                 "for this GPU"
             )
         tensors = self._tensors()
-        self._outputs = outputs_of("plan", tensors)
+        self._outputs = [name for name in tensors if name != "image"]
         largest = plan.profile.max
         self._buffers = {
             name: cuda.buffer(largest * prod(shape) * dtype.itemsize)
