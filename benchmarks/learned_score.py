@@ -79,7 +79,8 @@ def pose_recipe(seed: int) -> Recipe:
     """The edge net at 128 px, which two cores can train, with the paper's heads."""
     recipe = recipe_named("edge", epochs=16, seed=seed)
     model = replace(recipe.model, input_size=128, heads=PAPER_HEADS)
-    return replace(recipe, name=POSE, model=model)
+    fit = replace(recipe.fit, head_epochs=0, head_learning_rate=3e-4)
+    return replace(recipe, name=POSE, model=model, fit=fit)
 
 
 def heads_recipe(seed: int) -> Recipe:
@@ -88,8 +89,14 @@ def heads_recipe(seed: int) -> Recipe:
     heads = [HeadConfig(kind="evidence", objective="kl"), *PAPER_HEADS]
     for kind in ("conv", "levels", "gap", "evidence"):
         heads.insert(0, HeadConfig(kind=kind, objective="miss"))
-    fit = replace(recipe.fit, heads_only=True, continued_epochs=30, head_learning_rate=1e-3)
-    return replace(recipe, name=HEADS, model=replace(recipe.model, heads=tuple(heads)), fit=fit)
+    alone = {"epochs": 0, "continued_epochs": 0, "head_epochs": 30, "head_learning_rate": 1e-3}
+    return replace(
+        recipe,
+        name=HEADS,
+        model=replace(recipe.model, heads=tuple(heads)),
+        fit=replace(recipe.fit, **alone),
+        augment=replace(recipe.augment, astray=1 / 8),
+    )
 
 
 def page(data: Path, out: Path) -> Iterator[str]:

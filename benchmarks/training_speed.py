@@ -26,7 +26,8 @@ from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import fit as fitting
 from misgiving.trainer.config import Recipe
 from misgiving.trainer.data import open_data
-from misgiving.trainer.data.crops import Crops, batches, load_crops
+from misgiving.trainer.data.augmentation import batches
+from misgiving.trainer.data.crops import Crops, load_crops
 from misgiving.trainer.models import Network
 from misgiving.trainer.recipes import recipe_named
 from misgiving.trainer.restart import State

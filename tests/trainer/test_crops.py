@@ -17,18 +17,16 @@ from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.config import AugmentConfig
 from misgiving.trainer.data import Sample
-from misgiving.trainer.data.crops import (
-    CONTEXT,
-    Batch,
-    Crops,
+from misgiving.trainer.data.augmentation import (
     augment,
+    batches,
     changes_of,
     draw,
-    evaluation_crop,
-    load_crops,
+    draw_astray,
     select,
     shuffled,
 )
+from misgiving.trainer.data.crops import CONTEXT, Batch, Crops, evaluation_crop, load_crops
 
 CPU = torch.device("cpu")
 RULE = CropRule(height=64, width=64, padding=1.25)
@@ -66,6 +64,28 @@ def centroid(image: torch.Tensor) -> NDArray[np.float64]:
     mass = image[0].double().numpy()
     grid = np.arange(len(mass)) + 0.5
     return np.array([(mass.sum(0) * grid).sum(), (mass.sum(1) * grid).sum()]) / mass.sum()
+
+
+def test_astray() -> None:
+    """The last ones of a batch look elsewhere, and their points with them."""
+    crops = load(*(dotted(NECK) for _ in range(64)))
+    config = replace(STILL, astray=0.5)
+    (batch,) = batches(crops, 64, config, seeded(3))
+    assert (len(batch.images), batch.astray) == (96, 32)
+    neck = batch.points[:, NECK]
+    assert neck[:64].std(0).max() < 1e-3
+    inside = ((neck[64:] > 8) & (neck[64:] < 56)).all(1)
+    assert 5 < int(inside.sum()) < 27
+    for row in (inside.nonzero()[:, 0] + 64).tolist():
+        spot = batch.images[row, 0] > 128
+        assert spot[int(neck[row, 1]), int(neck[row, 0])]
+    drawn = draw_astray(4000, config, seeded(3))
+    scale, shift = drawn[:, 1], drawn[:, 2:4]
+    assert scale.min() > 0.2
+    assert scale.max() < 2.5
+    assert float((scale < 0.2 * 12.5**0.5).float().mean()) == pytest.approx(0.5, abs=0.03)
+    assert shift.abs().max() < CONTEXT / 2
+    assert float((shift.abs() > CONTEXT / 4).float().mean()) == pytest.approx(0.5, abs=0.03)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -17,7 +17,8 @@ from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import fit as fitting
 from misgiving.trainer.config import FitConfig, HeadConfig, Recipe
-from misgiving.trainer.data.crops import Crops, batches, load_crops
+from misgiving.trainer.data.augmentation import batches
+from misgiving.trainer.data.crops import Crops, load_crops
 from misgiving.trainer.fit import EpochLog, fit, pick_device
 from misgiving.trainer.models import Network
 
@@ -152,20 +153,42 @@ def test_frozen_batch_norm() -> None:
     assert not torch.equal(results[0]["pose.stem.0.weight"], results[1]["pose.stem.0.weight"])
 
 
-def test_heads_only() -> None:
+def test_heads_alone() -> None:
     """The pose net stays as it is, its statistics too, and the heads learn."""
     heads = (HeadConfig(kind="conv", objective="kl"), HeadConfig(kind="evidence", objective="miss"))
     recipe = replace(TINY, model=replace(TINY.model, heads=heads, dropout=0.2))
-    recipe = replace(recipe, fit=replace(recipe.fit, heads_only=True))
+    recipe = replace(recipe, fit=replace(recipe.fit, head_epochs=2))
     torch.manual_seed(0)
     network = Network(recipe.model, LSP)
     before, logs = weights(network), []
-    fit(network, recipe, crops(), 2, logs.append)
+    fit(network, recipe, crops(), 0, logs.append)
     after = weights(network)
     kept = {name for name in before if torch.equal(before[name], after[name])}
     assert kept == {name for name in before if not name.startswith("heads.")}
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert logs[0].pose_loss == pytest.approx(logs[1].pose_loss, rel=0.2)
+
+
+def test_the_heads_go_on_alone() -> None:
+    """After the epochs of all, the pose net is what it was, and crops that go astray change what
+    the head learns that may see them, and nothing else."""
+    heads = (HeadConfig(kind="gap", objective="kl"), HeadConfig(kind="gap", objective="miss"))
+    after = []
+    for head_epochs, astray in ((0, 0.0), (2, 0.0), (2, 0.25)):
+        recipe = replace(
+            TINY,
+            model=replace(TINY.model, heads=heads),
+            fit=replace(TINY.fit, head_epochs=head_epochs),
+            augment=replace(TINY.augment, astray=astray),
+        )
+        after.append(weights(run(recipe)[0]))
+    alone, changed = (
+        {name for name in after[1] if not torch.equal(after[1][name], other[name])}
+        for other in (after[0], after[2])
+    )
+    learnt = {name for name in after[0] if name.startswith("heads.")}
+    assert alone == learnt
+    assert changed == {name for name in learnt if name.startswith("heads.gap-miss.")}
 
 
 class _Moves(TorchDispatchMode):
@@ -280,15 +303,15 @@ def test_learning_rates(warmup: float, steps: int, shares: list[float]) -> None:
     config = FitConfig(
         epochs=1, continued_epochs=1, learning_rate=1e-2, head_learning_rate=1e-4, warmup=warmup
     )
-    optimiser, schedule = fitting._optimiser(network, config, steps)
+    optimiser, schedule = fitting._optimiser(network, config, steps, steps)
     pose, heads = [], []
-    for _ in range(steps):
+    for _ in range(2 * steps):
         pose.append(optimiser.param_groups[0]["lr"])
         heads.append(optimiser.param_groups[1]["lr"])
         optimiser.step()
         schedule.step()
-    assert pose == pytest.approx([1e-2 * share for share in shares], rel=1e-3)
-    assert heads == pytest.approx([1e-4 * share for share in shares], rel=1e-3)
+    assert pose == pytest.approx([1e-2 * share for share in 2 * shares], rel=1e-3)
+    assert heads == pytest.approx([1e-4 * share for share in 2 * shares], rel=1e-3)  # alone, again
 
 
 def test_found_counts_persons_with_a_torso() -> None:

@@ -22,7 +22,8 @@ from misgiving.trainer import fit as fitting
 from misgiving.trainer import heatmaps, objectives
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import HeadConfig
-from misgiving.trainer.data.crops import Batch, Crops, batches, load_crops
+from misgiving.trainer.data.augmentation import batches
+from misgiving.trainer.data.crops import Batch, Crops, load_crops
 from misgiving.trainer.fit import EpochLog, fit
 from misgiving.trainer.models import Network
 from misgiving.trainer.team import Team
@@ -131,7 +132,7 @@ def accumulated() -> dict[str, Tensor]:
     """The weights after one process went through both processes' parts of each batch."""
     network = start().eval()  # batch normalisation is frozen, and nothing else knows the mode
     network.to(memory_format=torch.channels_last)  # else Adam makes other rounding into 1e-4
-    optimiser, schedule = fitting._optimiser(network, RECIPE.fit, EPOCHS * 3)
+    optimiser, schedule = fitting._optimiser(network, RECIPE.fit, EPOCHS * 3, 0)
     generators = [torch.Generator().manual_seed(RECIPE.fit.seed) for _ in range(2)]
     for _ in range(EPOCHS):
         parts: list[Iterator[Batch]] = [

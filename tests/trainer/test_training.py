@@ -219,9 +219,11 @@ def test_what_cannot_be_measured_on(tmp_path: Path) -> None:
 
 def test_heads_alone(checkpoint: Path, tmp_path: Path) -> None:
     """Another head on a trained pose net, which stays as it is."""
-    fit = replace(TINY.fit, heads_only=True, continued_epochs=1)
+    fit = replace(TINY.fit, epochs=0, continued_epochs=0, head_epochs=1)
     recipe = replace(TINY, model=replace(TINY.model, heads=(NEW,)), fit=fit)
-    with pytest.raises(InvalidInput, match=r"heads_only, .*; expected a trained one. Give --init"):
+    with pytest.raises(
+        InvalidInput, match=r"no epochs but the heads', .*; expected a trained one. Give --init"
+    ):
         once(tmp_path / "alone", None, recipe)
     assert list(tmp_path.iterdir()) == []
     first = once(tmp_path / "first", checkpoint, recipe)

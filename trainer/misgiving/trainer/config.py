@@ -111,6 +111,9 @@ class AugmentConfig:
     """Probability of a mirrored image; left and right joints change places."""
     colour: float = 0.2
     """Gain of each channel uniform in 1 ± this, and as much of a common brightness."""
+    astray: float = 0.0
+    """Crops beside the batch's own, as a share of it, that the heads see while they learn alone:
+    next to the person, half of it, far too large or too small. The head is to say so."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -121,6 +124,7 @@ class AugmentConfig:
             value = getattr(self, name)
             require(0 <= value < 1, f"{name} is {value}; expected from 0 to below 1")
         require(0 <= self.flip <= 1, f"flip is {self.flip}; expected a probability")
+        require(0 <= self.astray <= 1, f"astray is {self.astray}; expected from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,8 +134,12 @@ class FitConfig:
     __pydantic_config__ = FORBID
 
     epochs: int
+    """Of pose net and heads together; 0 leaves a checkpoint's pose net as it is, bit by bit."""
     continued_epochs: int
-    """Epochs of a training that starts from a checkpoint, as a cycle's later stages do."""
+    """The same, of a training that starts from a checkpoint, as a cycle's later stages do."""
+    head_epochs: int = 0
+    """Epochs after these in which the heads learn alone, in half the time: what the finished pose
+    net does, of which it shows less while it still moves."""
     batch_size: int = 16
     """Even: image k is paired with image k + B/2 in the loss head's objective."""
     learning_rate: float = 1e-3
@@ -147,17 +155,15 @@ class FitConfig:
     freeze_batch_norm: bool = False
     """Keep the pose net's batch normalisation's statistics, and normalise by them: for training on
     from a checkpoint with few labels. Its scales and offsets learn all the same."""
-    heads_only: bool = False
-    """Train the heads of a checkpoint alone, in half the time; its pose net stays as it is, bit by
-    bit."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check ranges."""
         require(0 <= self.seed < 1 << 63, f"seed is {self.seed}; expected from 0 to below 2^63")
-        for name in ("epochs", "continued_epochs"):
+        for name in ("epochs", "continued_epochs", "head_epochs"):
             epochs = getattr(self, name)
-            require(epochs >= 1, f"{name} is {epochs}; expected at least 1")
+            least = 0 if name == "head_epochs" or self.head_epochs > 0 else 1
+            require(epochs >= least, f"{name} is {epochs}; expected at least {least}")
         require(
             self.batch_size >= 2 and self.batch_size % 2 == 0,
             f"batch_size is {self.batch_size}; expected an even number, images are paired",

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,8 @@ from torch.utils.tensorboard import SummaryWriter
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import heatmaps
 from misgiving.trainer.config import FitConfig, Recipe
-from misgiving.trainer.data.crops import Batch, Crops, batches
+from misgiving.trainer.data.augmentation import batches
+from misgiving.trainer.data.crops import Batch, Crops
 from misgiving.trainer.head_objectives import Truth, torso_lengths
 from misgiving.trainer.models import Network, NetworkOutput
 from misgiving.trainer.restart import Restart, State
@@ -75,7 +76,8 @@ def fit(
         network: new, or one to train on; a fresh optimiser either way, as in the paper.
         recipe: network, optimiser and augmentation.
         crops: the training set.
-        epochs: how often each person is seen.
+        epochs: how often each person is seen by pose net and heads together; the recipe's
+            ``head_epochs`` of the heads alone follow.
         report: told of each epoch.
         log_folder: where TensorBoard events go, None for nowhere.
         restart: takes the state while the training runs, and gives back an earlier process's.
@@ -93,27 +95,30 @@ def fit(
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     config = recipe.fit
     generator = torch.Generator().manual_seed(config.seed)
-    steps = epochs * max(1, len(crops) // config.batch_size)
-    optimiser, schedule = _optimiser(network, config, steps)
-    network.pose.requires_grad_(not config.heads_only)
+    steps = max(1, len(crops) // config.batch_size)
+    optimiser, schedule = _optimiser(network, config, epochs * steps, config.head_epochs * steps)
     state = State(network, optimiser, schedule, generator)
     done = restart.epochs if restart else 0
     if restart:
         restart.restore(state)
-    shared = team.shared(network, device)
     logs = log_folder if team.first else None
     writer = SummaryWriter(str(logs), purge_step=done or None) if logs else None
-    for epoch in range(done, epochs):
+    whole = epochs + config.head_epochs
+    for epoch in range(done, whole):
+        alone = epoch >= epochs
+        if epoch in (done, epochs):
+            network.pose.requires_grad_(not alone)
+            shared = team.shared(network, device)
         # For dropout, which draws from torch's own: a training that goes on draws the same.
         torch.manual_seed(config.seed + epoch + _APART * team.rank)
-        log = _epoch(shared, state, recipe, crops, team).log(epoch, network, team)
+        log = _epoch(shared, state, recipe, crops, team, alone).log(epoch, network, team)
         _check_finite(log, network)
         if not team.first:
             continue
         report(log)
         _write(writer, log)
         if restart:
-            restart.save(state, epoch + 1, last=epoch + 1 == epochs)
+            restart.save(state, epoch + 1, last=epoch + 1 == whole)
     team.even(network)
     network.pose.requires_grad_(True)
     network.eval()
@@ -121,11 +126,14 @@ def fit(
         writer.close()
 
 
-def _epoch(shared: nn.Module, state: State, recipe: Recipe, crops: Crops, team: Team) -> "_Tally":
+def _epoch(
+    shared: nn.Module, state: State, recipe: Recipe, crops: Crops, team: Team, alone: bool
+) -> "_Tally":
     network, config, generator = state.network, recipe.fit, state.generator
-    _to_training_mode(network, config)
+    _to_training_mode(network, config, alone)
+    augment = recipe.augment if alone else replace(recipe.augment, astray=0.0)
     tally = _Tally()
-    for batch in batches(crops, config.batch_size, recipe.augment, generator, team.part):
+    for batch in batches(crops, config.batch_size, augment, generator, team.part):
         tally.add(_step(network, shared, recipe, batch, state.optimiser), batch)
         state.schedule.step()
     return tally
@@ -146,9 +154,9 @@ def _check_finite(log: EpochLog, network: Network) -> None:
         )
 
 
-def _to_training_mode(network: Network, config: FitConfig) -> None:
+def _to_training_mode(network: Network, config: FitConfig, alone: bool) -> None:
     network.train()
-    if config.heads_only:
+    if alone:
         network.pose.eval()
     elif config.freeze_batch_norm:
         for module in network.pose.modules():
@@ -157,21 +165,29 @@ def _to_training_mode(network: Network, config: FitConfig) -> None:
 
 
 def _optimiser(
-    network: Network, config: FitConfig, steps: int
+    network: Network, config: FitConfig, together: int, alone: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     groups = [
         {"params": network.pose.parameters(), "lr": config.learning_rate},
         {"params": network.heads.parameters(), "lr": config.head_learning_rate},
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-    warmup = max(1, round(config.warmup * steps))
 
     def rate(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+        """The heads' rate rises again where they go on alone."""
+        if step < together:
+            return _one_cycle(step, together, config.warmup)
+        return _one_cycle(step - together, alone, config.warmup)
 
     return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+
+
+def _one_cycle(step: int, steps: int, warmup_share: float) -> float:
+    """Share of the peak's learning rate: a straight rise, then half a cosine."""
+    warmup = max(1, round(warmup_share * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,16 +213,18 @@ def _step(
         output: NetworkOutput = shared(images)
     observed = heatmaps.observed_loss(output.pose.heatmaps, targets, batch.labelled)
     truth = Truth(observed.detach(), output.pose.heatmaps[:, -1].detach(), cells, batch.labelled)
-    head_losses = {
-        name: network.objectives[name].loss(outputs.float(), truth, recipe.fit)
-        for name, outputs in output.head_outputs.items()
-    }
+    own = len(images) - batch.astray
+    head_losses = {}
+    for name, outputs in output.head_outputs.items():
+        objective = network.objectives[name]
+        seen = len(images) if objective.astray else own
+        head_losses[name] = objective.loss(outputs[:seen].float(), truth.first(seen), recipe.fit)
     optimiser.zero_grad(set_to_none=True)
     pose_loss = network.pose.training_loss(output.pose, observed, cells, batch.labelled)
     total = pose_loss + torch.stack(list(head_losses.values())).sum()
     total.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
-    return _StepResult(truth.loss, head_losses, truth.heatmaps)
+    return _StepResult(truth.loss[:own], head_losses, truth.heatmaps[:own])
 
 
 class _Tally:
@@ -220,12 +238,13 @@ class _Tally:
         self._answers: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, result: _StepResult, batch: Batch) -> None:
-        self._images += len(batch.images)
+        own = len(result.observed)
+        self._images += own
         self._pose.append(result.observed.mean())
         for name, loss in result.head_losses.items():
             self._heads.setdefault(name, []).append(loss.detach())
         cells = heatmaps.decode(result.last_heatmaps.float())[0]
-        self._answers.append((cells, batch.points, batch.labelled))
+        self._answers.append((cells, batch.points[:own], batch.labelled[:own]))
 
     def log(self, epoch: int, network: Network, team: Team) -> EpochLog:
         """Of all processes' parts; here alone the epoch waits for the device."""

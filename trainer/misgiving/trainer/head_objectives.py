@@ -41,6 +41,10 @@ class Truth:
     labelled: Tensor
     """(B, K) bool."""
 
+    def first(self, count: int) -> "Truth":
+        """The same of the first so many."""
+        return Truth(*(getattr(self, name)[:count] for name in self.__slots__))
+
 
 class Objective(Protocol):
     """One objective, for one head."""
@@ -48,6 +52,11 @@ class Objective(Protocol):
     @property
     def outputs(self) -> int:
         """O, how many numbers the head gives for an image."""
+
+    @property
+    def astray(self) -> bool:
+        """Whether it learns from crops that miss the person, too. A loss of heatmaps must not:
+        where nobody is, an empty heatmap is right."""
 
     def loss(self, outputs: Tensor, truth: Truth, fit: FitConfig) -> Tensor:
         """What the head is trained on: (B, O) → shape ()."""
@@ -61,6 +70,8 @@ class Objective(Protocol):
 
 class _Whole:
     """The head speaks of the person as a whole."""
+
+    astray = False
 
     def keypoint_risk(self, outputs: Tensor) -> Tensor | None:
         return None
@@ -106,6 +117,8 @@ class Aleatoric:
     Its best answer is the logarithm of the mean squared distance between prediction and label.
     """
 
+    astray = False
+
     def __init__(self, head: HeadConfig, keypoints: KeypointSet) -> None:
         self.outputs = len(keypoints)
 
@@ -126,7 +139,10 @@ class Miss:
 
     Learnt by cross-entropy. Farther off than 0.2 torso lengths is a miss, but not at one stroke: at
     d torso lengths the target is d⁴ / (d⁴ + 0.2⁴), because labels are some way off themselves.
+    A joint that is not in the crop is missed by any answer far enough from where it would be.
     """
+
+    astray = True
 
     def __init__(self, head: HeadConfig, keypoints: KeypointSet) -> None:
         self.outputs = len(keypoints)

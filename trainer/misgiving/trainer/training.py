@@ -144,9 +144,10 @@ def train(
     team.check_batch(recipe.fit.batch_size)
     logs = out.with_name(out.name + "-logs")
     with locked_folder(logs) if team.first else nullcontext():
-        restart = _restart(recipe, data, out, count, init)
+        whole = count + recipe.fit.head_epochs
+        restart = _restart(recipe, data, out, whole, init)
         crops = load_crops(data, recipe.model.crop, device, progress.counted(len(data), "reading"))
-        with team.meeting(device), progress.epochs(count, what) as report:
+        with team.meeting(device), progress.epochs(whole, what) as report:
             fit(network, recipe, crops, count, report, logs, restart, team)
         # By each process for itself: none waits for another, however long it takes.
         scores = score(network, recipe, validation, device, _counted(validation))
@@ -187,10 +188,10 @@ def _restart(recipe: Recipe, data: PoseSet, out: Path, epochs: int, init: Path |
 def _start(recipe: Recipe, data: PoseSet, init: Path | None) -> tuple[Network, tuple[str, ...]]:
     network = Network(recipe.model, data.keypoints)
     if init is None:
-        if recipe.fit.heads_only:
+        if recipe.fit.epochs == 0:
             raise InvalidInput(
-                "the recipe has heads_only, which leaves the pose net as it is; expected a trained "
-                "one. Give --init CHECKPOINT"
+                "the recipe has no epochs but the heads', which leave the pose net as it is; "
+                "expected a trained one. Give --init CHECKPOINT"
             )
         return network, ()
     old, old_recipe, record = load_checkpoint(init)
