@@ -85,9 +85,11 @@ def main(data: Path, out: Path) -> None:
 
 
 def recipe_of(seed: int) -> Recipe:
-    """The CPU recipe with every head, and another start."""
+    """The CPU recipe with every head, as the paper trains them, and another start."""
     recipe = recipe_named("cpu", seed=seed)
-    return replace(recipe, name="cpu-heads", model=replace(recipe.model, heads=HEADS))
+    fit = replace(recipe.fit, head_epochs=0, head_learning_rate=3e-4)
+    model = replace(recipe.model, heads=HEADS)
+    return replace(recipe, name="cpu-heads", model=model, fit=fit)
 
 
 def page(data: Path, out: Path) -> Iterator[str]:

@@ -73,7 +73,7 @@ def train_for(recipe: Recipe, data: Path, folder: Path) -> None:
     """Train on CPU_SECONDS of one thread, and write beside it what it really took."""
     base, test = (open_data(spec.format(data)) for spec in (BASE, TEST))
     epochs = max(1, round(CPU_SECONDS / epoch_seconds(recipe, len(base))))
-    fit = replace(recipe.fit, epochs=epochs)
+    fit = replace(recipe.fit, epochs=epochs, head_epochs=0)
     start = time.process_time()
     trained = train(replace(recipe, fit=fit), base, test, folder, COMPUTE, what=folder.name)
     used = time.process_time() - start
@@ -100,7 +100,7 @@ def epoch_seconds(recipe: Recipe, count: int) -> float:
     people = open_synthetic(1, PROBE, (0.0, 0.5))
     used = []
     for epochs in (1, 1, 3):  # the first one also pays for what a process does once
-        fit = replace(recipe.fit, epochs=epochs)
+        fit = replace(recipe.fit, epochs=epochs, head_epochs=0)
         with tempfile.TemporaryDirectory() as folder:
             start = time.process_time()
             train(

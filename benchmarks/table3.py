@@ -94,7 +94,8 @@ def recipe(seeds: int) -> CycleRecipe:
         for kind, objective in (name.split("-") for name in HEADS)
         for replica in REPLICAS
     )
-    fit = replace(cpu.fit, continued_epochs=CONTINUED_EPOCHS)
+    paper = {"head_epochs": 0, "head_learning_rate": 3e-4}
+    fit = replace(cpu.fit, continued_epochs=CONTINUED_EPOCHS, **paper)
     training = replace(cpu, name="cpu-table3", model=replace(cpu.model, heads=heads), fit=fit)
     return CycleRecipe(
         name="table3",

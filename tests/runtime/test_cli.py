@@ -50,6 +50,8 @@ def server(*arguments: object) -> Iterator[tuple["subprocess.Popen[str]", str]]:
             line = process.stderr.readline()
             assert line.startswith("serving bright-spots 1 on 127.0.0.1:"), line
             assert line.endswith(" with onnxruntime CPUExecutionProvider fp32\n")
+            licence = process.stderr.readline()
+            assert licence == "weights of bright-spots, their licence: Apache-2.0\n"
             yield process, line.split()[4]
         finally:
             process.kill()

@@ -210,7 +210,7 @@ def test_no_step_moves_anything_between_devices(monkeypatch: pytest.MonkeyPatch)
     tensors = (getattr(cpu, name).to(meta) for name in ("images", "points", "labelled"))
     there = Crops(*tensors, cpu.rule, cpu.mirror.to(meta))
     network = Network(TINY.model, LSP).to(meta)
-    optimiser, _ = fitting._optimiser(network, TINY.fit, 2)
+    optimiser, _ = fitting._optimiser(network, TINY.fit, 2, 0)
     tally, counts = fitting._Tally(), []
     with _Moves() as moves:
         for batch in batches(there, 8, TINY.augment, torch.Generator()):

@@ -108,6 +108,7 @@ class Manifest(_Part):
     """The bundle's further graphs."""
     provenance: Provenance
     weights_licence: str
+    """What the weights may be used for, in words; ``serve`` prints it."""
     files: dict[str, str]
     """File name → sha256 in hex, of every file of the bundle but manifest and signatures."""
 

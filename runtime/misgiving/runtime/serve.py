@@ -97,7 +97,7 @@ async def _serve(options: ServeOptions, sink: Sink | None) -> None:
         probation = Probation()
         pipeline = _pipeline(options, bundle, probation.watch(engine), sink)
         await server.ready(pipeline)
-        _say_ready(pipeline, address)
+        _say_ready(pipeline, bundle, address)
         if later:
             upgrade = asyncio.create_task(upgraded(server, pipeline, later, probation))
         async with _on(probation, bundle):
@@ -148,9 +148,10 @@ def _pipeline(options: ServeOptions, bundle: Bundle, engine: Engine, sink: Sink 
     return Pipeline(Detector(bundle, policy), engine, sink, device_id=options.device_id)
 
 
-def _say_ready(pipeline: Pipeline, address: str) -> None:
+def _say_ready(pipeline: Pipeline, bundle: Bundle, address: str) -> None:
     model = pipeline.model
     _say(f"serving {model.name} {model.version} on {address} with {model.engine}")
+    _say(f"weights of {model.name}, their licence: {bundle.manifest.weights_licence}")
 
 
 def _say(line: str) -> None:

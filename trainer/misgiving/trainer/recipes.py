@@ -32,6 +32,21 @@ PAPER_HEADS = (
 """The paper's two heads with its two objectives."""
 ALL_HEADS = (HeadConfig(kind="evidence", objective="miss"), *PAPER_HEADS)
 """The one that finds most failures first: it is exported unless another is asked for."""
+_ASTRAY = AugmentConfig(astray=1 / 8)
+_HEAD_EPOCHS = 10
+"""After the pose net's: it learns slowly, and where nobody is only then."""
+
+
+def _small(learning_rate: float = 3e-3) -> FitConfig:
+    """For inputs of 128 to 192 px; a CPU does it."""
+    return FitConfig(
+        epochs=60,
+        continued_epochs=30,
+        head_epochs=_HEAD_EPOCHS,
+        learning_rate=learning_rate,
+        head_learning_rate=1e-3,
+        sigma=1.5,
+    )
 
 
 def _large(name: str, net: NetConfig) -> Recipe:
@@ -39,7 +54,14 @@ def _large(name: str, net: NetConfig) -> Recipe:
     return Recipe(
         name=name,
         model=ModelConfig(input_size=256, net=net, heads=ALL_HEADS),
-        fit=FitConfig(epochs=80, continued_epochs=80, learning_rate=5e-4, sigma=2.0),
+        fit=FitConfig(
+            epochs=80,
+            continued_epochs=80,
+            head_epochs=_HEAD_EPOCHS,
+            learning_rate=5e-4,
+            sigma=2.0,
+        ),
+        augment=_ASTRAY,
     )
 
 
@@ -69,7 +91,8 @@ RECIPES = {
                 net=HourglassConfig(stacks=1, channels=64, depth=3),
                 heads=ALL_HEADS,
             ),
-            fit=FitConfig(epochs=60, continued_epochs=30, learning_rate=3e-3, sigma=1.5),
+            fit=_small(),
+            augment=_ASTRAY,
         ),
         # The paper's geometry; wants a GPU.
         Recipe(
@@ -92,7 +115,8 @@ RECIPES = {
                 net=EdgeConfig(),
                 heads=ALL_HEADS,
             ),
-            fit=FitConfig(epochs=60, continued_epochs=30, learning_rate=3e-3, sigma=1.5),
+            fit=_small(),
+            augment=_ASTRAY,
         ),
         # The ancestors, as small as the recipe cpu.
         Recipe(
@@ -102,14 +126,16 @@ RECIPES = {
                 net=DeepposeConfig(layers=18, width=32, sigma=1.5),
                 heads=ALL_HEADS,
             ),
-            fit=FitConfig(epochs=60, continued_epochs=30, sigma=1.5),
+            fit=_small(learning_rate=1e-3),
+            augment=_ASTRAY,
         ),
         Recipe(
             name="tompson",
             model=ModelConfig(
                 input_size=128, net=TompsonConfig(width=16, reach=14), heads=ALL_HEADS
             ),
-            fit=FitConfig(epochs=60, continued_epochs=30, learning_rate=3e-3, sigma=1.5),
+            fit=_small(),
+            augment=_ASTRAY,
         ),
     )
 }
