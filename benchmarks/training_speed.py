@@ -81,7 +81,7 @@ def measure(recipe: Recipe, device: torch.device) -> Result:
     crops = load_crops(open_data(f"synthetic:1,{PEOPLE}"), recipe.model.crop, device, range(PEOPLE))
     torch.manual_seed(recipe.fit.seed)
     network = Network(recipe.model, LSP).to(device).to(memory_format=torch.channels_last)
-    optimiser, schedule = fitting._optimiser(network, recipe.fit, 100_000)
+    optimiser, schedule = fitting._optimiser(network, recipe.fit, 100_000, 0)
     state = State(network, optimiser, schedule, torch.Generator().manual_seed(0))
     batch = next(batches(crops, recipe.fit.batch_size, recipe.augment, state.generator))
 
@@ -90,7 +90,7 @@ def measure(recipe: Recipe, device: torch.device) -> Result:
             fitting._step(network, network, recipe, batch, optimiser)
 
     def whole(_: int) -> None:
-        fitting._epoch(network, state, recipe, many, Team()).log(0, network, Team())
+        fitting._epoch(network, state, recipe, many, Team(), False).log(0, network, Team())
 
     network.train()
     with FlopCounterMode(display=False) as counter:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from export.helpers import CPU, people, tiny_checkpoint
-from misgiving.export.bundling import ExportConfig, export_bundle
+from misgiving.export.bundling import export_bundle
+from misgiving.export.config import ExportConfig
 from misgiving.export.graph import FusedGraph
 from misgiving.runtime.bundle import Bundle
 from misgiving.trainer.checkpoint import load_checkpoint
@@ -42,4 +43,4 @@ def bundle(
     """The whole export; read it, never write into it."""
     config = ExportConfig(name="tiny", version="1.2.3", licence="CC0-1.0")
     out = tmp_path_factory.mktemp("export") / "bundle"
-    return export_bundle(checkpoint, validation, out, config, CPU)
+    return export_bundle(checkpoint, validation, out, config, CPU, [people(4, 40, 0.0, 1.0)])

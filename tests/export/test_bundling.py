@@ -13,18 +13,21 @@ from onnx import numpy_helper
 
 from export.helpers import CPU, JOINTS, TINY, TINY_MODEL, TRAINING_SPEC, people
 from misgiving.export import bundling, parity
-from misgiving.export.bundling import SAMPLE_COUNT, ExportConfig, export_bundle
+from misgiving.export.bundling import SAMPLE_COUNT, export_bundle
 from misgiving.export.calibrating import Targets
+from misgiving.export.config import ExportConfig
 from misgiving.export.promises import allowed
 from misgiving.runtime.bundle import Bundle, sha256_file
 from misgiving.runtime.engines.base import REQUIRED
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import BundleError, DataError, InvalidInput, ParityError
+from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.keypoints import LSP, KeypointSet
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import to_dict
-from misgiving.trainer.data import PoseSet
+from misgiving.trainer.data import PoseSet, open_data
 from misgiving.trainer.data.crops import evaluation_crop
+from misgiving.trainer.evaluation.bundle import evaluate
 from misgiving.trainer.heatmaps import SIGNALS
 
 CONFIG = ExportConfig(name="tiny", version="1.2.3")
@@ -87,6 +90,27 @@ def test_what_it_says_of_its_origin(bundle: Bundle, checkpoint: Path, validation
     assert said.metrics["persons"] == 256
     assert 0 <= said.metrics["pck"] <= 1
     assert datetime.fromisoformat(said.created).utcoffset() is not None
+
+
+def test_what_it_says_of_other_data(bundle: Bundle) -> None:
+    """All of them fail, so that no score can tell; a bundle that can is in test_default_bundle."""
+    data = people(4, 40, 0.0, 1.0)
+    failures = evaluate(Estimator.load(bundle.path), data).failures
+    said = {"persons": 40, "failures": 40, "pck": failures.pck.value, "augrc": 0.5}
+    assert bundle.manifest.provenance.reports == {data.spec: pytest.approx(said)}
+
+
+def test_reports_are_of_unseen_persons(
+    checkpoint: Path, validation: PoseSet, tmp_path: Path
+) -> None:
+    config = ExportConfig(name="again", version="2")
+    for data, message in (
+        (open_data(f"{validation.spec}#9-20"), r"share 12 person\(s\), .*Give ranges"),
+        (open_data(TRAINING_SPEC), r"48 person\(s\) of the training data, .*trained nothing"),
+    ):
+        with pytest.raises(DataError, match=message):
+            export_bundle(checkpoint, validation, tmp_path / "bundle", config, CPU, [data])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_it_says_of_parity(bundle: Bundle, validation: PoseSet) -> None:

@@ -12,7 +12,8 @@ from onnx import numpy_helper
 from docs.helpers import invoke
 from export.helpers import CPU, people
 from misgiving.export import gates, reducing
-from misgiving.export.bundling import ExportConfig, export_bundle
+from misgiving.export.bundling import export_bundle
+from misgiving.export.config import ExportConfig
 from misgiving.export.gates import Reference
 from misgiving.export.parity import in_batches
 from misgiving.export.precision import Quantiser, layer_name

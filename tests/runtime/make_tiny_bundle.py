@@ -195,6 +195,7 @@ def manifest() -> Manifest:
             commit="",
             created="2026-11-22T00:00:00+00:00",
             metrics={},
+            reports={},
             config={},
         ),
         weights_licence="Apache-2.0",

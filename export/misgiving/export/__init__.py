@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 from misgiving.runtime.public import lazily
 
 if TYPE_CHECKING:
-    from misgiving.export.bundling import ExportConfig as ExportConfig
     from misgiving.export.bundling import export_bundle as export_bundle
     from misgiving.export.calibrating import Targets as Targets
     from misgiving.export.calibrating import calibrate_bundle as calibrate_bundle
+    from misgiving.export.config import ExportConfig as ExportConfig
 else:
     __getattr__, __dir__, __all__ = lazily(
         __name__,
         {
-            "ExportConfig": "bundling",
+            "ExportConfig": "config",
             "export_bundle": "bundling",
             "Targets": "calibrating",
             "calibrate_bundle": "calibrating",

@@ -1,11 +1,8 @@
 """From a checkpoint to a bundle: export, gate, calibrate, write, sum up."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -13,12 +10,12 @@ from numpy.typing import NDArray
 
 from misgiving.export import parity, reducing
 from misgiving.export.calibrating import (
-    Targets,
     calibrate_export,
     check_enough,
     check_unseen,
-    this_minute,
 )
+from misgiving.export.config import ExportConfig
+from misgiving.export.describing import manifest_of, measured_on
 from misgiving.export.gates import Reference
 from misgiving.export.graph import FusedGraph
 from misgiving.export.onnx import write_onnx
@@ -27,14 +24,9 @@ from misgiving.runtime.bundle import (
     MODEL,
     SAMPLES,
     Bundle,
-    FailureDefinition,
-    Manifest,
-    Provenance,
-    Signal,
     sha256_file,
     write_manifest,
 )
-from misgiving.runtime.calibration import Calibration
 from misgiving.runtime.detector import Detector
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.engines.onnx import OnnxEngine
@@ -42,59 +34,28 @@ from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.flagging import FlagPolicy
 from misgiving.runtime.geometry import Window
-from misgiving.runtime.precisions import MODELS, Parity, Reduced
-from misgiving.trainer import heatmaps, metrics, progress
+from misgiving.runtime.precisions import MODELS, Parity
+from misgiving.trainer import heatmaps, progress
 from misgiving.trainer.checkpoint import Record, load_checkpoint
-from misgiving.trainer.config import Recipe, to_dict
-from misgiving.trainer.data import PoseSet
+from misgiving.trainer.config import Recipe
+from misgiving.trainer.data import PoseSet, check_apart
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.data.synthetic import open_synthetic
-from misgiving.trainer.scoring import Scores, score, summarise
+from misgiving.trainer.scoring import score
 from misgiving.trainer.training import Compute, check_keypoints
 
 SAMPLE_COUNT = 4
 _SAMPLE_SEED = 20_260
-UNCALIBRATED = Calibration.model_construct(thresholds=(), failure_probability=None)
-"""Stands in a manifest until its bundle has been asked; never written."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExportConfig:
-    """What an export needs beside its checkpoint; see :func:`export_bundle`."""
-
-    name: str
-    version: str
-    head: str | None = None
-    """None for the checkpoint's first."""
-    targets: Targets = Targets(flag_rates=(0.1,))
-    """What the thresholds promise for frames like the validation data's."""
-    licence: str = "not stated"
-    """Of the weights; the training data's terms bind them."""
-    precisions: tuple[str, ...] = ()
-    """Beside fp32; each must pass its gate."""
-    release: int | None = None
-    """Must rise from one release of a model to the next; None for the minute of the export in UTC,
-    as in 202611222153, which rises without a counter that somebody would have to keep."""
-    expires: date | None = None
-    """The last day on which a runtime with keys starts it."""
-
-    def __post_init__(self) -> None:
-        """Check precisions, release and day."""
-        known = get_args(Reduced)
-        if unknown := [name for name in self.precisions if name not in known]:
-            raise DataError(
-                f"precision is {unknown[0]!r}; expected one of {', '.join(known)}. "
-                "fp32 is always made"
-            )
-        if self.release is not None and not 0 <= self.release < 1 << 63:
-            raise DataError(f"release is {self.release}; expected 0 to below 2^63. Give another")
-        if self.expires and self.expires < datetime.now(timezone.utc).date():
-            raise DataError(f"expiry {self.expires} is past; expected today or later. Give another")
 
 
 def export_bundle(
-    checkpoint: Path, validation: PoseSet, out: Path, config: ExportConfig, compute: Compute
+    checkpoint: Path,
+    validation: PoseSet,
+    out: Path,
+    config: ExportConfig,
+    compute: Compute,
+    reports: Sequence[PoseSet] = (),
 ) -> Bundle:
     """Export a checkpoint; the folder ``out`` appears only when every gate has passed.
 
@@ -115,10 +76,12 @@ def export_bundle(
         out: the bundle's folder, which must be new.
         config: name, head, targets of the thresholds.
         compute: where torch runs.
+        reports: persons that neither trained nor are in ``validation``; how good the bundle is on
+            them is measured and goes into its manifest.
 
     Raises:
         DataError: too few validation images, for the gates or for a target; wrong keypoints;
-            ``out`` is there already.
+            ``out`` is there already; a report set has a person that trained or calibrates.
         ParityError: the exported graph does not answer as the trained network does.
     """
     network, recipe, record = load_checkpoint(checkpoint)
@@ -127,10 +90,14 @@ def export_bundle(
     check_enough(validation, config.targets)
     trained = [without_folders(spec) for spec in record.training_data]
     check_unseen(validation, trained, record.label_count)
+    for data in reports:
+        check_keypoints(record, data)
+        check_unseen(data, trained, record.label_count)
+        check_apart(data, validation)
     compute.prepare()
     graph = FusedGraph(network, config.head)
     with new_folder(out) as part:
-        _fill(part, graph, recipe, record, validation, config)
+        _fill(part, graph, recipe, record, validation, config, reports)
     return Bundle.load(out)
 
 
@@ -149,6 +116,7 @@ def _fill(
     record: Record,
     validation: PoseSet,
     config: ExportConfig,
+    reports: Sequence[PoseSet],
 ) -> None:
     essentials = {
         "name": config.name,
@@ -168,7 +136,7 @@ def _fill(
     cpu = torch.device("cpu")
     scores = score(graph.network, recipe, validation, cpu, progress.counted(count, "scoring"))
     _write_samples(part / SAMPLES, graph, recipe)
-    manifest = _manifest(graph, recipe, record, config, scores, validation)
+    manifest = manifest_of(graph, recipe, record, config, scores, validation)
     bundle = Bundle(part, manifest, "")
     detector = Detector(bundle, FlagPolicy(threshold=math.inf, audit_rate=0.0))
     counted = progress.counted(count, "end to end")
@@ -190,6 +158,9 @@ def _fill(
         "calibration": calibration,
         "precisions": precisions,
         "files": _digests(part, precisions),
+        "provenance": manifest.provenance.model_copy(
+            update={"reports": measured_on(bundle, engine, reports)}
+        ),
     }
     write_manifest(part, manifest.model_copy(update=measured))
 
@@ -232,67 +203,3 @@ def _write_samples(path: Path, graph: FusedGraph, recipe: Recipe) -> None:
     answer = parity.run_torch(graph, crops)
     outputs = {name: getattr(answer, name) for name in graph.outputs}
     np.savez_compressed(path, image=crops, **outputs)
-
-
-_NOT_MEASURED = Parity(
-    n=0,
-    data="",
-    keypoint_drift_px_p999=0,
-    predicted_loss_drift=0,
-    predicted_loss_spearman=0,
-    other_outputs_drift_p99=0,
-    end_to_end_keypoint_px_p999=0,
-    end_to_end_predicted_loss_drift=0,
-)
-"""Until the graph has been compared, for which the runtime needs a manifest."""
-
-
-def _manifest(
-    graph: FusedGraph,
-    recipe: Recipe,
-    record: Record,
-    config: ExportConfig,
-    scores: Scores,
-    validation: PoseSet,
-) -> Manifest:
-    """All but parity and calibration, which are measured with what it says."""
-    return Manifest(
-        schema_version=2,
-        name=config.name,
-        version=config.version,
-        release=this_minute() if config.release is None else config.release,
-        expires=config.expires,
-        keypoints=record.keypoints,
-        crop=recipe.model.crop,
-        outputs=graph.outputs,
-        signals=tuple(Signal(name=n, higher_is=_higher_is(n)) for n in heatmaps.SIGNALS),
-        embedding_size=scores.embedding.shape[1],
-        failure=FailureDefinition(
-            metric=f"PCK@{metrics.PCK_THRESHOLD}",
-            normaliser="longer torso diagonal",
-            below=metrics.FAILURE_BELOW,
-        ),
-        calibration=UNCALIBRATED,
-        parity=_NOT_MEASURED,
-        precisions={},
-        provenance=_provenance(recipe, record, scores, validation),
-        weights_licence=config.licence,
-        files={},
-    )
-
-
-def _higher_is(signal: str) -> Literal["safer", "riskier"]:
-    return "safer" if signal in heatmaps.SAFER_SIGNALS else "riskier"
-
-
-def _provenance(recipe: Recipe, record: Record, scores: Scores, validation: PoseSet) -> Provenance:
-    return Provenance(
-        recipe=recipe.name,
-        training_data=tuple(without_folders(spec) for spec in record.training_data),
-        label_count=record.label_count,
-        validation_data=without_folders(validation.spec),
-        commit=record.commit,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        metrics=summarise(scores),
-        config=to_dict(recipe),
-    )

@@ -52,6 +52,14 @@ def export(
             f"by default. {SPECS}.",
         ),
     ] = None,
+    report: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Data that trained and calibrated nothing: how good the bundle is on it goes into "
+            "its manifest. May be given more than once.",
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the model.")] = "misgiving",
     version: Annotated[str, typer.Option(metavar="TEXT", help="Version of the model.")] = "0.1.0",
     head: Annotated[
@@ -111,6 +119,7 @@ def export(
     targets = Targets(flag_rates=flag_rates, miss_rates=miss_rates, confidence=confidence)
     record = load_checkpoint(checkpoint)[2]
     validation = open_data(val or record.validation_data, record.keypoints)
+    reports = [open_data(spec, record.keypoints) for spec in report or ()]
     config = ExportConfig(
         name=name,
         version=version,
@@ -122,7 +131,7 @@ def export(
         expires=_day(expires) if expires else None,
     )
     compute = Compute(device="cpu", threads=threads)
-    bundle = export_bundle(checkpoint, validation, out, config, compute)
+    bundle = export_bundle(checkpoint, validation, out, config, compute, reports)
     measured = bundle.manifest.parity
     typer.echo(
         f"bundle {out}: parity over {measured.n} persons of {measured.data}: keypoints "
@@ -132,6 +141,9 @@ def export(
         f"{measured.end_to_end_predicted_loss_drift:.1e} sd"
     )
     _print_calibration(bundle.manifest)
+    for data, said in bundle.manifest.provenance.reports.items():
+        numbers = "  ".join(f"{name} {number:.4g}" for name, number in said.items())
+        typer.echo(f"{data}: {numbers}")
     if bundle.manifest.precisions:
         typer.echo("\n".join(lines(bundle)))
     typer.echo(f"digest {bundle.digest} (next: misgiving serve --bundle {out})")

@@ -77,6 +77,10 @@ class Provenance(_Part):
     created: str
     """ISO 8601, UTC."""
     metrics: dict[str, float]
+    """Of the trained network, on the validation data."""
+    reports: dict[str, dict[str, float]]
+    """Data that neither trained nor calibrated the bundle → ``pck``, ``auroc``, ``augrc`` of the
+    fp32 graph there, with ``persons``, ``failures`` and the best free score's ``auroc_free``."""
     config: dict[str, Any]
 
 

@@ -1,0 +1,116 @@
+"""What a manifest says: of the graph, where it comes from, and how good it is."""
+
+import math
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import Literal
+
+from misgiving.export.calibrating import this_minute
+from misgiving.export.config import ExportConfig
+from misgiving.export.graph import FusedGraph
+from misgiving.runtime.bundle import (
+    Bundle,
+    FailureDefinition,
+    Manifest,
+    Provenance,
+    Signal,
+)
+from misgiving.runtime.calibration import Calibration
+from misgiving.runtime.engines.onnx import OnnxEngine
+from misgiving.runtime.estimator import Estimator
+from misgiving.runtime.precisions import Parity
+from misgiving.trainer import heatmaps, metrics
+from misgiving.trainer.checkpoint import Record
+from misgiving.trainer.config import Recipe, to_dict
+from misgiving.trainer.data import PoseSet
+from misgiving.trainer.data.spec import without_folders
+from misgiving.trainer.evaluation.bundle import LEARNED, evaluate
+from misgiving.trainer.scoring import Scores, summarise
+
+_UNCALIBRATED = Calibration.model_construct(thresholds=(), failure_probability=None)
+"""Stands in a manifest until its bundle has been asked; never written."""
+_NOT_MEASURED = Parity(
+    n=0,
+    data="",
+    keypoint_drift_px_p999=0,
+    predicted_loss_drift=0,
+    predicted_loss_spearman=0,
+    other_outputs_drift_p99=0,
+    end_to_end_keypoint_px_p999=0,
+    end_to_end_predicted_loss_drift=0,
+)
+"""Until the graph has been compared, for which the runtime needs a manifest."""
+
+
+def manifest_of(
+    graph: FusedGraph,
+    recipe: Recipe,
+    record: Record,
+    config: ExportConfig,
+    scores: Scores,
+    validation: PoseSet,
+) -> Manifest:
+    """All but parity and calibration, which are measured with what it says."""
+    return Manifest(
+        schema_version=2,
+        name=config.name,
+        version=config.version,
+        release=this_minute() if config.release is None else config.release,
+        expires=config.expires,
+        keypoints=record.keypoints,
+        crop=recipe.model.crop,
+        outputs=graph.outputs,
+        signals=tuple(Signal(name=n, higher_is=_higher_is(n)) for n in heatmaps.SIGNALS),
+        embedding_size=scores.embedding.shape[1],
+        failure=FailureDefinition(
+            metric=f"PCK@{metrics.PCK_THRESHOLD}",
+            normaliser="longer torso diagonal",
+            below=metrics.FAILURE_BELOW,
+        ),
+        calibration=_UNCALIBRATED,
+        parity=_NOT_MEASURED,
+        precisions={},
+        provenance=_provenance(recipe, record, scores, validation),
+        weights_licence=config.licence,
+        files={},
+    )
+
+
+def _higher_is(signal: str) -> Literal["safer", "riskier"]:
+    return "safer" if signal in heatmaps.SAFER_SIGNALS else "riskier"
+
+
+def _provenance(recipe: Recipe, record: Record, scores: Scores, validation: PoseSet) -> Provenance:
+    return Provenance(
+        recipe=recipe.name,
+        training_data=tuple(without_folders(spec) for spec in record.training_data),
+        label_count=record.label_count,
+        validation_data=without_folders(validation.spec),
+        commit=record.commit,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        metrics=summarise(scores),
+        reports={},
+        config=to_dict(recipe),
+    )
+
+
+def measured_on(
+    bundle: Bundle, engine: OnnxEngine, reports: Iterable[PoseSet]
+) -> dict[str, dict[str, float]]:
+    """How good the graph is, by the data's spec; what is undefined is left out."""
+    said = {}
+    for data in reports:
+        evaluation = evaluate(Estimator(bundle, engine, math.inf), data)
+        failures, free = evaluation.failures, evaluation.best_free
+        learned = failures.row(LEARNED)
+        numbers = {
+            "persons": failures.persons,
+            "failures": failures.failures,
+            "pck": failures.pck.value,
+            "auroc": learned.auroc.value,
+            "augrc": learned.augrc.value,
+            "auroc_free": free.auroc.value if free else math.nan,
+        }
+        known = {name: float(one) for name, one in numbers.items() if math.isfinite(one)}
+        said[without_folders(data.spec)] = known
+    return said
