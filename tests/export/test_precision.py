@@ -8,7 +8,14 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from misgiving.export import precision
-from misgiving.export.precision import WEIGHTED, Quantiser, core_of, layer_name, to_fp16
+from misgiving.export.precision import (
+    WEIGHTED,
+    Quantiser,
+    core_of,
+    layer_name,
+    read_out_of,
+    to_fp16,
+)
 from misgiving.runtime.bundle import Bundle
 from misgiving.runtime.errors import EngineError
 
@@ -109,6 +116,23 @@ def test_an_output_that_a_layer_goes_on_from() -> None:
     assert makers_of(half)["c"].input[0] == "embedding_fp16"
 
 
+def test_what_the_loss_head_reads_out(model: ModelProto) -> None:
+    """Its fully connected layers and what is between them, not the convolutions before: those, and
+    whatever something else reads, go into int8."""
+    nodes = {node.name: node for node in model.graph.node}
+    found = read_out_of(model.graph)
+    kinds = [nodes[name].op_type for name in found]
+    connected = [n for n in nodes.values() if n.op_type == "Gemm"]
+    assert kinds.count("Gemm") == len(connected) > 1
+    assert "Conv" not in kinds
+    outside = {name for node in nodes.values() if node.name not in found for name in node.input}
+    first = connected[0].name
+    for name in found - {connected[-1].name}:
+        assert not outside.intersection(nodes[name].output), name
+    assert not found.intersection(Quantiser(model, "int8", np.empty(0), Path()).layers)
+    assert first in core_of(model.graph)
+
+
 def scales_and_zeros(model: ModelProto, kind: str) -> list[tuple[np.ndarray, np.ndarray]]:
     named = weights_of(model)
     return [
@@ -142,7 +166,7 @@ def test_int8_for_tensorrt(model: ModelProto, tmp_path: Path) -> None:
             assert zero.dtype == np.int8
             assert not zero.any()
     for node in lower.graph.node:
-        if node.op_type in ("Conv", "Gemm"):
+        if node.op_type == "Conv":
             dequantise = makers[node.input[1]]
             quantise = makers[dequantise.input[0]]
             assert (dequantise.op_type, quantise.op_type) == ("DequantizeLinear", "QuantizeLinear")
