@@ -1,14 +1,21 @@
 """The bundle that ships: it loads without being named, checks itself and finds real people."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from export.helpers import real_data
 from misgiving.export.parity import frame_of
+from misgiving.runtime.client import make_frame
 from misgiving.runtime.detector import Detector
 from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.framing import ROUNDS
+from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.loading import DEFAULT_BUNDLE, load
 from misgiving.trainer import metrics
-from misgiving.trainer.data import open_data
+from misgiving.trainer.data import Sample, open_data
+from misgiving.v1 import pose_pb2 as pose
 
 
 def test_it_loads_and_names_no_machine() -> None:
@@ -19,6 +26,17 @@ def test_it_loads_and_names_no_machine() -> None:
     assert "/" not in provenance.validation_data
 
 
+def found_in(persons: Sequence[pose.Person], samples: Sequence[Sample]) -> float:
+    """PCK@0.2 of answers."""
+    found = metrics.hits(
+        np.array([[(k.x_px, k.y_px) for k in person.keypoints] for person in persons]),
+        np.stack([sample.points for sample in samples]),
+        np.stack([sample.labelled for sample in samples]),
+        LSP,
+    )
+    return metrics.pck(found)
+
+
 def test_it_finds_real_people() -> None:
     """Measured over all 1,000: PCK@0.2 .639."""
     data = open_data(f"lsp:{real_data('lsp')}#1001-1040")
@@ -26,10 +44,31 @@ def test_it_finds_real_people() -> None:
     detector = Detector(bundle, FlagPolicy(threshold=0.0, audit_rate=0.0))
     samples = [data[i] for i in range(len(data))]
     persons = [detector.detect(frame_of(sample), engine).persons[0] for sample in samples]
-    found = metrics.hits(
-        np.array([[(k.x_px, k.y_px) for k in person.keypoints] for person in persons]),
-        np.stack([sample.points for sample in samples]),
-        np.stack([sample.labelled for sample in samples]),
-        data.keypoints,
+    assert found_in(persons, samples) > 0.5
+
+
+def in_a_corner(sample: Sample, corner: int) -> Sample:
+    """A picture in a corner of a grey frame that is twice as high and wide."""
+    height, width = sample.image.shape[:2]
+    image = np.full((2 * height, 2 * width, 3), 128, np.uint8)
+    y, x = height * (corner // 2), width * (corner % 2)
+    image[y : y + height, x : x + width] = sample.image
+    return replace(sample, image=image, points=sample.points + np.float32([x, y]))
+
+
+def test_it_finds_small_people_where_no_region_is_given() -> None:
+    """Measured on these 60: PCK@0.2 .058 at first sight, .410 after closer looks."""
+    data = open_data(f"lsp:{real_data('lsp')}#1001-1060")
+    bundle, engine = load(DEFAULT_BUNDLE, threads=1)
+    policy = FlagPolicy(threshold=0.0, audit_rate=0.0)
+    samples = [in_a_corner(data[i], i % 4) for i in range(len(data))]
+    frames = [make_frame(sample.image) for sample in samples]
+    once, closer = (
+        [Detector(bundle, policy, rounds=n).detect(frame, engine).persons[0] for frame in frames]
+        for n in (0, ROUNDS)
     )
-    assert metrics.pck(found) > 0.5
+    assert found_in(closer, samples) > found_in(once, samples) + 0.1
+    pairs = list(zip(closer, once, strict=True))
+    assert all(kept.predicted_loss <= first.predicted_loss for kept, first in pairs)
+    # Whatever kept another region has a lower loss, and whatever kept the frame, its answer.
+    assert all((kept.region == first.region) == (kept == first) for kept, first in pairs)
