@@ -44,8 +44,8 @@ def asks(
     """
     if not (np.isfinite(points).all() and confidence.sum() > 0):
         return False
-    centre = np.average(points, axis=0, weights=confidence)
-    variance = np.average((points - centre) ** 2, axis=0, weights=confidence)
+    weights = confidence / confidence.sum()
+    variance = weights @ (points - weights @ points) ** 2
     span = (_SPREAD * np.sqrt(variance) / [window.width, window.height]).max()
     doubt = 1.0 if failure is None else failure
     return bool(span < (1 + doubt) / 2 / rule.padding)
