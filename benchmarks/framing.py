@@ -1,14 +1,14 @@
 """What closer looks at a whole frame find that the first look does not.
 
 Run: python benchmarks/framing.py DATA [BUNDLE] > benchmarks/framing_cpu_<yyyymm>.md
-DATA holds lsp/ and lspet/; without BUNDLE the one in the package answers. Ten minutes on a core.
+DATA holds lsp/ and lspet/; without BUNDLE the one in the package answers. Five minutes on a core.
 """
 
 import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +35,8 @@ PERSONS = 250
 """Of each set, evenly spread over those who are labelled completely."""
 FILLS = (0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 FRAMES = {"square frames, 480 × 480": (480, 480), "wide frames, 854 × 480": (480, 854)}
+OWN_BELOW = (480, 480)
+"""Below which table the data set's own pictures stand."""
 SCENE_PX = 240
 FEATHER = 0.06
 """Of the pasted picture's side."""
@@ -179,25 +181,34 @@ def persons_of(data: PoseSet) -> list[Sample]:
     return [data[int(index)] for index in chosen]
 
 
-def asked(
-    estimator: Estimator, persons: Sequence[Sample], strips: PoseSet, size: str, fill: float
-) -> Fill:
-    """Ask about each person's frame: once, with closer looks, and with the true box."""
-    engine, policy = Counting(estimator.engine), FlagPolicy(threshold=np.inf, audit_rate=0.0)
-    once = Detector(estimator.bundle, policy, rounds=0)
-    closer = Detector(estimator.bundle, policy)
-    found, shape = Fill(), FRAMES[size]
+Frame = tuple[str, Image, Floats]
+"""A person's name, the frame, and the joints in it, (K, 2)."""
+
+
+def frames_of(
+    persons: Sequence[Sample], strips: PoseSet, shape: tuple[int, int], fill: float
+) -> Iterator[Frame]:
+    """Each person in a frame of that shape, (height, width)."""
     for index, sample in enumerate(persons):
         rng = np.random.default_rng([index, round(100 * fill), *shape])
         scene = enlarged_strip(strips, shape, rng) if index % 2 else rendered(shape, rng)
-        image, points = composed(sample, scene, fill, rng)
+        yield sample.id, *composed(sample, scene, fill, rng)
+
+
+def asked(estimator: Estimator, frames: Iterable[Frame]) -> Fill:
+    """Ask about each frame: once, with closer looks, and with the true box."""
+    engine, policy = Counting(estimator.engine), FlagPolicy(threshold=np.inf, audit_rate=0.0)
+    once = Detector(estimator.bundle, policy, rounds=0)
+    closer = Detector(estimator.bundle, policy)
+    found = Fill()
+    for name, image, points in frames:
         frame, before = make_frame(image), engine.crops
         found.kept.take(closer.detect(frame, engine).persons[0])
         found.passes.append(engine.crops - before)
         found.first.take(once.detect(frame, engine).persons[0])
         boxed = make_frame(image, [Region.around(points)])
         found.boxed.take(once.detect(boxed, engine).persons[0])
-        found.names.append(sample.id)
+        found.names.append(name)
         found.true.append(points)
     return found
 
@@ -230,6 +241,11 @@ def row(name: str, fill: Fill, estimator: Estimator) -> tuple[str, Estimate]:
     return f"| {name} | {len(passes)} | " + " | ".join(cells).replace("nan", "–") + " |", gain
 
 
+def _fill(sample: Sample) -> float:
+    box, (height, width) = Region.around(sample.points), sample.image.shape[:2]
+    return max(box.height / height, box.width / width)
+
+
 def _signed(difference: Estimate) -> str:
     low, high = difference.interval
     return f"{difference.value:+.3f} [{low:+.3f} {high:+.3f}]"
@@ -238,7 +254,7 @@ def _signed(difference: Estimate) -> str:
 def section(
     title: str, persons: Sequence[Sample], strips: PoseSet, estimator: Estimator
 ) -> Iterator[str]:
-    for size in FRAMES:
+    for size, shape in FRAMES.items():
         yield f"\n## {title}, {size}\n"
         yield (
             "| fill | frames | PCK first look | with closer looks | difference | true box "
@@ -247,11 +263,16 @@ def section(
         yield "|---|" + "---:|" * 12
         every, gains = Fill(), {}
         for fill in FILLS:
-            found, name = asked(estimator, persons, strips, size, fill), f"{100 * fill:.0f} %"
+            frames, name = frames_of(persons, strips, shape, fill), f"{100 * fill:.0f} %"
+            found = asked(estimator, frames)
             every += found
             line, gains[name] = row(name, found, estimator)
             yield line
         yield row("all", every, estimator)[0]
+        if shape == OWN_BELOW:
+            own = [(sample.id, sample.image, sample.points) for sample in persons]
+            share = np.mean([_fill(sample) for sample in persons])
+            yield row(f"own picture, {100 * share:.0f} %", asked(estimator, own), estimator)[0]
         level = [
             name for name, gain in gains.items() if min(gain.interval) <= 0 <= max(gain.interval)
         ]
@@ -285,6 +306,7 @@ asks and where it looks next was chosen on persons of LSPET 8001–9000 in such 
 was looked at for it.
 
 - PCK: at 0.2, means over the joints; difference: with a 95 % interval over resampled persons.
+- Own picture: the person's picture as the data set has it, nothing pasted; with the mean fill.
 - True box: with the joints' box as the region, what a person detector without fault would give.
 - AUROC: of the predicted loss, for failures of each way's own answers: {manifest.failure}.
   All fills together, it also tells small persons from large ones.
