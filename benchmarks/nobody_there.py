@@ -1,7 +1,7 @@
 """Do the scores say that nobody is there, or that a person is badly in the picture?
 
 Run: python benchmarks/nobody_there.py DATA OUT > benchmarks/nobody_there_cpu_<yyyymm>.md
-DATA holds lsp/ and lspet/; OUT what benchmarks/learned_score.py left there. Half an hour on a core.
+DATA holds lsp/ and lspet/; OUT what benchmarks/learned_score.py left there. Ten minutes on a core.
 """
 
 import os
@@ -155,12 +155,13 @@ def main(data: Path, out: Path) -> None:
 `python benchmarks/nobody_there.py DATA OUT`, {time.strftime("%Y-%m-%d")}, {platform.machine()},
 {os.cpu_count()} cores, CPython {platform.python_version()}, torch {metadata.version("torch")}. The
 nets and heads of `benchmarks/learned_score.py`, {len(SEEDS)} seeds. Heads that learn misses have
-seen crops of the training images that go astray, an eighth of all.
+seen crops of the training images that go astray, an eighth of all; the ranking heads have not, as
+their target calls an empty answer right where nobody is.
 
-AUROC of telling such a region from a person's own, as a user would give it; each region is cut out
-as the runtime does, black beyond the picture, which here often ends near the person. Other people
-may be in it. Means over the seeds with 95 % intervals. PCK@0.2 is of the joints whether in
-the region or not, where there is a torso."""
+AUROC of telling such a region from a person's own, as a user would give it. Each is cut out as the
+runtime does, black beyond the picture, which here often ends near the person. Other people may be
+in it. Means over the seeds with 95 % intervals. PCK@0.2 is of the joints whether in the region or
+not, where there is a torso."""
     )
     networks = [load_checkpoint(out / f"{HEADS}-{seed}")[:2] for seed in SEEDS]
     device = COMPUTE.prepare()

@@ -29,12 +29,12 @@ from misgiving.trainer.models import Network
 from misgiving.trainer.team import Team
 from misgiving.trainer.training import Compute
 
-EPOCHS = 4
+EPOCHS, HEAD_EPOCHS = 3, 2
 GAP_ALL = HeadConfig(kind="gap", objective="margin", pairs="all")
 RECIPE = replace(
     TINY,
     model=replace(TINY.model, heads=(CONV_KL, GAP_ALL)),
-    fit=replace(TINY.fit, epochs=EPOCHS, freeze_batch_norm=True),
+    fit=replace(TINY.fit, epochs=EPOCHS, head_epochs=HEAD_EPOCHS, freeze_batch_norm=True),
 )
 DATA, VALIDATION = "synthetic:1,24,0-0.5", "synthetic:2,9,0-0.5"
 KILLED = """
@@ -132,9 +132,10 @@ def accumulated() -> dict[str, Tensor]:
     """The weights after one process went through both processes' parts of each batch."""
     network = start().eval()  # batch normalisation is frozen, and nothing else knows the mode
     network.to(memory_format=torch.channels_last)  # else Adam makes other rounding into 1e-4
-    optimiser, schedule = fitting._optimiser(network, RECIPE.fit, EPOCHS * 3, 0)
+    optimiser, schedule = fitting._optimiser(network, RECIPE.fit, EPOCHS * 3, HEAD_EPOCHS * 3)
     generators = [torch.Generator().manual_seed(RECIPE.fit.seed) for _ in range(2)]
-    for _ in range(EPOCHS):
+    for epoch in range(EPOCHS + HEAD_EPOCHS):
+        network.pose.requires_grad_(epoch < EPOCHS)
         parts: list[Iterator[Batch]] = [
             batches(crops(), 8, RECIPE.augment, generator, Team(rank, 2).part)
             for rank, generator in enumerate(generators)
@@ -176,7 +177,7 @@ def test_a_usual_training_pairs_the_same_images(run: Path) -> None:
         ("pck/train", [log.pck for log in told]),
     ]:
         scalars = events.Scalars(tag)  # of both parts, though one process writes them
-        assert [s.step for s in scalars] == list(range(EPOCHS)), tag
+        assert [s.step for s in scalars] == list(range(EPOCHS + HEAD_EPOCHS)), tag
         assert [s.value for s in scalars] == pytest.approx(expected, rel=1e-3), tag
 
 
@@ -185,9 +186,10 @@ def test_one_process_writes_and_speaks(run: Path) -> None:
     lines = (run / "stderr").read_text().splitlines()
     told = [re.sub(" +pose.*", "", line) for line in lines if re.match("run|training", line)]
     assert told == [
-        "run.restart: going on after epoch 2 of 4",
-        "training: epoch 3/4",
-        "training: epoch 4/4",
+        "run.restart: going on after epoch 2 of 5",
+        "training: epoch 3/5",
+        "training: epoch 4/5",
+        "training: epoch 5/5",
     ]
     assert (run / "stdout").read_text().count("checkpoint run ") == 1
     names = {path.name for path in run.iterdir()}

@@ -3,6 +3,7 @@
 Axes: S steps, B batch, K keypoints.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ def batches(
     order = torch.stack(list(shuffled(len(crops), batch_size, generator)))
     drawn = torch.stack([draw(batch_size, config, generator) for _ in order])
     order, drawn = part(order), part(drawn)
-    astray = round(config.astray * order.shape[1])
+    astray = math.ceil(config.astray * order.shape[1])
     if astray:
         again = torch.stack([draw_astray(batch_size, config, generator) for _ in order])
         order = torch.cat([order, order[:, :astray]], 1)
