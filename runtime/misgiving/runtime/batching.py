@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.engines.base import OUTPUTS, Engine, Prediction, joined
+from misgiving.runtime.engines.base import Engine, Prediction, joined, rows
 from misgiving.runtime.errors import EngineError, MisgivingError, ResourceExhausted
 
 log = logging.getLogger(__name__)
@@ -114,11 +114,11 @@ class Batcher:
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         try:
-            rows = await asyncio.gather(*(item.outcome for item in items))
+            outcomes = await asyncio.gather(*(item.outcome for item in items))
         finally:
             for item in items:
                 item.outcome.cancel()
-        predictions, timings = zip(*rows, strict=True)
+        predictions, timings = zip(*outcomes, strict=True)
         return joined(predictions), Timing(
             min(timing.started for timing in timings), max(timing.finished for timing in timings)
         )
@@ -134,13 +134,13 @@ class Batcher:
         while batch := self._form():
             try:
                 crops = [item.crop for item in batch]
-                rows = await loop.run_in_executor(self._thread, self._run, crops)
+                outcomes = await loop.run_in_executor(self._thread, self._run, crops)
             except Exception as error:
                 _fail(batch, error)
             else:
-                for item, row in zip(batch, rows, strict=True):
+                for item, outcome in zip(batch, outcomes, strict=True):
                     if not item.outcome.done():
-                        item.outcome.set_result(row)
+                        item.outcome.set_result(outcome)
 
     def _form(self) -> list[_Item]:
         batch: list[_Item] = []
@@ -157,7 +157,7 @@ class Batcher:
         timing = Timing(started, time.monotonic_ns())
         if len(prediction) != len(crops):
             raise EngineError(f"graph answered {len(prediction)} rows; expected {len(crops)}")
-        return [(_rows(prediction, slice(i, i + 1)), timing) for i in range(len(crops))]
+        return [(rows(prediction, slice(i, i + 1)), timing) for i in range(len(crops))]
 
 
 def _fail(batch: Sequence[_Item], error: Exception) -> None:
@@ -171,7 +171,3 @@ def _fail(batch: Sequence[_Item], error: Exception) -> None:
             )
             failure.__cause__ = error
             item.outcome.set_exception(failure)
-
-
-def _rows(prediction: Prediction, rows: slice) -> Prediction:
-    return Prediction(*(getattr(prediction, name)[rows] for name in OUTPUTS))

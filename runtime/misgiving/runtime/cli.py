@@ -186,7 +186,7 @@ def infer(
         typer.Option(
             metavar="X,Y,W,H",
             help="A person's box in image px; may be given more than once; holds for each image. "
-            "Else the whole image.",
+            "Else the whole image, and a closer look where the person is small in it.",
         ),
     ] = None,
     threshold: Threshold = None,

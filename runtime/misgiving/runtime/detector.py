@@ -5,15 +5,15 @@ Axes: R regions of a frame, K keypoints, S signals, D embedding.
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime import images
+from misgiving.runtime import framing, images
 from misgiving.runtime.bundle import Bundle
-from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.base import Engine, Prediction, joined, rows
 from misgiving.runtime.errors import ImageError, ResourceExhausted
 from misgiving.runtime.flagging import Decision, FlagPolicy, Reason
 from misgiving.runtime.geometry import Region, Window, cut, input_to_image, window_of
@@ -40,6 +40,8 @@ class Prepared:
     regions: list[Region]
     windows: list[Window]
     crops: list[NDArray[np.uint8]]
+    whole: Region | None
+    """The frame itself where it was asked about and may be looked at again, else None."""
 
 
 class Detector:
@@ -50,6 +52,8 @@ class Detector:
         bundle: Bundle,
         policy: FlagPolicy,
         draw: Callable[[], float] = random.random,
+        *,
+        rounds: int = framing.ROUNDS,
     ) -> None:
         """Join a bundle and a flagging policy.
 
@@ -57,34 +61,77 @@ class Detector:
             bundle: whose crop rule, names and digest go into the results.
             policy: decides about each person.
             draw: uniform random numbers in [0, 1) for the audit sample.
+            rounds: closer looks that a whole frame may get; 0 answers it as it is.
         """
         self.bundle = bundle
         self.policy = policy
+        self.rounds = rounds
         self._draw = draw
 
-    def prepare(self, frame: pose.Frame) -> Prepared:
+    def prepare(self, frame: pose.Frame, closer: Sequence[Region] = ()) -> Prepared:
         """Decode a frame and cut its regions; takes milliseconds of CPU.
+
+        Args:
+            frame: as the client sent it.
+            closer: regions to look at instead of its own.
 
         Raises:
             ImageError, RegionError: the frame cannot be answered.
             ResourceExhausted: too many pixels or regions.
         """
-        regions = regions_of(frame)
+        regions = [*closer] or regions_of(frame)
         image = decode(frame)
         height, width = image.shape[:2]
         rule = self.bundle.manifest.crop
         wanted: list[Region | None] = [*regions] or [None]
         windows = [_check_window(window_of(one, height, width, rule)) for one in wanted]
         crops = [cut(image, window, rule.height, rule.width) for window in windows]
-        return Prepared(regions or [Region(0, 0, width, height)], windows, crops)
+        whole = Region(0, 0, width, height)
+        return Prepared(regions or [whole], windows, crops, None if regions else whole)
+
+    def closer(self, seen: Prepared, said: Prediction) -> list[Region]:
+        """The regions to look at before an answer is given; none where it stands as it is."""
+        if seen.whole is None:
+            return []
+        rule, (window,) = self.bundle.manifest.crop, seen.windows
+        points, confidence = said.keypoints[0, :, :2], said.keypoints[0, :, 2]
+        points = input_to_image(points, window, rule.height, rule.width)
+        failure = self.bundle.manifest.calibration.probability(float(said.predicted_loss[0]))
+        if not framing.asks(points, confidence, window, rule, failure):
+            return []
+        return framing.closer(points, confidence, window, rule, seen.whole)
+
+    def kept(
+        self, seen: Prepared, said: Prediction, closer: Prepared, answer: Prediction
+    ) -> tuple[Prepared, Prediction]:
+        """The best of a look and the closer ones that it asked for; where none of those is
+        better, it asks no more."""
+        every = joined([said, answer])
+        at = framing.best(every.predicted_loss)
+        best = Prepared(
+            [(seen.regions + closer.regions)[at]],
+            [(seen.windows + closer.windows)[at]],
+            [(seen.crops + closer.crops)[at]],
+            seen.whole if at else None,
+        )
+        return best, rows(every, slice(at, at + 1))
 
     def detect(self, frame: pose.Frame, engine: Engine) -> wire.FrameResult:
         """Answer one frame here and now, without a server."""
         prepared = self.prepare(frame)
         started = time.monotonic_ns()
         prediction = engine.infer(np.stack(prepared.crops))
+        taken = time.monotonic_ns() - started
+        for _ in range(self.rounds):
+            if not (regions := self.closer(prepared, prediction)):
+                break
+            closer = self.prepare(frame, regions)
+            started = time.monotonic_ns()
+            answer = engine.infer(np.stack(closer.crops))
+            taken += time.monotonic_ns() - started
+            prepared, prediction = self.kept(prepared, prediction, closer, answer)
         result = self.result(frame, prepared, prediction)
-        result.inference_nano = time.monotonic_ns() - started
+        result.inference_nano = taken
         return result
 
     def result(

@@ -77,6 +77,9 @@ class Estimator:
     ) -> wire.FrameResult:
         """Answer one image, as ``Client.infer`` does: JPEG or PNG bytes, or RGB (H, W, 3).
 
+        Without regions, one person is looked for in the whole image; the reply's region says which
+        part of it the answer is of.
+
         Raises:
             ImageError, RegionError: the image or a region cannot be answered.
             ResourceExhausted: too many pixels or regions.

@@ -29,7 +29,7 @@ class InferOptions:
     bundle: Path | None = None
     """None for the default bundle."""
     regions: tuple[Region, ...] = ()
-    """Persons' boxes, the same for every image; none means the whole image."""
+    """Persons' boxes, the same for every image; none means the whole image, see framing.py."""
     threshold: float | str | None = None
     """In units of predicted_loss, or the name of one of the bundle's; None for its default."""
     device: str = "cpu"

@@ -25,7 +25,8 @@ class LabelledPerson(_Part):
     image: str
     """File name below ``images/``."""
     region: tuple[float, float, float, float]
-    """x, y, width, height in image px, as the vehicle asked; the whole image where it sent none."""
+    """x, y, width, height in image px, of what the vehicle's answer is of; the whole image where
+    its client sent none and no closer look was better."""
     points: tuple[tuple[float, float], ...]
     """(K, 2) in continuous image px."""
     labelled: tuple[bool, ...]

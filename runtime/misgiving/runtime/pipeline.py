@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from misgiving.runtime.batching import Batcher, Places
-from misgiving.runtime.detector import Detector, is_flagged, regions_of
+from misgiving.runtime.batching import Batcher, Places, Timing
+from misgiving.runtime.detector import Detector, Prepared, is_flagged, regions_of
 from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.geometry import Region
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import fleet_pb2 as fleet
 from misgiving.v1 import pose_pb2 as pose
@@ -43,7 +45,8 @@ class Pipeline:
             engine: used from one thread only.
             sink: where flagged frames go, None to collect nothing.
             device_id: goes into collected frames.
-            max_waiting: crops that may be under way at once.
+            max_waiting: crops that may be under way at once; a whole frame counts as one, also
+                while it is looked at more closely.
             decoders: threads that decode and cut.
         """
         self._detector = detector
@@ -92,17 +95,32 @@ class Pipeline:
         self._decoders.shutdown()
 
     async def _answer(self, frame: pose.Frame, arrived: int) -> wire.FrameResult:
-        loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(self._decoders, self._detector.prepare, frame)
-        prediction, timing = await self._batcher.infer(prepared.crops)
-        result = self._detector.result(frame, prepared, prediction)
+        detector = self._detector
+        prepared, prediction, timing = await self._look(frame)
+        taken = timing.finished - timing.started
+        for _ in range(detector.rounds):
+            if not (regions := detector.closer(prepared, prediction)):
+                break
+            closer, answer, again = await self._look(frame, regions)
+            taken += again.finished - again.started
+            prepared, prediction = detector.kept(prepared, prediction, closer, answer)
+        result = detector.result(frame, prepared, prediction)
         result.queue_nano = timing.started - arrived
-        result.inference_nano = timing.finished - timing.started
+        result.inference_nano = taken
         if self._sink is not None and is_flagged(result):
             result.collection = self._collect(self._sink, frame, result, prediction)
         if frame.capture_time_unix_nano:
             result.age_nano = time.time_ns() - frame.capture_time_unix_nano
         return result
+
+    async def _look(
+        self, frame: pose.Frame, closer: Sequence[Region] = ()
+    ) -> tuple[Prepared, Prediction, Timing]:
+        """One pass. A closer look decodes again: the pixels of all frames under way do not fit."""
+        loop = asyncio.get_running_loop()
+        prepare = self._detector.prepare
+        prepared = await loop.run_in_executor(self._decoders, prepare, frame, closer)
+        return prepared, *await self._batcher.infer(prepared.crops)
 
     def _collect(
         self, sink: Sink, frame: pose.Frame, result: wire.FrameResult, prediction: Prediction

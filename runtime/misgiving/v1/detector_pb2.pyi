@@ -206,7 +206,9 @@ class FrameResult(_message.Message):
     queue_nano: _builtins.int
     """From arrival to the start of inference."""
     inference_nano: _builtins.int
-    """Inference alone, of the batch in which this frame went."""
+    """Inference alone, of the batches in which this frame went: one, and one more for each closer
+    look at a whole frame.
+    """
     dropped_before: _builtins.int
     """Frames of this stream that were dropped since the previous answer."""
     bundle_digest: _builtins.str
@@ -214,7 +216,7 @@ class FrameResult(_message.Message):
     collection: Global___Collection.ValueType
     @_builtins.property
     def persons(self) -> _containers.RepeatedCompositeFieldContainer[_pose_pb2.Person]:
-        """One for each region, in the request's order."""
+        """One for each region, in the request's order; one where it has none."""
 
     def __init__(
         self,

@@ -150,7 +150,9 @@ class Frame(_message.Message):
     def image(self) -> Global___Image: ...
     @_builtins.property
     def regions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Region]:
-        """Person boxes from the client's detector or tracker; none means the whole frame."""
+        """Person boxes from the client's detector or tracker; none means the whole frame, in which the
+        server looks for one person who may be small.
+        """
 
     def __init__(
         self,
@@ -250,7 +252,12 @@ class Person(_message.Message):
     bundle has none, or predicted_loss is no number; 0 is a probability.
     """
     @_builtins.property
-    def region(self) -> Global___Region: ...
+    def region(self) -> Global___Region:
+        """What the answer is of: the request's region as it was sent; where it sent none, the whole frame
+        or, in whole pixels, the part of it whose answer was the best. Sent as a region, it gives this
+        answer again.
+        """
+
     @_builtins.property
     def keypoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Keypoint]:
         """In the order of Model.keypoint_names."""

@@ -68,6 +68,11 @@ def joined(predictions: Sequence[Prediction]) -> Prediction:
     )
 
 
+def rows(prediction: Prediction, which: slice) -> Prediction:
+    """Some of a pass."""
+    return Prediction(*(getattr(prediction, name)[which] for name in OUTPUTS))
+
+
 def outputs_of(file: str, names: Collection[str]) -> tuple[str, ...]:
     """Those of OUTPUTS that a graph has.
 
