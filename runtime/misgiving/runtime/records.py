@@ -22,11 +22,12 @@ def result_record(
 
     >>> estimator = Estimator.load()
     >>> manifest = estimator.bundle.manifest
-    >>> result = estimator.infer(Path("runner.jpg").read_bytes(), frame_id="7")
+    >>> runner = Region(x=40, y=10, width=120, height=200)
+    >>> result = estimator.infer(Path("runner.jpg").read_bytes(), [runner], frame_id="7")
     >>> signals = [signal.name for signal in manifest.signals]
     >>> record = result_record(result, manifest.keypoints.names, signals)
     >>> record["frame_id"], record["persons"][0]["region"]
-    ('7', [0.0, 0.0, 192.0, 192.0])
+    ('7', [40.0, 10.0, 120.0, 200.0])
 
     Args:
         result: of an estimator or a server.
