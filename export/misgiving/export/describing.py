@@ -83,7 +83,8 @@ def _higher_is(signal: str) -> Literal["safer", "riskier"]:
 def _provenance(recipe: Recipe, record: Record, scores: Scores, validation: PoseSet) -> Provenance:
     return Provenance(
         recipe=recipe.name,
-        training_data=tuple(without_folders(spec) for spec in record.training_data),
+        # A checkpoint that trained on names the same data again.
+        training_data=tuple(dict.fromkeys(map(without_folders, record.training_data))),
         label_count=record.label_count,
         validation_data=without_folders(validation.spec),
         commit=record.commit,

@@ -161,7 +161,7 @@ def train(
 def _record(data: PoseSet, validation: PoseSet, earlier: tuple[str, ...], scores: Scores) -> Record:
     return Record(
         keypoints=data.keypoints,
-        training_data=tuple(dict.fromkeys((*earlier, data.spec))),
+        training_data=(*earlier, data.spec),
         label_count=len(data),
         validation_data=validation.spec,
         metrics=summarise(scores),
