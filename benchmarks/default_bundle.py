@@ -115,7 +115,7 @@ def main(data: Path) -> None:
 CPython {platform.python_version()}, onnxruntime {metadata.version("onnxruntime")}.
 `{manifest.name}`, digest {estimator.bundle.digest[:12]}, on data that neither trained nor
 calibrated it: what `misgiving evaluate` says, then the same persons in other circumstances. One
-seed, one training: [several seeds](learned_score_cpu_202611.md) say how the learned score compares
+seed, one training: [five seeds](learned_score_cpu_202611.md) say how the learned score compares
 with the free ones. {THRESHOLDS[0]} and {THRESHOLDS[1]} are the bundle's thresholds, set on
 `{manifest.provenance.validation_data}`."""
     )
