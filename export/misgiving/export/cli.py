@@ -110,6 +110,7 @@ def export(
     Example: misgiving export runs/first --out bundles/first --val synthetic:2,256
     """
     from misgiving.export import ExportConfig, Targets, export_bundle
+    from misgiving.export.describing import summary
     from misgiving.export.gates import lines
     from misgiving.trainer import Compute, load_checkpoint, open_data
 
@@ -132,18 +133,8 @@ def export(
     )
     compute = Compute(device="cpu", threads=threads)
     bundle = export_bundle(checkpoint, validation, out, config, compute, reports)
-    measured = bundle.manifest.parity
-    typer.echo(
-        f"bundle {out}: parity over {measured.n} persons of {measured.data}: keypoints "
-        f"{measured.keypoint_drift_px_p999:.1e} input px, predicted_loss "
-        f"{measured.predicted_loss_drift:.1e} sd, Spearman {measured.predicted_loss_spearman:.6f}; "
-        f"end to end {measured.end_to_end_keypoint_px_p999:.1e} image px, "
-        f"{measured.end_to_end_predicted_loss_drift:.1e} sd"
-    )
+    typer.echo("\n".join(summary(bundle)))
     _print_calibration(bundle.manifest)
-    for data, said in bundle.manifest.provenance.reports.items():
-        numbers = "  ".join(f"{name} {number:.4g}" for name, number in said.items())
-        typer.echo(f"{data}: {numbers}")
     if bundle.manifest.precisions:
         typer.echo("\n".join(lines(bundle)))
     typer.echo(f"digest {bundle.digest} (next: misgiving serve --bundle {out})")

@@ -1,7 +1,7 @@
 """What a manifest says: of the graph, where it comes from, and how good it is."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Literal
 
@@ -115,3 +115,17 @@ def measured_on(
         known = {name: float(one) for name, one in numbers.items() if math.isfinite(one)}
         said[without_folders(data.spec)] = known
     return said
+
+
+def summary(bundle: Bundle) -> Iterator[str]:
+    """How closely the graph answers as the trained network, and how good it is on other data."""
+    said = bundle.manifest.parity
+    yield (
+        f"bundle {bundle.path}: parity over {said.n} persons of {said.data}: keypoints "
+        f"{said.keypoint_drift_px_p999:.1e} input px, predicted_loss "
+        f"{said.predicted_loss_drift:.1e} sd, Spearman {said.predicted_loss_spearman:.6f}; "
+        f"end to end {said.end_to_end_keypoint_px_p999:.1e} image px, "
+        f"{said.end_to_end_predicted_loss_drift:.1e} sd"
+    )
+    for data, numbers in bundle.manifest.provenance.reports.items():
+        yield f"{data}: " + "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
