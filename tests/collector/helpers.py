@@ -16,7 +16,7 @@ from misgiving.collector.store import Store
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
 from misgiving.v1.fleet_pb2 import CollectedFrame, Embedding
-from misgiving.v1.pose_pb2 import Flag, FlagReason, Frame, Image, Keypoint, Person, Region
+from misgiving.v1.pose_pb2 import Flag, Frame, Image, KeepReason, Keypoint, Person, Region
 
 DEADLINE_S = 20.0
 
@@ -27,14 +27,14 @@ def person(seed: int, *, loss: float = 2.0, threshold: float = 1.0) -> Person:
     """A person of random joints; flagged where its loss reaches the threshold."""
     points = np.random.default_rng(seed).uniform(5, 40, (len(LSP), 2))
     raised = loss >= threshold
-    reason = FlagReason.FLAG_REASON_PREDICTED_LOSS if raised else 0
+    kept = KeepReason.KEEP_REASON_PREDICTED_LOSS if raised else KeepReason.KEEP_REASON_NONE
     return Person(
         region=Region(x_px=50.0 * seed, y_px=1.25, width_px=45, height_px=46.5),
         keypoints=[Keypoint(x_px=x + 50 * seed, y_px=y, confidence=0.5) for x, y in points],
         predicted_loss=loss,
         flag=Flag(
             raised=raised,
-            reason=reason,
+            kept=kept,
             threshold=threshold,
             sampling_probability=1.0 if raised else AUDIT_RATE,
         ),

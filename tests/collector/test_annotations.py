@@ -89,7 +89,7 @@ def test_export_is_coco_and_says_where_each_person_is_from(tmp_path):
         "frame_digest": digests[1],
         "person_index": 1,
         "flagged": True,
-        "flag_reason": "predicted_loss",
+        "kept": "predicted_loss",
         "predicted_loss": 2.5,
         "sampling_probability": 1.0,
         "bundle_digest": "b" * 64,
@@ -97,7 +97,7 @@ def test_export_is_coco_and_says_where_each_person_is_from(tmp_path):
         "stream_id": "front",
     }
     companion = document["annotations"][1]["misgiving"]
-    assert (companion["flagged"], companion["flag_reason"]) == (False, "")
+    assert (companion["flagged"], companion["kept"]) == (False, "")
     assert companion["sampling_probability"] == 1.0  # came along with one that is always kept
 
 
@@ -346,7 +346,7 @@ def test_commands(tmp_path, export):
     shutil.rmtree(export)
     told = run("annotations", "export", "--store", tmp_path / "store", "--out", export)
     assert told.exit_code == 0
-    assert f"{export}: 2 images, 3 persons, 2 flagged; 0 frames unusable" in told.output
+    assert f"{export}: 2 images, 3 persons, 2 flagged, 0 audited; 0 frames unusable" in told.output
     edit(export, lambda document: document["annotations"].pop(0))
     told = run("annotations", "import", export, "--out", tmp_path / "labels")
     assert told.exit_code == 0

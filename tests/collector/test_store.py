@@ -12,7 +12,7 @@ from misgiving.collector.store import Store, reason_of
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput, MisgivingError
 from misgiving.runtime.spool import serialise
 from misgiving.v1.fleet_pb2 import CollectedFrame
-from misgiving.v1.pose_pb2 import Flag, FlagReason, Person
+from misgiving.v1.pose_pb2 import Flag, KeepReason, Person
 
 
 @pytest.fixture
@@ -182,10 +182,10 @@ def test_threads_that_upload_the_same_frame(store):
 
 
 def test_reason_is_the_strongest():
-    audit = Person(flag=Flag(raised=True, reason=FlagReason.FLAG_REASON_AUDIT))
+    audit = Person(flag=Flag(kept=KeepReason.KEEP_REASON_AUDIT))
     for persons, expected in [
         ([], ""),
-        ([person(0, loss=0.0)], ""),  # not raised
+        ([person(0, loss=0.0)], ""),  # not kept
         ([audit, person(0, loss=0.0)], "audit"),
         ([audit, person(0, loss=2.0)], "predicted_loss"),
     ]:

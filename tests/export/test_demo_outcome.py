@@ -47,8 +47,8 @@ def reply(index: int, **changes: Any) -> dict[str, Any]:
     person = {
         "predicted_loss": float(index),
         "signals": {"mean_peak": index / COUNT},
-        "reason": "predicted_loss" if index >= 7 else ("audit" if index == 0 else None),
-        "flagged": index >= 7 or index == 0,
+        "flagged": index >= 7,
+        "kept": "predicted_loss" if index >= 7 else ("audit" if index == 0 else None),
         "keypoints": {
             n: [float(x), float(y), 0.5] for n, (x, y) in zip(LSP.names, points, strict=True)
         },

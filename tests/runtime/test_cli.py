@@ -86,7 +86,7 @@ def test_infer_as_json(picture: Path) -> None:
     )
     (person,) = json.loads(result.stdout)["persons"]
     assert person["flagged"] is False
-    assert person["reason"] is None
+    assert person["kept"] is None
     assert person["failure_probability"] == person["predicted_loss"]  # as the tiny bundle has it
     assert person["region"] == [0, 0, 9, 9]
     assert list(person["keypoints"])[0] == "right_ankle"
@@ -162,7 +162,7 @@ def test_a_user_s_whole_day(picture: Path, tmp_path: Path) -> None:
         done = run("stream", picture, "--server", address)
         assert done.stdout.splitlines()[:2] == [
             "frames: 1 sent, 1 answered, 0 failed, 0 dropped",
-            "flagged: 1, of these 1 queued for collection, 0 lost",
+            "flagged: 1, audited: 0; of these 1 queued for collection, 0 lost",
         ]
         second = run("serve", "--bundle", tiny.BUNDLE, "--listen", address)
         assert second.returncode == 2

@@ -8,7 +8,8 @@ import pytest
 
 from misgiving.runtime.bundle import Bundle
 from misgiving.runtime.client import make_frame
-from misgiving.runtime.detector import MAX_REGIONS, Detector, is_flagged
+from misgiving.runtime.decisions import is_flagged, is_kept
+from misgiving.runtime.detector import MAX_REGIONS, Detector
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.errors import ImageError, MisgivingError, RegionError, ResourceExhausted
 from misgiving.runtime.flagging import FlagPolicy
@@ -94,24 +95,26 @@ def test_a_batch_answers_as_one_by_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "threshold", "rate", "draw", "raised", "reason"),
+    ("image", "threshold", "rate", "draw", "raised", "kept"),
     [
         # dark: above the threshold
-        (0, 0.75, 0.0, 0.5, True, pose.FLAG_REASON_PREDICTED_LOSS),
+        (0, 0.75, 0.0, 0.5, True, pose.KEEP_REASON_PREDICTED_LOSS),
         # bright: below it
-        (255, 0.75, 0.1, 0.5, False, pose.FLAG_REASON_UNSPECIFIED),
-        # bright, and drawn for the audit
-        (255, 0.75, 0.1, 0.05, True, pose.FLAG_REASON_AUDIT),
+        (255, 0.75, 0.1, 0.5, False, pose.KEEP_REASON_NONE),
+        # bright, and drawn for the audit: kept, and no flag
+        (255, 0.75, 0.1, 0.05, False, pose.KEEP_REASON_AUDIT),
     ],
 )
 def test_flags(
-    image: int, threshold: float, rate: float, draw: float, raised: bool, reason: int
+    image: int, threshold: float, rate: float, draw: float, raised: bool, kept: int
 ) -> None:
     frame = make_frame(np.full((HEIGHT, WIDTH, 3), image, np.uint8))
     result = detector(threshold, rate, draw).detect(frame, engine())
     flag = result.persons[0].flag
     assert is_flagged(result) == flag.raised == raised
-    assert flag.reason == reason
+    assert is_kept(result) == (kept != pose.KEEP_REASON_NONE)
+    assert flag.kept == kept
+    assert flag.reason == (pose.FLAG_REASON_PREDICTED_LOSS if raised else 0)
     assert flag.threshold == threshold
     assert flag.sampling_probability == (1.0 if image == 0 else rate)
 

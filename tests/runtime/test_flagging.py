@@ -12,7 +12,7 @@ NAN, INF = math.nan, math.inf
 
 
 @pytest.mark.parametrize(
-    ("score", "draw", "raised", "reason", "probability"),
+    ("score", "draw", "raised", "kept", "probability"),
     [
         # above the threshold: always, whatever the draw
         (0.9, 0.99, True, Reason.PREDICTED_LOSS, 1.0),
@@ -20,8 +20,8 @@ NAN, INF = math.nan, math.inf
         (0.5, 0.99, True, Reason.PREDICTED_LOSS, 1.0),
         # above, and the audit would have taken it as well: one reason, the certain one
         (0.9, 0.0, True, Reason.PREDICTED_LOSS, 1.0),
-        # just below, audited
-        (math.nextafter(0.5, 0), 0.09, True, Reason.AUDIT, 0.1),
+        # just below, audited: kept without a flag
+        (math.nextafter(0.5, 0), 0.09, False, Reason.AUDIT, 0.1),
         # just below, not audited; the probability is recorded all the same
         (math.nextafter(0.5, 0), 0.1, False, None, 0.1),
         # far below
@@ -34,21 +34,21 @@ NAN, INF = math.nan, math.inf
     ],
 )
 def test_decisions(
-    score: float, draw: float, raised: bool, reason: Reason | None, probability: float
+    score: float, draw: float, raised: bool, kept: Reason | None, probability: float
 ) -> None:
     policy = FlagPolicy(threshold=0.5, audit_rate=0.1)
-    assert policy.decide(score, draw) == Decision(raised, reason, 0.5, probability)
+    assert policy.decide(score, draw) == Decision(raised, kept, 0.5, probability)
 
 
 def test_an_audit_rate_of_zero_and_of_one() -> None:
-    assert not FlagPolicy(threshold=0.5, audit_rate=0).decide(0.1, 0.0).raised
-    assert FlagPolicy(threshold=0.5, audit_rate=1).decide(0.1, math.nextafter(1, 0)).raised
+    assert not FlagPolicy(threshold=0.5, audit_rate=0).decide(0.1, 0.0).kept
+    assert FlagPolicy(threshold=0.5, audit_rate=1).decide(0.1, math.nextafter(1, 0)).kept
 
 
 def test_an_infinite_threshold_leaves_the_audit() -> None:
     policy = FlagPolicy(threshold=INF, audit_rate=0.5)
-    assert policy.decide(1e30, 0.4).reason is Reason.AUDIT
-    assert not policy.decide(1e30, 0.6).raised
+    assert policy.decide(1e30, 0.4).kept is Reason.AUDIT
+    assert not policy.decide(1e30, 0.6).kept
 
 
 def test_inverse_probability_weights_undo_the_selection() -> None:
@@ -57,7 +57,7 @@ def test_inverse_probability_weights_undo_the_selection() -> None:
     policy = FlagPolicy(threshold=0.8, audit_rate=0.05)
     scores = [rng.random() for _ in range(40_000)]
     kept = [(s, policy.decide(s, rng.random())) for s in scores]
-    kept = [(s, d) for s, d in kept if d.raised]
+    kept = [(s, d) for s, d in kept if d.kept]
     weights = [1 / d.sampling_probability for _, d in kept]
     estimate = sum(s * w for (s, _), w in zip(kept, weights, strict=True)) / sum(weights)
     assert estimate == pytest.approx(sum(scores) / len(scores), abs=0.02)  # 5 standard errors

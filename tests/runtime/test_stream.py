@@ -32,8 +32,13 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def result(frame_id: str, flagged: bool = False, collection: int = wire.COLLECTION_NONE) -> object:
-    person = pose.Person(flag=pose.Flag(raised=flagged))
+def result(
+    frame_id: str,
+    flagged: bool = False,
+    collection: int = wire.COLLECTION_NONE,
+    kept: int = pose.KEEP_REASON_NONE,
+) -> object:
+    person = pose.Person(flag=pose.Flag(raised=flagged, kept=kept))
     answer = wire.FrameResult(frame_id=frame_id, persons=[person], collection=collection)
     return wire.StreamInferResponse(result=answer)
 
@@ -161,16 +166,18 @@ def test_pacing_follows_the_clock_and_catches_up() -> None:
 
 def test_tally() -> None:
     tally = Tally()
-    for i in range(4):
+    for i in range(5):
         tally.send(str(i), now_s=float(i))
-    tally.take(result("0", flagged=True, collection=wire.COLLECTION_QUEUED), 10.0)
-    tally.take(result("3", flagged=True, collection=wire.COLLECTION_LOST), 10.0)  # 1, 2 dropped
-    summary = wire.StreamSummary(received=4, answered=2, dropped=2)
+    flag, audit = pose.KEEP_REASON_PREDICTED_LOSS, pose.KEEP_REASON_AUDIT
+    tally.take(result("0", True, wire.COLLECTION_QUEUED, flag), 10.0)
+    tally.take(result("3", True, wire.COLLECTION_LOST, flag), 10.0)  # 1, 2 dropped
+    tally.take(result("4", False, wire.COLLECTION_QUEUED, audit), 11.0)
+    summary = wire.StreamSummary(received=5, answered=3, dropped=2)
     tally.take(wire.StreamInferResponse(summary=summary), 11.0)
     assert tally.lines() == [
-        "frames: 4 sent, 2 answered, 0 failed, 2 dropped",
-        "flagged: 2, of these 1 queued for collection, 1 lost",
-        "round trip: p50 8500.0 ms, p99 9970.0 ms",
+        "frames: 5 sent, 3 answered, 0 failed, 2 dropped",
+        "flagged: 2, audited: 1; of these 2 queued for collection, 1 lost",
+        "round trip: p50 7000.0 ms, p99 9940.0 ms",
     ]
     assert not tally._under_way
 

@@ -67,7 +67,8 @@ def export(
     with Store(store, create=False) as opened:
         counts = export_coco(opened, out, bundle=bundle)
     typer.echo(
-        f"{out}: {counts.images} images, {counts.persons} persons, {counts.flagged} flagged; "
+        f"{out}: {counts.images} images, {counts.persons} persons, {counts.flagged} flagged, "
+        f"{counts.audited} audited; "
         f"{counts.unusable} frames unusable. Correct {out / 'annotations.json'}"
     )
 

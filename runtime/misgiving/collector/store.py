@@ -25,16 +25,11 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf.message import DecodeError
 
+from misgiving.runtime.decisions import of_flag
 from misgiving.runtime.durable import sync_folder, write_durably
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
+from misgiving.runtime.flagging import Reason
 from misgiving.v1.fleet_pb2 import CollectedFrame
-from misgiving.v1.pose_pb2 import FlagReason
-
-REASONS = {
-    FlagReason.FLAG_REASON_PREDICTED_LOSS: "predicted_loss",
-    FlagReason.FLAG_REASON_AUDIT: "audit",
-}
-"""Why a person was kept, in words; the strongest first."""
 
 _tables = sa.MetaData()
 frames_table = sa.Table(
@@ -310,8 +305,8 @@ def wrong_offset(digest: str, offset: int, stands: int) -> FailedPrecondition:
 
 def reason_of(frame: CollectedFrame) -> str:
     """Why a frame was collected: the strongest reason among its persons."""
-    raised = {person.flag.reason for person in frame.persons if person.flag.raised}
-    return next((text for reason, text in REASONS.items() if reason in raised), "")
+    kept = {of_flag(person.flag).kept for person in frame.persons}
+    return next((reason.value for reason in Reason if reason in kept), "")
 
 
 def _row(digest: str, body: bytes, frame: CollectedFrame) -> StoredFrame:

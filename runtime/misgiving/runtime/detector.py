@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from misgiving.runtime import framing, images
 from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.decisions import to_flag
 from misgiving.runtime.engines.base import Engine, Prediction, joined, rows
 from misgiving.runtime.errors import ImageError, ResourceExhausted
-from misgiving.runtime.flagging import Decision, FlagPolicy, Reason
+from misgiving.runtime.flagging import FlagPolicy
 from misgiving.runtime.geometry import Region, Window, cut, input_to_image, window_of
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import fleet_pb2 as fleet
@@ -25,12 +26,6 @@ MAX_REGIONS = 64
 """Persons of one frame; more is refused."""
 MAX_WINDOW_PIXELS = 128_000_000
 """What a region's window may measure; a whole frame of images.MAX_PIXELS needs about this."""
-
-_REASONS = {
-    None: pose.FLAG_REASON_UNSPECIFIED,
-    Reason.PREDICTED_LOSS: pose.FLAG_REASON_PREDICTED_LOSS,
-    Reason.AUDIT: pose.FLAG_REASON_AUDIT,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +147,7 @@ class Detector:
         embedding: NDArray[np.float32],
         device_id: str = "",
     ) -> fleet.CollectedFrame:
-        """A flagged frame on its way to the fleet side, with everything said about it.
+        """A kept frame on its way to the fleet side, with everything said about it.
 
         Args:
             frame: as the client sent it; the spool encodes what is raw.
@@ -209,7 +204,7 @@ class Detector:
             failure_probability=self.bundle.manifest.calibration.probability(score),
             keypoint_loss=prediction.keypoint_loss[index].tolist(),
             signals=prediction.signals[index].tolist(),
-            flag=_wire_flag(self.policy.decide(score, self._draw())),
+            flag=to_flag(self.policy.decide(score, self._draw())),
         )
 
 
@@ -239,10 +234,6 @@ def regions_of(frame: pose.Frame) -> list[Region]:
     return [Region(r.x_px, r.y_px, r.width_px, r.height_px) for r in frame.regions]
 
 
-def is_flagged(result: wire.FrameResult) -> bool:
-    return any(person.flag.raised for person in result.persons)
-
-
 def _check_window(window: Window) -> Window:
     if window.width * window.height > MAX_WINDOW_PIXELS:
         raise ResourceExhausted(
@@ -254,12 +245,3 @@ def _check_window(window: Window) -> Window:
 
 def _wire_region(region: Region) -> pose.Region:
     return pose.Region(x_px=region.x, y_px=region.y, width_px=region.width, height_px=region.height)
-
-
-def _wire_flag(decision: Decision) -> pose.Flag:
-    return pose.Flag(
-        raised=decision.raised,
-        reason=_REASONS[decision.reason],
-        threshold=decision.threshold,
-        sampling_probability=decision.sampling_probability,
-    )

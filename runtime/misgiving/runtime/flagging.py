@@ -1,4 +1,7 @@
-"""From a score to a decision: flag a person or not, why, and with which probability. Pure."""
+"""From a score to a decision: is a person flagged, and is it kept, why, and with which probability.
+
+Pure. Flagged is what the score says; kept is what the fleet gets to see.
+"""
 
 import math
 from dataclasses import dataclass
@@ -8,6 +11,8 @@ from misgiving.runtime.errors import InvalidInput
 
 
 class Reason(Enum):
+    """Why a person is kept; the strongest first."""
+
     PREDICTED_LOSS = "predicted_loss"
     AUDIT = "audit"
 
@@ -17,8 +22,9 @@ class Decision:
     """What is done with one person."""
 
     raised: bool
-    reason: Reason | None
-    """None where nothing is raised."""
+    """Flagged: the score has reached the threshold."""
+    kept: Reason | None
+    """None where it is not kept."""
     threshold: float
     sampling_probability: float
     """Probability with which this person would be kept; weight by its inverse."""
@@ -26,13 +32,13 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlagPolicy:
-    """Everything at or above the threshold, and a random sample of the rest.
+    """Whoever reaches the threshold is flagged and kept; of the rest, a random sample is kept.
 
     The audit sample is what allows anybody to measure what the threshold misses.
     """
 
     threshold: float
-    """In units of ``predicted_loss``; infinite flags by audit only."""
+    """In units of ``predicted_loss``; infinite flags nobody."""
     audit_rate: float
     """Share of the persons below the threshold that is kept at random, in [0, 1]."""
 
@@ -53,6 +59,5 @@ class FlagPolicy:
         """
         if not predicted_loss < self.threshold:
             return Decision(True, Reason.PREDICTED_LOSS, self.threshold, 1.0)
-        audited = draw < self.audit_rate
-        reason = Reason.AUDIT if audited else None
-        return Decision(audited, reason, self.threshold, self.audit_rate)
+        kept = Reason.AUDIT if draw < self.audit_rate else None
+        return Decision(False, kept, self.threshold, self.audit_rate)

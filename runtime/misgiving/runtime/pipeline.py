@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from misgiving.runtime.batching import Batcher, Places, Timing
-from misgiving.runtime.detector import Detector, Prepared, is_flagged, regions_of
+from misgiving.runtime.decisions import is_kept
+from misgiving.runtime.detector import Detector, Prepared, regions_of
 from misgiving.runtime.engines.base import Engine, Prediction
 from misgiving.runtime.geometry import Region
 from misgiving.v1 import detector_pb2 as wire
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """Takes flagged frames; a Spool is one."""
+    """Takes frames that are kept; a Spool is one."""
 
     def offer(self, frame: fleet.CollectedFrame) -> bool:
         """Take a frame without waiting; False where it cannot."""
@@ -43,7 +44,7 @@ class Pipeline:
         Args:
             detector: prepares frames and builds results.
             engine: used from one thread only.
-            sink: where flagged frames go, None to collect nothing.
+            sink: where kept frames go, None to collect nothing.
             device_id: goes into collected frames.
             max_waiting: crops that may be under way at once; a whole frame counts as one, also
                 while it is looked at more closely.
@@ -107,7 +108,7 @@ class Pipeline:
         result = detector.result(frame, prepared, prediction)
         result.queue_nano = timing.started - arrived
         result.inference_nano = taken
-        if self._sink is not None and is_flagged(result):
+        if self._sink is not None and is_kept(result):
             result.collection = self._collect(self._sink, frame, result, prediction)
         if frame.capture_time_unix_nano:
             result.age_nano = time.time_ns() - frame.capture_time_unix_nano
@@ -125,12 +126,12 @@ class Pipeline:
     def _collect(
         self, sink: Sink, frame: pose.Frame, result: wire.FrameResult, prediction: Prediction
     ) -> wire.Collection.ValueType:
-        """Offer a flagged frame; whatever goes wrong here, the answer is given."""
+        """Offer a frame that is to be kept; whatever goes wrong here, the answer is given."""
         try:
             taken = sink.offer(
                 self._detector.collected(frame, result, prediction.embedding, self._device_id)
             )
         except Exception:
-            log.exception("frame %r was flagged and could not be collected", frame.frame_id)
+            log.exception("frame %r was to be kept and could not be collected", frame.frame_id)
             taken = False
         return wire.COLLECTION_QUEUED if taken else wire.COLLECTION_LOST

@@ -4,14 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from misgiving.runtime.decisions import of_flag
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 
-_REASONS = {
-    pose.FLAG_REASON_UNSPECIFIED: None,
-    pose.FLAG_REASON_PREDICTED_LOSS: "predicted_loss",
-    pose.FLAG_REASON_AUDIT: "audit",
-}
 _COLLECTIONS = {wire.COLLECTION_QUEUED: "queued", wire.COLLECTION_LOST: "lost"}
 
 
@@ -49,16 +45,16 @@ def result_record(
 def person_record(
     person: pose.Person, keypoint_names: Sequence[str], signal_names: Sequence[str]
 ) -> dict[str, Any]:
-    region, flag = person.region, person.flag
+    region, decision = person.region, of_flag(person.flag)
     known = person.HasField("failure_probability")
     return {
         "region": [region.x_px, region.y_px, region.width_px, region.height_px],
         "predicted_loss": finite(person.predicted_loss),
         "failure_probability": finite(person.failure_probability) if known else None,
-        "flagged": flag.raised,
-        "reason": _REASONS[flag.reason],
-        "threshold": finite(flag.threshold),
-        "sampling_probability": flag.sampling_probability,
+        "flagged": decision.raised,
+        "kept": decision.kept.value if decision.kept else None,
+        "threshold": finite(decision.threshold),
+        "sampling_probability": decision.sampling_probability,
         "keypoints": {
             name: [finite(point.x_px), finite(point.y_px), finite(point.confidence)]
             for name, point in zip(keypoint_names, person.keypoints, strict=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from misgiving.runtime.detector import is_flagged
+from misgiving.runtime.decisions import is_flagged, is_kept
 from misgiving.v1 import detector_pb2 as wire
 
 
@@ -18,6 +18,8 @@ class Tally:
     failed: int = 0
     dropped: int = 0
     flagged: int = 0
+    audited: int = 0
+    """Not flagged, and to be kept at random."""
     queued: int = 0
     lost: int = 0
     refused: int = 0
@@ -48,8 +50,8 @@ class Tally:
         lines = [
             f"frames: {self.sent} sent, {self.answered} answered, {self.failed} failed, "
             f"{self.dropped} dropped",
-            f"flagged: {self.flagged}, of these {self.queued} queued for collection, "
-            f"{self.lost} lost",
+            f"flagged: {self.flagged}, audited: {self.audited}; of these {self.queued} queued for "
+            f"collection, {self.lost} lost",
         ]
         if self.latencies_s:
             p50, p99 = np.percentile(self.latencies_s, [50, 99]) * 1e3
@@ -60,7 +62,9 @@ class Tally:
 
     def _take_result(self, result: wire.FrameResult, now_s: float) -> float | None:
         self.answered += 1
-        self.flagged += is_flagged(result)
+        flagged = is_flagged(result)
+        self.flagged += flagged
+        self.audited += is_kept(result) and not flagged
         self.queued += result.collection == wire.COLLECTION_QUEUED
         self.lost += result.collection == wire.COLLECTION_LOST
         if (latency := self._since_sent(result.frame_id, now_s)) is not None:

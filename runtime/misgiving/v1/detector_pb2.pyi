@@ -49,21 +49,21 @@ class _CollectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Collection
     DESCRIPTOR: _descriptor.EnumDescriptor
     COLLECTION_UNSPECIFIED: _Collection.ValueType  # 0
     COLLECTION_NONE: _Collection.ValueType  # 1
-    """Not flagged, or the server collects nothing."""
+    """Nobody in it is to be kept, or the server collects nothing."""
     COLLECTION_QUEUED: _Collection.ValueType  # 2
     """Handed to the spool; not yet on disk."""
     COLLECTION_LOST: _Collection.ValueType  # 3
-    """Flagged, but the spool could not take it. Counted by the server."""
+    """To be kept, but the spool could not take it. Counted by the server."""
 
 class Collection(_Collection, metaclass=_CollectionEnumTypeWrapper): ...
 
 COLLECTION_UNSPECIFIED: Collection.ValueType  # 0
 COLLECTION_NONE: Collection.ValueType  # 1
-"""Not flagged, or the server collects nothing."""
+"""Nobody in it is to be kept, or the server collects nothing."""
 COLLECTION_QUEUED: Collection.ValueType  # 2
 """Handed to the spool; not yet on disk."""
 COLLECTION_LOST: Collection.ValueType  # 3
-"""Flagged, but the spool could not take it. Counted by the server."""
+"""To be kept, but the spool could not take it. Counted by the server."""
 Global___Collection: _TypeAlias = Collection  # noqa: Y015
 
 @_typing.final

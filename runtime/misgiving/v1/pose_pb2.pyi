@@ -17,6 +17,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class _FlagReason:
@@ -28,8 +33,12 @@ class _FlagReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FlagReason
     FLAG_REASON_UNSPECIFIED: _FlagReason.ValueType  # 0
     FLAG_REASON_PREDICTED_LOSS: _FlagReason.ValueType  # 1
     """predicted_loss is at or above the threshold."""
-    FLAG_REASON_AUDIT: _FlagReason.ValueType  # 2
-    """Kept at random, so that somebody can measure what the threshold misses."""
+    @_builtins.property
+    @_deprecated("""This enum value has been marked as deprecated using proto enum value options.""")
+    def FLAG_REASON_AUDIT(self) -> _FlagReason.ValueType:   # 2
+        """Only in frames of releases before Flag.kept was there, with raised set all the same: kept at
+        random, not flagged.
+        """
 
 class FlagReason(_FlagReason, metaclass=_FlagReasonEnumTypeWrapper): ...
 
@@ -37,8 +46,37 @@ FLAG_REASON_UNSPECIFIED: FlagReason.ValueType  # 0
 FLAG_REASON_PREDICTED_LOSS: FlagReason.ValueType  # 1
 """predicted_loss is at or above the threshold."""
 FLAG_REASON_AUDIT: FlagReason.ValueType  # 2
-"""Kept at random, so that somebody can measure what the threshold misses."""
+"""Only in frames of releases before Flag.kept was there, with raised set all the same: kept at
+random, not flagged.
+"""
 Global___FlagReason: _TypeAlias = FlagReason  # noqa: Y015
+
+class _KeepReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _KeepReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeepReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    KEEP_REASON_UNSPECIFIED: _KeepReason.ValueType  # 0
+    """Of a release before this field was there: see FlagReason."""
+    KEEP_REASON_NONE: _KeepReason.ValueType  # 1
+    """Not kept."""
+    KEEP_REASON_PREDICTED_LOSS: _KeepReason.ValueType  # 2
+    """For its flag, which is raised for predicted_loss."""
+    KEEP_REASON_AUDIT: _KeepReason.ValueType  # 3
+    """At random, so that somebody can measure what the threshold misses."""
+
+class KeepReason(_KeepReason, metaclass=_KeepReasonEnumTypeWrapper): ...
+
+KEEP_REASON_UNSPECIFIED: KeepReason.ValueType  # 0
+"""Of a release before this field was there: see FlagReason."""
+KEEP_REASON_NONE: KeepReason.ValueType  # 1
+"""Not kept."""
+KEEP_REASON_PREDICTED_LOSS: KeepReason.ValueType  # 2
+"""For its flag, which is raised for predicted_loss."""
+KEEP_REASON_AUDIT: KeepReason.ValueType  # 3
+"""At random, so that somebody can measure what the threshold misses."""
+Global___KeepReason: _TypeAlias = KeepReason  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):
@@ -199,7 +237,9 @@ Global___Keypoint: _TypeAlias = Keypoint  # noqa: Y015
 
 @_typing.final
 class Flag(_message.Message):
-    """Flag is the server's decision about one person."""
+    """Flag is the server's decision about one person. Flagged and kept are two things: a person may be
+    kept for the fleet without a flag.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -207,14 +247,20 @@ class Flag(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     SAMPLING_PROBABILITY_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
     raised: _builtins.bool
+    """What the score says, and nothing else: predicted_loss has reached the threshold, or is NaN."""
     reason: Global___FlagReason.ValueType
-    """FLAG_REASON_UNSPECIFIED where raised is false."""
+    """Why it is raised; FLAG_REASON_UNSPECIFIED where it is not."""
     threshold: _builtins.float
     """The predicted_loss from which on a person is flagged."""
     sampling_probability: _builtins.float
     """Probability with which this person would have been kept: 1 above the threshold,
     the audit rate below it. Weight by its inverse to undo the selection.
+    """
+    kept: Global___KeepReason.ValueType
+    """Whether this person is to be kept for the fleet, and why; FrameResult.collection says what
+    became of the frame.
     """
     def __init__(
         self,
@@ -223,10 +269,11 @@ class Flag(_message.Message):
         reason: Global___FlagReason.ValueType = ...,
         threshold: _builtins.float = ...,
         sampling_probability: _builtins.float = ...,
+        kept: Global___KeepReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["raised", b"raised", "reason", b"reason", "sampling_probability", b"sampling_probability", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept", "raised", b"raised", "reason", b"reason", "sampling_probability", b"sampling_probability", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,8 +60,8 @@ def read_replies(path: Path, position: dict[str, int]) -> Replies:
         confidence=joints[..., 2],
         predicted_loss=np.array([person["predicted_loss"] for person in persons]),
         mean_peak=np.array([person["signals"]["mean_peak"] for person in persons]),
-        flagged=np.array([person["reason"] == "predicted_loss" for person in persons]),
-        collected=np.array([person["flagged"] for person in persons]),
+        flagged=np.array([person["flagged"] for person in persons]),
+        collected=np.array([person["kept"] is not None for person in persons]),
         dropped=sum(record["dropped_before"] for record in records),
         round_trip_ms=np.array([record["round_trip_ms"] for record in records]),
     )

@@ -5,10 +5,12 @@ image px, top-left corner (0, 0), as in the rest of misgiving.
 """
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from misgiving.runtime.errors import DataError, first_problem
+from misgiving.runtime.flagging import Reason
 
 ANNOTATIONS = "annotations.json"
 """What annotators correct."""
@@ -28,13 +30,26 @@ class Origin(_Part):
     person_index: int
     """Place in CollectedFrame.persons."""
     flagged: bool
-    flag_reason: str
+    """By the score."""
+    kept: str
+    """Why the vehicle kept this person, flagged or not: see flagging.Reason; empty where it was
+    kept for another one of its frame."""
     predicted_loss: FiniteFloat
     sampling_probability: float = Field(gt=0, le=1)
     """That the vehicle kept this person's frame, for whichever of its persons."""
     bundle_digest: str
     device_id: str
     stream_id: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, values: Any) -> Any:
+        """Exports of before had ``flag_reason`` instead, and called an audited person flagged."""
+        if isinstance(values, dict) and "kept" not in values and "flag_reason" in values:
+            kept = values["flag_reason"]
+            flagged = values.get("flagged") and kept != Reason.AUDIT.value
+            return {**values, "kept": kept, "flagged": flagged}
+        return values
 
 
 class Image(_Part):

@@ -15,9 +15,11 @@ from misgiving.collector.annotations.coco import (
     Image,
     Origin,
 )
-from misgiving.collector.store import REASONS, Store
+from misgiving.collector.store import Store
+from misgiving.runtime.decisions import of_flag
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError, MisgivingError
+from misgiving.runtime.flagging import Reason
 from misgiving.runtime.images import decode
 from misgiving.runtime.labelset import IMAGES
 from misgiving.runtime.spool import frame_name
@@ -34,6 +36,9 @@ class ExportCounts:
     images: int
     persons: int
     flagged: int
+    """Persons that the score flags."""
+    audited: int
+    """Persons that were kept at random."""
     unusable: int
     """Frames left out because they cannot be annotated; logged by frame id."""
 
@@ -45,7 +50,7 @@ def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
 
     >>> with Store(Path("collected"), create=False) as store:
     ...     export_coco(store, Path("batch-1"))
-    ExportCounts(images=2, persons=2, flagged=2, unusable=0)
+    ExportCounts(images=2, persons=2, flagged=2, audited=0, unusable=0)
 
     Args:
         store: of the collector.
@@ -79,8 +84,10 @@ def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
                 "collect some first, or name another --store or --bundle"
             )
         _write(folder, category, images, annotations)
-    flagged = sum(one.misgiving is not None and one.misgiving.flagged for one in annotations)
-    return ExportCounts(len(images), len(annotations), flagged, unusable)
+    origins = [one.misgiving for one in annotations if one.misgiving is not None]
+    flagged = sum(origin.flagged for origin in origins)
+    audited = sum(origin.kept == Reason.AUDIT.value for origin in origins)
+    return ExportCounts(len(images), len(annotations), flagged, audited, unusable)
 
 
 def frame_probability(persons: Sequence[Person]) -> float:
@@ -145,7 +152,7 @@ def _annotations(
 ) -> Iterator[Annotation]:
     probability = frame_probability(frame.persons)
     for index, person in enumerate(frame.persons):
-        region = person.region
+        region, decision = person.region, of_flag(person.flag)
         yield Annotation(
             id=number + index,
             image_id=image.id,
@@ -163,8 +170,8 @@ def _annotations(
             misgiving=Origin(
                 frame_digest=digest,
                 person_index=index,
-                flagged=person.flag.raised,
-                flag_reason=REASONS.get(person.flag.reason, ""),
+                flagged=decision.raised,
+                kept=decision.kept.value if decision.kept else "",
                 predicted_loss=person.predicted_loss,
                 sampling_probability=probability,
                 bundle_digest=frame.bundle_digest,

@@ -1,0 +1,43 @@
+"""What earlier releases stored and exported is read as what it meant."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from collector.helpers import collected, person
+from misgiving.collector import Store, export_coco, read_corrected
+from misgiving.runtime.spool import serialise
+from misgiving.v1.pose_pb2 import Flag, FlagReason
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    """A flagged and an audited person, as releases before ``Flag.kept`` wrote them."""
+    reasons = (FlagReason.FLAG_REASON_PREDICTED_LOSS, FlagReason.FLAG_REASON_AUDIT)
+    with Store(tmp_path / "store") as store:
+        for number, reason in enumerate(reasons):
+            one = person(number)
+            one.flag.CopyFrom(Flag(raised=True, reason=reason, sampling_probability=1.0))
+            store.put(serialise(collected(f"{number}", persons=[one])))
+        yield store
+
+
+def test_an_audited_frame_is_kept_and_not_flagged(store: Store, tmp_path: Path) -> None:
+    assert [row.reason for row, _ in store.frames()] == ["predicted_loss", "audit"]
+    counts = export_coco(store, tmp_path / "out")
+    assert (counts.persons, counts.flagged, counts.audited) == (2, 1, 1)
+
+
+def test_an_export_of_before_is_imported(store: Store, tmp_path: Path) -> None:
+    export_coco(store, tmp_path / "out")
+    original = json.loads((tmp_path / "out" / "original.json").read_text())
+    for annotation in original["annotations"]:
+        key = annotation["misgiving"]
+        key["flag_reason"], key["flagged"] = key.pop("kept"), True
+    corrected = json.loads(json.dumps(original))
+    for annotation in corrected["annotations"]:
+        annotation["keypoints"][0] += 5  # somebody has looked
+    for name, document in (("original", original), ("annotations", corrected)):
+        (tmp_path / "out" / f"{name}.json").write_text(json.dumps(document))
+    assert len(read_corrected(tmp_path / "out").labels.persons) == 2
