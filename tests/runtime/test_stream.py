@@ -59,7 +59,7 @@ def test_a_folder_with_regions_and_a_bad_image(
     said = capsys.readouterr()
     assert said.out.splitlines()[:2] == [
         "frames: 4 sent, 3 answered, 1 failed, 0 dropped",
-        "flagged: 3, of these 0 queued for collection, 0 lost",
+        "flagged: 3, audited: 0; of these 0 queued for collection, 0 lost",
     ]
     assert said.out.splitlines()[2].startswith("round trip: p50 ")
     assert said.err.splitlines() == [
