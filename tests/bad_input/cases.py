@@ -85,6 +85,7 @@ SERVE_ = [
     Case("no bundle there", "serve --bundle empty --listen 127.0.0.1:0", "empty is no bundle"),
     Case("a device", f"{SERVE} --device tpu", "expected one of cpu, cuda"),
     Case("a rate above one", f"{SERVE} --audit-rate 2", "expected a share from 0 to 1"),
+    Case("a device id", f"{SERVE} --device-id van\udce9", "no UTF-8"),
     Case("a rate of NaN", f"{SERVE} --audit-rate nan", "expected a share from 0 to 1"),
     Case("a threshold of NaN", f"{SERVE} --threshold nan", "threshold is nan"),
     Case("a collector without a spool", f"{SERVE} --collector {{nobody}}", "Add --spool DIR"),

@@ -176,7 +176,7 @@ def test_compute(monkeypatch: pytest.MonkeyPatch) -> None:
         (64, 16, 16),  # unless more are asked for
         (4, 1, 1),
     ]:
-        monkeypatch.setattr(training.os, "sched_getaffinity", lambda pid, n=cores: set(range(n)))
+        monkeypatch.setattr(training, "usable_cores", lambda n=cores: n)
         assert Compute(device="cpu", threads=threads).prepare() == torch.device("cpu")
         assert asked.pop() == expected
     with pytest.raises(InvalidInput, match=r"device is 'tpu'"):

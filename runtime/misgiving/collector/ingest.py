@@ -18,6 +18,7 @@ from misgiving.runtime.errors import (
     MisgivingError,
     ResourceExhausted,
 )
+from misgiving.runtime.grpc_server import new_server
 from misgiving.runtime.listening import check_address, stop_signal
 from misgiving.v1 import fleet_pb2
 from misgiving.v1.fleet_pb2 import (
@@ -38,8 +39,6 @@ SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["FleetCollector"].full_name
 
 _GRACE_S = 10.0
 _SERVER = (
-    # With SO_REUSEPORT, gRPC's default, a second server would take half of the first one's calls.
-    ("grpc.so_reuseport", 0),
     # A vehicle that vanished in a tunnel must not leave its call open for ever.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -130,7 +129,7 @@ async def serve(listen: str, store: Store) -> None:
 async def start_server(listen: str, store: Store) -> tuple[grpc.aio.Server, str]:
     """Start the service with health and reflection; returns it and the HOST:PORT it has."""
     host = check_address(listen)
-    server = grpc.aio.server(options=_SERVER)
+    server = new_server(_SERVER)
     add_FleetCollectorServicer_to_server(Ingest(store), server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)

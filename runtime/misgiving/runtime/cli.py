@@ -55,7 +55,7 @@ Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or tensorrt
 Threads = Annotated[
     int,
     typer.Option(
-        min=0, metavar="N", help="CPU threads within one inference; 0 for half of the cores."
+        min=0, metavar="N", help="CPU threads within one inference; 0 for half of the usable cores."
     ),
 ]
 Precision = Annotated[

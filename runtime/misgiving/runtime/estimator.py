@@ -59,7 +59,7 @@ class Estimator:
         Args:
             path: None for MISGIVING_BUNDLE, else the package's own.
             device: ``cpu`` or ``cuda``.
-            threads: CPU threads within one inference; 0 for half of the cores.
+            threads: CPU threads within one inference; 0 for half of the usable cores.
             threshold: see the constructor.
             precision: one that the bundle has.
             trust: folder of the public keys whose bundles are taken, or one such key; None for

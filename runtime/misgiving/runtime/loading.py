@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.cores import usable_cores
 from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.errors import BundleError, EngineError
 from misgiving.runtime.precisions import FP32
@@ -46,8 +47,8 @@ def load(
     Args:
         path: None for the default bundle.
         device: ``cpu``, ``cuda``, or ``tensorrt``, whose plan is built first where there is none.
-        threads: CPU threads within one inference; 0 takes half of the cores, so that decoding
-            and the network have the rest.
+        threads: CPU threads within one inference; 0 takes half of those that may be used, so
+            that decoding and the network have the rest.
         precision: one that the bundle has.
         trust: folder of the public keys whose bundles are taken, or one such key; None for
             MISGIVING_TRUST, else everybody's.
@@ -99,7 +100,7 @@ def _first(bundle: Bundle, threads: int) -> Engine:
 def _onnx(bundle: Bundle, device: str, threads: int) -> Engine:
     from misgiving.runtime.engines.onnx import OnnxEngine  # the only use of onnxruntime
 
-    threads = threads or max(1, (os.cpu_count() or 2) // 2)
+    threads = threads or max(1, usable_cores() // 2)
     graph = bundle.read(bundle.model.name)
     engine = OnnxEngine(graph, device, threads, bundle.precision)
     bundle.self_check(engine)

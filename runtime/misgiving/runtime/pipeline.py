@@ -110,7 +110,7 @@ class Pipeline:
         result.inference_nano = taken
         if self._sink is not None and is_kept(result):
             result.collection = self._collect(self._sink, frame, result, prediction)
-        if frame.capture_time_unix_nano:
+        if frame.capture_time_unix_nano > 0:  # no camera's clock stands before 1970
             result.age_nano = time.time_ns() - frame.capture_time_unix_nano
         return result
 

@@ -37,7 +37,7 @@ class ServeOptions:
     """HOST:PORT; port 0 takes a free one."""
     device: str = "cpu"
     threads: int = 0
-    """CPU threads within one inference; 0 for half of the cores."""
+    """CPU threads within one inference; 0 for half of the usable cores."""
     precision: str = FP32
     """One that the bundle has."""
     threshold: float | str | None = None
@@ -62,6 +62,13 @@ class ServeOptions:
             )
         if self.collector:
             check_address(self.collector)
+        try:
+            self.device_id.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput(
+                f"device id is {self.device_id!r}, with bytes that are no UTF-8; expected text, "
+                "which collected frames carry. Name the device in UTF-8"
+            ) from error
 
 
 def run_server(options: ServeOptions) -> None:

@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput, MisgivingError
+from misgiving.runtime.grpc_server import new_server
 from misgiving.runtime.listening import check_address
 from misgiving.runtime.pipeline import Pipeline
 from misgiving.runtime.session import (
@@ -231,13 +232,8 @@ class Server:
     def __init__(self) -> None:
         self.servicer = Servicer()
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                # Otherwise a second server on the same port would silently share its calls.
-                ("grpc.so_reuseport", 0),
-            ],
-            maximum_concurrent_rpcs=MAX_CALLS,
+        self._server = new_server(
+            [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)], MAX_CALLS
         )
         detector_pb2_grpc.add_FailureDetectorServicer_to_server(self.servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -183,7 +183,7 @@ class Frame(_message.Message):
     stream_id: _builtins.str
     """Set by the client; names the camera. Empty on unary calls means "no stream"."""
     capture_time_unix_nano: _builtins.int
-    """Set by the client from the wall clock at exposure; zero means unknown, and then age is not reported."""
+    """Set by the client from the wall clock at exposure; zero or less means unknown, and then age is not reported."""
     @_builtins.property
     def image(self) -> Global___Image: ...
     @_builtins.property

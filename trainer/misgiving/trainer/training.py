@@ -2,7 +2,6 @@
 
 import ctypes
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 
 from misgiving.runtime.bundle import sha256_file
+from misgiving.runtime.cores import usable_cores
 from misgiving.runtime.durable import check_new, locked_folder
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import progress
@@ -56,7 +56,7 @@ class Compute:
 
     def prepare(self) -> torch.device:
         """Set torch's threads and give the device."""
-        cores = len(os.sched_getaffinity(0)) // self.team.local_count
+        cores = usable_cores() // self.team.local_count
         torch.set_num_threads(self.threads or min(8, max(1, cores)))
         _keep_freed_memory()
         device = pick_device(self.device)

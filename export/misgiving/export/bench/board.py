@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO
 
+from misgiving.runtime.cores import usable_cores
+
 PACKAGES = ("misgiving", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "tensorrt", "numpy")
 INTERVAL_MS = 200
 COMMAND_TIMEOUT_S = 20.0
@@ -28,7 +30,7 @@ def describe() -> dict[str, str]:
     """What others need to know to compare: by name, nothing where the machine does not tell."""
     told = {
         "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(usable_cores()),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",

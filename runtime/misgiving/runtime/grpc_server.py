@@ -1,0 +1,112 @@
+"""What every gRPC server of ours is made with: its limits, and an answer to bytes that are none."""
+
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from misgiving.runtime.errors import InvalidInput
+
+log = logging.getLogger(__name__)
+
+OPTIONS = (
+    # Otherwise a second server on the same port would silently share its calls.
+    ("grpc.so_reuseport", 0),
+    # Clients may ping an idle stream this often; gRPC's own default hangs up on them.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+_QUIET_S = 60.0
+"""Between two lines about malformed requests; what comes meanwhile is counted."""
+
+
+def new_server(options: Sequence[tuple[str, int]] = (), max_calls: int | None = None) -> Any:
+    """A server that answers a malformed request with INVALID_ARGUMENT, whatever the service.
+
+    Args:
+        options: of gRPC, beside OPTIONS.
+        max_calls: calls at once; more are answered with RESOURCE_EXHAUSTED.
+    """
+    return grpc.aio.server(
+        interceptors=[_Malformed()],
+        options=[*OPTIONS, *options],
+        maximum_concurrent_rpcs=max_calls,
+    )
+
+
+class _Malformed(grpc.aio.ServerInterceptor):
+    """Left to itself, grpc.aio answers UNKNOWN and logs a traceback for each such request."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._said = float("-inf")
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.request_deserializer is None:
+            return handler
+        kind = "stream" if handler.request_streaming else "unary"
+        kind += "_stream" if handler.response_streaming else "_unary"
+        answer = getattr(handler, kind)
+        guard = self._generator if inspect.isasyncgenfunction(answer) else self._coroutine
+        return handler._replace(
+            request_deserializer=_lenient(handler.request_deserializer),
+            **{kind: guard(answer, self._each if handler.request_streaming else self._one)},
+        )
+
+    def _coroutine(self, answer: Any, checked: Any) -> Any:
+        async def guarded(request: Any, context: Any) -> Any:
+            try:
+                return await answer(checked(request, context), context)
+            except InvalidInput as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+        return guarded
+
+    def _generator(self, answer: Any, checked: Any) -> Any:
+        async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                async for response in answer(checked(request, context), context):
+                    yield response
+            except InvalidInput as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+        return guarded
+
+    async def _each(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield self._one(request, context)
+
+    def _one(self, request: Any, context: Any) -> Any:
+        if not isinstance(request, InvalidInput):
+            return request
+        self._count += 1
+        if (now := time.monotonic()) - self._said > _QUIET_S:
+            self._said = now
+            log.warning("request no. %d that is no message, from %s", self._count, context.peer())
+        raise request
+
+
+def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """The message, or, where there is none, the error that the call is to raise."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return InvalidInput(
+                f"{len(data)} bytes are no message of this call; expected protobuf of its request. "
+                "Generate the client from protos/"
+            )
+
+    return read
