@@ -91,6 +91,8 @@ def test_a_huge_header_is_refused_before_it_is_decoded(make) -> None:  # type: i
         jpeg(RAMP, cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
         jpeg(RAMP[..., 0]),
         jpeg() + b"trailing bytes",
+        png(RAMP) + bytes(100),
+        png(RAMP) + png(RAMP)[:50],
         png(RAMP[:1, :1]),  # one pixel
         jpeg(RAMP[:1, :1]),
     ],

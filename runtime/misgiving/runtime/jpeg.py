@@ -1,0 +1,126 @@
+"""Is a JPEG whole? Decoders fill what is missing with grey or blur, and tell nobody.
+
+ITU-T T.81 has the markers (table B.1) and what a scan may be followed by (B.2).
+"""
+
+import math
+import re
+import struct
+from collections.abc import Iterator
+from itertools import takewhile
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+START = b"\xff\xd8"
+
+_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+_SCAN, _END = 0xDA, 0xD9
+_SEGMENTS = _FRAMES | {0xC4, 0xCC, _SCAN, 0xDB, 0xDC, 0xDD, 0xFE} | set(range(0xE0, 0xF0))
+"""Markers that a length follows."""
+
+_MARKER = re.compile(rb"\xff([\x01-\xfe])", re.DOTALL)
+_MARKER_AFTER_PIXELS = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
+"""Within a scan, FF 00 is a byte of it, and restart markers are part of it."""
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]", re.DOTALL)
+
+_MORE = bytes(np.random.default_rng(0).integers(0, 255, 512, np.uint8))
+"""Entropy-coded nonsense, without FF."""
+
+
+def size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in px as the header says; None where the segments do not lead to the end.
+
+    Bytes between two segments are skipped, as decoders do. The walk is bounded by the data.
+    """
+    found = None
+    for marker, body in _segments(data):
+        if marker in _FRAMES and len(body) >= 6:
+            height, width = struct.unpack(">HH", body[1:5])
+            found = (width, height)
+        if marker == _END:
+            return None if found is None or 0 in found else found
+    return None
+
+
+def lacks_pixels(data: bytes, image: NDArray[Any]) -> bool:
+    """Whether the decoder needed more than the scans have.
+
+    Where pixels come in refining scans, all scans must be there; where restart markers stand after
+    every so many blocks, all of these. Otherwise: a decoder ignores what follows the last pixel, so
+    pixels were missing where more data before the end marker changes the image. That costs a second
+    decoding: only an image is asked of which a corner has the grey of missing pixels.
+
+    Args:
+        data: a JPEG that leads to its end marker.
+        image: decoded from it.
+    """
+    header = dict(takewhile(lambda segment: segment[0] != _SCAN, _segments(data)))
+    frame, body = next(((m, header[m]) for m in header if m in _FRAMES), (0, b""))
+    if frame in _PROGRESSIVE:
+        return _unrefined(data, body)
+    interval = int.from_bytes(header.get(0xDD, b""), "big")
+    if body and interval and len(_RESTART.findall(data)) < (_units(body) - 1) // interval:
+        return True
+    corners = image[[0, 0, -1, -1], [0, -1, 0, -1]]  # turned by EXIF, any may be the last pixel
+    if not (corners == 128).all(axis=1).any():
+        return False
+    *_, (_, last) = _ends(data)
+    longer = np.frombuffer(data[:last] + _MORE + data[last:], np.uint8)
+    again = cv2.imdecode(longer, cv2.IMREAD_COLOR_RGB)
+    return again is None or not bool(np.array_equal(again, image))
+
+
+def _unrefined(data: bytes, frame: bytes) -> bool:
+    """Whether a coefficient of a component is never sent to its last bit."""
+    left = {(component, k) for component in frame[6::3] for k in range(64)}
+    for marker, body in _segments(data):
+        if marker == _SCAN and body:
+            components, rest = body[1 : 1 + 2 * body[0] : 2], body[1 + 2 * body[0] :]
+            if len(rest) == 3 and not rest[2] & 15:
+                left -= {(c, k) for c in components for k in range(rest[0], rest[1] + 1)}
+    return bool(left)
+
+
+def _units(frame: bytes) -> int:
+    """Units of a scan with all components that restart intervals are counted in, at least."""
+    height, width, count = struct.unpack(">HHB", frame[1:6])
+    if count == 1:
+        return int(math.ceil(width / 8) * math.ceil(height / 8))
+    factors = frame[7 : 6 + 3 * count : 3]
+    across = max([1, *(factor >> 4 for factor in factors)])
+    down = max([1, *(factor & 15 for factor in factors)])
+    return int(math.ceil(width / 8 / across) * math.ceil(height / 8 / down))
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Markers with what belongs to them, up to the end marker or where there is no way on."""
+    for marker, at in _ends(data):
+        body = data[at + 4 : at + 2 + _length(data, at)] if marker in _SEGMENTS else b""
+        yield marker, body
+
+
+def _ends(data: bytes) -> Iterator[tuple[int, int]]:
+    """Each marker and where its FF lies."""
+    at, pattern = len(START), _MARKER
+    while found := pattern.search(data, at):
+        marker, where = found[1][0], found.end() - 2
+        if marker not in _SEGMENTS and marker != _END:
+            return  # another image begins, or this was none
+        yield marker, where
+        if marker == _END:
+            return
+        length = _length(data, where)
+        if length < 2:
+            return
+        at = where + 2 + length
+        pattern = _MARKER_AFTER_PIXELS if marker == _SCAN else _MARKER
+
+
+def _length(data: bytes, at: int) -> int:
+    """Of the segment whose marker is at a place; 0 where the data ends before it."""
+    two = data[at + 2 : at + 4]
+    return int(struct.unpack(">H", two)[0]) if len(two) == 2 else 0

@@ -1,0 +1,83 @@
+"""Whole JPEGs of every kind are decoded; cut ones are not, whatever comes behind the cut."""
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+
+from misgiving.runtime import images
+from misgiving.runtime.errors import ImageError
+
+END = b"\xff\xd9"
+KINDS = {
+    "baseline": (),
+    "progressive": (cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+    "restarts": (cv2.IMWRITE_JPEG_RST_INTERVAL, 4),
+    "optimised": (cv2.IMWRITE_JPEG_OPTIMIZE, 1),
+    "4:4:4": (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+}
+
+
+def noise() -> np.ndarray:
+    small = np.random.default_rng(1).integers(0, 256, (30, 40, 3), np.uint8)
+    return cv2.resize(small, (331, 243), interpolation=cv2.INTER_CUBIC)
+
+
+def jpeg(image: np.ndarray, kind: str = "baseline") -> bytes:
+    return cv2.imencode(".jpg", image, KINDS[kind])[1].tobytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("colours", ["RGB", "grey"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8, 0.95])
+def test_a_cut_with_an_end_behind_it_is_refused(kind: str, colours: str, share: float) -> None:
+    whole = jpeg(noise() if colours == "RGB" else noise()[..., 0], kind)
+    assert images.decode(whole).shape == (243, 331, 3)
+    cut = whole[: int(share * len(whole))]
+    if kind == "progressive":  # but for the last scan: it refines what is there already
+        cut = cut[: whole.rindex(b"\xff\xda") - 9]
+    behind = {
+        "an end marker": END,
+        "zeros": bytes(200) + END,
+        "another image": whole,  # a camera's buffer that was not filled
+        "a thumbnail": jpeg(noise()[:40, :40]),
+    }
+    for what, rest in behind.items():
+        with pytest.raises(ImageError, match="corrupt or cut short"):
+            print(what, images.decode(cut + rest).shape)
+
+
+@pytest.mark.parametrize("kind", ["baseline", "restarts", "optimised"])
+def test_a_hole_in_the_middle_is_refused(kind: str) -> None:
+    whole = jpeg(noise(), kind)
+    third = len(whole) // 3
+    with pytest.raises(ImageError, match="corrupt or cut short"):
+        images.decode(whole[:third] + whole[2 * third :])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_flat_pictures_and_bars_are_whole(kind: str, value: int) -> None:
+    """The grey of missing pixels may be a picture's own."""
+    flat = np.full((96, 120, 3), value, np.uint8)
+    bars = np.pad(noise(), ((64, 64), (0, 0), (0, 0)), constant_values=value)
+    for image in (flat, bars, flat[:1, :1], flat[:17, :9]):
+        assert images.decode(jpeg(image, kind)).shape == image.shape
+
+
+def test_strays_and_fill_bytes_between_segments_are_skipped() -> None:
+    whole = jpeg(noise())
+    for marker in (b"\xff\xdb", b"\xff\xc4", b"\xff\xda"):
+        at = whole.index(marker)
+        for stray in (b"\0\0", b"ab", b"\xff\xff", b"\xff\0"):
+            decoded = images.decode(whole[:at] + stray + whole[at:])
+            assert np.array_equal(decoded, images.decode(whole))
+
+
+def test_the_end_of_a_thumbnail_is_not_the_picture_s() -> None:
+    whole, thumbnail = jpeg(noise()), jpeg(noise()[:30, :40])
+    segment = b"\xff\xe1" + struct.pack(">H", 2 + len(thumbnail)) + thumbnail
+    assert images.decode(whole[:2] + segment + whole[2:]).shape == (243, 331, 3)
+    with pytest.raises(ImageError):
+        images.decode(whole[:2] + segment + whole[2:200])
