@@ -4,15 +4,21 @@ What users can do wrong, verb by verb, is in tests/bad_input/.
 """
 
 import errno
+import importlib.machinery
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 from misgiving.runtime import cli, command
 from misgiving.runtime.errors import DataError
+from misgiving.runtime.images import encode_png
+from runtime import tiny
 
 
 def raising(error: BaseException) -> Callable[..., int]:
@@ -114,3 +120,84 @@ def test_a_signal_in_a_destructor_is_not_lost() -> None:
         [sys.executable, "-c", SWALLOWED], capture_output=True, text=True, timeout=30
     )
     assert (done.stdout, done.stderr, done.returncode) == ("stopped by SIGTERM\n", "", 0)
+
+
+WHOLE = importlib.machinery.ModuleSpec("cv2", None, origin="cv2/__init__.py")
+EMPTY = importlib.machinery.ModuleSpec("cv2", None)
+"""A folder without __init__.py: what is left of a wheel that another one was installed over."""
+
+
+@pytest.mark.parametrize(
+    ("wheels", "spec", "whole", "said"),
+    [
+        (["opencv-python-headless"], WHOLE, True, ""),
+        # a distribution's own package, which pip knows nothing of
+        ([], WHOLE, True, ""),
+        (
+            ["opencv-python", "opencv-python-headless"],
+            WHOLE,
+            True,
+            "opencv-python and opencv-python-headless are installed; expected one wheel",
+        ),
+        (
+            ["opencv-python-headless"],
+            EMPTY,
+            False,
+            "opencv-python-headless is installed and its files are gone; expected one wheel of "
+            "OpenCV, since all write the same files. Run: pip uninstall -y opencv-python-headless, "
+            "then: pip install --force-reinstall opencv-python-headless",
+        ),
+        (["opencv-contrib-python"], None, False, "opencv-contrib-python is installed and its"),
+        ([], None, False, "no wheel of OpenCV is installed; expected one wheel"),
+    ],
+)
+def test_wheels_of_opencv(
+    wheels: list[str], spec: object, whole: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_installed", wheels.__contains__)
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: spec)
+    assert command.opencv()[0] is whole
+    assert command.opencv()[1].startswith(said) if said else not command.opencv()[1]
+
+
+MISGIVING = (sys.executable, "-m", "misgiving.runtime.command")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """Three with names for other terminals; the last one's bytes are no UTF-8."""
+    found = [tmp_path / name for name in ("写真.png", "b.png", os.fsdecode(b"stra\xdfe.png"))]
+    for path in found:
+        path.write_bytes(encode_png(tiny.spots([0] * 14)))
+    return found
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"PYTHONIOENCODING": "iso8859-15"},
+        {"PYTHONIOENCODING": "gbk"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_a_terminal_that_is_not_utf_8(locale: dict[str, str], pictures: list[Path]) -> None:
+    arguments = ("infer", *map(os.fsencode, pictures), "--bundle", tiny.BUNDLE)
+    done = subprocess.run(
+        [*MISGIVING, *arguments], capture_output=True, env={**os.environ, **locale}, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.count(b".png") == 3
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_lead_nowhere(closed: str, pictures: list[Path]) -> None:
+    drawn = pictures[0].parent / "drawn"
+    infer = f"infer {pictures[1]} --bundle {tiny.BUNDLE} --json --draw {drawn}"
+    done = subprocess.run(
+        ["sh", "-c", f"{' '.join(MISGIVING)} {infer} {closed}"], capture_output=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert done.stderr == b""
+    assert (drawn / "b.pose.png").read_bytes().startswith(b"\x89PNG")
+    if ">&-" not in closed.replace("2>&-", ""):
+        assert json.loads(done.stdout)["frame_id"] == str(pictures[1])

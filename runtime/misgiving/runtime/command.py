@@ -22,6 +22,8 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from importlib import metadata
+from io import TextIOWrapper
 from types import FrameType
 from typing import Any
 
@@ -58,13 +60,18 @@ class Stopped(SystemExit):
 
 def main() -> None:
     """Run the command that this process was started with."""
+    _open_streams()
     if _speaks():
         take_signals()
     else:  # writes nothing, so that it may end anywhere, even where Python would not hear of it
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.excepthook = _thread_ended
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our own line says what is wrong
-    sys.exit(run(sys.argv[1:]))
+    whole, wheels = opencv()
+    if wheels:
+        _say(wheels)
+    # Two wheels of one version work, and other packages ask for the second.
+    sys.exit(run(sys.argv[1:]) if whole else 2)
 
 
 def take_signals() -> None:
@@ -97,6 +104,18 @@ def run(arguments: Sequence[str]) -> int:
         return _say("that is a fault of misgiving; report it with the lines above", 1)
 
 
+def _open_streams() -> None:
+    """Streams that were closed lead nowhere, else the next file would take their number; what a
+    terminal cannot show is escaped: a name must not end an hour's work."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _invoke(arguments: Sequence[str]) -> int:
     if not all(arguments) or any(re.fullmatch("--[a-z-]+=", one) for one in arguments):
         return _say("an argument is empty; expected a value. Is a shell variable not set?")
@@ -109,6 +128,31 @@ def _invoke(arguments: Sequence[str]) -> int:
         return _say_usage(error, arguments)
 
 
+def opencv() -> tuple[bool, str]:
+    """Whether OpenCV's files are there, and what is wrong with its wheels, which share these."""
+    names = ("opencv-python", "opencv-contrib-python")
+    found = [name for name in (*names, *(f"{n}-headless" for n in names)) if _installed(name)]
+    cv2 = importlib.util.find_spec("cv2")
+    whole = cv2 is not None and cv2.origin is not None  # else an empty folder may be left
+    if whole and len(found) < 2:
+        return True, ""
+    what = f"{' and '.join(found) or 'no wheel of OpenCV'} {'are' if len(found) > 1 else 'is'} "
+    what += "installed" + ("" if whole else " and its files are gone" if found else "")
+    remove = f"pip uninstall -y {' '.join(found)}, then: " if found else ""
+    return whole, (
+        f"{what}; expected one wheel of OpenCV, since all write the same files. "
+        f"Run: {remove}pip install --force-reinstall opencv-python-headless"
+    )
+
+
+def _installed(wheel: str) -> bool:
+    try:
+        metadata.version(wheel)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def _say_usage(error: Any, arguments: Sequence[str]) -> int:
     if not str(error.message).startswith("Usage:"):  # without a command, that is its whole help
         path = error.ctx.command_path if error.ctx else f"misgiving {arguments[0]}"
@@ -119,6 +163,8 @@ def _say_usage(error: Any, arguments: Sequence[str]) -> int:
 
 def _mendable(error: Exception, arguments: Sequence[str]) -> str:
     """What the user can do about an error of another library; empty where it is ours."""
+    if isinstance(error, ImportError) and error.name == "cv2":
+        return f"OpenCV does not load: {error}. See the line above, or reinstall it"
     if isinstance(error, ModuleNotFoundError):
         return _missing((error.name or "").partition(".")[0], arguments)
     if isinstance(error, OSError) and error.errno in _DISK:
