@@ -179,7 +179,10 @@ def stream(
 
 @app.command()
 def infer(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="JPEG or PNG files.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE", help="JPEG or PNG files, folders of them, or videos."),
+    ],
     bundle: Bundle = None,
     region: Annotated[
         list[str] | None,
@@ -200,7 +203,7 @@ def infer(
     ] = None,
     trust: Trust = None,
 ) -> None:
-    """Answer images without a server. Exit code 1 if an image failed.
+    """Answer images and videos without a server. Exit code 1 if an image failed.
 
     Example: misgiving infer runner.jpg --region 40,10,120,200 --draw drawn/
     """
