@@ -152,7 +152,7 @@ def row(name: str, evaluation: Evaluation) -> str:
     failed = shares[known] < bundle.manifest.failure.below
     loss = evaluation.persons.predicted_loss[known]
     cells: list[object] = [int(known.sum()), f"{report.pck.value:.3f}", f"{failed.mean():.3f}"]
-    cells += [f"{report.row(one).auroc.value:.3f}" for one in (LEARNED, "−mean_peak")]
+    cells += [f"{report.row(one).auroc.value:.3f}" for one in (LEARNED, "-mean_peak")]
     for threshold in THRESHOLDS:
         flagged = loss >= bundle.threshold(threshold)
         cells += [f"{flagged.mean():.3f}", f"{1 - flagged[failed].mean():.3f}"]

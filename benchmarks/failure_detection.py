@@ -45,8 +45,8 @@ NAMES = {
     "conv-kl": "LL++conv",
     "gap-mse": "MSE (GAP; control)",
     "conv-mse": "MSEconv (control)",
-    "−mean_peak": "−mean peak (free)",
-    "−min_peak": "−min peak (free)",
+    "-mean_peak": "−mean peak (free)",
+    "-min_peak": "−min peak (free)",
     "entropy": "entropy (free)",
     "multi_peak_entropy": "multi-peak entropy (free)",
     "true loss (oracle)": "true loss (oracle)",
@@ -57,7 +57,7 @@ NUMBERS = {
     "spearman": ("Spearman ↑", 1),
     "augrc": ("AUGRC ↓", -1),
 }
-FREE = "−mean_peak"
+FREE = "-mean_peak"
 PAIRS = (
     ("gap-kl", "gap-margin"),
     ("conv-kl", "conv-margin"),

@@ -49,13 +49,13 @@ NAMES = {
     "gap-kl": "LL++",
     "conv-margin": "LLconv (not in the paper)",
     "gap-margin": "LL",
-    "−mean_peak": "−mean peak (free)",
-    "−min_peak": "−min peak (free)",
+    "-mean_peak": "−mean peak (free)",
+    "-min_peak": "−min peak (free)",
     "entropy": "entropy (free)",
     "multi_peak_entropy": "multi-peak entropy (free)",
     "true loss (oracle)": "true loss (oracle)",
 }
-FREE = ("−mean_peak", "−min_peak", "entropy", "multi_peak_entropy")
+FREE = ("-mean_peak", "-min_peak", "entropy", "multi_peak_entropy")
 NUMBERS = {"auroc": "AUROC ↑", "augrc": "AUGRC ↓", "picked_pck": "PCK of the 10 % picked ↓"}
 
 

@@ -42,7 +42,7 @@ CPU_SECONDS = 120
 """Of each training, about: the epochs are whole."""
 PROBE = 64
 """Persons of the short trainings whose difference is the time of an epoch."""
-FREE = "−mean_peak"
+FREE = "-mean_peak"
 TRAINED = {
     "cpu": RECIPES["cpu"],
     "edge": RECIPES["edge"],

@@ -33,7 +33,7 @@ TRIES = 50
 SCENE_PX = 192
 SHOWN = {
     name: NAMES[name]
-    for name in ("evidence-miss", "conv-kl", "gap-margin", "−mean_peak", "−min_peak", "entropy")
+    for name in ("evidence-miss", "conv-kl", "gap-margin", "-mean_peak", "-min_peak", "entropy")
 }
 
 

@@ -47,8 +47,8 @@ HEADS = {
     "levels-kl": "LL++, Yoo & Kweon's head",
 }
 FREE = {
-    "−mean_peak": "−mean peak (free)",
-    "−min_peak": "−min peak (free)",
+    "-mean_peak": "−mean peak (free)",
+    "-min_peak": "−min peak (free)",
     "entropy": "entropy (free)",
     "multi_peak_entropy": "multi-peak entropy (free)",
 }
@@ -70,10 +70,10 @@ PAIRS = (
     ("levels-margin", "gap-margin"),
     ("levels-kl", "levels-margin"),
     ("gap-mse", "gap-kl"),
-    ("gap-margin", "−mean_peak"),
-    ("gap-kl", "−mean_peak"),
-    ("conv-kl", "−mean_peak"),
-    ("coreset", "−mean_peak"),
+    ("gap-margin", "-mean_peak"),
+    ("gap-kl", "-mean_peak"),
+    ("conv-kl", "-mean_peak"),
+    ("coreset", "-mean_peak"),
 )
 """First less second, on the same poses."""
 LATER = (

@@ -57,15 +57,15 @@ def test_the_numbers_are_those_of_the_answers(evaluation: Evaluation) -> None:
     learned = report.row("predicted_loss").auroc.value
     assert learned == metrics.auroc(persons.predicted_loss, failed)
     # the manifest says that a high mean peak is safe, and high entropy is not
-    assert report.row("−mean_peak").auroc.value == metrics.auroc(-persons.signals[:, 0], failed)
+    assert report.row("-mean_peak").auroc.value == metrics.auroc(-persons.signals[:, 0], failed)
     assert report.row("entropy").auroc.value == metrics.auroc(persons.signals[:, 2], failed)
 
 
 def test_the_best_free_score_is_compared(evaluation: Evaluation) -> None:
     free = evaluation.failures.rows[2:-1]
     assert [row.name for row in free] == [
-        "−mean_peak",
-        "−min_peak",
+        "-mean_peak",
+        "-min_peak",
         "entropy",
         "multi_peak_entropy",
     ]

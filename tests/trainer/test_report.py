@@ -79,7 +79,7 @@ def test_rows_by_hand() -> None:
         curve = dict(zip(COVERAGES.round(2).tolist(), row.curve, strict=True))
         assert curve[0.8] == 0
         assert curve[0.9] == pytest.approx(2 / 18)
-    assert report.row("−mean_peak").auroc.value == 0.0  # its signals rise with the index: "safer"
+    assert report.row("-mean_peak").auroc.value == 0.0  # its signals rise with the index: "safer"
 
 
 @pytest.mark.parametrize("name", ["random", "gap-margin"])

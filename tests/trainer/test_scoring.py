@@ -150,11 +150,11 @@ def test_every_score_is_turned_so_that_higher_is_riskier() -> None:
     scores = scores_of([1.0, 2.0, 3.0])
     risks = scores.risk_scores()
     assert list(risks) == [
-        "conv-kl", "gap-margin", "−mean_peak", "−min_peak", "entropy", "multi_peak_entropy",
+        "conv-kl", "gap-margin", "-mean_peak", "-min_peak", "entropy", "multi_peak_entropy",
     ]  # fmt: skip
     np.testing.assert_array_equal(risks["conv-kl"], [1, 2, 3])
-    np.testing.assert_array_equal(risks["−mean_peak"], -scores.signals[:, 0])
-    np.testing.assert_array_equal(risks["−min_peak"], -scores.signals[:, 1])
+    np.testing.assert_array_equal(risks["-mean_peak"], -scores.signals[:, 0])
+    np.testing.assert_array_equal(risks["-min_peak"], -scores.signals[:, 1])
     np.testing.assert_array_equal(risks["multi_peak_entropy"], scores.signals[:, 3])
 
 

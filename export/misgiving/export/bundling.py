@@ -151,7 +151,7 @@ def _fill(
         rule=recipe.model.crop,
         truth=scores,
         data=validation.spec,
-        threshold=calibration.thresholds[0].predicted_loss,
+        threshold=next(iter(calibration.by_name().values())),
     )
     precisions = reducing.reduce(part, config.precisions, reference, training)
     measured = {

@@ -244,6 +244,8 @@ def _print_calibration(manifest: "Manifest") -> None:
             f"{threshold.name}: predicted_loss from {threshold.predicted_loss:.5g} on {threshold}"
         )
     if fitted := manifest.calibration.failure_probability:
+        said = manifest.calibration.said(fitted.likely)
+        typer.echo(f"likely: predicted_loss from {fitted.likely:.5g} on, the default: {said}")
         error = fitted.error
         typer.echo(
             f"failure_probability: {len(fitted.predicted_loss)} knots from {fitted.failures} "

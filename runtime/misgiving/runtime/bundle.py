@@ -200,7 +200,7 @@ class Bundle:
 
     @property
     def default_threshold(self) -> float:
-        return self.manifest.calibration.thresholds[0].predicted_loss
+        return next(iter(self.manifest.calibration.by_name().values()))
 
     def threshold(self, asked: float | str | None) -> float:
         """The ``predicted_loss`` from which on persons are flagged.
@@ -213,7 +213,7 @@ class Bundle:
         """
         if asked is None:
             return self.default_threshold
-        known = {one.name: one.predicted_loss for one in self.manifest.calibration.thresholds}
+        known = self.manifest.calibration.by_name()
         try:
             return known[asked] if asked in known else float(asked)
         except ValueError as error:

@@ -28,6 +28,12 @@ class _Part(BaseModel):
     )
 
 
+LIKELY = "likely"
+"""The threshold from which on failure is more likely than not, as ``--threshold`` takes it."""
+
+_QUANTILES = (np.arange(2000) + 0.5) / 2000
+
+
 class Threshold(_Part):
     """A value of ``predicted_loss`` from which on a person is flagged, and what that promises."""
 
@@ -123,6 +129,23 @@ class FailureProbability(_Part):
         """Probabilities of failure, of the same shape as the scores; NaN for NaN."""
         return np.interp(predicted_loss, self.predicted_loss, self.probability)
 
+    @property
+    def likely(self) -> float:
+        """The lowest ``predicted_loss``, in a graph's float32, whose probability of failure is
+        above one half: minus infinity where every one's is, infinity where none's is."""
+        above = np.array(self.probability) > 0.5
+        if above.all() or not above.any():
+            return -math.inf if above.any() else math.inf
+        last = int(above.argmax())
+        between = slice(last - 1, last + 1)
+        cut = np.interp(0.5, self.probability[between], self.predicted_loss[between])
+        value, end = np.float32(cut), np.float32(math.inf)
+        while self.of(value) > 0.5:
+            value = np.nextafter(value, -end)
+        while not self.of(value) > 0.5:
+            value = np.nextafter(value, end)
+        return float(value)
+
 
 class Histogram(_Part):
     """How a number was distributed: bins between its quantiles."""
@@ -172,10 +195,48 @@ class Calibration(_Part):
     """How a score becomes a decision."""
 
     thresholds: tuple[Threshold, ...] = Field(min_length=1)
-    """The first one is the default of a runtime."""
+    """That keep a promise. The first one is the default where there is no probability."""
     failure_probability: FailureProbability | None
     """Null where the data did not have both failures and others."""
     reference: Reference
+
+    def by_name(self) -> dict[str, float]:
+        """Thresholds in units of ``predicted_loss``; the first one is the default of a runtime."""
+        fit = self.failure_probability
+        likely = {} if fit is None else {LIKELY: fit.likely}
+        return likely | {one.name: one.predicted_loss for one in self.thresholds}
+
+    def said(self, threshold: float) -> str:
+        """What a threshold costs and misses, in words; nothing without a probability."""
+        if (fit := self.failure_probability) is None:
+            return "what it misses is not known, the bundle has no probability of failure"
+        flagged, missed = self.cost(threshold)
+        return (
+            f"of persons like those of {fit.data} ({fit.failures} of {fit.persons} failed) it "
+            f"flags about {100 * flagged:.0f} % and misses about {100 * missed:.0f} % of the "
+            "failures"
+        )
+
+    def cost(self, threshold: float) -> tuple[float, float]:
+        """Shares of the persons that a threshold flags and of the failures that it misses.
+
+        As the calibration has it: the reference's scores, which fail with its probabilities.
+        Both are NaN without a probability.
+        """
+        if (fit := self.failure_probability) is None:
+            return math.nan, math.nan
+        score = self._scores(fit)
+        failing, kept = fit.of(score), score < threshold
+        missed = failing[kept].sum() / failing.sum() if failing.any() else 0.0
+        return float(1 - kept.mean()), float(missed)
+
+    def _scores(self, fit: FailureProbability) -> Floats:
+        """Quantiles of ``predicted_loss`` in the reference; the outer bins end at outer knots."""
+        known = next(h for h in self.reference.histograms if h.name == "predicted_loss")
+        first, last = fit.predicted_loss[0], fit.predicted_loss[-1]
+        edges = np.clip([first, *known.edges, last], first, last)
+        score: Floats = np.interp(_QUANTILES, np.cumsum([0.0, *known.shares]), edges)
+        return score
 
     def probability(self, predicted_loss: float) -> float | None:
         """Of failure; None without a fit, or for a score that is no number."""

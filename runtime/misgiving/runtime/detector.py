@@ -184,10 +184,17 @@ class Detector:
             audit_rate=self.policy.audit_rate,
             failure_definition=str(manifest.failure),
             thresholds=[
-                wire.Threshold(name=one.name, predicted_loss=one.predicted_loss, statement=str(one))
-                for one in manifest.calibration.thresholds
+                wire.Threshold(name=name, predicted_loss=value, statement=self._stated(name))
+                for name, value in manifest.calibration.by_name().items()
             ],
         )
+
+    def _stated(self, name: str) -> str:
+        calibration = self.bundle.manifest.calibration
+        promises = {one.name: str(one) for one in calibration.thresholds}
+        if name in promises:
+            return promises[name]
+        return f"failure is more likely than not: {calibration.said(calibration.by_name()[name])}"
 
     def _person(self, prepared: Prepared, prediction: Prediction, index: int) -> pose.Person:
         rule = self.bundle.manifest.crop

@@ -104,7 +104,7 @@ async def _serve(options: ServeOptions, sink: Sink | None) -> None:
         probation = Probation()
         pipeline = _pipeline(options, bundle, probation.watch(engine), sink)
         await server.ready(pipeline)
-        _say_ready(pipeline, bundle, address)
+        _say_ready(options, pipeline, bundle, address)
         if later:
             upgrade = asyncio.create_task(upgraded(server, pipeline, later, probation))
         async with _on(probation, bundle):
@@ -155,10 +155,20 @@ def _pipeline(options: ServeOptions, bundle: Bundle, engine: Engine, sink: Sink 
     return Pipeline(Detector(bundle, policy), engine, sink, device_id=options.device_id)
 
 
-def _say_ready(pipeline: Pipeline, bundle: Bundle, address: str) -> None:
+def _say_ready(options: ServeOptions, pipeline: Pipeline, bundle: Bundle, address: str) -> None:
     model = pipeline.model
     _say(f"serving {model.name} {model.version} on {address} with {model.engine}")
+    _say(_flagging(bundle, options, model.threshold))
     _say(f"weights of {model.name}, their licence: {bundle.manifest.weights_licence}")
+
+
+def _flagging(bundle: Bundle, options: ServeOptions, threshold: float) -> str:
+    """Which threshold is in force, and what it misses and costs."""
+    calibration = bundle.manifest.calibration
+    default = next(iter(calibration.by_name()))
+    name = default if options.threshold is None else str(options.threshold)
+    named = f" ({name})" if name in calibration.by_name() else ""
+    return f"flags from predicted_loss {threshold:.4g} on{named}: {calibration.said(threshold)}"
 
 
 def _say(line: str) -> None:

@@ -67,7 +67,7 @@ class Scores:
     def risk_scores(self) -> dict[str, Floats]:
         """Every score turned so that higher means riskier, by name."""
         signs = {n: -1.0 if n in heatmaps.SAFER_SIGNALS else 1.0 for n in heatmaps.SIGNALS}
-        free = {f"−{n}" if s < 0 else n: s * self.signal(n) for n, s in signs.items()}
+        free = {f"-{n}" if s < 0 else n: s * self.signal(n) for n, s in signs.items()}
         return {**self.predicted_losses, **free}
 
 

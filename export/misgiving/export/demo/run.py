@@ -134,6 +134,7 @@ def _drive(config: DemoConfig, folders: _Folders, recording: Recording) -> dict[
     with service(collect, folders.log("collect")) as collector:
         serve = ["serve", "--bundle", str(folders.bundle), "--listen", "127.0.0.1:0"]
         serve += ["--spool", str(folders.out / "spool"), "--collector", collector]
+        serve += ["--threshold", f"flag_rate={config.flag_rate:g}"]
         serve += ["--audit-rate", f"{config.audit_rate:g}", "--device-id", "demo"]
         with service(serve, folders.log("serve")) as server:
             stream = ["stream", str(recording.folder), "--server", server]

@@ -31,7 +31,7 @@ Floats = NDArray[np.floating]
 LEARNED = "predicted_loss"
 ORACLE = "true error (oracle)"
 BY_CONFIDENCE = "mean confidence"
-BY_LEARNED = "−predicted_loss"
+BY_LEARNED = "-predicted_loss"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ def risk_scores(manifest: Manifest, persons: Persons) -> dict[str, Floats]:
     risks = {LEARNED: persons.predicted_loss}
     for signal, column in zip(manifest.signals, persons.signals.T, strict=True):
         if signal.higher_is == "safer":
-            risks[f"−{signal.name}"] = -column
+            risks[f"-{signal.name}"] = -column
         else:
             risks[signal.name] = column
     return risks

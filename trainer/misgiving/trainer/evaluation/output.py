@@ -14,7 +14,7 @@ from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
 from misgiving.trainer.data import open_data, shared_persons
 from misgiving.trainer.data.spec import without_folders
-from misgiving.trainer.evaluation import bootstrap, oks
+from misgiving.trainer.evaluation import bootstrap, oks, verdict
 from misgiving.trainer.evaluation.bootstrap import Estimate
 from misgiving.trainer.evaluation.bundle import (
     BY_CONFIDENCE,
@@ -52,6 +52,8 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     yield ""
     yield from _pckh_lines(evaluation)
     yield from _precision_lines(evaluation.precision)
+    yield ""
+    yield from verdict.lines(evaluation)
 
 
 def _comparison_lines(evaluation: Evaluation) -> Iterator[str]:
@@ -152,6 +154,7 @@ def record(evaluation: Evaluation) -> dict[str, Any]:
         "failure_probability": _reliability_record(evaluation),
         "keypoint_loss": _joints_record(evaluation.joints),
         "average_precision": _precision_record(evaluation.precision),
+        "verdict": verdict.record(evaluation),
     }
 
 
@@ -218,8 +221,7 @@ def run(
     _check_targets(json_file, pictures)
     estimator = Estimator.load(bundle, device=device, threads=threads, precision=precision)
     evaluation = evaluate(estimator, open_data(spec, estimator.bundle.manifest.keypoints))
-    print("\n".join(lines(evaluation)))
-    if json_file:
+    if json_file:  # before anything is printed: whoever reads stdout may go away
         text = json.dumps(record(evaluation), indent=2, allow_nan=False)
         write_durably(json_file, f"{text}\n".encode())
     if pictures:
@@ -228,6 +230,7 @@ def run(
         )
 
         write_pictures(pictures, evaluation)
+    print("\n".join(lines(evaluation)))
 
 
 def _check_targets(json_file: Path | None, pictures: Path | None) -> None:
