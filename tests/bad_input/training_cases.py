@@ -77,6 +77,11 @@ TRAIN_ = [
         "empty",
     ),
     Case(
+        "COCO annotations of images of another shape",
+        "train --data coco:turned.json@. --val synthetic:2,8 --out new",
+        "turned.json says 20 x 40 px",
+    ),
+    Case(
         "COCO annotations taken for MPII",
         "train --data mpii:people.json@empty --val synthetic:2,8 --out new",
         "expected a list of persons with image, center, scale",

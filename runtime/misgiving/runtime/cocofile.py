@@ -89,6 +89,10 @@ class CocoFile:
             """Those with keypoints, in order."""
             self._image_ids, self.images = _images(document["images"], self._rows.ids)
 
+    def __len__(self) -> int:
+        """Number of annotations, of whatever category."""
+        return len(self._rows)
+
     def keypoints(self, category: Category) -> KeypointSet:
         """A category's joints; a known set where the names are its."""
         try:
