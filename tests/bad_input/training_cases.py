@@ -77,11 +77,6 @@ TRAIN_ = [
         "empty",
     ),
     Case(
-        "COCO annotations of images of another shape",
-        "train --data coco:turned.json@. --val synthetic:2,8 --out new",
-        "turned.json says 20 x 40 px",
-    ),
-    Case(
         "COCO annotations taken for MPII",
         "train --data mpii:people.json@empty --val synthetic:2,8 --out new",
         "expected a list of persons with image, center, scale",
@@ -190,6 +185,11 @@ EVALUATE = [
         "images without labels",
         "evaluate --data images:. --bundle bundle",
         "is for selecting from, not for training or measuring",
+    ),
+    Case(
+        "COCO annotations of images that were turned since",
+        "evaluate --data coco:turned.json@. --bundle bundle",
+        "a.png is 42 x 56 px; turned.json says 56 x 42 px",
     ),
     Case("a device", "evaluate --data synthetic:4,4 --bundle bundle --device tpu", "cpu, cuda"),
     Case(

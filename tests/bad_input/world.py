@@ -63,13 +63,13 @@ def _data(folder: Path) -> None:
     category = {"id": 1, "name": "person"}
     people = parts | {"categories": [category | {"keypoints": ["nose", "chin"]}]}
     (folder / "people.json").write_text(json.dumps(people))
-    turned = [{"id": 1, "file_name": "a.png", "width": 20, "height": 40}]
-    (folder / "turned.json").write_text(json.dumps(people | {"images": turned}))
     box = {"bbox": [5, 5, 20, 20]}
     ankle = [person | box | {"keypoints": [9, 9, 2, *([0, 0, 0] * (len(LSP) - 1))]}]
     known = [category | {"keypoints": LSP.names}]
     ankles = parts | {"annotations": ankle, "categories": known}
     (folder / "ankles.json").write_text(json.dumps(ankles))
+    turned = [{"id": 1, "file_name": "a.png", "width": tiny.HEIGHT, "height": tiny.WIDTH}]
+    (folder / "turned.json").write_text(json.dumps(ankles | {"images": turned}))
     boxes = parts | {"annotations": [], "categories": [category]}
     (folder / "boxes.json").write_text(json.dumps(boxes))
     (folder / "cut.toml").write_text("name = ")
