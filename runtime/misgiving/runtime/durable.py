@@ -31,6 +31,33 @@ def write_durably(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+class Places:
+    """Files and folders as they were opened, told from others that have their names since.
+
+    A disk may be mounted over a folder, and a folder moved away and restored from a copy, while
+    what was opened in it goes on being written: for nobody.
+
+    Args:
+        paths: that are there.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        self._found = {path: _identity(path) for path in paths}
+
+    def replaced(self) -> Path | None:
+        """The first that is gone or is another one now; None where all are as they were."""
+        return next((path for path, was in self._found.items() if _identity(path) != was), None)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and number of a file or folder; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def check_new(out: Path) -> None:
     """Raise DataError where something is there already: results are never overwritten."""
     if not out.name:
