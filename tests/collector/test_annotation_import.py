@@ -220,6 +220,26 @@ def test_labels_of_resized_images_are_scaled_back(export, width, height):
     assert "labels of 2 resized images are scaled back" in said
 
 
+@pytest.mark.parametrize("choose", [min, max])
+def test_black_edges_and_cuts_are_no_stretched_images(export, choose):
+    """Roboflow's other ways to make an image square: fit within it, or fill it."""
+
+    def change(document):
+        drop_key(document)
+        for one in document["annotations"]:
+            middle = np.array([60, 30, 0])
+            flat = (np.reshape(one["keypoints"], (-1, 3)) - middle) * [*[scale] * 2, 1]
+            one["keypoints"] = (flat + [320, 320, 0]).ravel().tolist()
+        for image in document["images"]:
+            image |= {"width": 640, "height": 640}
+
+    scale = choose(640 / 120, 640 / 60)
+    edit(export, touch)
+    edit(export, change)
+    with pytest.raises(DataError, match="added black edges or cut some off"):
+        read_corrected(export)
+
+
 def backslashes(document):
     for image in document["images"]:
         image["file_name"] = f"images\\{image['file_name']}"

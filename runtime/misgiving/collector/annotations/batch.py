@@ -67,9 +67,13 @@ class Edited:
         order = _order(file, exported)
         categories = {category.id for category in file.categories}
         people, left_out = file.people(categories, len(order))
+        people = replace(
+            people, points=people.points[:, order], visibility=people.visibility[:, order]
+        )
         places = returned.match_images(file.images.names, exported.images.names)
         _check_images(file, people, exported, places)
         factors, scaled = returned.scales(path, file.images, exported.images, places)
+        _check_stretched(file, people, exported, places)
         factors = factors[people.image]
         self._tolerances = returned.tolerances(people, factors)
         self.by_image = _grouped(places[image] for image in people.image.tolist())
@@ -78,8 +82,7 @@ class Edited:
         self.said = (*_left_out(path, left_out, lost), *filter(None, [scaled]))
         self._people = replace(
             people,
-            points=(people.points[:, order] * factors[:, None]).astype(np.float32),
-            visibility=people.visibility[:, order],
+            points=(people.points * factors[:, None]).astype(np.float32),
             boxes=people.boxes * np.tile(factors, 2),
         )
 
@@ -162,6 +165,25 @@ def _check_images(
             "batches out of the file: their labels would be lost"
         )
     returned.check_one_each(file.path, names, [places[image] for image in used])
+
+
+def _check_stretched(
+    file: CocoFile, people: People, exported: Exported, places: Sequence[int]
+) -> None:
+    """Raise DataError where images of another shape are likelier to have been fitted in or cut."""
+    apart = []
+    for person, image in enumerate(people.image.tolist()):
+        claimed, real = file.images.sizes[image], exported.images.sizes[places[image]]
+        if claimed.all() and np.ptp(real / claimed) > 0.01 * (real / claimed).max():
+            seen = people.visibility[person] > 0
+            before = exported.persons(places[image]).points[:, seen]
+            apart.append(returned.distances(people.points[person][seen], claimed, real, before))
+    if apart and 2 * np.median(apart, axis=0)[1] < np.median(apart, axis=0)[0]:
+        raise DataError(
+            f"{file.path}: images have another shape than exported, and labels as if a tool had "
+            "added black edges or cut some off; expected the whole image, stretched or not. "
+            "Export from the tool without resizing"
+        )
 
 
 def _left_out(path: Path, counts: dict[str, int], lost: int) -> Iterator[str]:

@@ -88,7 +88,7 @@ def _told(path: Path, returned: Images, real: NDArray[np.int64], other: NDArray[
     first = int(np.argmax(other))
     return (
         f"{_sizes(path, returned, real, first)}: labels of {int(other.sum())} resized images are "
-        "scaled back, each side by itself; black edges that a tool added would make them wrong"
+        "scaled back, each side by itself"
     )
 
 
@@ -98,6 +98,30 @@ def _sizes(path: Path, returned: Images, real: NDArray[np.int64], at: int) -> st
         f"{returned.names[at]} is {real[at][0]} x {real[at][1]} px; {path} says "
         f"{width} x {height} px"
     )
+
+
+def distances(
+    points: NDArray[np.floating],
+    claimed: NDArray[np.int64],
+    real: NDArray[np.int64],
+    exported: NDArray[np.floating],
+) -> tuple[float, float]:
+    """How far a person's joints are from an exported one, if the image was stretched or was not.
+
+    A size of another shape does not tell whether the tool stretched the image, fitted it in with
+    black edges or cut its edges off; pre-labels do, as they come back corrected or as they were.
+
+    Args:
+        points: (K, 2), as they came back.
+        claimed: width and height of their image.
+        real: width and height of the exported one.
+        exported: (N, K, 2), the persons of that image.
+    """
+    ratios = real / claimed
+    middle = points - claimed / 2
+    guesses = (ratios, ratios.max(), ratios.min())  # stretched; black edges; edges cut off
+    apart = [np.hypot(*(exported - middle * by - real / 2).T).mean(axis=0).min() for by in guesses]
+    return float(apart[0]), float(min(apart[1:]))
 
 
 def tolerances(people: People, factors: NDArray[np.float64]) -> NDArray[np.float64]:
