@@ -55,6 +55,8 @@ def test_a_key_goes_before_every_place():
     assert match(swapped, persons(0, 100, keys=keys)) == [0, 1]
     # A copy that was moved to somebody new keeps the key of the first: it is added.
     assert match(persons(0, 90, keys=[KEY, KEY]), persons(0, 100, keys=keys)) == [0, -1]
+    # A copy from another frame has a key that nobody here has: it says nothing.
+    assert match(persons(90, keys=[("other", 0)]), persons(0, 100, keys=keys)) == [1]
     # What has no key takes whoever is left.
     assert match(persons(100, 0, keys=[KEY, None]), persons(0, 100, keys=keys)) == [0, 1]
 

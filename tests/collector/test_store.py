@@ -163,9 +163,16 @@ def another_objects(folder):
     moved_and_restored(folder / "objects")
 
 
+def made_anew(folder):
+    """A new folder is likely to get the number of the one that was deleted."""
+    shutil.rmtree(folder / "objects")
+    (folder / "objects").mkdir()
+
+
 @pytest.mark.parametrize(
     "replace",
     [
+        made_anew,
         moved_and_restored,
         another_database,
         another_objects,

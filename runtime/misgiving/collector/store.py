@@ -103,7 +103,7 @@ class Store:
             sync_folder(folder)
             self._engine = _engine(url or sa.URL.create("sqlite", database=str(_database(folder))))
             _tables.create_all(self._engine)
-            self._places = Places(folder, folder / "objects", *_file_of(self._engine))
+            self._places = Places([folder, folder / "objects"], _file_of(self._engine))
             self._replaced = False
             index_objects(folder / "objects", self._digests, self._add_row)
 
@@ -114,7 +114,8 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the folder and the database."""
+        self._places.close()
         self._engine.dispose()
 
     def count(self) -> int:

@@ -105,7 +105,7 @@ class Spool:
         self._disk = threading.Lock()  # the connection
         self._closed = False
         self._database = _open(folder)
-        self._places = Places(folder, folder / DATABASE)
+        self._places = Places([folder], [folder / DATABASE])
         with self._transaction() as database:
             self._entries = _read_entries(database)
         self._writer = threading.Thread(target=self._write, name="spool", daemon=True)
@@ -186,6 +186,7 @@ class Spool:
         self._writer.join()
         with self._disk:
             self._database.close()
+            self._places.close()
 
     def _write(self) -> None:
         while (frame := self._queue.get()) is not None:

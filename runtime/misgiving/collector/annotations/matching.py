@@ -34,7 +34,6 @@ class Persons:
     """(N, K)"""
     boxes: NDArray[np.float64]
     """(N, 4): x, y, width, height; no box where width or height is not above 0."""
-
     tolerances: NDArray[np.float64]
     """(N, 2), px by which a tool's rounding may have moved a joint."""
 
@@ -68,7 +67,7 @@ def match(corrected: Persons, exported: Persons) -> list[int]:
     for one, key in enumerate(corrected.keys):
         for other, known in enumerate(exported.keys):
             costs[one, other] -= _ID * (corrected.ids[one] == exported.ids[other])
-            if key is not None:
+            if key is not None and key in exported.keys:
                 costs[one, other] += -_SURE if key == known else _SURE
     found = [-1] * len(corrected)
     for one, other in zip(*map(np.ndarray.tolist, linear_sum_assignment(costs)), strict=True):

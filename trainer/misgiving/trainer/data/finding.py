@@ -7,6 +7,7 @@ Unicode form of its letters (macOS writes e and accent apart) or the signs of a 
 import os
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -47,12 +48,12 @@ class _Finder:
         if os.path.isfile(self._folder / name):
             return self._folder / name
         found = (self._walk(parts) for parts in _spellings(name))
-        return next((path for path in found if path and path.is_file()), None)
+        return next((path for path in found if path and os.path.isfile(path)), None)
 
     def _walk(self, parts: Sequence[str]) -> Path | None:
         here = self._folder
         for part in parts:
-            if not (here / part).exists():
+            if not os.path.exists(here / part):
                 part = self._names(here).get(unicodedata.normalize("NFC", part), "")
             if not part:
                 return None
@@ -62,7 +63,9 @@ class _Finder:
     def _names(self, folder: Path) -> dict[str, str]:
         """What is in a folder, by its names' composed forms."""
         if folder not in self._listed:
-            names = os.listdir(folder) if folder.is_dir() else []
+            names: list[str] = []
+            with suppress(OSError):  # no folder, or one that may not be read: nothing is found
+                names = os.listdir(folder)
             self._listed[folder] = {unicodedata.normalize("NFC", name): name for name in names}
         return self._listed[folder]
 
