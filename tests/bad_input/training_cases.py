@@ -186,6 +186,11 @@ EVALUATE = [
         "evaluate --data images:. --bundle bundle",
         "is for selecting from, not for training or measuring",
     ),
+    Case(
+        "COCO annotations of images that were turned since",
+        "evaluate --data coco:turned.json@. --bundle bundle",
+        "a.png is 42 x 56 px; turned.json says 56 x 42 px",
+    ),
     Case("a device", "evaluate --data synthetic:4,4 --bundle bundle --device tpu", "cpu, cuda"),
     Case(
         "a folder for the numbers",

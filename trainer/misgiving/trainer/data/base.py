@@ -52,14 +52,20 @@ class Sample:
     """The head's box, whose diagonal is the scale of PCKh; None where the data set has none."""
     collected: Collected | None = None
     """None where it is no fleet's."""
+    hidden: NDArray[np.bool_] | None = None
+    """(K,), labelled though not visible (COCO's 1); None where the data set does not tell."""
 
     @property
     def region(self) -> Region | None:
         """The person's box: the data set's own, else the tight one of the labelled joints (what a
-        person detector would give, roughly), else None: the whole frame."""
-        if self.box is None and self.labelled.any():
-            return Region.around(self.points[self.labelled])
-        return self.box
+        person detector would give, roughly), else the vehicle's, else None: the whole frame. A
+        lone joint has no extent, so that nothing could be seen in a box around it."""
+        if self.box is not None:
+            return self.box
+        points = self.points[self.labelled]
+        if len(points) and np.ptp(points, axis=0).max() > 1:
+            return Region.around(points)
+        return self.collected.region if self.collected else None
 
     @property
     def asked_region(self) -> Region | None:

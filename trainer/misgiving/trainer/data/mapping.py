@@ -45,7 +45,8 @@ def mapped(data: PoseSet, target: KeypointSet) -> PoseSet:
         sample = data.read(index)
         points = np.where(shared[:, None], sample.points[places], np.float32(0))
         labelled = sample.labelled[places] & shared
-        return replace(sample, points=points, labelled=labelled, box=sample.region)
+        hidden = None if sample.hidden is None else sample.hidden[places] & shared
+        return replace(sample, points=points, labelled=labelled, box=sample.region, hidden=hidden)
 
     known = None if data.labelled is None else data.labelled[:, places] & shared
     kept = range(len(data)) if known is None else np.flatnonzero(known.any(axis=1))
