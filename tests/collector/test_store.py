@@ -213,6 +213,7 @@ def test_objects_without_a_row_get_one(store, caplog):
     object_of(store, damaged).parent.mkdir(exist_ok=True)
     object_of(store, damaged).write_bytes(b"cut")
     object_of(store, digests[0]).with_name(".hidden").write_bytes(b"")
+    object_of(store, "0" * 64).mkdir(parents=True)  # cannot be read: harms nobody else
     store.close()
     (store.folder / "store.sqlite").unlink()
     again = Store(store.folder, create=False)
@@ -220,6 +221,7 @@ def test_objects_without_a_row_get_one(store, caplog):
     assert "3 frames had no row in the database, and have one now" in caplog.text
     assert again.stored(digests[0])
     again.close()
+    object_of(store, "0" * 64).rmdir()
     caplog.clear()
     Store(store.folder).close()
     assert caplog.text == ""

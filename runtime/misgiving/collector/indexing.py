@@ -41,7 +41,7 @@ def index_objects(
 def _added(path: Path, add_row: Callable[[Path], bool]) -> bool:
     try:
         return add_row(path)
-    except DataError as error:
+    except (DataError, OSError) as error:
         log.warning("%s has no row in the database: %s", path, error)
         return False
 

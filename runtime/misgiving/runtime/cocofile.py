@@ -317,9 +317,7 @@ def _images(parts: list[Any], ids: _Ids) -> tuple[NDArray[np.int64], Images]:
         try:
             numbers.append(ids.number(part[0] if isinstance(part, tuple) else None))
         except (TypeError, OverflowError) as error:
-            raise DataError(
-                f"images[{index}] has no id and file_name; expected a number and a text"
-            ) from error
+            raise DataError(f"images[{index}] has no id and file_name; expected both") from error
     of_images = np.array(numbers, np.int64)
     if not (first := _first_of_its_kind(of_images)).all():
         number = ids.said(int(of_images[~first][0]))

@@ -186,7 +186,7 @@ def _label(
     region: NDArray[np.float64],
     predicted_loss: float | None,
 ) -> LabelledPerson:
-    x, y, width, height = region.tolist()
+    x, y, width, height = region.round(_DECIMALS).tolist()
     points = persons.points[place].round(_DECIMALS).tolist()
     return LabelledPerson(
         id=number,
