@@ -84,8 +84,13 @@ def train(
 
     from misgiving.trainer import Compute
     from misgiving.trainer import train as run
+    from misgiving.trainer.mirroring import mirroring
+    from misgiving.trainer.progress import print_line
 
     compute = Compute(device=device, threads=threads, together=True)
+    chosen, line = mirroring(chosen, sets.keypoints)
+    if line and compute.team.first:
+        print_line(line)
     trained = run(chosen, sets, validation, out, compute, init)
     if compute.team.first:
         _print_scores(trained.validation)
@@ -185,6 +190,14 @@ def evaluate(
     data: Annotated[
         str, typer.Option(metavar="SPEC", help=f"Data to measure on, unseen in training: {SPECS}.")
     ],
+    keypoints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.toml",
+            help="Measure only the joints of this set, by their names: lsp14, coco17, mpii16 or a "
+            "file; all that bundle and data share without it.",
+        ),
+    ] = None,
     bundle: runtime.Bundle = None,
     json: Annotated[
         Path | None,
@@ -214,7 +227,7 @@ def evaluate(
     """
     from misgiving.trainer.evaluation.output import run
 
-    run(bundle, data, json, pictures, device, threads, precision)
+    run(bundle, data, keypoints, json, pictures, device, threads, precision)
 
 
 @app.command()

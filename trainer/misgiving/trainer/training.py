@@ -25,6 +25,7 @@ from misgiving.trainer.config import Recipe, to_dict
 from misgiving.trainer.data import PoseSet, check_alike, check_apart, check_labelled
 from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import fit, pick_device
+from misgiving.trainer.mirroring import mirroring
 from misgiving.trainer.models import Network
 from misgiving.trainer.restart import Restart, difference
 from misgiving.trainer.scoring import Scores, score, summarise
@@ -136,6 +137,7 @@ def train(
     check_new(out)
     check_apart(data, validation)
     check_labelled(validation)
+    recipe = _flipping(recipe, data)
     device, team = compute.prepare(), compute.team
     torch.manual_seed(recipe.fit.seed)
     network, earlier = _start(recipe, data, init)
@@ -156,6 +158,14 @@ def train(
             save_checkpoint(out, network, recipe, record)
             restart.remove()
     return Trained(network, recipe, record, scores)
+
+
+def _flipping(recipe: Recipe, data: PoseSet) -> Recipe:
+    """The recipe with flips off, and that said, where left and right are not known."""
+    known, line = mirroring(recipe, data.keypoints)
+    if known != recipe:
+        progress.print_line(line)
+    return known
 
 
 def _record(data: PoseSet, validation: PoseSet, earlier: tuple[str, ...], scores: Scores) -> Record:

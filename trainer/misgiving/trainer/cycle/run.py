@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from misgiving.trainer.cycle.recipe import CycleRecipe, to_dict
 from misgiving.trainer.cycle.record import CycleRun
 from misgiving.trainer.cycle.stage import Repeat, make_base, run_stage
 from misgiving.trainer.data import PoseSet, check_alike, check_apart, check_labelled
+from misgiving.trainer.mirroring import mirroring
 from misgiving.trainer.training import Compute
 
 POLL_S = 1.0
@@ -75,7 +76,11 @@ def run_cycle(
             share a person, they have different keypoints, or somebody has no label.
     """
     _check(recipe, base, pool, test)
+    training, line = mirroring(recipe.training, base.keypoints)
+    recipe = replace(recipe, training=training)
     record.claim(out, _header(recipe, base, pool, test))
+    if line:
+        progress.print_line(line)
     repeats = [Repeat(recipe, base, pool, test, out, compute, seed) for seed in recipe.seeds]
     _work(list(itertools.chain.from_iterable(map(_tasks, repeats))))
     return [
