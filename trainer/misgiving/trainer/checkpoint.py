@@ -30,11 +30,14 @@ class Record:
     training_data: tuple[str, ...]
     """Specs, earlier trainings' first."""
     label_count: int
+    """Persons that were learned from."""
     validation_data: str
     metrics: dict[str, float]
     """Of the validation data."""
     commit: str
     """Commit of the code, empty where it was not a checkout."""
+    unreadable: int = 0
+    """Persons of the training data who were left out. Checkpoints of before do not say it."""
 
 
 _ADAPTER = TypeAdapter(Record)

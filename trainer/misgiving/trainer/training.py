@@ -127,8 +127,8 @@ def train(
 
     Raises:
         DataError: ``out`` is not new or is being written; ``data`` and ``validation`` share a
-            person or have different keypoints, or somebody in them is not labelled;
-            ``<out>.restart`` is of another training.
+            person or have different keypoints, or somebody in them is not labelled; too many cannot
+            be read; ``<out>.restart`` is of another training.
         InvalidInput: ``init`` is of another network than the recipe's, or a batch has no equal part
             for each process.
     """
@@ -147,13 +147,14 @@ def train(
     logs = out.with_name(out.name + "-logs")
     with locked_folder(logs) if team.first else nullcontext():
         whole = count + recipe.fit.head_epochs
-        restart = _restart(recipe, data, out, whole, init)
         crops = load_crops(data, recipe.model.crop, device, progress.counted(len(data), "reading"))
+        given, data = len(data), crops.data or data
+        restart = _restart(recipe, data, out, whole, init)
         with team.meeting(device), progress.epochs(whole, what) as report:
             fit(network, recipe, crops, count, report, logs, restart, team)
         # By each process for itself: none waits for another, however long it takes.
         scores = score(network, recipe, validation, device, _counted(validation))
-        record = _record(data, validation, earlier, scores)
+        record = _record(data, validation, earlier, scores, given - len(data))
         if team.first:
             save_checkpoint(out, network, recipe, record)
             restart.remove()
@@ -168,11 +169,14 @@ def _flipping(recipe: Recipe, data: PoseSet) -> Recipe:
     return known
 
 
-def _record(data: PoseSet, validation: PoseSet, earlier: tuple[str, ...], scores: Scores) -> Record:
+def _record(
+    data: PoseSet, validation: PoseSet, earlier: tuple[str, ...], scores: Scores, unreadable: int
+) -> Record:
     return Record(
         keypoints=data.keypoints,
         training_data=(*earlier, data.spec),
         label_count=len(data),
+        unreadable=unreadable,
         validation_data=validation.spec,
         metrics=summarise(scores),
         commit=code_commit(),

@@ -19,6 +19,7 @@ from misgiving.trainer.cycle.recipe import CycleRecipe, to_dict
 from misgiving.trainer.cycle.record import CycleRun
 from misgiving.trainer.cycle.stage import Repeat, make_base, run_stage
 from misgiving.trainer.data import PoseSet, check_alike, check_apart, check_labelled
+from misgiving.trainer.data.readable import readable_part
 from misgiving.trainer.mirroring import mirroring
 from misgiving.trainer.training import Compute
 
@@ -76,6 +77,7 @@ def run_cycle(
             share a person, they have different keypoints, or somebody has no label.
     """
     _check(recipe, base, pool, test)
+    base, test = (readable_part(data, recipe.training.model.crop) for data in (base, test))
     training, line = mirroring(recipe.training, base.keypoints)
     recipe = replace(recipe, training=training)
     record.claim(out, _header(recipe, base, pool, test))

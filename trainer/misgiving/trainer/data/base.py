@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -101,6 +101,12 @@ def subset(
     return PoseSet(
         spec or data.spec, data.keypoints, ids, lambda i: data.read(int(chosen[i])), labelled
     )
+
+
+def only(data: PoseSet, ids: Collection[str]) -> PoseSet:
+    """Those of a set who are among some ids."""
+    wanted = set(ids)
+    return subset(data, [index for index, name in enumerate(data.ids) if name in wanted])
 
 
 def join(parts: Sequence[PoseSet]) -> PoseSet:
