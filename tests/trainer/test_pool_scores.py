@@ -179,7 +179,7 @@ def test_only_a_row_of_bad_ones_is_a_lost_disk(
     monkeypatch.setattr(pool_scores, "PART", 11)
     monkeypatch.setattr(readable, "LOST", 3)
     assert score_pool(estimator, broken(pool, {0, 1, 3, 4}), tmp_path / "a.csv").skipped == 4
-    with pytest.raises(DataError, match=r"3 persons in a row cannot be read, the last is .*005;"):
+    with pytest.raises(DataError, match=r"3 persons in a row cannot be read, the last is .*005 "):
         score_pool(estimator, broken(pool, {0, 1, 3, 4, 5}), tmp_path / "b.csv")
 
 

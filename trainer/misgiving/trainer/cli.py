@@ -84,13 +84,8 @@ def train(
 
     from misgiving.trainer import Compute
     from misgiving.trainer import train as run
-    from misgiving.trainer.mirroring import mirroring
-    from misgiving.trainer.progress import print_line
 
     compute = Compute(device=device, threads=threads, together=True)
-    chosen, line = mirroring(chosen, sets.keypoints)
-    if line and compute.team.first:
-        print_line(line)
     trained = run(chosen, sets, validation, out, compute, init)
     if compute.team.first:
         _print_scores(trained.validation)

@@ -31,6 +31,9 @@ from misgiving.trainer.restart import Restart, difference
 from misgiving.trainer.scoring import Scores, score, summarise
 from misgiving.trainer.team import Team
 
+_ALONE = "training"
+"""Names the progress bar of one that is no part of a cycle."""
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Names of malloc.h."""
 
@@ -95,7 +98,7 @@ def train(
     out: Path,
     compute: Compute,
     init: Path | None = None,
-    what: str = "training",
+    what: str = _ALONE,
 ) -> Trained:
     """Train, measure on the validation data, write the checkpoint.
 
@@ -137,7 +140,7 @@ def train(
     check_new(out)
     check_apart(data, validation)
     check_labelled(validation)
-    recipe = _flipping(recipe, data)
+    recipe, flips = mirroring(recipe, data.keypoints)
     device, team = compute.prepare(), compute.team
     torch.manual_seed(recipe.fit.seed)
     network, earlier = _start(recipe, data, init)
@@ -150,6 +153,8 @@ def train(
         crops = load_crops(data, recipe.model.crop, device, progress.counted(len(data), "reading"))
         given, data = len(data), crops.data or data
         restart = _restart(recipe, data, out, whole, init)
+        if flips and what == _ALONE:  # a cycle has said it
+            progress.print_line(flips)
         with team.meeting(device), progress.epochs(whole, what) as report:
             fit(network, recipe, crops, count, report, logs, restart, team)
         # By each process for itself: none waits for another, however long it takes.
@@ -159,14 +164,6 @@ def train(
             save_checkpoint(out, network, recipe, record)
             restart.remove()
     return Trained(network, recipe, record, scores)
-
-
-def _flipping(recipe: Recipe, data: PoseSet) -> Recipe:
-    """The recipe with flips off, and that said, where left and right are not known."""
-    known, line = mirroring(recipe, data.keypoints)
-    if known != recipe:
-        progress.print_line(line)
-    return known
 
 
 def _record(

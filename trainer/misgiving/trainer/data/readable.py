@@ -25,10 +25,10 @@ class Readable:
     """Reads the persons of a set, and remembers who cannot be read."""
 
     def __init__(
-        self, data: PoseSet, check: Check, tell: Callable[[str, int], None] | None = None
+        self, data: PoseSet, check: Check, tell: Callable[[str], None] = lambda line: None
     ) -> None:
-        """``tell`` gets what is to be said of a person, and how many were left out before."""
-        self._data, self._check, self._tell = data, check, tell or _tell_first
+        """``tell`` gets at once what is to be said of a person; ``kept`` says it of the first."""
+        self._data, self._check, self._tell = data, check, tell
         self.skipped: dict[int, str] = {}
         """Position → what is wrong."""
 
@@ -51,7 +51,7 @@ class Readable:
             yield sample
 
     def kept(self) -> PoseSet:
-        """The set without those who could not be read, who are counted in a line.
+        """The set without those who could not be read; the first are named, and all counted.
 
         Raises:
             DataError: more than MOST of it could not be read.
@@ -60,6 +60,8 @@ class Readable:
         if not count:
             return data
         check_share(data.spec, count, len(data), next(iter(self.skipped.values())))
+        for position, why in list(self.skipped.items())[:NAMED]:
+            progress.print_line(_line(data.ids[position], why))
         progress.print_line(
             f"{data.spec}: {count} of {len(data)} persons are left out, they cannot be read"
         )
@@ -67,11 +69,11 @@ class Readable:
 
     def _skip(self, position: int, error: MisgivingError, in_a_row: int) -> None:
         name = self._data.ids[position]
-        self._tell(f"{name} is skipped: {error}", len(self.skipped))
+        self._tell(_line(name, error))
         self.skipped[position] = str(error)
         if in_a_row == LOST:
             raise DataError(
-                f"{LOST} persons in a row cannot be read, the last is {name}; "
+                f"{LOST} persons in a row cannot be read, the last is {name} ({error}); "
                 "expected a bad image now and then. Is the disk there? Mend it and give the "
                 "same command again: it goes on before them"
             ) from error
@@ -104,6 +106,5 @@ def check_share(spec: str, skipped: int, count: int, why: str) -> None:
         )
 
 
-def _tell_first(line: str, before: int) -> None:
-    if before < NAMED:
-        progress.print_line(line)
+def _line(name: str, why: object) -> str:
+    return f"{name} is skipped: {why}"

@@ -151,9 +151,7 @@ def score_part(
 ) -> bytes:
     """The file of the persons at some positions; who is skipped is told, and named in it."""
     manifest = estimator.bundle.manifest
-    reader = Readable(
-        pool, lambda sample: asked_window(sample, manifest.crop), lambda line, _: tell(line)
-    )
+    reader = Readable(pool, lambda sample: asked_window(sample, manifest.crop), tell)
     answers = list(ask(estimator, reader.samples(positions)))
     skipped = [pool.ids[position] for position in reader.skipped]
     table = as_table(answers, schema_of(manifest.signals, manifest.embedding_size))
