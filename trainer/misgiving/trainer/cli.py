@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; must be new.")]
-Epochs = Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's.")]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="All epochs of a training, instead of the recipe's; of them the heads alone keep "
+        "their share.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's.")]
 Keypoints = Annotated[
     str | None,
@@ -78,7 +85,8 @@ def train(
     check_new(out)
     target, own = keypoints_named(keypoints) if keypoints else None, "demo"
     if init is not None:
-        target, own = target or load_checkpoint(init)[2].keypoints, str(init / "recipe.json")
+        record = load_checkpoint(init)[2]
+        target, own = target or record.keypoints, str(init / "recipe.json")
     chosen = recipe_named(recipe or own, epochs, seed)
     sets, validation = join([open_data(spec, target) for spec in data]), open_data(val, target)
 

@@ -153,8 +153,8 @@ def train(
         crops = load_crops(data, recipe.model.crop, device, progress.counted(len(data), "reading"))
         given, data = len(data), crops.data or data
         restart = _restart(recipe, data, out, whole, init)
-        if flips and what == _ALONE:  # a cycle has said it
-            progress.print_line(flips)
+        if what == _ALONE:  # a cycle has said it
+            progress.print_lines(epochs_line(count, recipe.fit.head_epochs), flips)
         with team.meeting(device), progress.epochs(whole, what) as report:
             fit(network, recipe, crops, count, report, logs, restart, team)
         # By each process for itself: none waits for another, however long it takes.
@@ -164,6 +164,15 @@ def train(
             save_checkpoint(out, network, recipe, record)
             restart.remove()
     return Trained(network, recipe, record, scores)
+
+
+def epochs_line(together: int, alone: int) -> str:
+    """How many epochs a training has, where the heads learn alone in some of them, else nothing."""
+    if not alone:
+        return ""
+    return (
+        f"{together + alone} epochs: {together} of pose net and heads, {alone} of the heads alone"
+    )
 
 
 def _record(

@@ -21,7 +21,7 @@ from misgiving.trainer.cycle.stage import Repeat, make_base, run_stage
 from misgiving.trainer.data import PoseSet, check_alike, check_apart, check_labelled
 from misgiving.trainer.data.readable import readable_part
 from misgiving.trainer.mirroring import mirroring
-from misgiving.trainer.training import Compute
+from misgiving.trainer.training import Compute, epochs_line
 
 POLL_S = 1.0
 """Between two looks at what other processes hold."""
@@ -81,8 +81,10 @@ def run_cycle(
     training, line = mirroring(recipe.training, base.keypoints)
     recipe = replace(recipe, training=training)
     record.claim(out, _header(recipe, base, pool, test))
-    if line:
-        progress.print_line(line)
+    fit, first, later = training.fit, "first stage: ", "later stages: "
+    firstly = epochs_line(fit.epochs, fit.head_epochs)
+    lastly = epochs_line(fit.continued_epochs, fit.head_epochs) if recipe.stages > 1 else ""
+    progress.print_lines(firstly and first + firstly, lastly and later + lastly, line)
     repeats = [Repeat(recipe, base, pool, test, out, compute, seed) for seed in recipe.seeds]
     _work(list(itertools.chain.from_iterable(map(_tasks, repeats))))
     return [
