@@ -9,6 +9,7 @@ Axes: N persons, D embedding.
 """
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,7 +196,10 @@ def _head_of_parquet(path: Path) -> tuple[bytes, dict[str, pa.DataType]]:
 def _head_of_csv(path: Path) -> tuple[bytes, dict[str, pa.DataType]]:
     """As of Parquet; every column there is has the type that is asked of it."""
     with path.open("rb") as file:
-        first, names = file.readline(), file.readline().decode(errors="replace")
+        first, names = (
+            file.readline().removeprefix(BOM_UTF8),
+            file.readline().decode(errors="replace"),
+        )
         file.seek(-1 if first else 0, os.SEEK_END)
         if file.read() not in (b"", b"\n"):  # half a number may look like a whole one
             raise DataError(f"{path} ends within a row. {_AGAIN}")
