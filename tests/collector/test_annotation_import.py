@@ -257,6 +257,11 @@ def another_order(document):
         one["keypoints"] = np.reshape(one["keypoints"], (-1, 3))[::-1].ravel().tolist()
 
 
+def another_spelling(document):
+    category = document["categories"][0]
+    category["keypoints"] = [name.title().replace("_", "") for name in category["keypoints"]]
+
+
 def texts(document):
     for part in (*document["images"], *document["annotations"], *document["categories"]):
         part |= {key: str(value) for key, value in part.items() if key.endswith("id")}
@@ -274,6 +279,7 @@ def texts(document):
         backslashes,
         roboflow,
         another_order,
+        another_spelling,
         texts,
     ],
 )

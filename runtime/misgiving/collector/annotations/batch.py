@@ -18,6 +18,7 @@ from misgiving.collector.annotations.coco import Origin
 from misgiving.collector.annotations.matching import Key, Persons
 from misgiving.runtime.cocofile import CocoFile, People
 from misgiving.runtime.errors import DataError, first_problem
+from misgiving.runtime.keypoints import places_of
 
 _EXPECTED = "a folder written by 'misgiving annotations export'"
 
@@ -139,14 +140,15 @@ def _order(file: CocoFile, exported: Exported) -> list[int]:
         )
     first = file.categories[0].names
     for category in file.categories:
-        if sorted(category.names) != sorted(keypoints.names) or category.names != first:
-            strange = sorted(set(category.names) - set(keypoints.names))
+        known = places_of(keypoints.names, category.names)
+        strange = [name for name, at in zip(category.names, known, strict=True) if at < 0]
+        if strange or len(category.names) != len(keypoints) or category.names != first:
             what = f"keypoint {strange[0]!r}" if strange else "keypoints in another order or number"
             raise DataError(
                 f"{file.path}: category {category.name!r} has {what}; expected the "
-                f"{len(keypoints)} of {keypoints.name} in order. Keep the exported labels"
+                f"{len(keypoints)} of {keypoints.name}. Keep the exported labels"
             )
-    return [first.index(name) for name in keypoints.names]
+    return places_of(first, keypoints.names)
 
 
 def _check_images(
