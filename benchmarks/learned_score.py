@@ -77,9 +77,11 @@ POSE, HEADS = "pose", "heads"
 
 def pose_recipe(seed: int) -> Recipe:
     """The edge net at 128 px, which two cores can train, with the paper's heads."""
-    recipe = recipe_named("edge", epochs=16, seed=seed)
+    recipe = recipe_named("edge", seed=seed)
     model = replace(recipe.model, input_size=128, heads=PAPER_HEADS)
-    fit = replace(recipe.fit, head_epochs=0, head_learning_rate=3e-4)
+    fit = replace(
+        recipe.fit, epochs=16, continued_epochs=16, head_epochs=0, head_learning_rate=3e-4
+    )
     return replace(recipe, name=POSE, model=model, fit=fit)
 
 

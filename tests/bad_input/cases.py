@@ -220,7 +220,27 @@ ANNOTATIONS = [
         largest=50_000,
     ),
     Case("no export", "annotations import empty --out new", "'misgiving annotations export'"),
-    Case("annotations of junk", "annotations import cut-batch --out new", "Invalid JSON"),
+    Case("annotations of junk", "annotations import cut-batch --out new", "no JSON"),
+    Case(
+        "pre-labels that nobody has corrected",
+        "annotations import batch-untouched --out new",
+        "add --trust-untouched",
+    ),
+    Case(
+        "images that the tool has turned",
+        "annotations import batch-turned --out new",
+        "is 160 x 140 px; batch-turned/annotations.json says 140 x 160 px",
+    ),
+    Case(
+        "images that the tool has renamed",
+        "annotations import batch-renamed --out new",
+        "images that were not exported, frame_1.png for one",
+    ),
+    Case(
+        "a joint far outside of its image",
+        "annotations import batch-far --out new",
+        "Mend it in the tool",
+    ),
     Case("no images", "annotations import batch-without-images --out new", "copy the export's"),
 ]
 

@@ -47,6 +47,16 @@ TRAIN_ = [
         "lsp: takes LSP and lspet: takes its extension",
     ),
     Case(
+        "a joint that is no number",
+        "train --data lsp:nan-lsp --val synthetic:2,8 --out new",
+        "im0002.jpg, joint 4 (left_hip) is not finite",
+    ),
+    Case(
+        "joints in MATLAB's newest format",
+        "train --data lsp:new-lsp --val synthetic:2,8 --out new",
+        "Save it again with -v7",
+    ),
+    Case(
         "joints without their images",
         "train --data lsp:bare-lsp --val synthetic:2,8 --out new",
         "im0001.jpg: No such file",
@@ -185,6 +195,11 @@ EVALUATE = [
         "images without labels",
         "evaluate --data images:. --bundle bundle",
         "is for selecting from, not for training or measuring",
+    ),
+    Case(
+        "COCO annotations of images that were turned since",
+        "evaluate --data coco:turned.json@. --bundle bundle",
+        "a.png is 42 x 56 px; turned.json says 56 x 42 px",
     ),
     Case("a device", "evaluate --data synthetic:4,4 --bundle bundle --device tpu", "cpu, cuda"),
     Case(

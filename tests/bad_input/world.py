@@ -13,6 +13,7 @@ import numpy as np
 from nacl.signing import SigningKey
 from scipy.io import savemat
 
+from collector.annotating import edit, touch
 from collector.helpers import collected
 from export.helpers import TINY, tiny_checkpoint
 from misgiving.collector.annotations import export_coco
@@ -30,7 +31,7 @@ from runtime import tiny
 
 def build(folder: Path, base: Path) -> None:
     """Fill an empty folder; ``base`` is where a session's tiny checkpoint is trained."""
-    for name in ("empty", "bundle-lonely", "bare-lsp", "wrong-lsp"):
+    for name in ("empty", "bundle-lonely", "bare-lsp", "wrong-lsp", "nan-lsp", "new-lsp"):
         (folder / name).mkdir()
     (folder / "notes.txt").write_text("no data\n")
     (folder / "cut.json").write_text('{"model": ')
@@ -43,6 +44,10 @@ def build(folder: Path, base: Path) -> None:
     _trusted(folder)
     savemat(folder / "bare-lsp" / "joints.mat", {"joints": np.ones((3, 14, 20))})
     savemat(folder / "wrong-lsp" / "joints.mat", {"joints": np.ones((14, 3, 20))})
+    nan = np.ones((3, 14, 20))
+    nan[0, 3, 1] = np.nan
+    savemat(folder / "nan-lsp" / "joints.mat", {"joints": nan})
+    (folder / "new-lsp" / "joints.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(600, b"\0"))
 
 
 def _images(folder: Path) -> None:
@@ -62,10 +67,13 @@ def _data(folder: Path) -> None:
     category = {"id": 1, "name": "person"}
     people = parts | {"categories": [category | {"keypoints": ["nose", "chin"]}]}
     (folder / "people.json").write_text(json.dumps(people))
-    ankle = [person | {"keypoints": [9, 9, 2, *([0, 0, 0] * (len(LSP) - 1))]}]
+    box = {"bbox": [5, 5, 20, 20]}
+    ankle = [person | box | {"keypoints": [9, 9, 2, *([0, 0, 0] * (len(LSP) - 1))]}]
     known = [category | {"keypoints": LSP.names}]
     ankles = parts | {"annotations": ankle, "categories": known}
     (folder / "ankles.json").write_text(json.dumps(ankles))
+    turned = [{"id": 1, "file_name": "a.png", "width": tiny.HEIGHT, "height": tiny.WIDTH}]
+    (folder / "turned.json").write_text(json.dumps(ankles | {"images": turned}))
     boxes = parts | {"annotations": [], "categories": [category]}
     (folder / "boxes.json").write_text(json.dumps(boxes))
     (folder / "cut.toml").write_text("name = ")
@@ -79,10 +87,12 @@ def _data(folder: Path) -> None:
 
 def _collected(folder: Path) -> None:
     with Store(folder / "store") as store:
-        noise = np.random.default_rng(0).integers(0, 255, (150, 150, 3), np.uint8)
+        noise = np.random.default_rng(0).integers(0, 255, (140, 160, 3), np.uint8)
         frame = collected("0", image=encode_png(noise))
         store.put(frame.SerializeToString(deterministic=True))
         export_coco(store, folder / "batch")
+    shutil.copytree(folder / "batch", folder / "batch-untouched")
+    edit(folder / "batch", touch)
 
 
 def _altered(folder: Path) -> None:
@@ -107,8 +117,24 @@ def _altered(folder: Path) -> None:
     _bundles(folder)
     shutil.copytree(folder / "batch", folder / "batch-without-images")
     shutil.rmtree(folder / "batch-without-images" / "images")
+    _batches(folder)
     shutil.copytree(folder / "bundle", folder / "bundle-lonely", dirs_exist_ok=True)
     (folder / "bundle-lonely" / "model.onnx").unlink()
+
+
+def _batches(folder: Path) -> None:
+    """Exports as they come back from tools that did something to the images."""
+    image = json.loads((folder / "batch" / "annotations.json").read_text())["images"][0]
+    changes = {
+        "batch-turned": {"width": 140, "height": 160},
+        "batch-renamed": {"file_name": "frame_1.png"},
+    }
+    for name, change in changes.items():
+        shutil.copytree(folder / "batch", folder / name)
+        edit(folder / name, lambda document, new=image | change: document.update(images=[new]))
+    far = folder / "batch-far"
+    shutil.copytree(folder / "batch", far)
+    edit(far, lambda document: document["annotations"][0]["keypoints"].__setitem__(0, 9000))
 
 
 def _bundles(folder: Path) -> None:

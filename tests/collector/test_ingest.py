@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import shutil
 import signal
 from contextlib import asynccontextmanager
 
@@ -180,6 +181,24 @@ def test_disk_that_fails_is_not_the_vehicles_fault(store, caplog):
 
     asyncio.run(scene())
     assert str(store.folder) in caplog.text
+
+
+def test_a_vehicle_keeps_its_frame_when_the_store_is_replaced(store):
+    store.put(serialise(collected("before")))
+    store.folder.rename(store.folder.with_name("moved"))
+    shutil.copytree(store.folder.with_name("moved"), store.folder)
+
+    async def scene():
+        async with serving(store) as stub:
+            asked = stub.StatUpload(StatUploadRequest(digest=DIGEST)), stub.Upload(upload_of(BODY))
+            for call in asked:
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call
+                assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+
+    asyncio.run(scene())
+    with Store(store.folder) as restored:
+        assert [frame for _, frame in restored.frames()] == [collected("before")]
 
 
 def test_port_in_use(store):

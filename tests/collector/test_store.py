@@ -1,6 +1,8 @@
 """Stored frames survive, once each; unfinished uploads go on where they were cut."""
 
 import hashlib
+import os
+import shutil
 import sqlite3
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -143,6 +145,95 @@ def test_altered_object_is_not_given_out(store):
     object_of(store, digest).write_bytes(b"rotten")
     with pytest.raises(DataError, match="is altered: its sha256 differs from its name"):
         list(store.frames())
+
+
+def moved_and_restored(folder):
+    """Another folder of the same name and content, as a backup makes it."""
+    folder.rename(folder.with_name("moved"))
+    shutil.copytree(folder.with_name("moved"), folder)
+
+
+def another_database(folder):
+    copy = folder / "copy"
+    shutil.copy(folder / "store.sqlite", copy)
+    copy.replace(folder / "store.sqlite")
+
+
+def another_objects(folder):
+    moved_and_restored(folder / "objects")
+
+
+def made_anew(folder):
+    """A new folder is likely to get the number of the one that was deleted."""
+    shutil.rmtree(folder / "objects")
+    (folder / "objects").mkdir()
+
+
+@pytest.mark.parametrize(
+    "replace",
+    [
+        made_anew,
+        moved_and_restored,
+        another_database,
+        another_objects,
+        lambda folder: folder.rename(folder.with_name("moved")),
+        lambda folder: (folder / "store.sqlite").unlink(),
+        lambda folder: shutil.rmtree(folder / "objects"),
+    ],
+)
+def test_a_replaced_store_acknowledges_nothing(store, replace, caplog):
+    (before, kept), (_, body) = body_of("before"), body_of("after")
+    store.put(kept)
+    replace(store.folder)
+    for call in (lambda: store.stored(before), lambda: store.put(body), lambda: store.put(kept)):
+        with pytest.raises(FailedPrecondition, match="is gone, or another one than was opened"):
+            call()
+    assert len(caplog.records) == 1  # the vehicles will ask again and again
+
+
+def test_what_is_replaced_meanwhile_is_not_acknowledged(store, monkeypatch):
+    """After the first look, and before the row is made."""
+    insert = store._insert
+
+    def replaced(row):
+        moved_and_restored(store.folder)
+        return insert(row)
+
+    monkeypatch.setattr(store, "_insert", replaced)
+    with pytest.raises(FailedPrecondition, match="another one than was opened"):
+        store.put(body_of("f")[1])
+
+
+def test_objects_without_a_row_get_one(store, caplog):
+    """In a store whose database was lost or restored from an older copy."""
+    digests = [store.put(body_of(f"{number}")[1]) for number in range(3)]
+    for age, digest in enumerate(digests):
+        os.utime(object_of(store, digest), (100 - age, 100 - age))
+    damaged, _ = body_of("damaged")
+    object_of(store, damaged).parent.mkdir(exist_ok=True)
+    object_of(store, damaged).write_bytes(b"cut")
+    object_of(store, digests[0]).with_name(".hidden").write_bytes(b"")
+    object_of(store, "0" * 64).mkdir(parents=True)  # cannot be read: harms nobody else
+    store.close()
+    (store.folder / "store.sqlite").unlink()
+    again = Store(store.folder, create=False)
+    assert [row.digest for row, _ in again.frames()] == digests[::-1]  # in order of arrival
+    assert "3 frames had no row in the database, and have one now" in caplog.text
+    assert again.stored(digests[0])
+    again.close()
+    object_of(store, "0" * 64).rmdir()
+    caplog.clear()
+    Store(store.folder).close()
+    assert caplog.text == ""
+
+
+def test_rows_without_an_object_are_said(store, caplog):
+    lost = store.put(body_of("lost")[1])
+    store.put(body_of("kept")[1])
+    object_of(store, lost).unlink()
+    store.close()
+    Store(store.folder).close()
+    assert f"1 frames of the database are not there, {lost} for one; restore them" in caplog.text
 
 
 @pytest.mark.parametrize("digest", ["", "../../etc/passwd", "A" * 64, "0" * 63, "0" * 64 + "\n"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from collector.annotating import edit, touch
 from collector.helpers import collected
 from export.helpers import tiny_checkpoint
 from misgiving.collector import Store, export_coco
@@ -29,6 +30,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("first", "second"):
             store.put(collected(name).SerializeToString(deterministic=True))
         export_coco(store, folder / "batch")
+    edit(folder / "batch", touch)
     return folder
 
 

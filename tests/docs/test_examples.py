@@ -67,7 +67,9 @@ def test_example_of_a_service(name: str, part: str, desk: Path) -> None:
         try:
             assert " on 127.0.0.1:" in process.stderr.readline()
             process.terminate()
-            said = re.sub("^weights of .* their licence: .*\n", "", process.stderr.read())
+            said = re.sub(
+                "^flags from .*\nweights of .* their licence: .*\n", "", process.stderr.read()
+            )
             assert (process.wait(30), said) == (0, "")
         finally:
             process.kill()

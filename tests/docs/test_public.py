@@ -38,6 +38,7 @@ CLI_ONLY = {
     "misgiving.trainer.evaluation.output": "prints a table; in Python that is evaluate",
     "misgiving.trainer.theory.output": "prints tables; in Python that is GammaLosses",
     "misgiving.trainer.samplers": "names in a help text",
+    "misgiving.export.describing": "its printed lines",
     "misgiving.export.gates": "its printed table",
     "misgiving.export.demo": "runs the commands themselves",
     "misgiving.export.demo.run": "its printed table",

@@ -225,7 +225,7 @@ def test_other_rates(
     fields = {"release": 7, "expires": date(2999, 12, 31)}
     again = exported(checkpoint, validation, tmp_path / "bundle", targets=targets, **fields)
     assert {name: getattr(again.manifest, name) for name in fields} == fields
-    flagged = (predicted(again, validation) >= again.default_threshold).mean()
+    flagged = (predicted(again, validation) >= again.threshold(f"flag_rate={rate:g}")).mean()
     assert flagged == allowed(256, rate, 0.9) / 256
     assert set(threads) == {1}
 

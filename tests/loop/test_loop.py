@@ -118,7 +118,8 @@ def _stream(recording: Recording, address: str, folder: Path) -> None:
     count = len(recording.position)
     said = run(arguments, folder / "stream.log").splitlines()
     assert said[0] == f"frames: {count} sent, {count} answered, 0 failed, 0 dropped"
-    assert said[1] == f"flagged: {count}, of these {count} queued for collection, 0 lost"
+    kept = f"audited: 0; of these {count} queued for collection, 0 lost"
+    assert said[1] == f"flagged: {count}, {kept}"
 
 
 def _label(folder: Path, data: PoseSet) -> Path:

@@ -209,6 +209,7 @@ def served(cache: Path, **variables: str) -> Iterator[tuple["subprocess.Popen[st
         try:
             line = said(process)
             assert line.startswith("serving "), line
+            assert said(process).startswith("flags from ")
             assert said(process).startswith("weights of ")
             yield process, line.partition(" on ")[2].split()[0]
         finally:

@@ -9,7 +9,13 @@ import pytest
 from pydantic import ValidationError
 
 from misgiving.runtime.bundle import Bundle
-from misgiving.runtime.calibration import Calibration, EmbeddingReference, Histogram, Threshold
+from misgiving.runtime.calibration import (
+    Calibration,
+    EmbeddingReference,
+    FailureProbability,
+    Histogram,
+    Threshold,
+)
 from misgiving.runtime.errors import InvalidInput
 from runtime.tiny import BUNDLE
 
@@ -96,10 +102,14 @@ def test_a_threshold_says_all_that_it_rests_on() -> None:
             Threshold.model_validate_json(json.dumps(content))
 
 
+LIKELY_OF_TINY = float(np.nextafter(np.float32(0.5), np.float32(1)))
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        (None, 0.75),
+        (None, LIKELY_OF_TINY),
+        ("likely", LIKELY_OF_TINY),
         (2.5, 2.5),
         ("2.5", 2.5),
         ("inf", math.inf),
@@ -113,5 +123,69 @@ def test_which_threshold_is_meant(asked: float | str | None, expected: float) ->
 
 @pytest.mark.parametrize("asked", ["miss_rate=0.1", "miss_rate", "", "high"])
 def test_a_threshold_that_is_none(asked: str) -> None:
-    with pytest.raises(InvalidInput, match=r"bright-spots's own: flag_rate=0.1, miss_rate=0.2$"):
+    with pytest.raises(
+        InvalidInput, match=r"bright-spots's own: likely, flag_rate=0.1, miss_rate=0.2$"
+    ):
         Bundle.load(BUNDLE).threshold(asked)
+
+
+def fitted(knots: list[float], values: list[float]) -> FailureProbability:
+    known = TINY.failure_probability
+    assert known is not None
+    changes = {"predicted_loss": tuple(knots), "probability": tuple(values)}
+    return FailureProbability(**{**dict(known), **changes})
+
+
+def test_whoever_fails_more_likely_than_not_is_flagged() -> None:
+    """For every score that a graph can give near the threshold, of many fits."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        knots = np.unique(rng.normal(size=9).astype(np.float32)).astype(float)
+        fit = fitted(list(knots), sorted(rng.uniform(0, 1, len(knots))))
+        cut = np.float32(fit.likely)
+        assert float(cut) == fit.likely
+        scores = [*rng.normal(size=200).astype(np.float32)]
+        for end in (-np.inf, np.inf):
+            near = cut
+            for _ in range(20 if np.isfinite(cut) else 0):
+                near = np.nextafter(near, np.float32(end))
+                scores.append(near)
+        scores = np.array([*scores, cut], np.float32)
+        assert np.array_equal(fit.of(scores) > 0.5, scores >= fit.likely)
+
+
+@pytest.mark.parametrize(
+    ("values", "likely"),
+    [
+        ([0.1, 0.5, 0.5], math.inf),  # nobody fails more likely than not
+        ([0.6, 0.7, 1.0], -math.inf),  # everybody does
+        ([0.0, 0.0, 1.0], LIKELY_OF_TINY + 1),
+    ],
+)
+def test_likely_where_it_is_nobody_or_everybody(values: list[float], likely: float) -> None:
+    assert fitted([0, 1, 2], values).likely == pytest.approx(likely)
+
+
+def calibration(**changes: Any) -> Calibration:
+    return TINY.model_copy(update=changes)
+
+
+def test_what_a_threshold_costs_and_misses() -> None:
+    """Scores that are spread evenly from 0 to 1 and fail with that probability."""
+    edges = tuple((np.arange(19) + 1) / 20)
+    even = Histogram(name="predicted_loss", edges=edges, shares=(0.05,) * 20)
+    reference = TINY.reference.model_copy(update={"histograms": (even,)})
+    known = calibration(reference=reference)
+    for threshold in (0.0, 0.25, 0.5, 0.9, 1.0):
+        # the failures below it are the integral of x from 0 to it, of 1/2 in all
+        assert known.cost(threshold) == pytest.approx((1 - threshold, threshold**2), abs=1e-3)
+    assert known.said(0.5) == (
+        "of persons like those of procedural (1 of 3 failed) it flags about 50 % and misses about "
+        "25 % of the failures"
+    )
+
+
+def test_without_a_probability_the_first_promise_is_the_default() -> None:
+    known = calibration(failure_probability=None)
+    assert next(iter(known.by_name())) == "flag_rate=0.1"
+    assert known.said(0.5).startswith("what it misses is not known")

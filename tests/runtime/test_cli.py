@@ -52,6 +52,8 @@ def server(*arguments: object) -> Iterator[tuple["subprocess.Popen[str]", str]]:
             line = process.stderr.readline()
             assert line.startswith("serving bright-spots 1 on 127.0.0.1:"), line
             assert line.endswith(" with onnxruntime CPUExecutionProvider fp32\n")
+            flagging = process.stderr.readline()
+            assert flagging.startswith("flags from predicted_loss "), flagging
             licence = process.stderr.readline()
             assert licence == "weights of bright-spots, their licence: Apache-2.0\n"
             yield process, line.split()[4]
@@ -109,7 +111,7 @@ def test_a_threshold_by_its_name(picture: Path) -> None:
     (person,) = json.loads(invoke(*arguments, "miss_rate=0.2").stdout)["persons"]
     assert (person["threshold"], person["flagged"]) == (0.5, True)
     refused = invoke(*arguments, "miss_rate=0.1").exception
-    assert "bright-spots's own: flag_rate=0.1, miss_rate=0.2" in str(refused)
+    assert "bright-spots's own: likely, flag_rate=0.1, miss_rate=0.2" in str(refused)
 
 
 def test_infer_draws(picture: Path, tmp_path: Path) -> None:

@@ -181,9 +181,11 @@ def test_the_model_describes_itself() -> None:
     assert (model.threshold, model.audit_rate) == (0.75, 0.25)
     assert model.failure_definition == "PCK@0.2 (torso) of the person < 0.5"
     assert len(model.skeleton) == 14
-    assert [one.name for one in model.thresholds] == ["flag_rate=0.1", "miss_rate=0.2"]
-    assert model.thresholds[0].predicted_loss == 0.75
-    assert "flags at most 10 % of the frames with 90 % confidence" in model.thresholds[0].statement
+    assert [one.name for one in model.thresholds] == ["likely", "flag_rate=0.1", "miss_rate=0.2"]
+    likely, budget, _ = model.thresholds
+    assert likely.statement.startswith("failure is more likely than not: of persons like those")
+    assert budget.predicted_loss == 0.75
+    assert "flags at most 10 % of the frames with 90 % confidence" in budget.statement
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,7 @@ def test_serving_raises_the_floor_after_probation_only(state: Path, tmp_path: Pa
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         address = process.stderr.readline().split(" on ")[1].split()[0]
+        assert process.stderr.readline().startswith("flags from ")
         assert process.stderr.readline().startswith("weights of ")
         with Client(address) as client:
             for _ in range(2):
@@ -285,6 +286,7 @@ def test_unsigned_bundles_raise_no_floor(state: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         address = process.stderr.readline().split(" on ")[1].split()[0]
+        assert process.stderr.readline().startswith("flags from ")
         assert process.stderr.readline().startswith("weights of ")
         with Client(address) as client:
             for _ in range(5):

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import shutil
 import sqlite3
 
 import numpy as np
@@ -282,3 +283,22 @@ print({"torch", "sqlalchemy", "misgiving.collector"} & sys.modules.keys() or "cl
 @pytest.fixture(autouse=True)
 def _log_warnings(caplog):
     caplog.set_level(logging.WARNING)
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_replaced_spool_stores_nothing(tmp_path, caplog, deleted):
+    """What went into the old file would be gone with the process: it is counted as lost."""
+    folder = tmp_path / "spool"
+    spool = Spool(folder)
+    assert spool.offer(collected("before"))
+    eventually(lambda: spool.counts().stored == 1)
+    folder.rename(tmp_path / "moved")
+    if not deleted:
+        shutil.copytree(tmp_path / "moved", folder)
+    assert spool.offer(collected("after"))
+    eventually(lambda: spool.counts().lost == 1)
+    (digest,) = spool.pending()  # what was stored can still be uploaded
+    assert CollectedFrame.FromString(spool.read(digest)) == collected("before")
+    spool.close()
+    assert spool.counts().stored == 1
+    assert f"after is lost: {folder} is gone, or another one than was opened" in caplog.text

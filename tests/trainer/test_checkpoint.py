@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from export.helpers import TINY, TRAINING_SPEC
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import LSP
+from misgiving.runtime.releasing import pack_bundle
 from misgiving.trainer.checkpoint import (
     Record,
     code_commit,
@@ -20,6 +21,7 @@ from misgiving.trainer.checkpoint import (
     save_checkpoint,
 )
 from misgiving.trainer.models import Network
+from runtime import tiny
 
 WEIGHTS, RECIPE, RECORD = "model.safetensors", "recipe.json", "record.json"
 
@@ -164,3 +166,18 @@ def test_what_is_no_checkpoint(
 def test_the_commit_is_one_or_nothing() -> None:
     commit = code_commit().removesuffix("-dirty")
     assert commit == "" or (len(commit) == 40 and set(commit) <= set("0123456789abcdef"))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_bundle_is_named_as_one(packed: bool, tmp_path: Path) -> None:
+    """With what it was exported from: that is what can be trained on."""
+    folder = tiny.BUNDLE
+    if packed:
+        pack_bundle(tiny.BUNDLE, tmp_path / "tiny.zip")
+        folder = tmp_path / "tiny.zip"
+    message = (
+        r"is no checkpoint but a bundle: .* neither weights .*exported from \(recipe .*trained"
+    )
+    with pytest.raises(DataError, match=message) as error:
+        load_checkpoint(folder)
+    assert "\n" not in str(error.value)

@@ -10,7 +10,7 @@ import pytest
 from export.helpers import real_data
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.geometry import Region
-from misgiving.runtime.keypoints import COCO
+from misgiving.runtime.keypoints import COCO, KeypointSet
 from misgiving.trainer.data import open_data
 from trainer.annotating import NAMES, annotation, coco, document
 
@@ -106,7 +106,7 @@ def test_opening_reads_no_image(tmp_path: Path) -> None:
     assert len(open_data(spec)) == 1
 
 
-BAD_KEYPOINTS = "expected whole numbers as ids, and numbers in keypoints, bbox and area"
+BAD_KEYPOINTS = "expected ids, and numbers in keypoints, bbox and area"
 TWO = [
     {"id": 1, "name": "person", "keypoints": ["nose"]},
     {"id": 2, "name": "hand", "keypoints": ["tip"]},
@@ -127,7 +127,13 @@ ONE_SIDE = [{"id": 1, "name": "x", "keypoints": ["left_ear", "chin", "tip"]}]
         (document(annotation(1, attributes=annotation(2))), r"stands outside of annotations"),
         (document(annotation(1), categories=[]), r"0 categories have keypoints; expected one"),
         (document(annotation(1), categories=TWO), r"2 categories have keypoints; expected one"),
-        (document(annotation(1), categories=[{"id": 1}]), r"categories: 0.name: Field required"),
+        (document(annotation(1), categories=[{"id": 1}]), r"0 categories have keypoints"),
+        (document(annotation(1), categories=[3]), r"categories.0: .*expected id, name, keypoints"),
+        (document(annotation(1), categories=[{"keypoints": ["x"]}]), r"categories.0: no 'id'"),
+        (
+            document(annotation(1), categories=[{"id": 1, "keypoints": "x"}]),
+            r"categories.0: keypoints are x; expected",
+        ),
         (document(annotation(1), categories=ONE_SIDE), r"'left_ear' without 'right_ear'"),
         (document(annotation(1), annotation(1)), r"annotation 1 occurs twice"),
         (document(annotation(1, 5)), r"annotation 1 is of an image that the file does not list"),
@@ -136,7 +142,7 @@ ONE_SIDE = [{"id": 1, "name": "x", "keypoints": ["left_ear", "chin", "tip"]}]
             document(annotation(1), images=[{"id": 2**70, "file_name": "a"}]),
             r"images\[0\] has no id",
         ),
-        (document(annotation(1), images=[{"id": "0", "file_name": "a"}]), r"images\[0\] has no id"),
+        (document(annotation(1), images=[{"id": [], "file_name": "a"}]), r"images\[0\] has no id"),
         (document(annotation(1), images=[3]), r"images\[0\] has no id"),
         (document(annotation(1), images=[{"id": 0}]), r"images\[0\] has no id and file_name"),
         (document(annotation(1), images=[{"id": 0, "file_name": "a"}] * 2), r"image 0 occurs twi"),
@@ -149,7 +155,9 @@ ONE_SIDE = [{"id": 1, "name": "x", "keypoints": ["left_ear", "chin", "tip"]}]
         (document(annotation(4, bbox=[1, 2, 3])), r"annotation 4: bbox is \[1, 2, 3\]"),
         (document(annotation(4, bbox=[1, 2, 3, float("inf")])), r"annotation 4: bbox is .*inf"),
         (document(annotation(4, area="5")), rf"annotation 4: .*{BAD_KEYPOINTS}"),
-        (document(annotation(4, image_id="0")), rf"annotation 4: .*{BAD_KEYPOINTS}"),
+        (document(annotation(4, image_id=[0])), rf"annotation 4: .*{BAD_KEYPOINTS}"),
+        (document(annotation(4, category_id=None)), rf"annotation 4: .*{BAD_KEYPOINTS}"),
+        (document(annotation(4, id="b"), annotation(5, id="b")), r"annotation b occurs twice"),
         (document({"image_id": 0, "id": 4}), r"annotation 4: no 'category_id'"),
         (document({"image_id": 0, "category_id": 1}), r"annotation 0: no 'id'"),
         (document(), r"holds nobody"),
@@ -196,3 +204,88 @@ def test_real_coco(capsys: pytest.CaptureFixture[str]) -> None:
         high = low + [sample.box.width + 6, sample.box.height + 6]
         inside = (sample.points >= low) & (sample.points <= high)
         assert inside[sample.labelled].mean() > 0.8, sample.id
+
+
+def sized(width: int, height: int, *annotations: dict[str, Any]) -> dict[str, Any]:
+    """A document that says how large its images are; they are 60 x 40 px."""
+    content = document(*annotations)
+    for image in content["images"]:
+        image |= {"width": width, "height": height}
+    return content
+
+
+@pytest.mark.parametrize(("width", "height", "scale"), [(60, 40, 1), (30, 20, 2), (120, 80, 0.5)])
+def test_labels_of_a_resized_copy_are_scaled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], width: int, height: int, scale: float
+) -> None:
+    data = open_data(
+        coco(tmp_path, sized(width, height, annotation(1, bbox=[1, 2, 10, 9]), annotation(2)))
+    )
+    assert capsys.readouterr().err == ""
+    sample = data[0]
+    assert sample.points[:2].tolist() == [[scale, 2 * scale], [3.5 * scale, 4 * scale]]
+    assert sample.points.dtype == np.float32
+    assert sample.box == Region(*(number * scale for number in (1, 2, 10, 9)))
+    assert sample.area == 150.5 * scale**2
+    data[1]
+    said = capsys.readouterr().err
+    assert said.count("\n") == (scale != 1)  # once a set
+    if scale != 1:
+        assert f"0.png is 60 x 40 px; {tmp_path}/a.json says {width} x {height} px" in said
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(40, 60), (60, 60), (30, 30), (61, 80)],  # turned, stretched, stretched and smaller
+)
+def test_labels_of_another_shape_are_refused(tmp_path: Path, width: int, height: int) -> None:
+    data = open_data(coco(tmp_path, sized(width, height, annotation(1))))
+    with pytest.raises(DataError, match=rf"0.png is 60 x 40 px; .*a.json says {width} x {height}"):
+        data[0]
+
+
+def test_one_pixel_more_is_no_other_shape(tmp_path: Path) -> None:
+    """A copy's sides are whole pixels."""
+    data = open_data(coco(tmp_path, sized(20, 13, annotation(1))))
+    assert data[0].points[0].tolist() == pytest.approx([3, 2 * 40 / 13])
+
+
+FAR = [-500, 9000, 2, 3, 4, 2, 0, 0, 0]
+
+
+def test_who_is_far_outside_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = open_data(coco(tmp_path, sized(60, 40, annotation(1), annotation(2, keypoints=FAR))))
+    assert data.ids == ("coco/0.png/1",)
+    assert "1 persons; 1 with a joint far outside of the image left out" in capsys.readouterr().err
+
+
+def test_who_is_far_outside_of_an_image_of_unknown_size(tmp_path: Path) -> None:
+    data = open_data(coco(tmp_path, document(annotation(1), annotation(2, keypoints=FAR))))
+    assert data[0].id == "coco/0.png/1"
+    with pytest.raises(DataError, match=r"0.png is 60 x 40 px; .* far outside of it. Mend or lea"):
+        data[1]
+
+
+@pytest.mark.parametrize("box", [None, [], [4, 4, 0, 0], [4, 4, 1, 1]])
+def test_a_lone_joint_has_no_extent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], box: list[float] | None
+) -> None:
+    one = annotation(2, keypoints=[4, 4, 2, *[0] * 6], bbox=box)
+    data = open_data(coco(tmp_path, document(annotation(1), one)))
+    assert data.ids == ("coco/0.png/1",)
+    assert "1 persons; 1 with one joint and no box left out" in capsys.readouterr().err
+
+
+def test_hidden_joints_are_told(tmp_path: Path) -> None:
+    data = open_data(coco(tmp_path, document(annotation(5))))
+    assert data[0].hidden is not None
+    assert data[0].hidden.tolist() == [False, True, False]
+    other = open_data(data.spec, KeypointSet(name="x", names=NAMES[::-1], skeleton=(), torso=()))
+    assert other[0].hidden is not None
+    assert other[0].hidden.tolist() == [False, True, False][::-1]
+
+
+def test_categories_of_the_same_keypoints_are_one(tmp_path: Path) -> None:
+    content = document(annotation(1), annotation(2, category_id="driver"))
+    content["categories"].append({"id": "driver", "name": "driver", "keypoints": NAMES})
+    assert len(open_data(coco(tmp_path, content))) == 2

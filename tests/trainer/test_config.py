@@ -11,7 +11,7 @@ from export.helpers import CONV_KL, NETS, TINY, TINY_MODEL
 from misgiving.runtime.errors import InvalidInput
 from misgiving.trainer.config import FitConfig, HeadConfig, Recipe, read_recipe, to_dict, to_json
 from misgiving.trainer.net_config import HourglassConfig
-from misgiving.trainer.recipes import RECIPES, recipe_named
+from misgiving.trainer.recipes import RECIPES, recipe_named, with_changes
 from misgiving.trainer.specs import RECIPE_NAMES
 
 
@@ -195,6 +195,31 @@ def test_daily_changes() -> None:
     assert recipe_named("demo") == RECIPES["demo"]
     with pytest.raises(InvalidInput, match=r"epochs is 0; expected at least 1"):
         recipe_named("demo", epochs=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "expected"),
+    [
+        ("cpu", 1, (1, 1, 0)),  # the pose net first
+        ("cpu", 2, (1, 1, 1)),
+        ("cpu", 4, (3, 3, 1)),
+        ("cpu", 70, (60, 60, 10)),
+        ("cpu", 140, (120, 120, 20)),
+        ("demo", 4, (4, 4, 0)),
+    ],
+)
+def test_epochs_are_all_epochs(name: str, epochs: int, expected: tuple[int, int, int]) -> None:
+    fit = recipe_named(name, epochs=epochs).fit
+    assert (fit.epochs, fit.continued_epochs, fit.head_epochs) == expected
+
+
+def test_epochs_of_a_recipe_for_the_heads_alone() -> None:
+    """It leaves the pose net as it is, however many there are."""
+    alone = replace(RECIPES["cpu"].fit, epochs=0, continued_epochs=0)
+    assert with_changes(alone, 4) == replace(alone, head_epochs=4)
+    half = replace(RECIPES["cpu"].fit, epochs=0)
+    fit = with_changes(half, 8)
+    assert (fit.epochs, fit.continued_epochs, fit.head_epochs) == (0, 6, 2)
 
 
 @pytest.mark.parametrize(

@@ -12,19 +12,20 @@ from misgiving.runtime.errors import DataError, ImageError
 from misgiving.runtime.geometry import CropRule, Region, window_of
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
+from misgiving.runtime.labelset import read_labels
 from misgiving.trainer.data import Collected, open_data
 from misgiving.trainer.data.crops import asked_window
 
 IMAGE = np.arange(30 * 20 * 3, dtype=np.uint8).reshape(30, 20, 3)
 
 
-def person(name: str, image: str, labelled: list[bool] | None = None) -> dict[str, Any]:
+def person(name: str, image: str, visibility: list[int] | None = None) -> dict[str, Any]:
     return {
         "id": name,
         "image": image,
         "region": [1.0, 2.0, 10.0, 20.0],
         "points": standing().tolist(),
-        "labelled": labelled or [True] * JOINTS,
+        "visibility": visibility or [2] * JOINTS,
         "sampling_probability": 0.5,
         "predicted_loss": 1.5,
         "bundle_digest": "d",
@@ -39,7 +40,7 @@ def label_set(folder: Path, *persons: dict[str, Any], **changes: object) -> Path
     for name in {p["image"] for p in persons}:
         (folder / "images" / name).write_bytes(encode_png(IMAGE))
     content = {
-        "schema_version": 2,
+        "schema_version": 3,
         "version": "v3",
         "keypoints": LSP.model_dump(),
         "persons": list(persons),
@@ -50,7 +51,7 @@ def label_set(folder: Path, *persons: dict[str, Any], **changes: object) -> Path
 
 
 def test_a_label_set_is_training_data(tmp_path: Path) -> None:
-    partly = [joint % 2 == 0 for joint in range(JOINTS)]
+    partly = [joint % 3 for joint in range(JOINTS)]
     folder = label_set(tmp_path, person("a", "1.png"), person("b", "1.png", partly))
     data = open_data(f"labels:{folder}")
     assert data.ids == ("a", "b")
@@ -61,8 +62,31 @@ def test_a_label_set_is_training_data(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sample.image, IMAGE)
     np.testing.assert_allclose(sample.points, standing(), rtol=1e-6)
     assert (sample.points.dtype, sample.labelled.dtype) == (np.float32, np.bool_)
-    assert sample.labelled.tolist() == partly
+    assert sample.labelled.tolist() == [one > 0 for one in partly]
+    assert sample.hidden is not None
+    assert sample.hidden.tolist() == [one == 1 for one in partly]
     assert sample.collected == Collected(0.5, "car", "front", Region(1, 2, 10, 20))
+
+
+def test_a_label_set_of_before_is_read(tmp_path: Path) -> None:
+    """Schema 2 told of a joint whether it is labelled, and no more."""
+    before = person("a", "1.png")
+    del before["visibility"]
+    before["labelled"] = [joint > 0 for joint in range(JOINTS)]
+    folder = label_set(tmp_path, before, schema_version=2)
+    assert read_labels(folder).persons[0].visibility == (0, *[2] * (JOINTS - 1))
+    assert open_data(f"labels:{folder}")[0].labelled.tolist() == before["labelled"]
+
+
+def test_a_person_that_an_annotator_added(tmp_path: Path) -> None:
+    added = {**person("a", "1.png"), "predicted_loss": None}
+    assert open_data(f"labels:{label_set(tmp_path, added)}").ids == ("a",)
+
+
+def test_a_lone_joint_is_learnt_in_the_vehicles_region(tmp_path: Path) -> None:
+    """A box around it would be one pixel."""
+    lone = person("a", "1.png", [2, *[0] * (JOINTS - 1)])
+    assert open_data(f"labels:{label_set(tmp_path, lone)}")[0].region == Region(1, 2, 10, 20)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +110,7 @@ def test_the_bundle_is_asked_what_the_vehicle_asked(
 
 
 def test_persons_without_a_joint_are_left_out(tmp_path: Path) -> None:
-    nothing = person("none", "1.png", [False] * JOINTS)
+    nothing = person("none", "1.png", [0] * JOINTS)
     data = open_data(f"labels:{label_set(tmp_path, nothing, person('a', '2.png'), nothing)}")
     assert data.ids == ("a",)
     assert data[0].path == tmp_path / "images" / "2.png"
@@ -96,8 +120,12 @@ def test_persons_without_a_joint_are_left_out(tmp_path: Path) -> None:
     ("persons", "message"),
     [
         ([], r"has no person with a labelled joint; label some, import again"),
-        ([person("a", "1.png", [False] * JOINTS)], r"has no person with a labelled joint"),
-        ([person("a", "1.png", [True] * 3)], r"person a has 14 points and 3 flags; expected 14"),
+        ([person("a", "1.png", [0] * JOINTS)], r"has no person with a labelled joint"),
+        ([person("a", "1.png", [2] * 3)], r"person a has 14 points and 3 flags; expected 14"),
+        (
+            [person("a", "1.png", [3] * JOINTS)],
+            r"persons.0.visibility.0: Input should be 0, 1 or 2",
+        ),
         ([{**person("a", "1.png"), "extra": 1}], r"persons.0.extra: Extra inputs"),
         ([{**person("a", "1.png"), "sampling_probability": 0}], r"sampling_probability"),
     ],

@@ -109,7 +109,6 @@ def flipped(data: bytes, position: int) -> bytes:
         lambda data, packed: packed[: len(packed) // 2],
         lambda data, packed: packed[:-1],
         lambda data, packed: flipped(packed, 150),  # altered
-        lambda data, packed: b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(200),  # HDF
     ],
 )
 def test_damaged_file(tmp_path: Path, damage: object) -> None:
@@ -202,3 +201,33 @@ def test_real_images_hold_their_joints(kind: str, count: int) -> None:
 def test_real_sets_swapped(kind: str, other: str) -> None:
     with pytest.raises(DataError, match=SHAPE.format(".*")):
         open_data(f"{kind}:{real_data(other)}")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(200),
+        bytes(512) + b"\x89HDF\r\n\x1a\n" + bytes(99),
+        b"\x89HDF\r\n\x1a\n" + bytes(99),  # h5py's own
+    ],
+)
+def test_a_file_of_matlab_7_3_is_named_as_one(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "joints.mat").write_bytes(content)
+    with pytest.raises(DataError, match=r"joints.mat is a MATLAB v7.3 file; .* with -v7"):
+        open_data(f"lspet:{tmp_path}")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_joint_that_is_no_number_is_named(tmp_path: Path, value: float) -> None:
+    joints = np.ones((14, 3, 5))
+    joints[3, 0, 1] = joints[4, 1, 2] = value
+    made(tmp_path, joints)
+    named = r"im00002.jpg, joint 4 \(left_hip\) is not finite, and 1 more; expected numbers"
+    with pytest.raises(DataError, match=named):
+        open_data(f"lspet:{tmp_path}")
+    joints[3:5, 2, 1:3] = 0  # means nothing then
+    made(tmp_path, joints)
+    assert len(open_data(f"lspet:{tmp_path}")) == 5
+    made(tmp_path, joints.transpose(1, 0, 2))
+    with pytest.raises(DataError, match=r"im0002.jpg, joint 4"):
+        open_data(f"lsp:{tmp_path}")

@@ -167,3 +167,12 @@ def test_bad_sigmas(tmp_path: Path, sigmas: str, message: str) -> None:
     (tmp_path / "k.toml").write_text(f"{WHOLE}[sigmas]\n{sigmas}\n")
     with pytest.raises(DataError, match=message):
         keypoints_named(str(tmp_path / "k.toml"))
+
+
+def test_other_spellings_are_the_same_joints(capsys: pytest.CaptureFixture[str]) -> None:
+    target = chosen("r_ankle", "LeftAnkle", "top_head", "thorax")
+    data = mapped(made([True] * JOINTS), target)
+    assert data[0].labelled.tolist() == [True, True, True, False]
+    expected = [standing()[LSP.names.index(n)] for n in ("right_ankle", "left_ankle", "head_top")]
+    np.testing.assert_array_equal(data[0].points[:3], expected)
+    assert "right_ankle is r_ankle, left_ankle is LeftAnkle" in capsys.readouterr().err

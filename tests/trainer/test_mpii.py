@@ -163,3 +163,18 @@ def test_real_mpii() -> None:
         assert box is not None
         # The square reaches from about the head to about the feet.
         assert abs(box.height - np.ptp(sample.points[sample.labelled, 1])) < 0.6 * box.height
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    spec = mpii(tmp_path, [person()])
+    (tmp_path / "a.json").write_bytes(json.dumps([person()]).encode(encoding))
+    assert len(open_data(spec)) == 1
+    (tmp_path / "a.json").write_bytes(b"[\xff]")
+    with pytest.raises(DataError, match=r"a.json: no JSON \(.*; copy or export"):
+        open_data(spec)
+
+
+def test_a_lone_joint_of_unknown_size_is_learnt_in_the_whole_image(tmp_path: Path) -> None:
+    lone = person(joints_vis=[1] + [0] * 15, scale=-1)
+    assert open_data(mpii(tmp_path, [lone]))[0].region is None

@@ -11,7 +11,7 @@ from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import COCO, LSP, KeypointSet
 from misgiving.trainer.data import PoseSet, Sample, check_labelled, join, open_data, subset
 from misgiving.trainer.data.spec import shared_persons, without_folders
-from trainer.annotating import write_images
+from trainer.annotating import annotation, coco, document, write_images
 from trainer.test_labels import label_set, person
 
 BLANK = np.zeros((200, 160, 3), np.uint8)
@@ -146,6 +146,33 @@ def test_images_without_labels(tmp_path: Path) -> None:
     assert open_data(f"images:{tmp_path}#2-3", COCO).ids == data.ids[1:]
 
 
+@pytest.mark.parametrize("name", ["run#3", "run#1-1", "run#@x"])
+def test_a_mark_in_a_folder_s_name(name: str, tmp_path: Path) -> None:
+    write_images(tmp_path / name, 3)
+    write_images(tmp_path / "run", 2)
+    plain = f"images:{tmp_path}/{name}"
+    assert len(open_data(plain)) == 3
+    assert len(open_data(f"{plain}#2-3")) == 2
+    (tmp_path / "a#b.txt").write_text("images/1.png\n")
+    assert open_data(f"{plain}#@{tmp_path}/a#b.txt").ids == ("images/1.png",)
+    assert len(open_data(f"images:{tmp_path}/run#1-2")) == 2
+
+
+def test_marks_in_the_names_of_annotated_data(tmp_path: Path) -> None:
+    folder = tmp_path / "set.json@1#2"
+    spec = coco(folder, document(annotation(3), annotation(5)))
+    assert len(open_data(spec)) == len(open_data(f"{spec}#1-2")) == 2
+    (folder / "images").rename(folder / "im@ges#")
+    assert len(open_data(f"{spec.removesuffix('images')}im@ges#")) == 2
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """And end its lines as Windows does."""
+    (tmp_path / "ids.txt").write_bytes(b"\xef\xbb\xbfsynthetic/7/00001\r\nsynthetic/7/00000\r\n")
+    data = open_data(f"synthetic:7,5#@{tmp_path / 'ids.txt'}")
+    assert data.ids == ("synthetic/7/00001", "synthetic/7/00000")
+
+
 def test_ranges_of_a_folder(tmp_path: Path) -> None:
     savemat(tmp_path / "joints.mat", {"joints": np.zeros((3, 14, 20))})
     data = open_data(f"lsp:{tmp_path}#11-20")
@@ -164,6 +191,8 @@ def test_ranges_of_a_folder(tmp_path: Path) -> None:
         ("coco:/a/x.json@/b/images", "coco:x.json@images"),
         ("mpii:/me@home/x.json@/b/c/#1-5", "mpii:x.json@c#1-5"),
         ("images:/a/b", "images:b"),
+        ("images:/me/run#3/b#1-2", "images:b#1-2"),
+        ("lsp:/a/b#1-2 + images:/me/run#3#@/c/d#e", "lsp:b#1-2 + images:run#3#@d#e"),
         ("lsp:/a/lsp#@/b/chosen.txt", "lsp:lsp#@chosen.txt"),
         ("synthetic:1,48#@/b/chosen.txt", "synthetic:1,48#@chosen.txt"),
         ("coco:/a/x.json@/b/i#@/c/d + images:/a/b", "coco:x.json@i#@d + images:b"),

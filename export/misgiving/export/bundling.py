@@ -40,6 +40,7 @@ from misgiving.trainer.checkpoint import Record, load_checkpoint
 from misgiving.trainer.config import Recipe
 from misgiving.trainer.data import PoseSet, check_apart
 from misgiving.trainer.data.crops import evaluation_crop
+from misgiving.trainer.data.readable import readable_part
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.data.synthetic import open_synthetic
 from misgiving.trainer.scoring import score
@@ -89,11 +90,14 @@ def export_bundle(
     _check_size(validation)
     check_enough(validation, config.targets)
     trained = [without_folders(spec) for spec in record.training_data]
-    check_unseen(validation, trained, record.label_count)
+    named = record.label_count + record.unreadable
+    check_unseen(validation, trained, named)
     for data in reports:
         check_keypoints(record, data)
-        check_unseen(data, trained, record.label_count)
+        check_unseen(data, trained, named)
         check_apart(data, validation)
+    validation = readable_part(validation, recipe.model.crop)
+    _check_size(validation)
     compute.prepare()
     graph = FusedGraph(network, config.head)
     with new_folder(out) as part:
@@ -126,7 +130,7 @@ def _fill(
         "signals": heatmaps.SIGNALS,
     }
     # Before all else: whoever lacks the training data here learns it at once.
-    training = reducing.calibration_persons(record, validation) if _int8(config) else None
+    training = _int8_persons(recipe, record, validation) if _int8(config) else None
     write_onnx(graph, part / MODEL, essentials)
     engine = OnnxEngine(part / MODEL, "cpu", threads=1)
     crops, windows = _cut(recipe, validation)
@@ -168,6 +172,11 @@ def _fill(
 
 def _int8(config: ExportConfig) -> bool:
     return any(name != "fp16" for name in config.precisions)
+
+
+def _int8_persons(recipe: Recipe, record: Record, validation: PoseSet) -> PoseSet:
+    persons = reducing.calibration_persons(record, validation)
+    return readable_part(persons, recipe.model.crop)
 
 
 def _cut(recipe: Recipe, validation: PoseSet) -> tuple[NDArray[np.uint8], tuple[Window, ...]]:

@@ -85,7 +85,8 @@ def _provenance(recipe: Recipe, record: Record, scores: Scores, validation: Pose
         recipe=recipe.name,
         # A checkpoint that trained on names the same data again.
         training_data=tuple(dict.fromkeys(map(without_folders, record.training_data))),
-        label_count=record.label_count,
+        # Of all that the data names, by which others tell whom it may have seen.
+        label_count=record.label_count + record.unreadable,
         validation_data=without_folders(validation.spec),
         commit=record.commit,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -79,8 +79,17 @@ def import_(
         Path, typer.Argument(metavar="DIR", help="An export whose annotations.json is corrected.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the label set.")],
+    trust_untouched: Annotated[
+        bool,
+        typer.Option(
+            "--trust-untouched", help="Take pre-labels that nobody changed for labels as well."
+        ),
+    ] = False,
 ) -> None:
     """Take corrected annotations back as a label set.
+
+    Persons who came back just as they were exported are left out and counted: nobody has looked
+    at them, as far as the file tells. Persons whom annotators added are labels too.
 
     \b
     Example:
@@ -88,12 +97,13 @@ def import_(
     """
     from misgiving.collector import read_corrected, write_labels
 
-    corrected = read_corrected(folder)
+    corrected = read_corrected(folder, trust_untouched=trust_untouched)
     write_labels(corrected.labels, folder, out)
-    for why in corrected.unmatched:
-        typer.echo(why, err=True)
+    for line in corrected.said:
+        typer.echo(line, err=True)
     labels = corrected.labels
     typer.echo(
-        f"{out}: version {labels.version}, {len(labels.persons)} persons; "
-        f"{corrected.deleted} deleted, {len(corrected.unmatched)} unmatched"
+        f"{out}: version {labels.version}, {len(labels.persons)} persons, "
+        f"{corrected.added} of them added; {corrected.deleted} deleted, "
+        f"{corrected.untouched} untouched and left out"
     )

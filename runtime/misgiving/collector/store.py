@@ -7,10 +7,12 @@
     FOLDER/store.sqlite             the rows, unless another database is named
 
 A frame is stored when its object and then its row are durable; an object without a row is what
-a crash left, and the next upload of the same bytes completes it.
+a crash or a restored database left, and gets its row when the store is opened. Nothing is
+acknowledged once another folder or database has taken the place of the opened one.
 """
 
 import hashlib
+import logging
 import math
 import os
 import re
@@ -25,11 +27,14 @@ from typing import Any
 import sqlalchemy as sa
 from google.protobuf.message import DecodeError
 
+from misgiving.collector.indexing import index_objects
 from misgiving.runtime.decisions import of_flag
-from misgiving.runtime.durable import sync_folder, write_durably
+from misgiving.runtime.durable import Places, sync_folder, write_durably
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
 from misgiving.runtime.flagging import Reason
 from misgiving.v1.fleet_pb2 import CollectedFrame
+
+log = logging.getLogger(__name__)
 
 _tables = sa.MetaData()
 frames_table = sa.Table(
@@ -98,6 +103,9 @@ class Store:
             sync_folder(folder)
             self._engine = _engine(url or sa.URL.create("sqlite", database=str(_database(folder))))
             _tables.create_all(self._engine)
+            self._places = Places([folder, folder / "objects"], _file_of(self._engine))
+            self._replaced = False
+            index_objects(folder / "objects", self._digests, self._add_row)
 
     def __enter__(self) -> "Store":
         return self
@@ -106,7 +114,8 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the folder and the database."""
+        self._places.close()
         self._engine.dispose()
 
     def count(self) -> int:
@@ -115,7 +124,12 @@ class Store:
             return database.scalar(sa.select(sa.func.count()).select_from(frames_table)) or 0
 
     def stored(self, digest: str) -> bool:
-        """Whether a frame is stored: row and object."""
+        """Whether a frame is stored: row and object.
+
+        Raises:
+            FailedPrecondition: the store is another one than was opened.
+        """
+        self._check_places()
         row = sa.select(frames_table.c.digest).where(frames_table.c.digest == _checked(digest))
         with self._translated(), self._engine.connect() as database:
             return database.scalar(row) is not None and self._object(digest).is_file()
@@ -163,6 +177,7 @@ class Store:
 
         Raises:
             DataError: the bytes, which are dropped, are not the digest's or no CollectedFrame.
+            FailedPrecondition: the store is another one than was opened.
         """
         with self._lock(digest):
             part = self._part(digest)
@@ -237,7 +252,9 @@ class Store:
         sync_folder(path.parent.parent)
         write_durably(path, body)
         with self._translated():
-            return self._insert(asdict(row))
+            new = self._insert(asdict(row))
+        self._check_places()  # object and row are in the same store, under the names it has
+        return new
 
     def _insert(self, row: dict[str, Any]) -> bool:
         try:
@@ -246,6 +263,33 @@ class Store:
         except sa.exc.IntegrityError:  # another process stored it at the same moment
             return False
         return True
+
+    def _check_places(self) -> None:
+        if not (replaced := self._places.replaced()):
+            return
+        error = FailedPrecondition(
+            f"{replaced} is gone, or another one than was opened; expected the store to stay. "
+            "Nothing is taken until the collector is started again"
+        )
+        if not self._replaced:  # once: the vehicles will ask again and again
+            self._replaced = True
+            log.error("%s", error)
+        raise error
+
+    def _digests(self, prefix: str) -> set[str]:
+        """Digests of the rows that begin so."""
+        digest = frames_table.c.digest
+        rows = sa.select(digest).where(digest >= prefix, digest < f"{prefix}g")  # behind any hex
+        with self._engine.connect() as database:
+            return set(database.scalars(rows))
+
+    def _add_row(self, path: Path) -> bool:
+        """Make the row of an object; False where it has one by now, or is not whole."""
+        body = path.read_bytes()
+        if hashlib.sha256(body).hexdigest() != path.name:
+            return False
+        row = asdict(_row(path.name, body, parse(body)))
+        return self._insert(row | {"received_time_unix_nano": path.stat().st_mtime_ns})
 
     def _object(self, digest: str) -> Path:
         return self.folder / "objects" / digest[:2] / digest
@@ -341,6 +385,12 @@ def _engine(url: str | sa.URL) -> sa.Engine:
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _set_up_sqlite)
     return engine
+
+
+def _file_of(engine: sa.Engine) -> list[Path]:
+    """The database's file; none where it is a server's."""
+    name = engine.url.database if engine.dialect.name == "sqlite" else None
+    return [Path(name)] if name and os.path.isfile(name) else []
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

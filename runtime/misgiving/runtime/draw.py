@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from misgiving.runtime.joint_names import side_of
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.v1 import pose_pb2 as pose
 
@@ -84,7 +85,7 @@ def draw_skeleton(
 
 def side_colour(names: Sequence[str], joints: Sequence[int]) -> Colour:
     """The colour of a joint or bone: its side's, or the centre's where it has none."""
-    sides = {names[index].partition("_")[0] for index in joints} & {"left", "right"}
+    sides = {side_of(names[index]) for index in joints} - {""}
     if len(sides) != 1:
         return CENTRE
     return LEFT if sides == {"left"} else RIGHT

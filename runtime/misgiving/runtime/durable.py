@@ -4,7 +4,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,6 +29,41 @@ def write_durably(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+class Places:
+    """Folders and files as they were opened, told from others that have their names since.
+
+    A disk may be mounted over a folder, and a folder moved away and restored from a copy, while
+    what was opened in it goes on being written: for nobody. The folders are held open, so that no
+    new one gets their numbers; a file must be held by whoever reads it (a second handle would
+    take away SQLite's locks).
+
+    Args:
+        folders: that are there.
+        files: that are there, and open.
+    """
+
+    def __init__(self, folders: Iterable[Path], files: Iterable[Path]) -> None:
+        self._folders = {path: os.open(path, os.O_RDONLY) for path in folders}
+        self._files = {path: path.stat() for path in files}
+
+    def replaced(self) -> Path | None:
+        """The first that is gone or is another one now; None where all are as they were."""
+        opened = {path: os.fstat(handle) for path, handle in self._folders.items()} | self._files
+        return next((path for path, was in opened.items() if not _is_still(path, was)), None)
+
+    def close(self) -> None:
+        """Let go of the folders."""
+        while self._folders:
+            os.close(self._folders.popitem()[1])
+
+
+def _is_still(path: Path, was: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.stat(), was)
+    except OSError:
+        return False
 
 
 def check_new(out: Path) -> None:

@@ -7,6 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from misgiving.runtime.joint_names import canonical as canonical
+from misgiving.runtime.joint_names import mirror_places, side_of, without_side
+from misgiving.runtime.joint_names import places_of as places_of
+
 _OKS_SIGMAS = {
     "nose": 0.026,
     "eye": 0.025,
@@ -55,7 +59,7 @@ class KeypointSet(BaseModel):
                 f"expected {len(self.names)}, or none"
             )
         for name in self.names:
-            if _mirrored(name) not in self.names:
+            if _mirrored(name) not in self.names and name in self.one_sided:
                 raise ValueError(
                     f"keypoint set {self.name!r} has {name!r} without {_mirrored(name)!r}; "
                     "name both sides, or neither"
@@ -68,12 +72,26 @@ class KeypointSet(BaseModel):
     @cached_property
     def mirror(self) -> NDArray[np.int64]:
         """Permutation that swaps left and right, (K,): ``points[mirror]`` of a flipped image."""
-        return np.array([self.names.index(_mirrored(name)) for name in self.names])
+        return np.array(mirror_places(self.names), np.int64)
+
+    @property
+    def mirror_pairs(self) -> tuple[tuple[str, str], ...]:
+        """The joints that change places in a mirrored image, by name."""
+        named = zip(self.names, self.mirror, strict=True)
+        return tuple(
+            (name, self.names[other]) for i, (name, other) in enumerate(named) if i < other
+        )
+
+    @property
+    def one_sided(self) -> tuple[str, ...]:
+        """Joints of one side whose other side is not in the set, or more than once."""
+        own = np.arange(len(self)) == self.mirror
+        return tuple(n for n, lone in zip(self.names, own, strict=True) if lone and side_of(n))
 
     @property
     def oks_sigmas(self) -> NDArray[np.float64]:
         """OKS constant of each joint, (K,); NaN where a joint has none and OKS leaves it out."""
-        own = self.sigmas or [_OKS_SIGMAS.get(_without_side(name)) for name in self.names]
+        own = self.sigmas or [_OKS_SIGMAS.get(without_side(name)) for name in self.names]
         return np.array([np.nan if sigma is None else sigma for sigma in own], np.float64)
 
     def torso_size(self, points: NDArray[np.float32], labelled: NDArray[np.bool_]) -> float:
@@ -92,11 +110,6 @@ class KeypointSet(BaseModel):
         return float(max(np.linalg.norm(points[a] - points[b]) for a, b in self.torso))
 
 
-def _without_side(name: str) -> str:
-    side, _, rest = name.partition("_")
-    return rest if side in ("left", "right") else name
-
-
 def _mirrored(name: str) -> str:
     side, _, rest = name.partition("_")
     swap = {"left": "right", "right": "left"}
@@ -105,10 +118,8 @@ def _mirrored(name: str) -> str:
 
 def torso_by_name(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """Each shoulder to the opposite hip, as indices into ``names``; empty where one is missing."""
-    ends = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
-    if not {name for pair in ends for name in pair} <= set(names):
-        return ()
-    return tuple((names.index(a), names.index(b)) for a, b in ends)
+    a, b, c, d = places_of(names, ("left_shoulder", "right_hip", "right_shoulder", "left_hip"))
+    return ((a, b), (c, d)) if min(a, b, c, d) >= 0 else ()
 
 
 LSP = KeypointSet(

@@ -4,6 +4,7 @@ A folder with ``labels.json`` and ``images/``. Written by the collector, read by
 """
 
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -26,19 +27,26 @@ class LabelledPerson(_Part):
     """File name below ``images/``."""
     region: tuple[float, float, float, float]
     """x, y, width, height in image px, of what the vehicle's answer is of; the whole image where
-    its client sent none and no closer look was better."""
+    its client sent none and no closer look was better. The person's own box where an annotator
+    added the person."""
     points: tuple[tuple[float, float], ...]
     """(K, 2) in continuous image px."""
-    labelled: tuple[bool, ...]
-    """(K,): False where the joint is not labelled and its point means nothing."""
+    visibility: tuple[Literal[0, 1, 2], ...]
+    """(K,), as COCO has it: 0 where the joint is not labelled and its point means nothing, 1 where
+    it is hidden, 2 where it is visible."""
     sampling_probability: float = Field(gt=0, le=1)
     """Probability with which the vehicle kept this person's frame; weight by its inverse."""
-    predicted_loss: float
-    """What the collecting bundle said."""
+    predicted_loss: float | None
+    """What the collecting bundle said; None for a person that an annotator added."""
     bundle_digest: str
     device_id: str
     stream_id: str
     """Camera or drive, as the vehicle's client named it."""
+
+    @property
+    def labelled(self) -> tuple[bool, ...]:
+        """(K,), hidden or visible."""
+        return tuple(one > 0 for one in self.visibility)
 
 
 class LabelSet(_Part):
@@ -47,20 +55,37 @@ class LabelSet(_Part):
     Made by :func:`misgiving.collector.read_corrected`.
     """
 
-    schema_version: int = Field(ge=2, le=2)
+    schema_version: int = Field(ge=3, le=3)
     version: str
     keypoints: KeypointSet
     persons: tuple[LabelledPerson, ...]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, values: Any) -> Any:
+        """Schema 2 told only whether a joint is labelled, which COCO calls visible."""
+        if not isinstance(values, dict) or values.get("schema_version") != 2:
+            return values
+        persons = values.get("persons")
+        persons = [_of_schema_2(one) for one in persons] if isinstance(persons, list) else persons
+        return {**values, "schema_version": 3, "persons": persons}
+
     @model_validator(mode="after")
     def _check(self) -> "LabelSet":
         for person in self.persons:
-            if not len(person.points) == len(person.labelled) == len(self.keypoints):
+            if not len(person.points) == len(person.visibility) == len(self.keypoints):
                 raise ValueError(
                     f"person {person.id} has {len(person.points)} points and "
-                    f"{len(person.labelled)} flags; expected {len(self.keypoints)} of each"
+                    f"{len(person.visibility)} flags; expected {len(self.keypoints)} of each"
                 )
         return self
+
+
+def _of_schema_2(person: Any) -> Any:
+    if not isinstance(person, dict) or not isinstance(person.get("labelled"), list):
+        return person
+    rest = {key: value for key, value in person.items() if key != "labelled"}
+    return rest | {"visibility": [2 if one else 0 for one in person["labelled"]]}
 
 
 def read_labels(folder: Path) -> LabelSet:

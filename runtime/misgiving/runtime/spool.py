@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from misgiving.runtime.durable import sync_folder
+from misgiving.runtime.durable import Places, sync_folder
 from misgiving.runtime.errors import FailedPrecondition, ResourceExhausted
 from misgiving.runtime.images import encode_png, from_raw
 from misgiving.v1.fleet_pb2 import CollectedFrame
@@ -51,7 +51,8 @@ class SpoolCounts:
     stored: int
     """Made durable; a frame that was there already counts again."""
     lost: int
-    """Never stored: queue or disk full, or a frame that cannot be serialised."""
+    """Never stored: queue or disk full, the spool replaced by another one, or a frame that cannot
+    be serialised."""
     evicted: int
     """Deleted to keep the quota."""
     uploaded: int
@@ -104,6 +105,7 @@ class Spool:
         self._disk = threading.Lock()  # the connection
         self._closed = False
         self._database = _open(folder)
+        self._places = Places([folder], [folder / DATABASE])
         with self._transaction() as database:
             self._entries = _read_entries(database)
         self._writer = threading.Thread(target=self._write, name="spool", daemon=True)
@@ -184,6 +186,7 @@ class Spool:
         self._writer.join()
         with self._disk:
             self._database.close()
+            self._places.close()
 
     def _write(self) -> None:
         while (frame := self._queue.get()) is not None:
@@ -200,6 +203,7 @@ class Spool:
         body = serialise(frame)
         digest = hashlib.sha256(body).hexdigest()
         entry = Entry(frame_name(frame.frame), len(body))
+        self._check_places()
         evicted: list[Entry] = []
         with self._transaction() as database:
             if digest not in self._entries:
@@ -216,6 +220,14 @@ class Spool:
         with self._state:
             self._counts["stored"] += 1
         self.arrived.set()
+
+    def _check_places(self) -> None:
+        """What goes into a file that has lost its name would be gone with this process."""
+        if replaced := self._places.replaced():
+            raise FailedPrecondition(
+                f"{replaced} is gone, or another one than was opened; expected the spool to stay. "
+                "Start the server again"
+            )
 
     def _remember(self, digest: str, entry: Entry, victims: list[str]) -> list[Entry]:
         with self._state:

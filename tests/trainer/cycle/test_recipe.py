@@ -48,7 +48,8 @@ def test_daily_changes() -> None:
         "cpu", methods=("random",), epochs=2, seed=7, budget=3, stages=4, repeats=2
     )
     fit = recipe.training.fit
-    assert (fit.epochs, fit.continued_epochs, fit.seed) == (2, 2, 7)
+    assert (fit.epochs, fit.continued_epochs, fit.seed) == (1, 1, 7)
+    assert fit.head_epochs == 1
     assert (recipe.methods, recipe.budget, recipe.stages) == (("random",), 3, 4)
     assert recipe.seeds == (7, 8)
     assert cycle_named("cpu", budget=None) == CYCLES["cpu"]

@@ -1,14 +1,17 @@
 """Checkpoints: a folder with the weights (safetensors), the resolved recipe and the record."""
 
+import json
 import subprocess
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from misgiving.runtime.bundle import MANIFEST
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError, InvalidInput, first_problem
 from misgiving.runtime.keypoints import KeypointSet
@@ -30,11 +33,14 @@ class Record:
     training_data: tuple[str, ...]
     """Specs, earlier trainings' first."""
     label_count: int
+    """Persons that were learned from."""
     validation_data: str
     metrics: dict[str, float]
     """Of the validation data."""
     commit: str
     """Commit of the code, empty where it was not a checkout."""
+    unreadable: int = 0
+    """Persons of the training data who were left out. Checkpoints of before do not say it."""
 
 
 _ADAPTER = TypeAdapter(Record)
@@ -65,6 +71,8 @@ def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:
         network = Network(recipe.model, record.keypoints)
         network.load_state_dict(load_file(folder / WEIGHTS))
     except OSError as error:
+        if said := _of_bundle(folder):
+            raise DataError(f"{folder} is no checkpoint but a bundle: {said}") from error
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         raise DataError(
             f"{folder} is no checkpoint: {reason}; "
@@ -75,6 +83,26 @@ def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:
             f"{folder} is a damaged checkpoint: {_reason(error)}; train it again"
         ) from error
     return network.eval(), recipe, record
+
+
+def _of_bundle(folder: Path) -> str:
+    """What to train on instead of a bundle; empty where it is none."""
+    try:
+        if folder.is_file():
+            with ZipFile(folder) as packed:
+                name = next(n for n in packed.namelist() if n.endswith(MANIFEST))
+                manifest = json.loads(packed.read(name))
+        else:
+            manifest = json.loads((folder / MANIFEST).read_bytes())
+        origin = manifest["provenance"]
+        data, commit = " + ".join(origin["training_data"]), origin["commit"] or "unknown"
+        made = f"recipe {origin['recipe']}, trained on {data}, commit {commit[:12]}"
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, BadZipFile):
+        return ""
+    return (
+        "it has a graph to run, but neither weights to train on nor their recipe. Give the "
+        f"checkpoint that it was exported from ({made})"
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; must be new.")]
-Epochs = Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's.")]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="All epochs of a training, instead of the recipe's; of them the heads alone keep "
+        "their share.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's.")]
 Keypoints = Annotated[
     str | None,
@@ -89,7 +96,8 @@ def train(
     check_new(out)
     target, own = keypoints_named(keypoints) if keypoints else None, "demo"
     if init is not None:
-        target, own = target or load_checkpoint(init)[2].keypoints, str(init / "recipe.json")
+        record = load_checkpoint(init)[2]
+        target, own = target or record.keypoints, str(init / "recipe.json")
     chosen = recipe_named(recipe or own, epochs, seed)
     sets, validation = join([open_data(spec, target) for spec in data]), open_data(val, target)
 
@@ -197,6 +205,14 @@ def evaluate(
     data: Annotated[
         str, typer.Option(metavar="SPEC", help=f"Data to measure on, unseen in training: {SPECS}.")
     ],
+    keypoints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.toml",
+            help="Measure only the joints of this set, by their names: lsp14, coco17, mpii16 or a "
+            "file; all that bundle and data share without it.",
+        ),
+    ] = None,
     bundle: runtime.Bundle = None,
     json: Annotated[
         Path | None,
@@ -227,7 +243,7 @@ def evaluate(
     """
     from misgiving.trainer.evaluation.output import run
 
-    run(bundle, data, json, pictures, device, threads, precision)
+    run(bundle, data, keypoints, json, pictures, device, threads, precision)
 
 
 @app.command()

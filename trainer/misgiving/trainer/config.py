@@ -5,6 +5,7 @@ configuration is saved beside every checkpoint.
 """
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -247,7 +248,7 @@ def read_file(path: Path, adapter: TypeAdapter[Value], expected: str) -> Value:
             what was ``expected``.
     """
     try:
-        return adapter.validate_json(path.read_bytes())
+        return adapter.validate_json(path.read_bytes().removeprefix(BOM_UTF8))
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}; expected a recipe's JSON file") from error
     except ValidationError as error:

@@ -44,6 +44,12 @@ def print_line(text: str) -> None:
     _console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def print_lines(*texts: str) -> None:
+    """A line for each text that is not empty."""
+    for text in filter(None, texts):
+        print_line(text)
+
+
 def print_step(text: str) -> None:
     """One line on stderr where no bar shows the same."""
     if not _console.is_terminal:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from misgiving.runtime.errors import InvalidInput
 from misgiving.trainer.config import (
@@ -144,8 +143,10 @@ RECIPES = {
 def recipe_named(name: str, epochs: int | None = None, seed: int | None = None) -> Recipe:
     """A recipe by its name or by the path of its JSON file, with the daily changes.
 
+    ``epochs`` counts all of a training, those of the heads alone too; see :func:`with_changes`.
+
     >>> recipe_named("cpu", epochs=10).fit.epochs, recipe_named("runs/first/recipe.json").name
-    (10, 'tiny')
+    (9, 'tiny')
 
     Raises:
         InvalidInput: neither a name nor a readable file.
@@ -157,6 +158,36 @@ def recipe_named(name: str, epochs: int | None = None, seed: int | None = None) 
                 f"recipe is {name!r}; expected one of {', '.join(RECIPES)}, or a .json file"
             )
         recipe = read_recipe(Path(name))
-    changes: dict[str, Any] = {"epochs": epochs, "continued_epochs": epochs, "seed": seed}
-    fit = replace(recipe.fit, **{k: v for k, v in changes.items() if v is not None})
-    return replace(recipe, fit=fit)
+    return replace(recipe, fit=with_changes(recipe.fit, epochs, seed))
+
+
+def with_changes(fit: FitConfig, epochs: int | None = None, seed: int | None = None) -> FitConfig:
+    """A training with so many epochs in all: the heads alone keep their share of them.
+
+    >>> fit = with_changes(recipe_named("cpu").fit, epochs=7)
+    >>> fit.epochs, fit.head_epochs
+    (6, 1)
+
+    Raises:
+        InvalidInput: a number out of range.
+    """
+    if seed is not None:
+        fit = replace(fit, seed=seed)
+    if epochs is None:
+        return fit
+    together = fit.epochs or fit.continued_epochs
+    alone = epochs if not together else _share(epochs, fit.head_epochs, together)
+    left = epochs - alone
+    return replace(
+        fit,
+        epochs=left if fit.epochs else 0,
+        continued_epochs=left if fit.continued_epochs else 0,
+        head_epochs=alone,
+    )
+
+
+def _share(epochs: int, alone: int, together: int) -> int:
+    """Of the heads alone: as the recipe divides them, one of each at least where there are two."""
+    if alone == 0 or epochs < 2:
+        return 0
+    return min(epochs - 1, max(1, round(epochs * alone / (alone + together))))

@@ -18,6 +18,7 @@ from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer import heatmaps, metrics
 from misgiving.trainer.config import Recipe
 from misgiving.trainer.data.base import PoseSet
+from misgiving.trainer.data.readable import Readable, asked_window
 from misgiving.trainer.models import Network, NetworkOutput
 from misgiving.trainer.reading import BATCH, Person, batches
 
@@ -80,6 +81,8 @@ def score(
 ) -> Scores:
     """Run a network over a data set, on the runtime's own crops and without augmentation.
 
+    Who cannot be read is left out, named and counted.
+
     >>> network, recipe, _ = load_checkpoint(Path("runs/first"))
     >>> device = Compute(device="cpu", threads=1).prepare()
     >>> scores = score(network, recipe, open_data("synthetic:3,20"), device)
@@ -93,11 +96,23 @@ def score(
         device: where to compute.
         progress: the positions in order; wrap ``range(len(data))`` to show progress. Drawn from on
             another thread, as the persons are.
+
+    Raises:
+        DataError: too many cannot be read.
     """
     network.to(device).eval()
     positions = range(len(data)) if progress is None else progress
-    read = batches((data[index] for index in positions), recipe.model.crop, BATCH)
-    return _joined(_parts(network, recipe, data.keypoints, read, device), len(data))
+    rule = recipe.model.crop
+    reader = Readable(data, lambda sample: asked_window(sample, rule))
+    read = batches(reader.samples(positions), rule, BATCH)
+    parts = _parts(network, recipe, data.keypoints, read, device)
+    return _joined(_checked(parts, reader), len(data))
+
+
+def _checked(parts: Iterator[Scores], reader: Readable) -> Iterator[Scores]:
+    """The same; at the end, says who could not be read, or raises where they are too many."""
+    yield from parts
+    reader.kept()
 
 
 def _parts(

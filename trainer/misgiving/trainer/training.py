@@ -25,10 +25,14 @@ from misgiving.trainer.config import Recipe, to_dict
 from misgiving.trainer.data import PoseSet, check_alike, check_apart, check_labelled
 from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import fit, pick_device
+from misgiving.trainer.mirroring import mirroring
 from misgiving.trainer.models import Network
 from misgiving.trainer.restart import Restart, difference
 from misgiving.trainer.scoring import Scores, score, summarise
 from misgiving.trainer.team import Team
+
+_ALONE = "training"
+"""Names the progress bar of one that is no part of a cycle."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Names of malloc.h."""
@@ -94,7 +98,7 @@ def train(
     out: Path,
     compute: Compute,
     init: Path | None = None,
-    what: str = "training",
+    what: str = _ALONE,
 ) -> Trained:
     """Train, measure on the validation data, write the checkpoint.
 
@@ -126,8 +130,8 @@ def train(
 
     Raises:
         DataError: ``out`` is not new or is being written; ``data`` and ``validation`` share a
-            person or have different keypoints, or somebody in them is not labelled;
-            ``<out>.restart`` is of another training.
+            person or have different keypoints, or somebody in them is not labelled; too many cannot
+            be read; ``<out>.restart`` is of another training.
         InvalidInput: ``init`` is of another network than the recipe's, or a batch has no equal part
             for each process.
     """
@@ -136,6 +140,7 @@ def train(
     check_new(out)
     check_apart(data, validation)
     check_labelled(validation)
+    recipe, flips = mirroring(recipe, data.keypoints)
     device, team = compute.prepare(), compute.team
     torch.manual_seed(recipe.fit.seed)
     network, earlier = _start(recipe, data, init)
@@ -145,24 +150,39 @@ def train(
     logs = out.with_name(out.name + "-logs")
     with locked_folder(logs) if team.first else nullcontext():
         whole = count + recipe.fit.head_epochs
-        restart = _restart(recipe, data, out, whole, init)
         crops = load_crops(data, recipe.model.crop, device, progress.counted(len(data), "reading"))
+        given, data = len(data), crops.data or data
+        restart = _restart(recipe, data, out, whole, init)
+        if what == _ALONE:  # a cycle has said it
+            progress.print_lines(epochs_line(count, recipe.fit.head_epochs), flips)
         with team.meeting(device), progress.epochs(whole, what) as report:
             fit(network, recipe, crops, count, report, logs, restart, team)
         # By each process for itself: none waits for another, however long it takes.
         scores = score(network, recipe, validation, device, _counted(validation))
-        record = _record(data, validation, earlier, scores)
+        record = _record(data, validation, earlier, scores, given - len(data))
         if team.first:
             save_checkpoint(out, network, recipe, record)
             restart.remove()
     return Trained(network, recipe, record, scores)
 
 
-def _record(data: PoseSet, validation: PoseSet, earlier: tuple[str, ...], scores: Scores) -> Record:
+def epochs_line(together: int, alone: int) -> str:
+    """How many epochs a training has, where the heads learn alone in some of them, else nothing."""
+    if not alone:
+        return ""
+    return (
+        f"{together + alone} epochs: {together} of pose net and heads, {alone} of the heads alone"
+    )
+
+
+def _record(
+    data: PoseSet, validation: PoseSet, earlier: tuple[str, ...], scores: Scores, unreadable: int
+) -> Record:
     return Record(
         keypoints=data.keypoints,
         training_data=(*earlier, data.spec),
         label_count=len(data),
+        unreadable=unreadable,
         validation_data=validation.spec,
         metrics=summarise(scores),
         commit=code_commit(),

@@ -10,7 +10,7 @@ from misgiving.runtime.draw import draw_skeleton
 from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.data.base import Sample
-from misgiving.trainer.data.crops import asked_window
+from misgiving.trainer.data.readable import asked_window
 
 _GAP = 4  # px between two views
 

@@ -69,6 +69,7 @@ def correct_annotations(folder: Path, data: PoseSet, position: dict[str, int]) -
 
 def _triples(sample: Sample) -> list[float]:
     """COCO's x, y, v of each joint; zeros where a joint is not labelled."""
+    hidden = np.zeros(len(sample.labelled), bool) if sample.hidden is None else sample.hidden
     mask = sample.labelled[:, None]
-    triples = np.where(mask, np.column_stack([sample.points, 2 * mask]), 0)
+    triples = np.where(mask, np.column_stack([sample.points, 2 - hidden]), 0)
     return [round(float(value), 3) for value in triples.ravel()]

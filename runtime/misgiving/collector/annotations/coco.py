@@ -1,15 +1,12 @@
-"""COCO's person-keypoints file, as it is written and as tools hand it back.
+"""COCO's person-keypoints file as it is written; ``runtime/cocofile.py`` reads it.
 
-What other tools add is ignored, what the format promises is checked. Coordinates are continuous
-image px, top-left corner (0, 0), as in the rest of misgiving.
+Coordinates are continuous image px, top-left corner (0, 0), as in the rest of misgiving.
 """
 
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from misgiving.runtime.errors import DataError, first_problem
 from misgiving.runtime.flagging import Reason
 
 ANNOTATIONS = "annotations.json"
@@ -93,32 +90,5 @@ class Document(_Part):
     images: tuple[Image, ...]
     annotations: tuple[Annotation, ...]
 
-    @model_validator(mode="after")
-    def _check(self) -> "Document":
-        for what, parts in (("image", self.images), ("annotation", self.annotations)):
-            ids = [part.id for part in parts]
-            if len(set(ids)) != len(ids):
-                raise ValueError(f"{what} id {max(ids, key=ids.count)} occurs twice")
-        return self
-
     def to_json(self) -> bytes:
         return self.model_dump_json(indent=1).encode() + b"\n"
-
-
-def read_document(path: Path) -> Document:
-    """Read a COCO file.
-
-    Raises:
-        DataError: it is missing, no JSON, or not COCO's person keypoints.
-    """
-    try:
-        return Document.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror}; expected a folder written by 'misgiving annotations export'"
-        ) from error
-    except ValidationError as error:
-        raise DataError(
-            f"{path}: {first_problem(error)} ({error.error_count()} problem(s)); "
-            "expected COCO person keypoints. Export them from the tool again"
-        ) from error

@@ -2,34 +2,27 @@
 
 import hashlib
 import logging
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from misgiving.collector.annotations.coco import (
-    ANNOTATIONS,
-    ORIGINAL,
-    Annotation,
-    Document,
-    Origin,
-    read_document,
-)
+from misgiving.collector.annotations.batch import Edited, Exported
+from misgiving.collector.annotations.coco import ANNOTATIONS, ORIGINAL, Origin
+from misgiving.collector.annotations.matching import Persons, copies, is_untouched, match
+from misgiving.runtime.cocofile import joints_far_outside
 from misgiving.runtime.durable import new_folder
-from misgiving.runtime.errors import DataError, first_problem
-from misgiving.runtime.geometry import Region
+from misgiving.runtime.errors import DataError
 from misgiving.runtime.images import read_bytes
-from misgiving.runtime.keypoints import KeypointSet, of_category
+from misgiving.runtime.keypoints import KeypointSet
 from misgiving.runtime.labelset import IMAGES, LABELS, LabelledPerson, LabelSet
 
 log = logging.getLogger(__name__)
 
-_LEAST_OVERLAP = 0.1
-"""Intersection over union from which on a corrected person can be an exported one."""
+_DECIMALS = 3
+"""Of a coordinate in px, as in an export."""
 
 
 @dataclass(frozen=True)
@@ -37,62 +30,64 @@ class Corrected:
     """What annotators made of an export, as :func:`read_corrected` finds it."""
 
     labels: LabelSet
+    added: int
+    """Persons of ``labels`` whom annotators added: they were in the frame, but not exported."""
     deleted: int
     """Exported persons that no annotation stands for any more, or that have no joint left."""
-    unmatched: tuple[str, ...]
-    """Annotations that stand for no exported person, and why; they are left out."""
+    untouched: int
+    """Exported persons that came back as they were, and are left out: nobody has looked at them."""
+    said: tuple[str, ...]
+    """What else was left out, and what was scaled."""
 
 
-def import_coco(folder: Path, out: Path) -> LabelSet:
+def import_coco(folder: Path, out: Path, *, trust_untouched: bool = False) -> LabelSet:
     """Read a corrected export and write it as a label set into a new folder.
 
     Raises:
         DataError: see :func:`read_corrected` and :func:`write_labels`.
     """
-    corrected = read_corrected(folder)
-    for why in corrected.unmatched:
-        log.warning("%s", why)
+    corrected = read_corrected(folder, trust_untouched=trust_untouched)
+    for line in corrected.said:
+        log.warning("%s", line)
     write_labels(corrected.labels, folder, out)
     return corrected.labels
 
 
-def read_corrected(folder: Path) -> Corrected:
+def read_corrected(folder: Path, *, trust_untouched: bool = False) -> Corrected:
     """Match corrected annotations with the exported persons.
 
-    An annotation that kept its ``misgiving`` key is that person. For the others the person is
-    looked up among those of the image with the same file name: the one that overlaps most, and
-    of equals the one with the same id (ids alone do not do: some tools count them anew).
+    Images are told by the digest in their names, persons by our key where the tool kept it, else
+    by their places in the image. Who is one too many was added by an annotator, and is a label
+    too: the vehicle kept the frame with one probability for everybody in it.
 
     >>> corrected = read_corrected(Path("batch"))
-    >>> len(corrected.labels.persons), corrected.deleted, corrected.unmatched
-    (2, 0, ())
+    >>> len(corrected.labels.persons), corrected.deleted, corrected.untouched
+    (2, 0, 0)
+
+    Args:
+        folder: of the export, with the corrected ``annotations.json``.
+        trust_untouched: pre-labels that came back as they were are labels too.
 
     Raises:
-        DataError: a file is missing or no COCO, the keypoints are not the exported ones, a
-            person has a wrong number of them, or nobody is left.
+        DataError: a file is missing or no COCO, the keypoints are not the exported ones, labels
+            would be lost or wrong, or nobody is left.
     """
-    original, edited = read_document(folder / ORIGINAL), read_document(folder / ANNOTATIONS)
-    keypoints = _keypoints(original, folder / ORIGINAL)
-    category_ids = _check_categories(edited, keypoints, folder / ANNOTATIONS)
-    exported = _by_image_name(original, _names(original))
-    corrected = _by_image_name(edited, _match_names(edited, exported))
-    unmatched = []
-    persons = []
-    for name, annotations in corrected.items():
-        candidates = [one for one in annotations if one.category_id in category_ids]
-        for one in candidates:
-            _check_keypoints(one, keypoints, folder / ANNOTATIONS)
-        matches = match(candidates, exported.get(name, []))
-        unmatched += [_unmatched(one, name) for one in annotations if one.id not in matches]
-        persons += [_person(one, matches[one.id], name) for one in candidates if one.id in matches]
-    persons = [person for person in persons if any(person.labelled)]
-    if not persons:
-        raise DataError(
-            f"{folder / ANNOTATIONS} has no person of the export; expected at least one. "
-            "Copy the tool's COCO keypoints file over it"
-        )
-    labels = _versioned(keypoints, sorted(persons, key=lambda person: person.id))
-    return Corrected(labels, len(original.annotations) - len(persons), tuple(unmatched))
+    exported = Exported(folder / ORIGINAL)
+    edited = Edited(folder / ANNOTATIONS, exported)
+    found = _Found(exported, edited, trust_untouched)
+    for image in sorted(edited.by_image):
+        found.look_at(image)
+    if not found.persons:
+        raise DataError(f"{folder / ANNOTATIONS} {_why_nobody(found.untouched)}")
+    persons = sorted(found.persons, key=lambda person: person.id)
+    matched = len(persons) - found.added + found.untouched
+    return Corrected(
+        _versioned(exported.keypoints, persons),
+        found.added,
+        len(exported) - matched,
+        found.untouched,
+        (*edited.said, *found.said),
+    )
 
 
 def write_labels(labels: LabelSet, folder: Path, out: Path) -> None:
@@ -119,155 +114,121 @@ def write_labels(labels: LabelSet, folder: Path, out: Path) -> None:
         (new / LABELS).write_bytes(labels.model_dump_json(indent=1).encode() + b"\n")
 
 
-def match(corrected: list[Annotation], exported: list[Annotation]) -> dict[int, Annotation]:
-    """Which exported person each annotation of one image stands for; each at most once.
+class _Found:
+    """The labels of an import, counted as they are found."""
 
-    Returns:
-        id of a corrected annotation → the exported one. What is not in it matches none.
-    """
-    by_origin = {_key(one.misgiving): one for one in exported if one.misgiving is not None}
-    matches: dict[int, Annotation] = {}
-    taken: set[int] = set()
-    for one in corrected:
-        known = by_origin.get(_key(one.misgiving)) if one.misgiving is not None else None
-        if known is not None and known.id not in taken:
-            matches[one.id] = known
-            taken.add(known.id)
-    pairs = sorted(
-        ((_likeness(one, other), one, other) for one in corrected for other in exported),
-        key=lambda pair: pair[0],
-        reverse=True,
-    )
-    for (overlap, same_id), one, other in pairs:
-        alone = same_id and len(exported) == 1
-        free = one.misgiving is None and one.id not in matches and other.id not in taken
-        if free and (overlap >= _LEAST_OVERLAP or alone):
-            matches[one.id] = other
-            taken.add(other.id)
-    return matches
+    def __init__(self, exported: Exported, edited: Edited, trust_untouched: bool) -> None:
+        self.persons: list[LabelledPerson] = []
+        self.added = self.untouched = 0
+        self.said: list[str] = []
+        self._exported = exported
+        self._edited = edited
+        self._trust_untouched = trust_untouched
 
-
-def _likeness(one: Annotation, other: Annotation) -> tuple[float, bool]:
-    return _overlap(_box(one), _box(other)), one.id == other.id
-
-
-def _box(annotation: Annotation) -> Region:
-    if annotation.bbox is not None and min(annotation.bbox[2:]) > 0:
-        return Region(*annotation.bbox)
-    flat = _triples(annotation)
-    labelled = flat[flat[:, 2] > 0, :2]
-    return Region.around(labelled) if len(labelled) else Region(0, 0, 0, 0)
+    def look_at(self, image: int) -> None:
+        """Take the persons of one image."""
+        name, size = self._exported.images.names[image], self._exported.images.sizes[image]
+        before, origins = self._exported.persons(image), self._exported.origins_of(image)
+        after = self._edited.persons(image)
+        twice = copies(after)
+        self.said += [
+            f"annotation {after.ids[one]} of {name} has the joints of {after.ids[first]}: left out"
+            for one, first in twice.items()
+        ]
+        after = after.subset([place for place in range(len(after)) if place not in twice])
+        added = 0
+        for one, other in enumerate(match(after, before)):
+            if other < 0:
+                added += 1
+                label = _added(origins[0], name, after, one, size, added)
+            elif not self._trust_untouched and is_untouched(after, one, before, other):
+                self.untouched += 1
+                continue
+            else:
+                label = _corrected(origins[other], name, after, one, before.boxes[other])
+            _check_inside(after, one, name, size, self._exported.keypoints)
+            self.persons.append(label)
+        self.added += added
 
 
-def _overlap(a: Region, b: Region) -> float:
-    """Intersection over union of two boxes."""
-    width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
-    height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
-    common = max(width, 0.0) * max(height, 0.0)
-    union = a.width * a.height + b.width * b.height - common
-    return common / union if union > 0 else 0.0
+def _corrected(
+    origin: Origin, image: str, persons: Persons, place: int, region: NDArray[np.float64]
+) -> LabelledPerson:
+    number = f"{origin.frame_digest[:16]}-{origin.person_index}"
+    return _label(origin, number, image, persons, place, region, origin.predicted_loss)
 
 
-def _keypoints(original: Document, path: Path) -> KeypointSet:
-    if not original.categories:
-        raise DataError(f"{path} has no category; expected the one of the export. Export again")
-    category = original.categories[0]
-    try:
-        return of_category(category.name, category.keypoints, category.skeleton)
-    except ValidationError as error:
-        raise DataError(f"{path}: {first_problem(error)}; export again") from error
+def _added(
+    origin: Origin,
+    image: str,
+    persons: Persons,
+    place: int,
+    size: NDArray[np.int64],
+    number: int,
+) -> LabelledPerson:
+    """Somebody of the same frame, who was not asked about: the region is the person's own box."""
+    x, y, width, height = persons.extents[place]
+    low = np.clip((x, y), 0, size)
+    high = np.clip((x + width, y + height), 0, size)
+    region = np.concatenate([low, high - low])
+    whole = np.array([0, 0, *size], np.float64)
+    name = f"{origin.frame_digest[:16]}-added-{number}"
+    box = region if min(region[2:]) >= 1 else whole
+    return _label(origin, name, image, persons, place, box, None)
 
 
-def _check_categories(edited: Document, keypoints: KeypointSet, path: Path) -> set[int]:
-    """Ids of the categories that are persons; others that tools add have no keypoints."""
-    with_keypoints = [category for category in edited.categories if category.keypoints]
-    for category in with_keypoints:
-        if category.keypoints != keypoints.names:
-            strange = sorted(set(category.keypoints) - set(keypoints.names))
-            what = f"keypoint {strange[0]!r}" if strange else "keypoints in another order or number"
-            raise DataError(
-                f"{path}: category {category.name!r} has {what}; expected the "
-                f"{len(keypoints)} of {keypoints.name} in order. Keep the exported labels"
-            )
-    if not with_keypoints:
-        raise DataError(
-            f"{path} has no category with keypoints; expected the {len(keypoints)} of "
-            f"{keypoints.name}. Export from the tool as COCO *keypoints*"
-        )
-    return {category.id for category in with_keypoints}
-
-
-def _check_keypoints(annotation: Annotation, keypoints: KeypointSet, path: Path) -> None:
-    where = f"{path}: annotation {annotation.id}"
-    if len(annotation.keypoints) != 3 * len(keypoints):
-        raise DataError(
-            f"{where} has {len(annotation.keypoints)} numbers in keypoints; expected "
-            f"{3 * len(keypoints)}: x, y, v of {len(keypoints)} joints. Mend it in the tool"
-        )
-    strange = set(annotation.keypoints[2::3]) - {0.0, 1.0, 2.0}
-    if strange:
-        raise DataError(
-            f"{where} has visibility {min(strange):g}; expected 0 (not labelled), 1 (hidden) or "
-            "2 (visible). Mend it in the tool"
-        )
-
-
-def _names(document: Document) -> dict[int, str]:
-    return {image.id: PurePosixPath(image.file_name).name for image in document.images}
-
-
-def _match_names(edited: Document, exported: Iterable[str]) -> dict[int, str]:
-    """Image id → exported file name; some tools put folders or a hash and a dash before it."""
-    exported = set(exported)
-    return {
-        number: name if name in exported else name.rpartition("-")[2]
-        for number, name in _names(edited).items()
-    }
-
-
-def _by_image_name(document: Document, names: dict[int, str]) -> dict[str, list[Annotation]]:
-    grouped: defaultdict[str, list[Annotation]] = defaultdict(list)
-    for annotation in document.annotations:
-        grouped[names.get(annotation.image_id, f"image {annotation.image_id}")].append(annotation)
-    return grouped
-
-
-def _unmatched(annotation: Annotation, image: str) -> str:
-    return (
-        f"annotation {annotation.id} of {image} is left out: it stands for no exported person, "
-        "so its sampling probability is unknown"
-    )
-
-
-def _person(annotation: Annotation, exported: Annotation, image: str) -> LabelledPerson:
-    origin = exported.misgiving
-    if origin is None:
-        raise DataError(f"annotation {exported.id} of {ORIGINAL} lost its key; export again")
-    triples = _triples(annotation)
-    box = _box(exported)
+def _label(
+    origin: Origin,
+    number: str,
+    image: str,
+    persons: Persons,
+    place: int,
+    region: NDArray[np.float64],
+    predicted_loss: float | None,
+) -> LabelledPerson:
+    x, y, width, height = region.round(_DECIMALS).tolist()
+    points = persons.points[place].round(_DECIMALS).tolist()
     return LabelledPerson(
-        id=f"{origin.frame_digest[:16]}-{origin.person_index}",
+        id=number,
         image=image,
-        region=(box.x, box.y, box.width, box.height),
-        points=tuple((float(x), float(y)) for x, y in triples[:, :2]),
-        labelled=tuple(bool(v > 0) for v in triples[:, 2]),
+        region=(x, y, width, height),
+        points=tuple((x, y) for x, y in points),
+        visibility=tuple(persons.visibility[place].tolist()),
         sampling_probability=origin.sampling_probability,
-        predicted_loss=origin.predicted_loss,
+        predicted_loss=predicted_loss,
         bundle_digest=origin.bundle_digest,
         device_id=origin.device_id,
         stream_id=origin.stream_id,
     )
 
 
-def _triples(annotation: Annotation) -> NDArray[np.float64]:
-    return np.asarray(annotation.keypoints, np.float64).reshape(-1, 3)
+def _check_inside(
+    persons: Persons, place: int, image: str, size: NDArray[np.int64], keypoints: KeypointSet
+) -> None:
+    """Raise DataError where a labelled joint cannot be of this image."""
+    far = joints_far_outside(persons.points[place], size) & (persons.visibility[place] > 0)
+    for joint in np.flatnonzero(far)[:1]:
+        x, y = persons.points[place][joint]
+        raise DataError(
+            f"annotation {persons.ids[place]} of {image} has {keypoints.names[joint]} at "
+            f"({x:g}, {y:g}), far outside of the image of {size[0]} x {size[1]} px. "
+            "Mend it in the tool, or make the joint not labelled there"
+        )
 
 
-def _key(origin: Origin) -> tuple[str, int]:
-    return origin.frame_digest, origin.person_index
+def _why_nobody(untouched: int) -> str:
+    if untouched:
+        return (
+            f"has all {untouched} persons as they were exported; expected corrected ones. Correct "
+            "them in the tool, or add --trust-untouched if somebody has looked at each of them"
+        )
+    return (
+        "has no person of the export; expected at least one. Copy the tool's COCO keypoints file "
+        "over it"
+    )
 
 
 def _versioned(keypoints: KeypointSet, persons: Iterable[LabelledPerson]) -> LabelSet:
-    labels = LabelSet(schema_version=2, version="", keypoints=keypoints, persons=tuple(persons))
+    labels = LabelSet(schema_version=3, version="", keypoints=keypoints, persons=tuple(persons))
     digest = hashlib.sha256(labels.model_dump_json().encode()).hexdigest()
     return labels.model_copy(update={"version": digest[:12]})

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from misgiving.runtime.errors import InvalidInput
 from misgiving.trainer.config import Recipe, read_file
 from misgiving.trainer.net_config import FORBID, require
-from misgiving.trainer.recipes import RECIPES, recipe_named
+from misgiving.trainer.recipes import RECIPES, recipe_named, with_changes
 from misgiving.trainer.samplers import sampler_named
 
 
@@ -116,7 +116,7 @@ def cycle_named(
     Args:
         name: of a recipe, or the path of a file.
         methods: instead of the recipe's.
-        epochs: of every training, instead of the recipe's.
+        epochs: of every training, those of the heads alone too, instead of the recipe's.
         seed: of the first repeat, instead of the recipe's.
         changes: ``budget``, ``stages`` and ``repeats`` instead of the recipe's, None for its own.
 
@@ -124,8 +124,7 @@ def cycle_named(
         InvalidInput: neither a name nor a readable file, or a change out of range.
     """
     recipe = CYCLES.get(name) or _read(name)
-    fit = {"epochs": epochs, "continued_epochs": epochs, "seed": seed}
-    training = replace(recipe.training, fit=replace(recipe.training.fit, **_given(fit)))
+    training = replace(recipe.training, fit=with_changes(recipe.training.fit, epochs, seed))
     given: dict[str, Any] = _given(changes)
     return replace(recipe, training=training, methods=methods or recipe.methods, **given)
 

@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from misgiving.trainer.cycle.recipe import CycleRecipe, to_dict
 from misgiving.trainer.cycle.record import CycleRun
 from misgiving.trainer.cycle.stage import Repeat, make_base, run_stage
 from misgiving.trainer.data import PoseSet, check_alike, check_apart, check_labelled
-from misgiving.trainer.training import Compute
+from misgiving.trainer.data.readable import readable_part
+from misgiving.trainer.mirroring import mirroring
+from misgiving.trainer.training import Compute, epochs_line
 
 POLL_S = 1.0
 """Between two looks at what other processes hold."""
@@ -75,7 +77,14 @@ def run_cycle(
             share a person, they have different keypoints, or somebody has no label.
     """
     _check(recipe, base, pool, test)
+    base, test = (readable_part(data, recipe.training.model.crop) for data in (base, test))
+    training, line = mirroring(recipe.training, base.keypoints)
+    recipe = replace(recipe, training=training)
     record.claim(out, _header(recipe, base, pool, test))
+    fit, first, later = training.fit, "first stage: ", "later stages: "
+    firstly = epochs_line(fit.epochs, fit.head_epochs)
+    lastly = epochs_line(fit.continued_epochs, fit.head_epochs) if recipe.stages > 1 else ""
+    progress.print_lines(firstly and first + firstly, lastly and later + lastly, line)
     repeats = [Repeat(recipe, base, pool, test, out, compute, seed) for seed in recipe.seeds]
     _work(list(itertools.chain.from_iterable(map(_tasks, repeats))))
     return [

@@ -18,6 +18,7 @@ from misgiving.trainer.cycle.recipe import CycleRecipe, method_of
 from misgiving.trainer.cycle.record import StageResult, run_folder, seed_folder
 from misgiving.trainer.cycle.scores import read_scores, write_scores
 from misgiving.trainer.data import PoseSet, join, subset
+from misgiving.trainer.data.base import only
 from misgiving.trainer.heatmaps import SAFER_SIGNALS, SIGNALS
 from misgiving.trainer.network_view import network_view
 from misgiving.trainer.samplers import sampler_named
@@ -109,7 +110,7 @@ def run_stage(repeat: Repeat, method: str, earlier: Sequence[StageResult]) -> St
     checkpoint = _trained(repeat, method, labelled, stage, what)
     scores = _scored(repeat, checkpoint, taken, what)
     chosen = method_of(repeat.recipe, method)
-    left = subset(pool, _left(pool, taken))
+    left = only(pool, scores.ids)  # who can be read, of those who were not taken
     ask_labelled = partial(repeat.score, checkpoint, labelled, f"{what}, scoring the labelled")
     members = _members(repeat, method, labelled, stage, what)
     view = repeat.view(checkpoint, members, left, labelled, what)

@@ -1,8 +1,9 @@
 """What every data set gives: persons with an image, a box and labelled keypoints."""
 
+import re
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -52,14 +53,20 @@ class Sample:
     """The head's box, whose diagonal is the scale of PCKh; None where the data set has none."""
     collected: Collected | None = None
     """None where it is no fleet's."""
+    hidden: NDArray[np.bool_] | None = None
+    """(K,), labelled though not visible (COCO's 1); None where the data set does not tell."""
 
     @property
     def region(self) -> Region | None:
         """The person's box: the data set's own, else the tight one of the labelled joints (what a
-        person detector would give, roughly), else None: the whole frame."""
-        if self.box is None and self.labelled.any():
-            return Region.around(self.points[self.labelled])
-        return self.box
+        person detector would give, roughly), else the vehicle's, else None: the whole frame. A
+        lone joint has no extent, so that nothing could be seen in a box around it."""
+        if self.box is not None:
+            return self.box
+        points = self.points[self.labelled]
+        if len(points) and np.ptp(points, axis=0).max() > 1:
+            return Region.around(points)
+        return self.collected.region if self.collected else None
 
     @property
     def asked_region(self) -> Region | None:
@@ -102,6 +109,12 @@ def subset(
     )
 
 
+def only(data: PoseSet, ids: Collection[str]) -> PoseSet:
+    """Those of a set who are among some ids."""
+    wanted = set(ids)
+    return subset(data, [index for index, name in enumerate(data.ids) if name in wanted])
+
+
 def join(parts: Sequence[PoseSet]) -> PoseSet:
     """Several sets after one another.
 
@@ -126,6 +139,37 @@ def join(parts: Sequence[PoseSet]) -> PoseSet:
     known = [part.labelled for part in parts if part.labelled is not None]
     labelled = np.concatenate(known) if len(known) == len(parts) else None
     return PoseSet(" + ".join(part.spec for part in parts), parts[0].keypoints, ids, read, labelled)
+
+
+_UNWRITABLE = re.compile("[\ud800-\udfff\n\r]")
+
+
+def written(name: str) -> str:
+    """A name as files and terminals take it: bytes that are no UTF-8, and line ends, as %XX.
+
+    >>> written("stra\\udcdfe.png")
+    'stra%DFe.png'
+    """
+    return _UNWRITABLE.sub(lambda match: f"%{ord(match[0]) & 0xFF:02X}", name)
+
+
+def with_written_names(data: PoseSet) -> PoseSet:
+    """The same persons under names that can be stored, and listed one a line.
+
+    Raises:
+        DataError: two would have the same.
+    """
+    spec, ids = written(data.spec), tuple(written(name) for name in data.ids)
+    if (spec, ids) == (data.spec, data.ids):
+        return data
+    changed = [name for name, old in zip(ids, data.ids, strict=True) if name != old]
+    if twice := next((name for name in changed if ids.count(name) > 1), None):
+        raise DataError(f"{spec} would have two persons with the id {twice}; rename a file")
+
+    def read(index: int) -> Sample:
+        return replace(data.read(index), id=ids[index])
+
+    return replace(data, spec=spec, ids=ids, read=read)
 
 
 def check_alike(parts: Sequence[PoseSet]) -> None:

@@ -19,6 +19,7 @@ from misgiving.runtime import geometry
 from misgiving.runtime.errors import ResourceExhausted
 from misgiving.runtime.geometry import CropRule, Window
 from misgiving.trainer.data.base import PoseSet, Sample, check_labelled
+from misgiving.trainer.data.readable import Readable, asked_window
 
 CONTEXT = 1.5
 
@@ -58,6 +59,8 @@ class Crops:
     rule: CropRule
     mirror: Tensor
     """(K,): the joint that a joint becomes in a mirrored image."""
+    data: PoseSet | None = None
+    """Whose crops these are: the set without those who could not be read."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -74,16 +77,6 @@ def evaluation_crop(sample: Sample, rule: CropRule) -> tuple[NDArray[np.uint8], 
     return geometry.cut(sample.image, window, rule.height, rule.width), window
 
 
-def asked_window(sample: Sample, rule: CropRule) -> Window:
-    """The part of the image that the runtime would cut for this person.
-
-    Raises:
-        RegionError: the person's box has no area or lies outside the image.
-    """
-    height, width = sample.image.shape[:2]
-    return geometry.window_of(sample.asked_region, height, width, rule)
-
-
 def load_crops(
     data: PoseSet,
     rule: CropRule,
@@ -91,7 +84,7 @@ def load_crops(
     progress: Iterable[int],
     limit: int = IN_MEMORY_BYTES,
 ) -> Crops:
-    """Read every person of a set once.
+    """Read every person of a set once; who cannot be read is left out, named and counted.
 
     Args:
         data: the persons.
@@ -101,7 +94,7 @@ def load_crops(
         limit: bytes of images up to which they live on the device, else in a temporary file.
 
     Raises:
-        DataError: somebody is not labelled.
+        DataError: somebody is not labelled, or too many cannot be read.
         ResourceExhausted: the temporary file does not fit.
     """
     check_labelled(data)
@@ -109,16 +102,17 @@ def load_crops(
     images, in_memory = _room((count, 3, height, width), limit)
     points = torch.empty(count, len(data.keypoints), 2)
     labelled = torch.empty(count, len(data.keypoints), dtype=torch.bool)
-    read = 0
-    for read, index in enumerate(progress, 1):
-        sample = data[index]
+    read, reader = 0, Readable(data, lambda sample: _labelled_window(sample, rule))
+    for read, sample in enumerate(reader.samples(progress), 1):
         crop, points_crop = _context_crop(sample, rule)
         images[read - 1] = torch.from_numpy(crop).permute(2, 0, 1)
         points[read - 1] = torch.from_numpy(points_crop)
         labelled[read - 1] = torch.from_numpy(sample.labelled)
     mirror = torch.from_numpy(data.keypoints.mirror).to(device)
     kept = images[:read].to(device) if in_memory else images[:read]
-    return Crops(kept, points[:read].to(device), labelled[:read].to(device), rule, mirror)
+    return Crops(
+        kept, points[:read].to(device), labelled[:read].to(device), rule, mirror, reader.kept()
+    )
 
 
 def _room(shape: tuple[int, ...], limit: int) -> tuple[Tensor, bool]:
@@ -145,10 +139,14 @@ def _context_size(rule: CropRule) -> tuple[int, int]:
     return round(rule.height * CONTEXT), round(rule.width * CONTEXT)
 
 
-def _context_crop(sample: Sample, rule: CropRule) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def _labelled_window(sample: Sample, rule: CropRule) -> Window:
+    """Around the labels, also where a vehicle asked about another region: who is to be learnt."""
     height, width = sample.image.shape[:2]
-    # Around the labels, also where a vehicle asked about another region: who is to be learnt.
-    inner = geometry.window_of(sample.region, height, width, rule)
+    return geometry.window_of(sample.region, height, width, rule)
+
+
+def _context_crop(sample: Sample, rule: CropRule) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    inner = _labelled_window(sample, rule)
     width, height = round(inner.width * CONTEXT), round(inner.height * CONTEXT)
     left = inner.left - (width - inner.width) // 2
     top = inner.top - (height - inner.height) // 2

@@ -43,8 +43,16 @@ def open_labels(folder: Path, version: str = "") -> PoseSet:
             person.stream_id,
             None if asked == Region(0, 0, image.shape[1], image.shape[0]) else asked,
         )
-        return Sample(person.id, image, points, labelled[index], path, collected=collected)
+        return Sample(
+            person.id,
+            image,
+            points,
+            visibility[index] > 0,
+            path,
+            collected=collected,
+            hidden=visibility[index] == 1,
+        )
 
-    labelled = np.array([person.labelled for person in persons])
+    visibility = np.array([person.visibility for person in persons], np.int8)
     ids = tuple(person.id for person in persons)
-    return PoseSet(f"labels:{folder}@{labels.version}", labels.keypoints, ids, read, labelled)
+    return PoseSet(f"labels:{folder}@{labels.version}", labels.keypoints, ids, read, visibility > 0)

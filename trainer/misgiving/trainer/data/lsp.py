@@ -16,6 +16,7 @@ from misgiving.runtime import images, keypoints
 from misgiving.runtime.errors import DataError
 from misgiving.trainer.data.base import PoseSet, Sample
 
+_HDF5, _MATLAB_7_3 = b"\x89HDF\r\n\x1a\n", b"MATLAB 7.3 MAT-file"
 _JOINTS = len(keypoints.LSP)
 
 
@@ -40,6 +41,10 @@ def _joints(folder: Path, leading: tuple[int, int], expected: str) -> NDArray[np
             f"{path}: {error.strerror}; expected the folder of the data set, "
             "with images/ and joints.mat"
         ) from error
+    if _HDF5 in (content[:8], content[512:520]) or content.startswith(_MATLAB_7_3):
+        raise DataError(
+            f"{path} is a MATLAB v7.3 file; expected an older one. Save it again with -v7"
+        )
     try:
         content_of_file = loadmat(BytesIO(content))  # type: ignore[arg-type]  # takes any file
         joints = np.asarray(content_of_file["joints"], np.float64)
@@ -64,7 +69,10 @@ def _pose_set(
     labelled: NDArray[np.bool_],
 ) -> PoseSet:
     points_image = points.astype(np.float32)
+    points_image[~labelled[..., None] & ~np.isfinite(points_image)] = 0  # means nothing
     names = [f"im{number:0{digits}d}.jpg" for number in range(1, len(points) + 1)]
+
+    _check_finite(folder / "joints.mat", points_image, names)
 
     def read(index: int) -> Sample:
         path = folder / "images" / names[index]
@@ -72,3 +80,14 @@ def _pose_set(
 
     ids = tuple(f"{kind}/{name}" for name in names)
     return PoseSet(f"{kind}:{folder}", keypoints.LSP, ids, read, labelled)
+
+
+def _check_finite(path: Path, points: NDArray[np.float32], names: list[str]) -> None:
+    strange = np.argwhere(~np.isfinite(points).all(axis=2))
+    if len(strange):
+        person, joint = strange[0]
+        more = f", and {len(strange) - 1} more" if len(strange) > 1 else ""
+        raise DataError(
+            f"{path}: {names[person]}, joint {joint + 1} ({keypoints.LSP.names[joint]}) is not "
+            f"finite{more}; expected numbers where a joint is labelled. Mend or take out that label"
+        )

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from misgiving.runtime.errors import DataError, first_problem
-from misgiving.runtime.keypoints import SETS, KeypointSet
+from misgiving.runtime.keypoints import SETS, KeypointSet, places_of
 from misgiving.trainer import progress
 from misgiving.trainer.data.base import PoseSet, Sample, subset
 
@@ -33,7 +34,7 @@ def mapped(data: PoseSet, target: KeypointSet) -> PoseSet:
     names = data.keypoints.names
     if names == target.names:
         return replace(data, keypoints=target)
-    places = np.array([names.index(name) if name in names else -1 for name in target.names])
+    places = np.array(places_of(names, target.names))
     shared = places >= 0
     if not shared.any():
         raise DataError(
@@ -45,7 +46,8 @@ def mapped(data: PoseSet, target: KeypointSet) -> PoseSet:
         sample = data.read(index)
         points = np.where(shared[:, None], sample.points[places], np.float32(0))
         labelled = sample.labelled[places] & shared
-        return replace(sample, points=points, labelled=labelled, box=sample.region)
+        hidden = None if sample.hidden is None else sample.hidden[places] & shared
+        return replace(sample, points=points, labelled=labelled, box=sample.region, hidden=hidden)
 
     known = None if data.labelled is None else data.labelled[:, places] & shared
     kept = range(len(data)) if known is None else np.flatnonzero(known.any(axis=1))
@@ -54,14 +56,21 @@ def mapped(data: PoseSet, target: KeypointSet) -> PoseSet:
             f"{data.spec} has nobody with a joint of {target.name}; expected at least one"
         )
     moved = PoseSet(data.spec, target, data.ids, read, known)
-    _tell(data, target, len(data) - len(kept))
+    _tell(data, target, places, len(data) - len(kept))
     return moved if len(kept) == len(data) else subset(moved, kept)
 
 
-def _tell(data: PoseSet, target: KeypointSet, nobody: int) -> None:
-    dropped = [name for name in data.keypoints.names if name not in target.names]
-    lacking = [name for name in target.names if name not in data.keypoints.names]
+def _tell(data: PoseSet, target: KeypointSet, at: NDArray[np.int64], nobody: int) -> None:
+    names = data.keypoints.names
+    dropped = [name for index, name in enumerate(names) if index not in at]
+    lacking = [name for name, index in zip(target.names, at, strict=True) if index < 0]
+    renamed = [
+        f"{names[index]} is {name}"
+        for name, index in zip(target.names, at, strict=True)
+        if index >= 0 and names[index] != name
+    ]
     parts = (
+        ", ".join(renamed),
         f"left out {', '.join(dropped)}" if dropped else "",
         f"{', '.join(lacking)} not labelled" if lacking else "",
         f"{nobody} persons have none of these joints and are left out" if nobody else "",
@@ -97,7 +106,7 @@ def keypoints_named(name: str) -> KeypointSet:
     if not name.endswith(".toml"):
         raise DataError(f"keypoints are {name!r}; expected {', '.join(SETS)} or a .toml file")
     try:
-        return _keypoints(_File.model_validate(tomllib.loads(Path(name).read_text("utf-8"))))
+        return _keypoints(_File.model_validate(tomllib.loads(Path(name).read_text("utf-8-sig"))))
     except OSError as error:
         raise DataError(f"{name}: {error.strerror}; expected a keypoint set in TOML") from error
     except ValidationError as error:

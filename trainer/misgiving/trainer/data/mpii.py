@@ -8,6 +8,7 @@ The JSON has no head boxes, which PCKh needs. They are read from ``gt_NAME.mat``
 (2, 2, N), the corners (x1, y1) and (x2, y2) of each person in the order of the JSON.
 """
 
+import json
 from collections import Counter
 from io import BytesIO
 from pathlib import Path
@@ -61,11 +62,15 @@ def open_mpii(file: Path, folder: Path) -> PoseSet:
 
 def _parse(file: Path) -> list[_Person]:
     try:
-        return TypeAdapter(list[_Person]).validate_json(file.read_bytes())
+        content = file.read_bytes()
+        text = content.decode(json.detect_encoding(content))  # with a mark, or UTF-16
+        return TypeAdapter(list[_Person]).validate_json(text)
     except OSError as error:
         raise DataError(
             f"{file}: {error.strerror}; expected a JSON file of MPII persons"
         ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: no JSON ({error}); copy or export the file again") from error
     except ValidationError as error:
         raise DataError(
             f"{file}: {first_problem(error)}; expected a list of persons with image, center, "

@@ -13,6 +13,7 @@
 ==============================  =========================================================
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import LSP, KeypointSet
-from misgiving.trainer.data.base import PoseSet, subset
+from misgiving.trainer.data.base import PoseSet, subset, with_written_names
 from misgiving.trainer.data.mapping import mapped
 from misgiving.trainer.specs import SPECS
 
@@ -41,14 +42,15 @@ def open_data(spec: str, keypoints: KeypointSet | None = None) -> PoseSet:
         DataError: the spec cannot be read, or what it names cannot.
     """
     kind, colon, rest = spec.partition(":")
-    where, hash_mark, span = rest.partition("#")
+    where, span = _divided(kind, rest)
     opener = _OPENERS.get(kind)
     if opener is None or not colon or not where:
         raise DataError(f"data spec is {spec!r}; expected {SPECS}")
     data = _open_images(where, keypoints) if kind == "images" and keypoints else opener(where)
     if len(data) == 0:
         raise DataError(f"{spec} holds nobody; expected at least one person")
-    if hash_mark:
+    data = with_written_names(data)
+    if span is not None:
         data = _listed(data, Path(span[1:])) if span.startswith("@") else _ranged(data, span)
     return mapped(data, keypoints) if keypoints else data
 
@@ -56,7 +58,7 @@ def open_data(spec: str, keypoints: KeypointSet | None = None) -> PoseSet:
 def without_folders(spec: str) -> str:
     """A spec, or several, as it may leave this machine: of a path only its last name stays."""
     kinds = "|".join(kind for kind in _OPENERS if kind != "synthetic")
-    place = rf"(?P<kind>\b(?:{kinds}):|#@)(?P<where>[^#]*?)(?=#| \+ |$)"
+    place = rf"(?P<kind>\b(?:{kinds}):|#@)(?P<where>.*?)(?=#\d+-\d+(?: \+ |$)|#@| \+ |$)"
     return re.sub(place, lambda match: match["kind"] + _last_names(match["where"]), spec)
 
 
@@ -73,22 +75,43 @@ def shared_persons(
         others: specs as ``without_folders`` gives them.
         largest: what names more persons than that is left out: not all of them were taken.
     """
-    places = [part.partition("#")[0] for part in data.spec.split(" + ")]
+    places = [_without_span(part)[0] for part in data.spec.split(" + ")]
     here = {without_folders(place): place for place in places}
     shared: set[str] = set()
     for part in (part for spec in others for part in spec.split(" + ")):
-        place, mark, span = part.partition("#")
+        place, span = _without_span(part)
         where = place if place.startswith("synthetic:") else here.get(place)
-        if where and not span.startswith("@"):
+        if where and not span.startswith("#@"):
             with suppress(DataError):  # what cannot be opened here is not known
-                ids = open_data(where + mark + span).ids
+                ids = open_data(where + span).ids
                 shared |= set(ids if largest is None or len(ids) <= largest else ())
     return tuple(name for name in data.ids if name in shared)
 
 
+def _divided(kind: str, rest: str) -> tuple[str, str | None]:
+    """Where the data is, and its range or list; a ``#`` in the name of what is there is no mark."""
+    marks = [len(rest), *(match.start() for match in re.finditer("#", rest))]
+    there = next((m for m in sorted(marks, reverse=True) if _is_there(kind, rest[:m])), None)
+    mark = min(marks) if there is None else there
+    return rest[:mark], rest[mark + 1 :] if mark < len(rest) else None
+
+
+def _is_there(kind: str, where: str) -> bool:
+    if kind in ("coco", "mpii"):
+        return any(os.path.exists(a) and os.path.exists(b) for a, b in _halves(where))
+    return kind != "synthetic" and os.path.exists(where)
+
+
+def _without_span(spec: str) -> tuple[str, str]:
+    """A set's own name without its range or list, and that with its mark."""
+    match = re.fullmatch(r"(.*?)(#\d+-\d+|#@.*)?", spec)
+    assert match is not None  # both parts may be empty
+    return match[1], match[2] or ""
+
+
 def _last_names(where: str) -> str:
-    both = _FILE_AND_FOLDER.fullmatch(where)
-    return "@".join(Path(part).name for part in (both.groups() if both else (where,)))
+    both = next(iter(_halves(where)), (where,))
+    return "@".join(Path(part).name for part in both)
 
 
 def _ranged(data: PoseSet, span: str) -> PoseSet:
@@ -104,7 +127,8 @@ def _ranged(data: PoseSet, span: str) -> PoseSet:
 
 def _listed(data: PoseSet, file: Path) -> PoseSet:
     try:
-        ids = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+        lines = file.read_text("utf-8-sig").split("\n")  # nothing else ends a line of ids
+        ids = [line.strip() for line in lines if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
         raise DataError(f"{file}: {reason}; expected a file of ids, one a line") from error
@@ -123,17 +147,23 @@ def _listed(data: PoseSet, file: Path) -> PoseSet:
     return subset(data, [places[name] for name in ids], f"{data.spec}#@{file}")
 
 
-_FILE_AND_FOLDER = re.compile(r"(.+?\.json)@(.+)")
+def _halves(where: str) -> list[tuple[str, str]]:
+    """All ways to read FILE.json@FOLDER; more than one where a name has an @ itself."""
+    marks = [match.start() for match in re.finditer("@", where)]
+    both = [(where[:mark], where[mark + 1 :]) for mark in marks]
+    return [(file, folder) for file, folder in both if file[1:].endswith(".json") and folder]
 
 
 def _file_and_folder(kind: str, where: str) -> tuple[Path, Path]:
-    match = _FILE_AND_FOLDER.fullmatch(where)
-    if match is None:
+    halves = _halves(where)
+    if not halves:
         raise DataError(
             f"{kind} data is {where!r}; expected FILE.json@FOLDER, the annotations and the folder "
             "of their images"
         )
-    return Path(match[1]), Path(match[2])
+    there = (half for half in halves if all(map(os.path.exists, half)))
+    file, folder = next(there, halves[0])
+    return Path(file), Path(folder)
 
 
 def _open_lsp(where: str) -> PoseSet:
@@ -165,6 +195,8 @@ def _open_labels(where: str) -> PoseSet:
 
     match = re.fullmatch(r"(.+?)(?:@([0-9a-f]{12}))?", where)
     assert match is not None  # where is not empty
+    if os.path.exists(where):
+        return open_labels(Path(where), "")
     return open_labels(Path(match[1]), match[2] or "")
 
 

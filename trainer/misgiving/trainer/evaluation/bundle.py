@@ -15,6 +15,8 @@ from misgiving.runtime.estimator import Estimator
 from misgiving.trainer import metrics
 from misgiving.trainer.asking import ask
 from misgiving.trainer.data import Collected, PoseSet, Sample, check_labelled
+from misgiving.trainer.data.base import only
+from misgiving.trainer.data.readable import Readable, asked_window
 from misgiving.trainer.evaluation.accuracy import Accuracy, accuracies
 from misgiving.trainer.evaluation.calibration import Reliability, reliability
 from misgiving.trainer.evaluation.joints import JointReport, joint_report
@@ -100,12 +102,12 @@ def evaluate(estimator: Estimator, data: PoseSet) -> Evaluation:
 
     Raises:
         BundleError: the manifest defines failures by another measure than PCK@0.2.
-        DataError: somebody is not labelled.
-        ImageError: an image cannot be read.
+        DataError: somebody is not labelled, or too many cannot be read.
     """
     manifest = estimator.bundle.manifest
     check_measurable(manifest, data)
     persons = ask_all(estimator, data)
+    data = data if len(persons.ids) == len(data) else only(data, persons.ids)
     truth = persons.points, persons.true_points, persons.labelled, manifest.keypoints
     found = metrics.hits(*truth)
     risks = risk_scores(manifest, persons)
@@ -171,14 +173,18 @@ def check_measurable(manifest: Manifest, data: PoseSet) -> None:
 
 
 def ask_all(estimator: Estimator, data: PoseSet) -> Persons:
-    """Ask a bundle about every person; shows progress. Errors as :func:`evaluate`."""
+    """Ask a bundle about every person who can be read; shows progress.
+
+    Errors as :func:`evaluate`.
+    """
+    rule = estimator.bundle.manifest.crop
+    reader = Readable(data, lambda sample: asked_window(sample, rule))
     truths: list[
         tuple[str, NDArray[np.float32], NDArray[np.bool_], float, float, Collected | None]
     ] = []
 
     def samples() -> Iterator[Sample]:
-        for index in counted(len(data), "asking"):
-            sample = data[index]
+        for sample in reader.samples(counted(len(data), "asking")):
             image, head = str(sample.path or sample.id), sample.head_box
             area = np.nan if sample.area is None else sample.area
             diagonal = np.nan if head is None else float(np.hypot(head.width, head.height))
@@ -187,9 +193,10 @@ def ask_all(estimator: Estimator, data: PoseSet) -> Persons:
             yield sample
 
     parts = list(ask(estimator, samples()))
+    ids = reader.kept().ids
     images, points, labelled, areas, diagonals, collected = zip(*truths, strict=True)
     return Persons(
-        ids=data.ids,
+        ids=ids,
         images=images,
         points=np.concatenate([part.points for part in parts]),
         confidence=np.concatenate([part.confidence for part in parts]),

@@ -12,7 +12,8 @@ import numpy as np
 from misgiving.runtime.durable import check_new, write_durably
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
-from misgiving.trainer.data import open_data, shared_persons
+from misgiving.trainer.data import keypoints_named, open_data, shared_persons
+from misgiving.trainer.data.mapping import mapped
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.evaluation import bootstrap, oks, verdict
 from misgiving.trainer.evaluation.bootstrap import Estimate
@@ -206,6 +207,7 @@ def _records(numbers: Mapping[str, Estimate]) -> dict[str, Any]:
 def run(
     bundle: Path | None,
     spec: str,
+    keypoints: str | None,
     json_file: Path | None,
     pictures: Path | None,
     device: str,
@@ -219,8 +221,12 @@ def run(
             there already; the targets are looked at before the bundle is asked.
     """
     _check_targets(json_file, pictures)
+    chosen = keypoints_named(keypoints) if keypoints else None
     estimator = Estimator.load(bundle, device=device, threads=threads, precision=precision)
-    evaluation = evaluate(estimator, open_data(spec, estimator.bundle.manifest.keypoints))
+    own = estimator.bundle.manifest.keypoints
+    data = mapped(open_data(spec, chosen), own) if chosen else open_data(spec, own)
+    evaluation = evaluate(estimator, data)
+    _check_measured(evaluation)
     if json_file:  # before anything is printed: whoever reads stdout may go away
         text = json.dumps(record(evaluation), indent=2, allow_nan=False)
         write_durably(json_file, f"{text}\n".encode())
@@ -231,6 +237,18 @@ def run(
 
         write_pictures(pictures, evaluation)
     print("\n".join(lines(evaluation)))
+
+
+def _check_measured(evaluation: Evaluation) -> None:
+    """Raise DataError where no label says how good a pose is: the table would be empty."""
+    accurate = any(one.persons for one in evaluation.accuracies.values())
+    if not (evaluation.failures.measured or accurate or evaluation.precision.persons):
+        own = evaluation.bundle.manifest.keypoints
+        torso = dict.fromkeys(own.names[index] for pair in own.torso for index in pair)
+        raise DataError(
+            f"{evaluation.data.spec} has nobody whose torso is labelled, nor a head's box or an "
+            f"area; expected labels of {', '.join(torso) or 'a torso'}"
+        )
 
 
 def _check_targets(json_file: Path | None, pictures: Path | None) -> None:

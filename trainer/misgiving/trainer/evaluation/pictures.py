@@ -59,18 +59,19 @@ def mistakes_and_catches(evaluation: Evaluation) -> tuple[list[int], list[int]]:
 
 def _sheet(evaluation: Evaluation, chosen: list[int], which: str) -> Figure:
     """Persons side by side, each as predicted and as labelled."""
+    shares = metrics.person_pck(evaluation.found)
+    nobody = "nobody failed" if np.isfinite(shares).any() else "who failed is not known: no torso"
     persons, rows = evaluation.persons, max(1, -(-len(chosen) // _COLUMNS))
     figure = Figure(figsize=(_COLUMNS * 4.6, rows * 2.8 + 0.7), dpi=100, layout="constrained")
     figure.suptitle(
         f"{_subject(evaluation)}: the failures with the {which} predicted loss"
-        f"{'' if chosen else ' (nobody failed)'}\nEach as predicted and as labelled; orange: the "
+        f"{'' if chosen else f' ({nobody})'}\nEach as predicted and as labelled; orange: the "
         "person's left, blue: right, hollow: doubtful. "
         f"Rank 1 of {len(persons.ids)} has the highest predicted loss",
         fontsize=11,
         parse_math=False,
     )
     ranks = stats.rankdata(-persons.predicted_loss, "min")
-    shares = metrics.person_pck(evaluation.found)
     grid = figure.subplots(rows, _COLUMNS, squeeze=False)
     for axes, index in zip(grid.flat, chosen, strict=False):
         axes.imshow(_views(evaluation, index))

@@ -24,13 +24,12 @@ from pyarrow import parquet
 
 from misgiving.runtime.bundle import Bundle
 from misgiving.runtime.durable import check_new, locked_folder, sync_folder, write_durably
-from misgiving.runtime.errors import DataError, MisgivingError
+from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
-from misgiving.runtime.geometry import CropRule
 from misgiving.trainer import progress
 from misgiving.trainer.asking import ask
-from misgiving.trainer.data import PoseSet, Sample
-from misgiving.trainer.data.crops import asked_window
+from misgiving.trainer.data import PoseSet
+from misgiving.trainer.data.readable import MOST, Readable, asked_window, check_share
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.pool.score_file import (
     ScoreRecord,
@@ -42,9 +41,6 @@ from misgiving.trainer.pool.score_file import (
 
 PART = 1024
 """Persons; at most so many are scored again after a kill."""
-LOST = 64
-"""So many unreadable persons in a row are a disk that has gone, not bad images."""
-
 Parts = Generator[tuple[range, bytes], None, None]
 """Positions, and the content of their part's file; in any order."""
 Compute = Callable[[Sequence[range]], Parts]
@@ -155,41 +151,13 @@ def score_part(
 ) -> bytes:
     """The file of the persons at some positions; who is skipped is told, and named in it."""
     manifest = estimator.bundle.manifest
-    skipped: list[str] = []
-    samples = _readable(pool, positions, manifest.crop, skipped, tell)
-    answers = list(ask(estimator, samples))
+    reader = Readable(pool, lambda sample: asked_window(sample, manifest.crop), tell)
+    answers = list(ask(estimator, reader.samples(positions)))
+    skipped = [pool.ids[position] for position in reader.skipped]
     table = as_table(answers, schema_of(manifest.signals, manifest.embedding_size))
     content = BytesIO()
     parquet.write_table(table.replace_schema_metadata({_SKIPPED: json.dumps(skipped)}), content)
     return content.getvalue()
-
-
-def _readable(
-    pool: PoseSet,
-    positions: Iterable[int],
-    rule: CropRule,
-    skipped: list[str],
-    tell: Callable[[str], None],
-) -> Iterator[Sample]:
-    """The persons at some positions; who cannot be read, or cropped, is added to ``skipped``."""
-    in_a_row = 0
-    for position in positions:
-        try:
-            sample = pool[position]
-            asked_window(sample, rule)
-        except MisgivingError as error:
-            tell(f"{pool.ids[position]} is skipped: {error}")
-            skipped.append(pool.ids[position])
-            in_a_row += 1
-            if in_a_row == LOST:
-                raise DataError(
-                    f"{LOST} persons in a row cannot be read, the last is {pool.ids[position]}; "
-                    "expected a bad image now and then. Is the disk there? Mend it and give the "
-                    "same command again: it goes on before them"
-                ) from error
-            continue
-        in_a_row = 0
-        yield sample
 
 
 def _parts(folder: Path, persons: int) -> dict[range, Path]:
@@ -209,6 +177,9 @@ def _record(bundle: Bundle, pool: PoseSet, folder: Path) -> ScoreRecord:
     if not rows:
         shutil.rmtree(folder)
         raise DataError(f"nobody of {pool.spec} can be read; expected at least one person")
+    if skipped > MOST * len(pool):
+        shutil.rmtree(folder)
+        check_share(pool.spec, skipped, len(pool), "see above")
     manifest = bundle.manifest
     return ScoreRecord(
         schema_version=1,

@@ -11,6 +11,7 @@ Axes: N persons, D embedding.
 
 import csv as rows_of
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,7 +199,7 @@ def _head_of_parquet(path: Path) -> tuple[bytes, dict[str, pa.DataType]]:
 def _head_of_csv(path: Path) -> tuple[bytes, dict[str, pa.DataType]]:
     """As of Parquet; every column there is has the type that is asked of it."""
     with path.open("rb") as file:
-        first = file.readline() if _is_of_before(file) else b""
+        first = file.readline().removeprefix(BOM_UTF8) if _is_of_before(file) else b""
         rows = rows_of.reader(line.decode("utf-8-sig", "replace") for line in file)
         names, row = next(rows, []), next(rows, [])
         file.seek(0, os.SEEK_END)
@@ -212,9 +213,9 @@ def _head_of_csv(path: Path) -> tuple[bytes, dict[str, pa.DataType]]:
 
 def _is_of_before(file: BinaryIO) -> bool:
     """Whether the record is the first line, which is what is read next."""
-    found = file.read(len(_MARK)) == _MARK
+    start = file.read(len(BOM_UTF8 + _MARK))
     file.seek(0)
-    return found
+    return start.removeprefix(BOM_UTF8).startswith(_MARK)
 
 
 def _read_parquet(path: Path, schema: pa.Schema, names: list[str]) -> Iterator[pa.RecordBatch]:

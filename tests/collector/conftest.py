@@ -1,0 +1,14 @@
+"""An export for the tests of what comes back."""
+
+import pytest
+
+from collector.annotating import FRAMES, stored
+from misgiving.collector.annotations import export_coco
+
+
+@pytest.fixture
+def export(tmp_path):
+    """An export of FRAMES, as the annotator finds it."""
+    with stored(tmp_path / "store", *FRAMES) as store:
+        export_coco(store, tmp_path / "export")
+    return tmp_path / "export"
