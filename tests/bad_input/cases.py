@@ -30,9 +30,9 @@ GENERAL = [
 
 INFER = [
     Case("no image", "infer", "Missing argument 'IMAGE'"),
-    Case("a folder", "infer empty --bundle bundle", "Is a directory; expected a JPEG or PNG", 1),
+    Case("a folder without images", "infer empty --bundle bundle", "empty holds no image", 1),
     Case("a path without a file", "infer no.png --bundle bundle", "No such file", 1),
-    Case("a text file", "infer notes.txt --bundle bundle", "expected a JPEG (ff d8) or PNG", 1),
+    Case("a text file", "infer notes.txt --bundle bundle", "nor a video that OpenCV reads", 1),
     Case("an image that was cut short", "infer cut.png --bundle bundle", "corrupt or cut short", 1),
     Case(
         "one bad image of two: the other is answered",

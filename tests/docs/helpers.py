@@ -46,10 +46,11 @@ def parse(words: list[str]) -> None:
     command.make_context(command.name, rest)
 
 
-def invoke(words: list[str]) -> str:
+def invoke(words: list[str], columns: int | None = None) -> str:
     """Run ``misgiving WORDS`` in this process, to a good end; gives what it printed."""
     command_tree()  # mounts the verbs
-    done = CliRunner().invoke(cli.app, words)
+    env = {"COLUMNS": str(columns)} if columns else None
+    done = CliRunner().invoke(cli.app, words, env=env)
     assert done.exit_code == 0, (words, done.output, done.exception)
     return done.output
 

@@ -29,6 +29,8 @@ CLI_ONLY = {
     "misgiving.runtime.building": "builds for this device; in Python that is Estimator.load",
     "misgiving.export.bench.output": "prints a table; it times processes, not calls",
     "misgiving.export.bench.run": "what its verb is asked",
+    "misgiving.runtime.verbs": "the list in its help",
+    "misgiving.trainer.recipe_costs": "prints a table",
     "misgiving.runtime.infer": "prints a table; in Python that is Estimator",
     "misgiving.runtime.stream": "prints counts; in Python that is Client",
     "misgiving.runtime.durable": "writes the command's own files",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import grpc
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from typer.testing import CliRunner, Result
 from misgiving.runtime import cli, images
 from misgiving.runtime.client import Client, make_frame
 from misgiving.runtime.errors import MisgivingError
+from misgiving.runtime.sources import Picture, Video
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
 from runtime import tiny
@@ -64,6 +66,16 @@ def picture(tmp_path: Path) -> Path:
     path = tmp_path / "spots.png"
     path.write_bytes(images.encode_png(tiny.spots([10] * 14, scale=4)))
     return path
+
+
+def write_video(path: Path, frames: int) -> None:
+    """Motion JPEG, whatever the file is called."""
+    plain = path.with_suffix(".avi")
+    writer = cv2.VideoWriter(str(plain), cv2.VideoWriter.fourcc(*"MJPG"), 5, (128, 128))
+    for _ in range(frames):
+        writer.write(cv2.resize(tiny.spots([10] * 14, scale=4), (128, 128)))
+    writer.release()
+    plain.rename(path)
 
 
 @pytest.mark.parametrize("verb", ["serve", "stream", "infer"])
@@ -120,9 +132,62 @@ def test_infer_goes_on_after_a_bad_image(picture: Path, tmp_path: Path) -> None:
     result = invoke("infer", *paths, "--bundle", tiny.BUNDLE)
     assert result.exit_code == 1
     assert len(result.stdout.splitlines()) == 2
-    bad, missing = result.stderr.splitlines()
+    bad, missing, count = result.stderr.splitlines()
     assert "bad.jpg" in bad
     assert "missing.png: No such file" in missing
+    assert count == "misgiving: 2 failed, 1 answered"
+
+
+def test_infer_takes_folders_and_videos(picture: Path, tmp_path: Path) -> None:
+    """Side by side; a frame's name is its video's and its number."""
+    folder, video = tmp_path / "in", tmp_path / "spots.avi"
+    folder.mkdir()
+    for name in ("b.PNG", "a.png"):
+        (folder / name).write_bytes(picture.read_bytes())
+    (folder / "bad.jpg").write_bytes(b"\xff\xd8 cut")
+    (folder / "notes.txt").write_text("no image")
+    write_video(video, 3)
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    drawn = tmp_path / "drawn"
+    result = invoke(
+        "infer", folder, nothing, video, video, picture,
+        "--bundle", tiny.BUNDLE, "--json", "--draw", drawn,
+    )  # fmt: skip
+    assert result.exit_code == 1
+    frames = [f"{video}#{number:06d}" for number in range(3)]
+    ids = [json.loads(line)["frame_id"] for line in result.stdout.splitlines()]
+    assert ids == [f"{folder}/a.png", f"{folder}/b.PNG", *frames, *frames, str(picture)]
+    bad, empty, count = result.stderr.splitlines()
+    assert "bad.jpg" in bad
+    assert "nothing holds no image" in empty
+    assert count == "misgiving: 2 failed, 9 answered"
+    labels = ["a", "b", *(f"spots.{number:06d}" for number in range(3)), "spots"]
+    twice = [f"spots.{number:06d}.pose.2.png" for number in range(3)]
+    assert {path.name for path in drawn.iterdir()} == {*(f"{x}.pose.png" for x in labels), *twice}
+
+
+def test_infer_reads_a_video_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frame by frame: a recording does not fit into memory."""
+    write_video(tmp_path / "drive.mp4.part", 2)  # no suffix says what it is
+    steps: list[str] = []
+    real = Video.__iter__
+
+    def watched(video: Video) -> Iterator[Picture]:
+        for frame in real(video):
+            steps.append(frame.name)
+            yield frame
+            steps.append("taken")
+
+    monkeypatch.setattr(Video, "__iter__", watched)
+    result = invoke("infer", tmp_path / "drive.mp4.part", "--bundle", tiny.BUNDLE)
+    assert (result.exit_code, steps) == (0, ["000000", "taken", "000001", "taken"])
+
+
+def test_an_image_by_its_first_bytes(picture: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "photo"
+    plain.write_bytes(picture.read_bytes())
+    assert invoke("infer", plain, "--bundle", tiny.BUNDLE).exit_code == 0
 
 
 @pytest.mark.parametrize(

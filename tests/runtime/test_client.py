@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,7 +15,9 @@ from misgiving.runtime.errors import (
     MisgivingError,
     ResourceExhausted,
 )
+from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region
+from misgiving.runtime.images import encode_png
 from misgiving.v1 import pose_pb2 as pose
 from runtime import tiny
 from runtime.serving import Gated, serving
@@ -34,6 +37,30 @@ def test_infer(client: Client) -> None:
     assert result.persons[0].keypoints[0].x_px == 4.5
     assert len(client.infer(BLACK, [Region(0, 0, 9, 9)] * 3).persons) == 3
     assert client.model().name == "bright-spots"
+
+
+def test_bgr_as_opencv_has_it(client: Client) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (56, 42, 3), np.uint8)
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    frame = make_frame(np.asarray(bgr, np.uint8), bgr=True)
+    assert frame == make_frame(rgb) != make_frame(np.asarray(bgr, np.uint8))
+    encoded = encode_png(rgb)  # says itself what is red
+    assert make_frame(encoded, bgr=True) == make_frame(encoded)
+    sent = client.infer(np.asarray(bgr, np.uint8), bgr=True)
+    assert sent.persons == client.infer(rgb).persons
+
+
+def test_an_estimator_sees_colours() -> None:
+    """The bundle that ships does; the tiny one's network takes the mean."""
+    rgb = np.zeros((128, 128, 3), np.uint8)
+    rgb[32:96, 32:96] = (250, 120, 10)
+    bgr = np.ascontiguousarray(rgb[..., ::-1])
+    estimator = Estimator.load(threads=1)
+    right, wrong, plain = (
+        list(estimator.infer(image, [Region(0, 0, 128, 128)], bgr=turned).persons)
+        for image, turned in ((bgr, True), (bgr, False), (rgb, False))
+    )
+    assert right == plain != wrong
 
 
 def test_errors_come_back_as_ours(client: Client) -> None:

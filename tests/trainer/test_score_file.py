@@ -108,14 +108,29 @@ def test_parquet_as_others_read_it(tmp_path: Path) -> None:
 def test_csv_as_others_read_it(tmp_path: Path) -> None:
     record = write(tmp_path / "a.csv", [[answers(7)]])
     with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
-        first, header, *rows = [file.readline(), *csv.reader(file)]
-    assert isinstance(first, str)
-    assert json.loads(first.removeprefix("# ")) == json.loads(record.model_dump_json())
+        header, *rows = csv.reader(file)
     assert header == [
         "id", "predicted_loss", "mean_peak", "entropy", "embedding_0", "embedding_1", "embedding_2",
+        "misgiving",
     ]  # fmt: skip
     assert tuple(row[0] for row in rows) == IDS
-    same_bits(np.array([row[4:] for row in rows]).astype(np.float32), answers(7).embedding)
+    same_bits(np.array([row[4:7] for row in rows]).astype(np.float32), answers(7).embedding)
+    assert json.loads(rows[0][7]) == json.loads(record.model_dump_json())
+    assert {row[7] for row in rows[1:]} == {""}
+
+
+def test_csv_of_before(tmp_path: Path) -> None:
+    """The record stood in a first line that is no row."""
+    record = write(tmp_path / "a.csv", [[answers(7)]])
+    text = (tmp_path / "a.csv").read_bytes().splitlines()
+    cells = csv.reader(line.decode() for line in text)
+    width = len(next(cells)) - 1
+    plain = [b",".join(line.split(b",")[:width]) for line in (text[0], *text[3:])]
+    write_of_before = [b"# " + record.model_copy(update={"count": 5}).model_dump_json().encode()]
+    (tmp_path / "b.csv").write_bytes(b"\n".join([*write_of_before, *plain]) + b"\n")
+    new, old = (open_scores(tmp_path / name) for name in ("a.csv", "b.csv"))
+    assert old.columns()[0] == new.columns()[0][2:]
+    same_bits(old.embedding(), new.embedding()[2:])
 
 
 def edited(path: Path, old: bytes, new: bytes) -> None:
@@ -161,10 +176,10 @@ def test_other_files(tmp_path: Path, name: str, content: bytes | None, message: 
     [
         (b'"entropy",', b'"energy",', r"lacks the column 'entropy' of its record"),
         (b'"embedding_1"', b'"e"', r"lacks the column 'embedding_1' of its record"),
-        (b'"count":7', b'"count":8', r"has 7 rows; its record says 8. It was altered or cut"),
-        (b'"count":7', b'"count":6', r"has 7 rows; its record says 6"),
+        (b'""count"":7', b'""count"":8', r"has 7 rows; its record says 8. It was altered or cut"),
+        (b'""count"":7', b'""count"":6', r"has 7 rows; its record says 6"),
         (b'"007",', b'"007",x', r"cannot be read: .*conversion error"),
-        (b'"007",', b"", r"cannot be read: .*Expected 7 columns"),
+        (b'"007",', b"", r"cannot be read: .*Expected 8 columns"),
     ],
 )
 def test_altered_csv(tmp_path: Path, old: bytes, new: bytes, message: str) -> None:

@@ -98,7 +98,7 @@ def export(
         int | None, typer.Option(min=1, metavar="N", help="CPU threads of torch.")
     ] = None,
 ) -> None:
-    """Export a checkpoint to a bundle, and refuse where the graph answers otherwise than torch.
+    """Export a checkpoint to a bundle that answers as it does, or refuse.
 
     Calibrates it on --val, as 'misgiving calibrate' does; without a rate for --flag-rate 0.1.
 
@@ -165,7 +165,8 @@ def demo(
         ),
     ] = 1,
 ) -> None:
-    """Run the whole loop here: train, select, export, serve, flag, collect, label, train on.
+    """Run the whole loop here: train, serve, collect, train on.
+    Train, select, export, serve, flag, collect, label, train on.
 
     Example: misgiving demo --data lsp:data/lsp#1-1000 --pool lspet:data/lspet --out runs/real
     """
@@ -211,7 +212,8 @@ def calibrate(
     device: runtime.Device = "cpu",
     threads: runtime.Threads = 0,
 ) -> None:
-    """Make a score a promise: probability of failure, and thresholds that keep a named rate.
+    """Make a score a promise: probabilities and thresholds.
+    Probability of failure, and thresholds that keep a named rate.
 
     Writes a new bundle with the same graph. The promises hold for frames drawn like those of
     --data. Under shift, and for the correlated frames of a video, there is no such guarantee:
@@ -272,7 +274,7 @@ def build(
         int, typer.Option(metavar="N", help="Largest batch; a server forms up to 8.")
     ] = 8,
 ) -> None:
-    """Build TensorRT's engine of a bundle, on the device that shall run it, for --device tensorrt.
+    """Build TensorRT's engine of a bundle on this device, which --device tensorrt then runs.
 
     It is kept in MISGIVING_CACHE, else in the user's cache folder, and built again when the
     bundle, the GPU, its driver or TensorRT is another.
@@ -294,7 +296,7 @@ def sign(
         bool, typer.Option("--new-key", help="Make FILE and FILE.pub first; they must be new.")
     ] = False,
 ) -> None:
-    """Sign a bundle for runtimes that trust the key; other keys' signatures stay.
+    """Sign a bundle for runtimes that trust the key. Other keys' signatures stay.
 
     Keep FILE where nobody else reads it, and copy FILE.pub into the vehicles' --trust DIR.
 
@@ -319,7 +321,7 @@ def verify(
         ),
     ],
 ) -> None:
-    """Say whether a runtime that trusts these keys would take a bundle here and now.
+    """Say whether a runtime that trusts these keys takes a bundle.
 
     Example: misgiving verify bundle.zip --trust keys
     """
@@ -339,7 +341,7 @@ def pack(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The zip; must be new.")],
 ) -> None:
-    """Write a bundle as one zip, for transport; every --bundle takes that too.
+    """Write a bundle as one zip, for transport. Every --bundle takes that too.
 
     Example: misgiving pack bundle --out bundle.zip
     """
@@ -381,10 +383,10 @@ def bench(
         ),
     ] = None,
 ) -> None:
-    """Time a bundle on this machine: its graphs on every engine that is installed, and what others
-    would run instead of one pass (no score, 10 passes, an ensemble).
-
-    Prints a Markdown page that says what the machine is, a Jetson's power mode and clocks too.
+    """Time a bundle on this machine, beside other ways.
+    Its graphs on every engine that is installed, and what others would run instead of one pass (no
+    score, 10 passes, an ensemble). Prints a Markdown page that says what the machine is, a Jetson's
+    power mode and clocks too.
 
     Example: misgiving bench --batch 1 --seconds 0.5 --out bench
     """

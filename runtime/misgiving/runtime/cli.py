@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from misgiving.runtime.verbs import ByRole
+
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """click's; typer carries a click of its own, or not, by its version."""
 
 app = typer.Typer(
     name="misgiving",
+    cls=ByRole,
     help="Human pose estimation that knows when it is wrong.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -160,7 +163,7 @@ def stream(
     ] = None,
     json: Annotated[Path | None, typer.Option(help="File for one JSON line a reply.")] = None,
 ) -> None:
-    """Send a recording, a camera or a network stream to a server, and count what comes back.
+    """Send a recording or a camera to a server, and count replies.
 
     A camera or stream that is lost is opened again until SIGINT or SIGTERM; a password in its
     URL is shown nowhere, but env:NAME keeps it out of the process list too. Exit code 1 if a
@@ -179,7 +182,10 @@ def stream(
 
 @app.command()
 def infer(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="JPEG or PNG files.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE", help="JPEG or PNG files, folders of them, or videos."),
+    ],
     bundle: Bundle = None,
     region: Annotated[
         list[str] | None,
@@ -200,7 +206,8 @@ def infer(
     ] = None,
     trust: Trust = None,
 ) -> None:
-    """Answer images without a server. Exit code 1 if an image failed.
+    """Answer images and videos without a server.
+    Exit code 1 if an image failed; the others are answered.
 
     Example: misgiving infer runner.jpg --region 40,10,120,200 --draw drawn/
     """

@@ -74,15 +74,23 @@ class Client:
         self._channel.close()
 
     def infer(
-        self, image: bytes | NDArray[np.uint8], regions: Iterable[Region] = (), frame_id: str = ""
+        self,
+        image: bytes | NDArray[np.uint8],
+        regions: Iterable[Region] = (),
+        frame_id: str = "",
+        *,
+        bgr: bool = False,
     ) -> wire.FrameResult:
-        """Answer one image: JPEG or PNG bytes, or an RGB array (H, W, 3).
+        """Answer one image: JPEG or PNG bytes, or an array (H, W, 3), RGB unless ``bgr``.
+
+        OpenCV's arrays are BGR, from ``cv2.imread`` and ``VideoCapture`` alike, and nothing in the
+        pixels tells: see :func:`make_frame`.
 
         Raises:
             InvalidInput, ResourceExhausted: the server does not take it.
             MisgivingError: there is no server, or it failed.
         """
-        request = wire.InferRequest(frame=make_frame(image, regions, frame_id))
+        request = wire.InferRequest(frame=make_frame(image, regions, frame_id, bgr=bgr))
         with self._translated():
             return self._stub.Infer(request, timeout=self._timeout_s).result
 
@@ -172,8 +180,10 @@ def make_frame(
     frame_id: str = "",
     capture_time_unix_nano: int = 0,
     stream_id: str = "",
+    *,
+    bgr: bool = False,
 ) -> pose.Frame:
-    """A frame for the wire, of JPEG or PNG bytes or an RGB array (H, W, 3).
+    """A frame for the wire, of JPEG or PNG bytes or an array (H, W, 3), RGB unless ``bgr``.
 
     >>> video = open_source(Path("drive.mp4"))
     >>> frames = (make_frame(picture.image, frame_id=picture.name) for picture in video)
@@ -188,6 +198,7 @@ def make_frame(
         frame_id: comes back with the answer.
         capture_time_unix_nano: 0 where it is not known; the answer has then no age.
         stream_id: names the camera or recording.
+        bgr: an array's channels are blue, green, red, as OpenCV's are; of bytes it means nothing.
 
     Raises:
         ImageError: an array of another shape or type.
@@ -196,16 +207,16 @@ def make_frame(
         frame_id=frame_id,
         stream_id=stream_id,
         capture_time_unix_nano=capture_time_unix_nano,
-        image=_wire_image(image),
+        image=_wire_image(image, bgr),
         regions=[
             pose.Region(x_px=r.x, y_px=r.y, width_px=r.width, height_px=r.height) for r in regions
         ],
     )
 
 
-def _wire_image(image: bytes | NDArray[np.uint8]) -> pose.Image:
+def _wire_image(image: bytes | NDArray[np.uint8], bgr: bool) -> pose.Image:
     if isinstance(image, bytes):
         return pose.Image(encoded=image)
     height, width = check_rgb(image).shape[:2]
-    pixels = np.ascontiguousarray(image).tobytes()
+    pixels = (image[..., ::-1] if bgr else image).tobytes()
     return pose.Image(raw=pose.RawImage(pixels=pixels, height_px=height, width_px=width))

@@ -73,9 +73,17 @@ class Estimator:
         return cls(bundle, engine, threshold)
 
     def infer(
-        self, image: bytes | NDArray[np.uint8], regions: Iterable[Region] = (), frame_id: str = ""
+        self,
+        image: bytes | NDArray[np.uint8],
+        regions: Iterable[Region] = (),
+        frame_id: str = "",
+        *,
+        bgr: bool = False,
     ) -> wire.FrameResult:
-        """Answer one image, as ``Client.infer`` does: JPEG or PNG bytes, or RGB (H, W, 3).
+        """Answer one image, as ``Client.infer`` does.
+
+        JPEG or PNG bytes, or an array (H, W, 3), RGB unless ``bgr``. OpenCV's arrays are BGR, and
+        nothing in the pixels tells: ``estimator.infer(cv2.imread("runner.jpg"), bgr=True)``.
 
         Without regions, one person is looked for in the whole image; the reply's region says which
         part of it the answer is of.
@@ -84,4 +92,4 @@ class Estimator:
             ImageError, RegionError: the image or a region cannot be answered.
             ResourceExhausted: too many pixels or regions.
         """
-        return self._detector.detect(make_frame(image, regions, frame_id), self.engine)
+        return self._detector.detect(make_frame(image, regions, frame_id, bgr=bgr), self.engine)

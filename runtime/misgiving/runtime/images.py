@@ -52,6 +52,16 @@ def name_of(path: Path) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file's name or its first bytes are those of an image; a pipe's are left to its
+    reader, and MJPEG is a video of JPEGs."""
+    if path.suffix.lower() in SUFFIXES or not path.is_file():
+        return True
+    with path.open("rb") as file:
+        start = file.read(len(_PNG))
+    return start == _PNG or (start.startswith(jpeg.START) and "mj" not in path.suffix.lower())
+
+
 def read(path: Path) -> NDArray[np.uint8]:
     """Read and decode an image file; errors as :func:`decode`, and for what is not a file."""
     return decode(read_bytes(path), str(path))

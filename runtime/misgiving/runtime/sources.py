@@ -111,13 +111,22 @@ def open_source(path: Path) -> Source:
         DataError: nothing is there, no image is in the folder, or the video cannot be read.
     """
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not found:
-            raise DataError(f"{path} holds no image; expected files {', '.join(SUFFIXES)}")
-        return Images(found)
+        return Images(images_in(path))
     if not path.is_file():
         raise DataError(
             f"{path} does not exist; expected a folder of images, an image, a video file, a "
             "camera's index or device, or a URL"
         )
     return Images([path]) if path.suffix.lower() in SUFFIXES else Video(path)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder, in the order of their names.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not found:
+        raise DataError(f"{folder} holds no image; expected files {', '.join(SUFFIXES)}")
+    return found

@@ -194,7 +194,7 @@ def test_a_sampler_is_given_what_the_network_says(
     assert list(first.predicted_losses) == ["conv-kl", "gap-margin"]
     risks = scores.risk_scores()
     for name, risk in first.signals.items():
-        turned = risks[name] if name in risks else risks[f"−{name}"]
+        turned = risks[name] if name in risks else risks[f"-{name}"]
         np.testing.assert_allclose(risk, turned, atol=1e-5)
     assert list(first.signals) == list(SIGNALS)
     np.testing.assert_allclose(first.embedding(), scores.embedding, atol=1e-5)

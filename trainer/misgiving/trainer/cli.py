@@ -1,5 +1,5 @@
-"""Verbs of the training part: ``train``, ``cycle``, ``evaluate``, ``score``, ``select`` and
-``theory``.
+"""Verbs of the training part: ``recipes``, ``train``, ``cycle``, ``evaluate``, ``score``,
+``select`` and ``theory``.
 
 Torch is imported only inside them.
 """
@@ -43,6 +43,17 @@ Threads = Annotated[
 ]
 
 Sampler = Annotated[str, typer.Option(metavar="NAME", help=f"One of {', '.join(SAMPLERS)}.")]
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes of train, and what each costs.
+
+    Example: misgiving recipes
+    """
+    from misgiving.trainer.recipe_costs import lines
+
+    print("\n".join(lines()))
 
 
 @app.command()
@@ -156,7 +167,8 @@ def cycle(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Run active-learning cycles: train, score the pool, select, train on; methods × repeats.
+    """Run active-learning cycles: train, score, select, train on.
+    Each method as often as is asked for.
 
     All methods of a repeat share its first stage. Stopped, even killed, the same command goes on
     where it was; started several times at once, on other GPUs for example, it shares the work.
@@ -218,7 +230,8 @@ def evaluate(
     threads: runtime.Threads = 0,
     precision: runtime.Precision = "fp32",
 ) -> None:
-    """Measure a bundle: how good its poses are, and how well its scores find the failures.
+    """Measure a bundle: its poses, and what its scores find.
+    How good the poses are, and how well the scores find the failures.
 
     Prints PCK@0.2, PCKh@0.5 where the data has heads (mpii:), and AP by OKS where it has areas; of
     predicted_loss, of each free score, of random and of the true error: AUROC of failure, Spearman
@@ -253,7 +266,8 @@ def score(
         ),
     ] = None,
 ) -> None:
-    """Score a pool with a bundle: predicted loss, free scores and embedding of each person.
+    """Score a pool with a bundle, a row for each person.
+    Predicted loss, free scores and embedding.
 
     Stopped, even killed, the same command goes on where it was. Exit code 1 if a person was
     skipped because it could not be read.
@@ -301,7 +315,8 @@ def select(
         typer.Option(metavar="FILE", help="File to write; must be new. Without it stdout."),
     ] = None,
 ) -> None:
-    """Pick whom to label from a score file: ids, one a line, in the order of picking.
+    """Pick whom to label from a score file.
+    Ids, one a line, in the order of picking.
 
     Example: misgiving select pool.parquet --budget 50 --sampler coreset --out picked.txt
     """
@@ -329,7 +344,8 @@ def select(
 
 @app.command()
 def theory(out: Out) -> None:
-    """Reproduce the mathematics of the LearningLoss++ paper: its Tables 1 and 2, Figures 1 to 3.
+    """Reproduce the mathematics of the LearningLoss++ paper.
+    Its Tables 1 and 2, Figures 1 to 3.
 
     Fits the distribution of losses, which the paper does not print, to its Table 1; prints both
     tables beside the paper's own; writes theory.json and the pictures.

@@ -2,12 +2,14 @@
 
 Columns ``id``, ``predicted_loss``, one for each signal of the bundle, and the embedding: in
 Parquet one list, in CSV ``embedding_0`` and so on. The file's record (below) is the value of
-``misgiving`` in Parquet's key-value metadata, and in CSV the first line, behind ``# ``. Numbers
-are float32 and read back as the same bits, NaN as NaN.
+``misgiving`` in Parquet's key-value metadata, and in CSV the first row's value of a last column
+of that name, so that every reader of CSV takes the file; files of before have it as a first line,
+behind ``# ``. Numbers are float32 and read back as the same bits, NaN as NaN.
 
 Axes: N persons, D embedding.
 """
 
+import csv as rows_of
 import os
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +33,7 @@ SUFFIXES = (".parquet", ".csv")
 Column = NDArray[np.float32]
 
 _KEY, _MARK = b"misgiving", b"# "
+_COLUMN = _KEY.decode()
 _AGAIN = "It was altered or cut short: copy it, or score the pool, again"
 
 
@@ -98,10 +101,10 @@ def write_scores(
     """
     schema, text = schema_of(record.signals, record.embedding_size), record.model_dump_json()
     if suffix == ".csv":
-        file.write(_MARK + text.encode() + b"\n")
-        with csv.CSVWriter(file, _flat_schema(schema)) as writer:
+        with csv.CSVWriter(file, _with_record(_flat_schema(schema))) as writer:
             for table in tables:
-                writer.write_table(_flat(table))
+                writer.write_table(_flat(table, text))
+                text = "" if len(table) else text
     else:
         schema = schema.with_metadata({_KEY: text})
         with parquet.ParquetWriter(file, schema, use_dictionary=False) as writer:
@@ -196,16 +199,23 @@ def _head_of_parquet(path: Path) -> tuple[bytes, dict[str, pa.DataType]]:
 def _head_of_csv(path: Path) -> tuple[bytes, dict[str, pa.DataType]]:
     """As of Parquet; every column there is has the type that is asked of it."""
     with path.open("rb") as file:
-        first, names = (
-            file.readline().removeprefix(BOM_UTF8),
-            file.readline().decode(errors="replace"),
-        )
-        file.seek(-1 if first else 0, os.SEEK_END)
+        first = file.readline().removeprefix(BOM_UTF8) if _is_of_before(file) else b""
+        rows = rows_of.reader(line.decode("utf-8-sig", "replace") for line in file)
+        names, row = next(rows, []), next(rows, [])
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - 1))
         if file.read() not in (b"", b"\n"):  # half a number may look like a whole one
             raise DataError(f"{path} ends within a row. {_AGAIN}")
-    text = first[len(_MARK) :] if first.startswith(_MARK) else b""
-    columns = [name.strip('"') for name in names.rstrip("\n").split(",")]
-    return text, {name: pa.string() if name == "id" else pa.float32() for name in columns}
+    text = dict(zip(names, row, strict=False)).get(_COLUMN, "").encode()
+    columns = {name: pa.string() if name == "id" else pa.float32() for name in names}
+    return first[len(_MARK) :] or text, columns
+
+
+def _is_of_before(file: BinaryIO) -> bool:
+    """Whether the record is the first line, which is what is read next."""
+    found = file.read(len(BOM_UTF8 + _MARK)).removeprefix(BOM_UTF8).startswith(_MARK)
+    file.seek(0)
+    return found
 
 
 def _read_parquet(path: Path, schema: pa.Schema, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -215,9 +225,11 @@ def _read_parquet(path: Path, schema: pa.Schema, names: list[str]) -> Iterator[p
 
 
 def _read_csv(path: Path, schema: pa.Schema, names: list[str]) -> Iterator[pa.RecordBatch]:
+    with path.open("rb") as file:
+        before = _is_of_before(file)
     with csv.open_csv(
         path,
-        read_options=csv.ReadOptions(skip_rows=1),
+        read_options=csv.ReadOptions(skip_rows=int(before)),
         convert_options=csv.ConvertOptions(column_types=schema, include_columns=names),
     ) as batches:
         yield from batches
@@ -241,11 +253,17 @@ def _flat_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([*others, *((name, pa.float32()) for name in names)])
 
 
-def _flat(table: pa.Table) -> pa.Table:
+def _with_record(schema: pa.Schema) -> pa.Schema:
+    return schema.append(pa.field(_COLUMN, pa.string()))
+
+
+def _flat(table: pa.Table, text: str) -> pa.Table:
+    """As CSV has it, with the file's record in the first row; empty for none."""
     *others, embedding = table.columns
     numbers = _numbers([embedding.combine_chunks()])
-    columns = [*others, *(pa.array(column) for column in numbers.T)]
-    return pa.table(columns, schema=_flat_schema(table.schema))
+    record = pa.array([text or None, *[None] * len(table)][: len(table)], pa.string())
+    columns = [*others, *(pa.array(column) for column in numbers.T), record]
+    return pa.table(columns, schema=_with_record(_flat_schema(table.schema)))
 
 
 def _line(error: Exception) -> str:
