@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.feeds import Capture, Feed
-from misgiving.runtime.sources import Picture
+from misgiving.runtime.pictures import Picture
 from misgiving.runtime.uploader import wait_s
 
 log = logging.getLogger(__name__)
