@@ -12,6 +12,7 @@
 Only the standard library is imported before the signals are ours: Ctrl-C may come at any time.
 """
 
+import contextlib
 import errno
 import importlib.util
 import os
@@ -23,7 +24,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.public import EXTRAS
@@ -45,6 +46,9 @@ PATIENCE_S = 10.0
 _TORCHRUN = "TORCHELASTIC_RUN_ID"
 """Variable that torchrun sets for each process that it starts."""
 
+READERS = ("frames", "source")
+"""Names of the threads that read frames, see sending.py and live.py."""
+
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
@@ -64,7 +68,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.excepthook = _thread_ended
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our own line says what is wrong
-    sys.exit(run(sys.argv[1:]))
+    _end(run(sys.argv[1:]))
 
 
 def take_signals() -> None:
@@ -95,6 +99,15 @@ def run(arguments: Sequence[str]) -> int:
             time.sleep(PATIENCE_S)
         traceback.print_exc()
         return _say("that is a fault of misgiving; report it with the lines above", 1)
+
+
+def _end(code: int) -> NoReturn:
+    """End the process; at once where a thread is still in a decoder, which would abort it else."""
+    if any(thread.name in READERS for thread in threading.enumerate()):
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _invoke(arguments: Sequence[str]) -> int:
