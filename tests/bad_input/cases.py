@@ -118,7 +118,11 @@ STREAM = [
     Case("a text file", "stream notes.txt --server {server}", "nor a video that OpenCV reads"),
     Case("a video that is none", "stream cut.mp4 --server {server}", "Convert it"),
     Case("an image that was cut short", "stream cut.png --server {server}", "cut short", 1),
-    Case("no server there", "stream a.png --server {nobody}", "Start one with 'misgiving serve'"),
+    Case(
+        "no server there",
+        "stream a.png --server {nobody} --wait 0",
+        "Start one with 'misgiving serve'",
+    ),
     Case("no port", "stream a.png --server localhost", "expected HOST:PORT"),
     Case("a port out of range", "stream a.png --server localhost:70000", "0 to 65535"),
     Case("a pace without --live", "stream a.png --fps 5", "add --live"),

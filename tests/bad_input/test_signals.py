@@ -175,13 +175,15 @@ def test_a_server_that_dies_is_told(world: Path, tmp_path: Path) -> None:  # noq
         (tmp_path / "frames" / "0000.png").unlink()
         os.link(world / "cut.png", tmp_path / "frames" / "0000.png")
         address = said.split()[4]
-        stream = ("stream", "frames", "--server", address, "--json", "replies.jsonl")
+        stream = ("stream", "frames", "--server", address, "--json", "replies.jsonl", "--wait", "0")
         with started(tmp_path, *stream) as process:
             wait_for(process.stderr, "cut short")
             server.kill()
             (line,) = words(process.stderr)
             assert line.startswith(f"misgiving: no answer from {address}")
-            assert process.wait(30) == 2
+            assert process.wait(30) == 1
+            assert process.stdout is not None
+            assert " of 500 frames" in process.stdout.read().splitlines()[-1]
 
 
 def test_a_pipe_that_closes_says_nothing(world: Path) -> None:  # noqa: F811

@@ -18,22 +18,31 @@ CAMERA = "/dev/video9"
 class Script:
     """One opening of a camera. Frame i is i everywhere; each is read when it is permitted."""
 
-    def __init__(self, frames: int, permits: int | None = None) -> None:
+    def __init__(
+        self, frames: int, permits: int | None = None, broken: frozenset[int] = frozenset()
+    ) -> None:
         self._left = frames
+        self._broken = broken
         self._permits = threading.Semaphore(frames + 1 if permits is None else permits)
         self.asked = threading.Semaphore(0)
         self.released = False
         self._count = 0
+        self._ended = False
 
     def permit(self, frames: int) -> None:
         self._permits.release(frames)
 
     def read(self) -> tuple[bool, NDArray[np.uint8]]:
         self.asked.release()
+        if self._ended:  # as a decoder: it goes on saying so
+            return False, np.zeros(0, np.uint8)
         assert self._permits.acquire(timeout=20)
         if self._count == self._left:
+            self._ended = True
             return False, np.zeros(0, np.uint8)
         self._count += 1
+        if self._count in self._broken:
+            return False, np.zeros(0, np.uint8)
         frame = np.full((4, 6, 3), self._count, np.uint8)
         frame[..., 0] = 200  # blue, in OpenCV's order
         return True, frame
@@ -81,7 +90,7 @@ def test_the_newest_frame_is_handed_out_and_the_rest_counted(start: Callable[...
     second = next(pictures)
     assert second.name == "000005"
     assert 0 < first.captured_unix_nano < second.captured_unix_nano
-    assert source.line(sent=2) == "source: 6 read, 4 dropped before sending, 0 reconnects"
+    assert source.line(sent=2) == "source: 6 read, 0 broken, 4 dropped before sending, 0 reconnects"
     script.permit(4)
 
 
@@ -98,8 +107,62 @@ def test_a_lost_feed_is_found_again(
     assert lost == f"{CAMERA} is lost; trying again until it is back"
     assert back.startswith(f"{CAMERA} is back after ")
     assert (first.released, dead.released, last.released) == (True, True, False)
-    assert source.line(1) == "source: 5 read, 4 dropped before sending, 1 reconnects"
+    assert source.line(1) == "source: 5 read, 0 broken, 4 dropped before sending, 1 reconnects"
     last.permit(1)
+
+
+def test_broken_pictures_are_passed_over(
+    start: Callable[..., Live], caplog: pytest.LogCaptureFixture
+) -> None:
+    script = Script(59, permits=59, broken=frozenset({1, 2, 3, 20, *range(30, 50)}))
+    source = start(script)
+    wait_until_asked(script, 60)
+    assert next(iter(source)).name == "000034"
+    assert source.line(1) == ("source: 35 read, 24 broken, 34 dropped before sending, 0 reconnects")
+    assert not script.released
+    assert caplog.records == []
+    script.permit(1)
+
+
+def test_a_read_that_fails_after_a_silence_ends_a_connection(
+    start: Callable[..., Live], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("misgiving.runtime.live.SILENCE_S", -1.0)  # any wait is one
+    frozen, last = Script(9, broken=frozenset({3})), Script(2, permits=2)
+    source = start(frozen, last)
+    wait_until_asked(last, 3)
+    assert source.line(0) == "source: 4 read, 0 broken, 4 dropped before sending, 1 reconnects"
+    assert frozen.released
+    last.permit(1)
+
+
+@pytest.mark.parametrize(
+    ("lasted_s", "waits"), [(0.3, [0.5, 1.0, 2.0]), (0.7, [0.5, 0.5, 0.5])], ids=["less", "longer"]
+)
+def test_a_feed_that_outlasts_its_wait_is_opened_soon(
+    monkeypatch: pytest.MonkeyPatch, lasted_s: float, waits: list[float]
+) -> None:
+    """Each opening gives a frame and lasts as long; nothing is really waited for."""
+    clock = [0.0]
+    monkeypatch.setattr("misgiving.runtime.live.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("misgiving.runtime.live.random.random", lambda: 0.0)
+    waited: list[float] = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            waited.append(timeout)
+            if len(waited) == len(waits):
+                self.set()
+            return self.is_set()
+
+    class Short(Script):
+        def release(self) -> None:
+            clock[0] += lasted_s
+
+    source = Live(Feed(CAMERA, lambda: Short(1), lambda: ""), Stop())
+    source._thread.join(20)
+    assert waited == waits
 
 
 @pytest.mark.parametrize("openings", [[], [Script(0)]], ids=["does not open", "gives nothing"])

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from misgiving.runtime.errors import DataError, ImageError
-from misgiving.runtime.sources import Video, open_source
+from misgiving.runtime.sources import open_source
 from runtime.tiny import write_video
 
 
@@ -41,13 +40,6 @@ def test_a_video_is_rgb_and_counted(tmp_path: Path) -> None:
     assert len(list(source)) == 12  # again, from its start
 
 
-def test_a_video_without_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    video = Video(write_video(tmp_path / "v.mp4", 3))
-    monkeypatch.setattr(cv2.VideoCapture, "read", lambda self: (False, None), raising=False)
-    with pytest.raises(DataError, match="holds no frame"):
-        list(video)
-
-
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -74,9 +66,18 @@ def test_an_empty_folder(tmp_path: Path) -> None:
         open_source(tmp_path)
 
 
-def test_a_file_that_goes_away(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"x")
+def test_images_that_cannot_be_read_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).write_bytes(b"x")
     source = open_source(tmp_path)
-    (tmp_path / "a.png").unlink()
-    with pytest.raises(ImageError, match=r"a\.png"):
+    (tmp_path / "b.png").unlink()
+    assert [picture.name for picture in source] == ["a.png", "c.png"]
+    assert (source.announced, source.unreadable) == (3, 1)
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert "b.png: No such file or directory" in said
+    for name in ("a.png", "c.png"):
+        (tmp_path / name).unlink()
+    with pytest.raises(ImageError, match=r"c\.png"):
         list(source)

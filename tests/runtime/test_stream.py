@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,14 +141,27 @@ def test_a_second_signal_does_not_wait_for_answers(
     assert " 0 answered, 0 failed, 0 dropped\n" in said.out
 
 
-def test_a_stream_that_breaks_leaves_its_tally(
+def test_an_image_that_is_too_large_is_left_out(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with (folder / "9.jpg").open("wb") as file:
+    with (folder / "00.jpg").open("wb") as file:
         file.truncate(MAX_MESSAGE_BYTES + 1)
-    with serving() as server, pytest.raises(ResourceExhausted):
-        stream(StreamOptions(source=str(folder), server=server.address))
-    assert capsys.readouterr().out.startswith("frames: 5 sent, ")
+    with serving() as server:
+        assert stream(StreamOptions(source=str(folder), server=server.address)) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("frames: 4 sent, 3 answered, 1 failed, ")
+    assert said.out.endswith("\ntoo large: 1 frames were not sent. Scale them\n")
+    assert "frame '00.jpg': the image is too large to be sent (67108865 bytes)" in said.err
+
+
+def test_a_video_that_is_too_large_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("misgiving.runtime.client.LARGEST_IMAGE_BYTES", 99)
+    video = write_video(tmp_path / "v.mp4", 3)
+    said = "64 × 48 px are too large to be sent"
+    with serving() as server, pytest.raises(ResourceExhausted, match=said):
+        stream(StreamOptions(source=str(video), server=server.address))
 
 
 def test_pacing_follows_the_clock_and_catches_up() -> None:
@@ -182,13 +196,48 @@ def test_tally() -> None:
     assert not tally._under_way
 
 
-def test_a_server_that_stopped_is_told() -> None:
-    tally = Tally()
-    tally.send("0", 0.0)
-    tally.send("1", 0.0)
-    summary = wire.StreamSummary(received=1, answered=1)
-    tally.take(wire.StreamInferResponse(summary=summary), 1.0)
-    assert tally.lines()[-1] == "server stopped: 1 frames were not taken. Send them again"
+@pytest.mark.parametrize(
+    ("counts", "said", "incomplete"),
+    [
+        ({"sent": 2, "answered": 2, "announced": 2}, [], False),
+        # nothing at all, from an empty live source
+        ({}, [], False),
+        ({"sent": 2, "answered": 1, "failed": 1}, [], True),
+        ({"sent": 2, "answered": 2, "unreadable": 1, "announced": 3}, [], True),
+        (
+            {"sent": 9, "answered": 5, "missed": 4},
+            ["no server: 4 frames dropped until it was back"],
+            False,
+        ),
+        (
+            {"sent": 2, "answered": 2, "too_large": 1, "announced": 3},
+            ["too large: 1 frames were not sent. Scale them"],
+            True,
+        ),
+        (
+            {"all_read": False, "sent": 37, "answered": 33, "unreadable": 2, "announced": 300},
+            [
+                "not answered: 4 of the frames sent. Send them again",
+                "not sent: 261 of 300 frames",
+            ],
+            True,
+        ),
+        # a stream that says no number; an estimate that was too low
+        (
+            {"all_read": False, "sent": 3, "answered": 3},
+            ["not sent: what comes behind frame 3; how many is not known"],
+            True,
+        ),
+        ({"all_read": False, "sent": 3, "answered": 3, "announced": 2}, [], True),
+    ],
+)
+def test_what_was_left_out_is_told(
+    counts: dict[str, Any], said: list[str], incomplete: bool
+) -> None:
+    tally = Tally(**counts)
+    assert tally.lines()[2:] == said
+    assert tally.incomplete == incomplete
+    assert (", 2 unreadable" in tally.lines()[0]) == (counts.get("unreadable") == 2)
 
 
 @pytest.mark.parametrize(

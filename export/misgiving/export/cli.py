@@ -274,7 +274,7 @@ def build(
         int, typer.Option(metavar="N", help="Largest batch; a server forms up to 8.")
     ] = 8,
 ) -> None:
-    """Build TensorRT's engine of a bundle on this device, which --device tensorrt then runs.
+    """Build TensorRT's engine of a bundle on this device. --device tensorrt runs it.
 
     It is kept in MISGIVING_CACHE, else in the user's cache folder, and built again when the
     bundle, the GPU, its driver or TensorRT is another.

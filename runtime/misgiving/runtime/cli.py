@@ -162,12 +162,21 @@ def stream(
         Path | None, typer.Option(help="JSON file: frame name to list of [x,y,w,h].")
     ] = None,
     json: Annotated[Path | None, typer.Option(help="File for one JSON line a reply.")] = None,
+    wait: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Longest wait for a server that is not there yet, or no longer; 0 fails at once.",
+        ),
+    ] = 60.0,
 ) -> None:
     """Send a recording or a camera to a server, and count replies.
 
     A camera or stream that is lost is opened again until SIGINT or SIGTERM; a password in its
-    URL is shown nowhere, but env:NAME keeps it out of the process list too. Exit code 1 if a
-    frame failed, 128 + its number after a signal.
+    URL is shown nowhere, but env:NAME keeps it out of the process list too. A server that is
+    lost is waited for: a recording then goes on where it was, live frames are dropped until it
+    is back. Exit code 0 only if every frame was read and answered or, live, dropped and
+    counted; 1 if a frame was not; 128 + its number after a signal.
 
     Example: misgiving stream rtsp://camera.example/stream1 --json replies.jsonl
     """
@@ -175,7 +184,13 @@ def stream(
     from misgiving.runtime.stream import stream as run
 
     options = StreamOptions(
-        source=source, server=server, live=live, fps=fps, regions=regions, json=json
+        source=source,
+        server=server,
+        live=live,
+        fps=fps,
+        regions=regions,
+        json=json,
+        wait_s=wait,
     )
     raise typer.Exit(run(options))
 

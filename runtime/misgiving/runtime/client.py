@@ -1,14 +1,18 @@
 """A small synchronous client of ``misgiving serve``."""
 
+import logging
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from misgiving.runtime.connecting import open_channel, through_proxy
 from misgiving.runtime.errors import (
     FailedPrecondition,
     InvalidInput,
@@ -16,8 +20,8 @@ from misgiving.runtime.errors import (
     ResourceExhausted,
 )
 from misgiving.runtime.geometry import Region
-from misgiving.runtime.images import check_rgb
-from misgiving.runtime.listening import check_address
+from misgiving.runtime.images import check_rgb, encode_png
+from misgiving.runtime.sending import Outbox
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import detector_pb2_grpc
 from misgiving.v1 import pose_pb2 as pose
@@ -28,8 +32,26 @@ _ERRORS: dict[grpc.StatusCode, type[MisgivingError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
 }
 
+_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""How a stream ends whose server goes away: at once, or after its last grace."""
+
 IN_FLIGHT = 8
 """Unanswered frames of an in-order stream: enough to keep a server busy."""
+
+LARGEST_IMAGE_BYTES = 64 * 1024 * 1024 - 64 * 1024
+"""What a server's largest message leaves to the image."""
+
+_POLL_S = 0.25
+"""Between two questions whether a server is there."""
+_CHANNEL = (
+    ("grpc.max_send_message_length", -1),  # requests are bounded by the server
+    ("grpc.initial_reconnect_backoff_ms", 250),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 
 class Client:
@@ -42,21 +64,33 @@ class Client:
     True
     """
 
-    def __init__(self, server: str = "127.0.0.1:50051", timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        server: str = "127.0.0.1:50051",
+        timeout_s: float = 30.0,
+        wait_s: float = 5.0,
+        *,
+        stop: threading.Event | None = None,
+    ) -> None:
         """Prepare a connection; it is made with the first call.
 
         Args:
             server: HOST:PORT.
             timeout_s: of a single call; a stream has none.
+            wait_s: how long to wait for a server that does not listen yet, still loads its
+                model, or has gone away during a stream; 0 fails at once.
+            stop: once it is set, no server is waited for.
 
         Raises:
             InvalidInput: ``server`` is not HOST:PORT.
         """
-        check_address(server)
+        self.missed = 0
+        """Live frames of the last stream that no server took, because there was none."""
         self._server = server
         self._timeout_s = timeout_s
-        # Requests are bounded by the server, replies are small.
-        self._channel = grpc.insecure_channel(server, [("grpc.max_send_message_length", -1)])
+        self._wait_s = wait_s
+        self._stop = stop or threading.Event()
+        self._channel = open_channel(server, _CHANNEL)
         self._stub = detector_pb2_grpc.FailureDetectorStub(self._channel)
 
     def __enter__(self) -> "Client":
@@ -92,35 +126,108 @@ class Client:
         """
         request = wire.InferRequest(frame=make_frame(image, regions, frame_id, bgr=bgr))
         with self._translated():
-            return self._stub.Infer(request, timeout=self._timeout_s).result
+            response: wire.InferResponse = self._ask(self._stub.Infer, request, self._until())
+            return response.result
 
     def stream(
         self, frames: Iterable[pose.Frame], *, live: bool = False
     ) -> Iterator[wire.StreamInferResponse]:
         """Send frames and yield replies: a result or an error for each, and the summary last.
 
+        A server that goes away is waited for. Then a recording goes on where it was: what had
+        not been answered is sent again, so that each frame gets one reply. Live, what comes
+        meanwhile is dropped, see ``missed``.
+
         Args:
             frames: taken from another thread, as fast as the server takes them; an exception
                 that it raises ends the stream and is raised here.
             live: a newer frame replaces one that waits; otherwise nothing is dropped.
+
+        Raises:
+            FailedPrecondition: the server has not come back within ``wait_s``.
         """
-        source = _Source(frames, None if live else IN_FLIGHT)
-        with self._translated():
-            call = self._stub.StreamInfer(source.requests(live))
-            try:
-                for reply in call:
-                    source.replied()
-                    yield reply
-            finally:
-                source.close()
-                call.cancel()
-        if source.error is not None:
-            raise source.error
+        outbox = Outbox(frames, None if live else IN_FLIGHT)
+        try:
+            with self._translated():
+                yield from self._replies(outbox)
+        finally:
+            self.missed = outbox.missed
+            outbox.close()
+        yield wire.StreamInferResponse(summary=outbox.summary())
+        if outbox.error is not None:
+            raise outbox.error
 
     def model(self) -> wire.Model:
         """What the server has loaded."""
         with self._translated():
-            return self._stub.GetModel(wire.GetModelRequest(), timeout=self._timeout_s).model
+            request = wire.GetModelRequest()
+            response: wire.GetModelResponse = self._ask(self._stub.GetModel, request, self._until())
+            return response.model
+
+    def _replies(self, outbox: Outbox) -> Iterator[wire.StreamInferResponse]:
+        """Replies to all frames, over as many calls as it takes."""
+        until: float | None = None
+        while True:
+            replies, loss = yield from self._one_call(outbox)
+            outbox.wait_for_next(self._stop.is_set)
+            if outbox.done:
+                return
+            if replies or until is None:
+                until = self._until()
+            elif time.monotonic() >= until:  # it is there, and takes no stream
+                raise loss or FailedPrecondition(f"{self._server} ends every stream; see its log")
+            self._ask(self._stub.GetModel, wire.GetModelRequest(), until, outbox.nothing_to_wait)
+
+    def _one_call(
+        self, outbox: Outbox
+    ) -> Generator[wire.StreamInferResponse, None, tuple[int, grpc.RpcError | None]]:
+        """Replies until the server ends the call; gives their number, and the error if it broke."""
+        mode = wire.STREAM_MODE_LIVE if outbox.live else wire.STREAM_MODE_IN_ORDER
+        call = self._stub.StreamInfer(outbox.requests(mode))
+        replies = 0
+        try:
+            for reply in call:
+                outbox.reply(reply)
+                if reply.WhichOneof("message") != "summary":
+                    replies += 1
+                    yield reply
+        except grpc.RpcError as error:
+            if error.code() not in _AWAY:
+                raise
+            return replies, error
+        finally:
+            outbox.leave()
+            call.cancel()
+        return replies, None
+
+    def _until(self) -> float:
+        return time.monotonic() + self._wait_s
+
+    def _ask(
+        self,
+        method: Callable[..., Answer],
+        request: Any,
+        until: float,
+        over: Callable[[], bool] = lambda: False,
+    ) -> Answer:
+        """Call, again and again while nobody is there to answer."""
+        said = False
+        while True:
+            try:
+                answer = method(request, timeout=self._timeout_s)
+            except grpc.RpcError as error:
+                left = until - time.monotonic()
+                given_up = left <= 0 or self._stop.is_set() or over()
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or given_up:
+                    raise
+                if not said:
+                    log.warning("%s; waiting up to %.0f s", self._absent(error), left)
+                said = True
+                time.sleep(min(_POLL_S, left))
+            else:
+                if said:
+                    log.warning("%s answers", self._server)
+                return answer
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -128,50 +235,17 @@ class Client:
         try:
             yield
         except grpc.RpcError as error:
-            code, details = error.code(), error.details()
+            code = error.code()
             if code is grpc.StatusCode.UNAVAILABLE:
                 raise FailedPrecondition(
-                    f"no answer from {self._server} ({details}); "
-                    "expected a server there. Start one with 'misgiving serve'"
+                    f"{self._absent(error)}; expected a server there. "
+                    "Start one with 'misgiving serve'"
                 ) from error
             kind = _ERRORS.get(code, MisgivingError)
-            raise kind(f"{self._server} answered {code.name}: {details}") from error
+            raise kind(f"{self._server} answered {code.name}: {error.details()}") from error
 
-
-class _Source:
-    """The requests of a stream, iterated in gRPC's thread.
-
-    In order, it holds frames back while IN_FLIGHT are unanswered: more would only lie in the
-    connection's buffers. It keeps the exception that gRPC's thread would swallow.
-    """
-
-    def __init__(self, frames: Iterable[pose.Frame], in_flight: int | None) -> None:
-        self._frames = frames
-        self._places = None if in_flight is None else threading.Semaphore(in_flight)
-        self._closed = False
-        self.error: Exception | None = None
-
-    def requests(self, live: bool) -> Iterator[wire.StreamInferRequest]:
-        mode = wire.STREAM_MODE_LIVE if live else wire.STREAM_MODE_IN_ORDER
-        yield wire.StreamInferRequest(open=wire.StreamOpen(mode=mode))
-        try:
-            for frame in self._frames:
-                if self._places is not None:
-                    self._places.acquire()
-                if self._closed:
-                    return
-                yield wire.StreamInferRequest(frame=frame)
-        except Exception as error:
-            self.error = error
-
-    def replied(self) -> None:
-        if self._places is not None:
-            self._places.release()
-
-    def close(self) -> None:
-        """Let a thread that waits for a place go."""
-        self._closed = True
-        self.replied()
+    def _absent(self, error: grpc.RpcError) -> str:
+        return f"no answer from {self._server}{through_proxy(self._server)} ({error.details()})"
 
 
 def make_frame(
@@ -193,7 +267,7 @@ def make_frame(
     ('000000', 3)
 
     Args:
-        image: bytes are sent as they are.
+        image: bytes are sent as they are, an array raw, or as PNG where it is too large for that.
         regions: persons' boxes in image px; none for the whole frame.
         frame_id: comes back with the answer.
         capture_time_unix_nano: 0 where it is not known; the answer has then no age.
@@ -202,6 +276,7 @@ def make_frame(
 
     Raises:
         ImageError: an array of another shape or type.
+        ResourceExhausted: more than LARGEST_IMAGE_BYTES.
     """
     return pose.Frame(
         frame_id=frame_id,
@@ -216,7 +291,21 @@ def make_frame(
 
 def _wire_image(image: bytes | NDArray[np.uint8], bgr: bool) -> pose.Image:
     if isinstance(image, bytes):
-        return pose.Image(encoded=image)
+        return pose.Image(encoded=_fitting(image, "the image is too large to be sent"))
     height, width = check_rgb(image).shape[:2]
-    pixels = (image[..., ::-1] if bgr else image).tobytes()
+    if bgr:
+        image = image[..., ::-1]
+    if image.size > LARGEST_IMAGE_BYTES:
+        what = f"frames of {width} × {height} px are too large to be sent, raw or as PNG"
+        return pose.Image(encoded=_fitting(encode_png(np.ascontiguousarray(image)), what))
+    pixels = image.tobytes()
     return pose.Image(raw=pose.RawImage(pixels=pixels, height_px=height, width_px=width))
+
+
+def _fitting(encoded: bytes, what: str) -> bytes:
+    if len(encoded) > LARGEST_IMAGE_BYTES:
+        raise ResourceExhausted(
+            f"{what} ({len(encoded)} bytes); at most {LARGEST_IMAGE_BYTES} are taken. "
+            "Scale it, or encode it smaller"
+        )
+    return encoded

@@ -12,6 +12,7 @@
 Only the standard library is imported before the signals are ours: Ctrl-C may come at any time.
 """
 
+import contextlib
 import errno
 import importlib.util
 import os
@@ -25,7 +26,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from io import TextIOWrapper
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.public import EXTRAS
@@ -46,6 +47,9 @@ PATIENCE_S = 10.0
 
 _TORCHRUN = "TORCHELASTIC_RUN_ID"
 """Variable that torchrun sets for each process that it starts."""
+
+READERS = ("frames", "source")
+"""Names of the threads that read frames, see sending.py and live.py."""
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
@@ -71,7 +75,7 @@ def main() -> None:
     if wheels:
         _say(wheels)
     # Two wheels of one version work, and other packages ask for the second.
-    sys.exit(run(sys.argv[1:]) if whole else 2)
+    _end(run(sys.argv[1:]) if whole else 2)
 
 
 def take_signals() -> None:
@@ -114,6 +118,15 @@ def _open_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _end(code: int) -> NoReturn:
+    """End the process; at once where a thread is still in a decoder, which would abort it else."""
+    if any(thread.name in READERS for thread in threading.enumerate()):
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _invoke(arguments: Sequence[str]) -> int:

@@ -17,16 +17,19 @@ import cv2
 from numpy.typing import NDArray
 
 from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.listening import is_loopback
 
 # OpenCV reads both when it first needs them. Forced, not a default: FFmpeg's own messages name
 # URLs with their passwords.
 os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
 os.environ.pop("OPENCV_FFMPEG_DEBUG", None)
-os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "5")  # s; a camera that freezes
+os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "5")  # s, as READ_TIMEOUT_MS
 
 OPEN_TIMEOUT_MS = 10_000
 READ_TIMEOUT_MS = 5_000
 """A freeze is noticed within two of these: after the first, the decoder gives what it has left."""
+SILENCE_S = 0.9 * READ_TIMEOUT_MS / 1000
+"""A read that failed after so long has met silence, not a broken picture."""
 _ASK_TIMEOUT_S = 3.0
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
@@ -80,6 +83,7 @@ def find_feed(source: str) -> Feed | None:
     if source.isdecimal():
         source = f"/dev/video{int(source)}"
     if source.startswith("/dev/"):
+        _check_utf8(source)
         opened = partial(_open, source, cv2.CAP_V4L2)
         return Feed(source, opened, partial(_why_no_camera, Path(source)))
     return None
@@ -104,6 +108,17 @@ def public_name(url: str) -> str:
     return f"{parts['scheme'].lower()}://{parts['host']}{path}"
 
 
+def _check_utf8(source: str) -> None:
+    """OpenCV ends the process at a name that is not, and the fleet could not be told it."""
+    try:
+        source.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(
+            "the source's name is not UTF-8; expected a camera or URL whose name is. "
+            "Write other bytes of a URL as %XX"
+        ) from None
+
+
 def _from_environment(name: str) -> str:
     try:
         return os.environ[name]
@@ -121,8 +136,18 @@ def _url_feed(url: str) -> Feed:
         # Each further thread of the decoder would hold a frame back.
         *(cv2.CAP_PROP_N_THREADS, 1),
     )
+    _check_utf8(url)
+    _spare_loopback(url)
     opened = partial(_open, url, cv2.CAP_FFMPEG, parameters)
     return Feed(public_name(url), opened, partial(_why_no_stream, url))
+
+
+def _spare_loopback(url: str) -> None:
+    """Let FFmpeg reach a camera of this very machine without ``http_proxy``."""
+    host = urlsplit(url).hostname or ""
+    if is_loopback(host):
+        others = os.environ.get("no_proxy", "")
+        os.environ["no_proxy"] = f"{others},{host}" if others else host
 
 
 def _open(target: str, backend: int, parameters: tuple[int, ...] = ()) -> Capture | None:

@@ -12,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime.errors import DataError
-from misgiving.runtime.feeds import Capture, Feed
-from misgiving.runtime.sources import Picture
+from misgiving.runtime.feeds import SILENCE_S, Capture, Feed
+from misgiving.runtime.pictures import Picture
 from misgiving.runtime.uploader import wait_s
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.1
+_AT_ONCE_S = 0.005
+_TRIES = 25
+"""Failed reads that came at once, in a row, before a feed is taken for lost: one that lives has its
+next picture waited for, broken or not."""
 _END_S = 2.0
 """How long the end waits for a frame that is being read; the process need not wait for a freeze."""
 
@@ -51,12 +55,14 @@ class Live:
         """
         self.name = feed.name
         self.frames_read = 0
+        self.broken = 0
         self.reconnects = 0
         self._feed = feed
         self._stop = stop
         self._first_wait_s = first_wait_s
         self._longest_wait_s = longest_wait_s
         self._failures = 0  # in a row
+        self._waited_s = 0.0  # before the last attempt
         self._error: Exception | None = None
         self._newest: tuple[str, int, NDArray[Any]] | None = None
         self._arrived = threading.Condition()
@@ -80,8 +86,8 @@ class Live:
     def line(self, sent: int) -> str:
         """What became of its frames, for people."""
         return (
-            f"source: {self.frames_read} read, {self.frames_read - sent} dropped before sending, "
-            f"{self.reconnects} reconnects"
+            f"source: {self.frames_read} read, {self.broken} broken, "
+            f"{self.frames_read - sent} dropped before sending, {self.reconnects} reconnects"
         )
 
     def _take(self) -> tuple[str, int, NDArray[Any]] | None:
@@ -139,20 +145,32 @@ class Live:
                 return True
 
     def _read_all(self, capture: Capture) -> None:
-        """Read until the feed is lost; one that lasted has earned a quick return."""
+        """Read until the feed is lost; one that outlasted its wait has earned a quick return."""
         began = time.monotonic()
         try:
             while not self._stop.is_set() and (bgr := self._read(capture)) is not None:
                 self._offer(bgr)
         finally:
             capture.release()
-        if time.monotonic() - began > self._longest_wait_s:
+        if time.monotonic() - began > self._waited_s:
             self._failures = 0
 
     def _read(self, capture: Capture) -> NDArray[Any] | None:
-        there, bgr = capture.read()
-        self.frames_read += there
-        return bgr if there else None
+        """The next frame, past pictures that are broken; None where the feed is silent."""
+        failures = at_once = 0
+        while at_once < _TRIES and not self._stop.is_set():
+            began = time.monotonic()
+            there, bgr = capture.read()
+            if there:
+                self.frames_read += 1
+                self.broken += failures
+                return bgr
+            took_s = time.monotonic() - began
+            if took_s > SILENCE_S:
+                return None
+            failures += 1
+            at_once += took_s < _AT_ONCE_S
+        return None
 
     def _offer(self, bgr: NDArray[Any]) -> None:
         with self._arrived:
@@ -174,4 +192,7 @@ class Live:
 
     def _next_wait_s(self) -> float:
         self._failures += 1
-        return wait_s(self._failures, self._first_wait_s, self._longest_wait_s, random.random())
+        self._waited_s = wait_s(
+            self._failures, self._first_wait_s, self._longest_wait_s, random.random()
+        )
+        return self._waited_s

@@ -1,31 +1,16 @@
 """Where recorded frames come from: a folder of images, one image, or a video file."""
 
-import os
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, ImageError
 from misgiving.runtime.images import SUFFIXES, name_of, read_bytes
+from misgiving.runtime.pictures import Picture as Picture
+from misgiving.runtime.videos import Video
 
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # our own line says what is wrong
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One frame of a :class:`Source` before it has a place on the wire."""
-
-    name: str
-    """The file's name; for a video or a camera six digits counted from 000000."""
-    image: bytes | NDArray[np.uint8]
-    """The file's bytes, untouched; for a video or a camera RGB (H, W, 3)."""
-    captured_unix_nano: int = 0
-    """When it was taken; 0 where that is not known."""
+log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -34,11 +19,21 @@ class Source(Protocol):
     >>> source = open_source(Path("drive.mp4"))
     >>> source.fps, [(picture.name, picture.image.shape) for picture in source][:1]
     (10.0, [('000000', (48, 64, 3))])
+    >>> source.announced, source.unreadable
+    (3, 0)
     """
 
     @property
     def fps(self) -> float | None:
         """Frames per second at recording, None where that is not known."""
+
+    @property
+    def announced(self) -> int | None:
+        """Frames that it says it has, None where it does not say; some videos only estimate."""
+
+    @property
+    def unreadable(self) -> int:
+        """Frames that were left out until now because they cannot be read."""
 
     def __iter__(self) -> Iterator[Picture]: ...
 
@@ -50,55 +45,26 @@ class Images:
 
     def __init__(self, paths: list[Path]) -> None:
         self._paths = paths
+        self.announced: int | None = len(paths)
+        self.unreadable = 0
 
     def __iter__(self) -> Iterator[Picture]:
-        for path in self._paths:
-            yield Picture(name_of(Path(path.name)), read_bytes(path))
-
-
-class Video:
-    """A video file.
-
-    Frames are sent raw, not as JPEG: the network then sees exactly what was decoded, not a
-    second lossy compression, and neither side spends milliseconds on coding. It costs bandwidth
-    (6 MB for 1080p), which between processes of one machine is cheap.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Open a video.
+        """Those that can be read.
 
         Raises:
-            DataError: it is none that OpenCV reads.
+            ImageError: none can.
         """
-        self._path = path
-        capture = self._open()
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        capture.release()
-        self.fps: float | None = fps if 0 < fps < 1000 else None
-
-    def __iter__(self) -> Iterator[Picture]:
-        capture = self._open()
-        try:
-            index = 0
-            while (read := capture.read())[0]:
-                rgb = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
-                yield Picture(f"{index:06d}", np.asarray(rgb, np.uint8))
-                index += 1
-        finally:
-            capture.release()
-        if index == 0:
-            raise DataError(f"{self._path} holds no frame that can be read; encode it again")
-
-    def _open(self) -> cv2.VideoCapture:
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
-        cv2.utils.logging.setLogLevel(level)
-        if not capture.isOpened():
-            raise DataError(
-                f"{self._path} is neither an image folder, an image ({', '.join(SUFFIXES)}) nor a "
-                "video that OpenCV reads. Convert it, for example to MP4"
-            )
-        return capture
+        self.unreadable = 0
+        for path in self._paths:
+            try:
+                data = read_bytes(path)
+            except ImageError as error:
+                self.unreadable += 1
+                if self.unreadable == len(self._paths):
+                    raise
+                log.warning("%s. It is left out", error)
+            else:
+                yield Picture(name_of(Path(path.name)), data)
 
 
 def open_source(path: Path) -> Source:

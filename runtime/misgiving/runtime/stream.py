@@ -16,7 +16,13 @@ from typing import IO
 from pydantic import TypeAdapter, ValidationError
 
 from misgiving.runtime.client import Client, make_frame
-from misgiving.runtime.errors import DataError, InvalidInput, first_problem
+from misgiving.runtime.errors import (
+    DataError,
+    InvalidInput,
+    MisgivingError,
+    ResourceExhausted,
+    first_problem,
+)
 from misgiving.runtime.feeds import find_feed
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import name_of
@@ -49,12 +55,16 @@ class StreamOptions:
     """JSON: frame name → list of [x, y, width, height] in image px."""
     json: Path | None = None
     """Takes one line for each reply."""
+    wait_s: float = 60.0
+    """How long to wait for a server that is not there, or no longer; 0 fails at once."""
 
     def __post_init__(self) -> None:
         if self.fps is not None and not self.live:
             raise InvalidInput("--fps paces a live stream; add --live, or leave it out")
         if self.fps is not None and not 0.001 <= self.fps <= 10_000:
             raise InvalidInput(f"fps is {self.fps:g}; expected frames per second, 0.001 to 10000")
+        if not self.wait_s >= 0:
+            raise InvalidInput(f"--wait is {self.wait_s:g}; expected seconds, 0 or more")
 
 
 class Stop:
@@ -91,26 +101,33 @@ def stream(options: StreamOptions) -> int:
     """Stream until the source ends or a signal comes, and report.
 
     Returns:
-        The exit code: 1 where a frame failed or was refused, 128 + its number after a signal.
+        The exit code: 0 only where every frame was read and answered or, live, dropped and
+        counted; 128 + its number after a signal.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     regions = read_regions(options.regions) if options.regions else {}
     tally = Tally()
+    broken = False
     with stopping() as stop:
         source = _open(options, stop)
         try:
             _exchange(source, regions, options, tally, stop)
         except KeyboardInterrupt:
             print("misgiving: left before the last answers had come", file=sys.stderr)
+        except MisgivingError as error:
+            if not (tally.answered or tally.failed):
+                raise
+            broken = True
+            print(f"misgiving: {error}", file=sys.stderr)
         finally:
             if tally.sent or stop.signals:
                 _print_summary(source, tally)
     if stop.signals:
         return 128 + stop.signals[0]
-    if regions:
+    if regions and tally.all_read:
         unused = f"{next(iter(regions))!r} and {len(regions) - 1} more"
         print(f"regions without a frame: {unused}; expected names of frames", file=sys.stderr)
-    return int(bool(tally.failed or tally.refused))
+    return int(broken or tally.incomplete)
 
 
 def paced(
@@ -160,16 +177,27 @@ def _exchange(
     live = options.live or isinstance(source, Live)
     pictures = takewhile(lambda _: not stop.asked.is_set(), _paced(source, options, stop))
     try:
-        with Client(options.server) as client, _writer(options.json) as file:
+        with (
+            Client(options.server, wait_s=options.wait_s, stop=stop.asked) as client,
+            _writer(options.json) as file,
+        ):
             model = client.model()
-            frames = _frames(pictures, regions, tally, name, live)
-            for reply in client.stream(frames, live=live):
-                latency_s = tally.take(reply, time.monotonic())
-                _report(reply, latency_s, model, file)
-                _show(tally)
+            tally.all_read = isinstance(source, Live)  # which has no end that could be missed
+            frames = _frames(pictures, regions, tally, stop, name, live)
+            try:
+                for reply in client.stream(frames, live=live):
+                    latency_s = tally.take(reply, time.monotonic())
+                    if reply.result.bundle_digest not in ("", model.bundle_digest):
+                        model = client.model()  # the server came back with another
+                    _report(reply, latency_s, model, file)
+                    _show(tally)
+            finally:
+                tally.missed = client.missed
     finally:
         if isinstance(source, Live):
             source.close()
+        else:
+            tally.announced, tally.unreadable = source.announced, source.unreadable
 
 
 def _paced(source: Source | Live, options: StreamOptions, stop: Stop) -> Iterable[Picture]:
@@ -179,15 +207,33 @@ def _paced(source: Source | Live, options: StreamOptions, stop: Stop) -> Iterabl
 
 
 def _frames(
-    pictures: Iterable[Picture], regions: Regions, tally: Tally, stream_id: str, live: bool
+    pictures: Iterable[Picture],
+    regions: Regions,
+    tally: Tally,
+    stop: Stop,
+    stream_id: str,
+    live: bool,
 ) -> Iterator[pose.Frame]:
-    """Frames for the wire; takes what it uses out of ``regions``."""
+    """Frames for the wire; takes what it uses out of ``regions``.
+
+    Raises:
+        ResourceExhausted: the first frame of a video is too large, and so are all.
+    """
     for picture in pictures:
         boxes = [Region(*box) for box in regions.pop(picture.name, [])]
         # A recording's capture time is not known; that of one that is played live is now.
         captured = picture.captured_unix_nano or (time.time_ns() if live else 0)
+        try:
+            frame = make_frame(picture.image, boxes, picture.name, captured, stream_id)
+        except ResourceExhausted as error:
+            if not (tally.sent or isinstance(picture.image, bytes)):
+                raise
+            tally.too_large += 1
+            print(f"misgiving: frame {picture.name!r}: {error}", file=sys.stderr)
+            continue
         tally.send(picture.name, time.monotonic())
-        yield make_frame(picture.image, boxes, picture.name, captured, stream_id)
+        yield frame
+    tally.all_read |= not stop.asked.is_set()
 
 
 def _writer(path: Path | None) -> "nullcontext[None] | IO[str]":
@@ -229,5 +275,5 @@ def _print_summary(source: Source | Live, tally: Tally) -> None:
         print(file=sys.stderr)
     lines = tally.lines()
     if isinstance(source, Live):
-        lines.insert(0, source.line(tally.sent))
+        lines.insert(0, source.line(tally.sent - tally.missed))
     print("\n".join(lines))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import grpc
 
+from misgiving.runtime.connecting import open_channel, through_proxy
 from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.spool import Spool
 from misgiving.v1.fleet_pb2 import StatUploadRequest, UploadRequest, UploadStart
@@ -50,7 +51,7 @@ class Uploader:
         self._longest_wait_s = longest_wait_s
         self._failures = 0  # in a row
         self._stopping = threading.Event()
-        self._channel = grpc.insecure_channel(target, options=_CHANNEL)
+        self._channel = open_channel(target, _CHANNEL)
         self._stub = FleetCollectorStub(self._channel)
         self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
 
@@ -120,7 +121,10 @@ class Uploader:
         if self._failures == 1:
             pending = self._spool.counts().pending
             log.warning(
-                "collector %s: %s; trying on, %d pending", self._target, _text(error), pending
+                "collector %s: %s; trying on, %d pending",
+                self._target + through_proxy(self._target),
+                _text(error),
+                pending,
             )
 
     def _succeeded(self) -> None:

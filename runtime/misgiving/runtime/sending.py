@@ -1,0 +1,174 @@
+"""The frames of one stream on their way: read in a thread of our own, kept until answered.
+
+gRPC takes a stream's requests in a thread that nobody can wait for. It only fetches here; what
+reads the frames, which may be deep in a decoder, is waited for before the stream is left.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from misgiving.v1 import detector_pb2 as wire
+from misgiving.v1 import pose_pb2 as pose
+
+READER = "frames"
+"""Name of the thread that reads; see ``command.py``."""
+END_S = 2.0
+"""How long the end waits for a frame that is being read."""
+_POLL_S = 0.1
+
+
+class Outbox:
+    """What is still to be sent, over as many calls as it takes.
+
+    In order, frames are held back while ``in_flight`` are unanswered, since more would only lie
+    in the connection's buffers; what a lost call leaves unanswered is sent again in the next.
+    Live, a lost call's frames are lost, and so is what comes until there is another.
+    """
+
+    def __init__(self, frames: Iterable[pose.Frame], in_flight: int | None) -> None:
+        self._frames = frames
+        self._in_flight = in_flight
+        self._state = threading.Condition()
+        self._call = 0  # number of the one that may fetch
+        self._wanted = self._passing = self._closed = False
+        self._next: deque[pose.Frame] = deque()
+        self._unanswered: deque[pose.Frame | None] = deque()
+        self.ended = False
+        """There are no more frames to read."""
+        self.error: Exception | None = None
+        """What reading ended with."""
+        self._missed = 0
+        self._gap = 0  # of these, since the last call
+        self.answered = self.failed = self.dropped = 0
+        self._thread = threading.Thread(target=self._read, name=READER, daemon=True)
+        self._thread.start()
+
+    @property
+    def live(self) -> bool:
+        return self._in_flight is None
+
+    @property
+    def done(self) -> bool:
+        """Every frame is settled: nothing is left to be read, sent or answered."""
+        return self.ended and not (self._next or self._unanswered or self._gap)
+
+    @property
+    def missed(self) -> int:
+        """Live frames that were under way when a call was lost, or came while there was none."""
+        return self._missed + self._gap
+
+    def requests(self, mode: "wire.StreamMode.ValueType") -> Iterator[wire.StreamInferRequest]:
+        """Of one call; those of an earlier call end, and take no more frames."""
+        with self._state:
+            self._call += 1
+            self._passing = False
+            self._missed, self._gap = self.missed, 0
+        return self._requests(self._call, mode)
+
+    def reply(self, reply: wire.StreamInferResponse) -> None:
+        """Count a reply, and forget the frames that it settles."""
+        with self._state:
+            match reply.WhichOneof("message"):
+                case "result":
+                    self.answered += 1
+                    self._settle(reply.result.dropped_before)
+                case "error":
+                    self.failed += 1
+                    self._settle(reply.error.dropped_before)
+            self._state.notify_all()
+
+    def leave(self) -> None:
+        """The call is over: what it did not answer is sent again or, live, lost."""
+        with self._state:
+            self._call += 1
+            if self.live:
+                self._gap += len(self._unanswered) + len(self._next)
+                self._next.clear()
+                self._passing = True
+            else:
+                self._next.extendleft(frame for frame in reversed(self._unanswered) if frame)
+                self._wanted = not self._next  # there may be no more
+            self._unanswered.clear()
+            self._state.notify_all()
+
+    def wait_for_next(self, stopped: Callable[[], bool]) -> None:
+        """Wait until a recording has a frame to send, or is known to have none."""
+        with self._state:
+            while not (self.live or self._next or self.ended or stopped()):
+                self._state.wait(_POLL_S)
+
+    def nothing_to_wait(self) -> bool:
+        """A live source that has ended waits for no server."""
+        return self.live and self.ended
+
+    def close(self) -> None:
+        """End every thread that waits here, and wait for the one that reads."""
+        with self._state:
+            self._closed = True
+            self._call += 1
+            self._state.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(END_S)
+
+    def summary(self) -> wire.StreamSummary:
+        """What became of the frames of all calls."""
+        received = self.answered + self.failed + self.dropped
+        return wire.StreamSummary(
+            received=received, answered=self.answered, failed=self.failed, dropped=self.dropped
+        )
+
+    def _settle(self, dropped: int) -> None:
+        self.dropped += dropped
+        for _ in range(min(dropped + 1, len(self._unanswered))):
+            self._unanswered.popleft()
+
+    def _requests(
+        self, call: int, mode: "wire.StreamMode.ValueType"
+    ) -> Iterator[wire.StreamInferRequest]:
+        yield wire.StreamInferRequest(open=wire.StreamOpen(mode=mode))
+        while (frame := self._fetch(call)) is not None:
+            yield wire.StreamInferRequest(frame=frame)
+
+    def _fetch(self, call: int) -> pose.Frame | None:
+        """The next frame to send; None where there is none, or the call is over."""
+        with self._state:
+            self._state.wait_for(lambda: call != self._call or self._has_place())
+            if call == self._call and not self._next:
+                self._wanted = True
+                self._state.notify_all()
+            self._state.wait_for(lambda: call != self._call or self._next or self.ended)
+            if call != self._call or not self._next:
+                return None
+            frame = self._next.popleft()
+            self._unanswered.append(None if self.live else frame)
+            return frame
+
+    def _has_place(self) -> bool:
+        return self._in_flight is None or len(self._unanswered) < self._in_flight
+
+    def _read(self) -> None:
+        frames = iter(self._frames)
+        try:
+            while self._may_read() and (frame := next(frames, None)) is not None:
+                self._offer(frame)
+        except Exception as error:  # raised where the replies are taken
+            self.error = error
+        finally:
+            with self._state:
+                self.ended = True
+                self._state.notify_all()
+
+    def _may_read(self) -> bool:
+        with self._state:
+            self._state.wait_for(lambda: self._closed or self._wanted or self._passing)
+            return not self._closed
+
+    def _offer(self, frame: pose.Frame) -> None:
+        with self._state:
+            if self._passing:
+                self._gap += 1
+            else:
+                self._next.append(frame)
+                self._wanted = False
+            self._state.notify_all()
