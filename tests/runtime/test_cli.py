@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -182,6 +183,21 @@ def test_infer_reads_a_video_as_it_goes(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Video, "__iter__", watched)
     result = invoke("infer", tmp_path / "drive.mp4.part", "--bundle", tiny.BUNDLE)
     assert (result.exit_code, steps) == (0, ["000000", "taken", "000001", "taken"])
+
+
+def test_infer_says_what_a_video_lacks(picture: Path, tmp_path: Path) -> None:
+    """The other frames keep their numbers, and the next argument is answered too."""
+    video = tmp_path / "spots.avi"
+    write_video(video, 4)
+    data = bytearray(video.read_bytes())
+    second = [match.start() for match in re.finditer(b"\xff\xd8\xff", data)][1]
+    data[second + 3 : second + 300] = bytes(297)
+    video.write_bytes(data)
+    result = invoke("infer", video, picture, "--bundle", tiny.BUNDLE)
+    assert result.exit_code == 1
+    names = [line.split()[-1] for line in result.stdout.splitlines()[1:]]
+    assert names == [*(f"{video}#{number:06d}" for number in (0, 2, 3)), str(picture)]
+    assert f"{video}: 1 of its frames cannot be read" in result.stderr
 
 
 def test_an_image_by_its_first_bytes(picture: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def _of_video(path: Path, video: Source) -> Iterator[_Image]:
     for frame in video:
         name, label = f"{images.name_of(path)}#{frame.name}", f"{path.stem}.{frame.name}"
         yield _Image(name, label, partial(lambda image: image, frame.image))
-    if left_out := getattr(video, "unreadable", 0):
+    if left_out := video.unreadable:
         raise DataError(
             f"{path}: {left_out} of its frames cannot be read; expected all. Copy it again"
         )
