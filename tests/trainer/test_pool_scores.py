@@ -173,6 +173,11 @@ def test_a_box_outside_its_image_is_skipped(
     assert score_pool(estimator, pose_set(samples), tmp_path / "a.csv").skipped == 1
 
 
+def test_a_file_whose_name_is_no_utf_8(tmp_path: Path, estimator: Estimator, pool: PoseSet) -> None:
+    out = tmp_path / "stra\udcdfe.csv"
+    assert score_pool(estimator, pool, out).count == len(open_scores(out).columns()[0]) == 11
+
+
 def test_only_a_row_of_bad_ones_is_a_lost_disk(
     tmp_path: Path, estimator: Estimator, pool: PoseSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,15 @@ def test_round_trip(tmp_path: Path, suffix: str, sizes: list[list[int]]) -> None
     same_bits(file.embedding(), np.concatenate([part.embedding for part in flat]))
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_name_that_is_no_utf_8(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"stra\udcdfe{suffix}"
+    write(path, [[answers(7)]])
+    file = open_scores(path)
+    assert file.columns()[0] == list(IDS)
+    same_bits(file.embedding(), answers(7).embedding)
+
+
 def test_parquet_as_others_read_it(tmp_path: Path) -> None:
     record = write(tmp_path / "a.parquet", [[answers(7)]])
     table = parquet.read_table(tmp_path / "a.parquet")

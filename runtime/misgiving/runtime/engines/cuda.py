@@ -217,7 +217,7 @@ def driver_version(cuda: int, module: Path = Path("/proc/driver/nvidia/version")
     """
     speaks = f"CUDA {cuda // 1000}.{cuda % 1000 // 10}"
     try:
-        lines = module.read_text(errors="replace").splitlines()
+        lines = module.read_text("utf-8", errors="replace").splitlines()
     except OSError:  # a container may hide it
         return speaks
     return f"{speaks}, {' '.join(lines[0].split())}" if lines else speaks

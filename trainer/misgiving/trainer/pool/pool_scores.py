@@ -171,7 +171,7 @@ def _parts(folder: Path, persons: int) -> dict[range, Path]:
 
 def _record(bundle: Bundle, pool: PoseSet, folder: Path) -> ScoreRecord:
     parts = _parts(folder, len(pool)).values()
-    heads = [parquet.read_metadata(path) for path in parts]
+    heads = [parquet.read_metadata(BytesIO(path.read_bytes())) for path in parts]
     skipped = sum(len(json.loads(head.metadata[_SKIPPED])) for head in heads)
     rows = sum(head.num_rows for head in heads)
     if not rows:
@@ -198,7 +198,10 @@ def _merge(folder: Path, persons: int, out: Path, record: ScoreRecord) -> None:
     whole = folder / out.name
     try:
         with whole.open("wb") as file:
-            tables = (parquet.read_table(path) for path in _parts(folder, persons).values())
+            tables = (
+                parquet.read_table(BytesIO(path.read_bytes()))
+                for path in _parts(folder, persons).values()
+            )
             write_scores(file, out.suffix, record, tables)
             file.flush()
             os.fsync(file.fileno())

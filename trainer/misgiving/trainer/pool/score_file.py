@@ -219,20 +219,21 @@ def _is_of_before(file: BinaryIO) -> bool:
 
 
 def _read_parquet(path: Path, schema: pa.Schema, names: list[str]) -> Iterator[pa.RecordBatch]:
-    with parquet.ParquetFile(path) as file:
+    # Opened here, as everywhere: pyarrow takes no name that is no UTF-8.
+    with path.open("rb") as content, parquet.ParquetFile(content) as file:
         for batch in file.iter_batches(columns=names):
             yield batch.select(names)
 
 
 def _read_csv(path: Path, schema: pa.Schema, names: list[str]) -> Iterator[pa.RecordBatch]:
     with path.open("rb") as file:
-        before = _is_of_before(file)
-    with csv.open_csv(
-        path,
-        read_options=csv.ReadOptions(skip_rows=int(before)),
-        convert_options=csv.ConvertOptions(column_types=schema, include_columns=names),
-    ) as batches:
-        yield from batches
+        batches = csv.open_csv(
+            file,
+            read_options=csv.ReadOptions(skip_rows=int(_is_of_before(file))),
+            convert_options=csv.ConvertOptions(column_types=schema, include_columns=names),
+        )
+        with batches:
+            yield from batches
 
 
 def _numbers(columns: Sequence[pa.Array]) -> Column:
