@@ -45,6 +45,14 @@ def missing(module: str) -> ModuleNotFoundError:
         # any path
         (OSError(errno.EACCES, "No", "a"), "infer", 2, "misgiving: a: No; expected a path that "),
         (MemoryError("of 9 GiB"), "train", 2, "misgiving: out of memory (of 9 GiB); expected"),
+        # a name that a library does not take; another text that cannot be encoded is ours
+        (
+            UnicodeEncodeError("utf-8", "a\udcdf", 1, 2, "surrogates not allowed"),
+            "train",
+            2,
+            "misgiving: 'a\\udcdf' is no UTF-8, which a library that is used here expects",
+        ),
+        (UnicodeEncodeError("ascii", "é", 0, 1, "ordinal"), "train", 1, "that is a fault of misg"),
         # whoever read stdout went away: nobody to tell
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), "infer", 1, ""),
         # signals

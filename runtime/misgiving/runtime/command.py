@@ -190,6 +190,11 @@ def _mendable(error: Exception, arguments: Sequence[str]) -> str:
             f"{error.filename}: {error.strerror}; expected a path that can be used. Name another, "
             "or change its rights"
         )
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        return (
+            f"{ascii(error.object)} is no UTF-8, which a library that is used here expects of "
+            "names. Rename it; or is it, and the locale is none of UTF-8? Then set LC_ALL=C.UTF-8"
+        )
     if isinstance(error, MemoryError):
         return f"out of memory ({error}); expected to have enough. Name less data, or a smaller net"
     return ""
