@@ -119,18 +119,19 @@ def test_csv_as_others_read_it(tmp_path: Path) -> None:
     assert {row[7] for row in rows[1:]} == {""}
 
 
-def test_csv_of_before(tmp_path: Path) -> None:
-    """The record stood in a first line that is no row."""
-    record = write(tmp_path / "a.csv", [[answers(7)]])
-    text = (tmp_path / "a.csv").read_bytes().splitlines()
-    cells = csv.reader(line.decode() for line in text)
-    width = len(next(cells)) - 1
-    plain = [b",".join(line.split(b",")[:width]) for line in (text[0], *text[3:])]
-    write_of_before = [b"# " + record.model_copy(update={"count": 5}).model_dump_json().encode()]
-    (tmp_path / "b.csv").write_bytes(b"\n".join([*write_of_before, *plain]) + b"\n")
-    new, old = (open_scores(tmp_path / name) for name in ("a.csv", "b.csv"))
-    assert old.columns()[0] == new.columns()[0][2:]
-    same_bits(old.embedding(), new.embedding()[2:])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_csv_of_before(tmp_path: Path, mark: bytes) -> None:
+    """The record stood in a first line that is no row; an editor may have put a mark before it."""
+    record = write(tmp_path / "new.csv", [[answers(7)]])
+    header, *rows = (tmp_path / "new.csv").read_bytes().splitlines()
+    head = record.model_copy(update={"count": 6}).model_dump_json().encode()
+    # The first row has the record behind its last comma, the others have nothing there.
+    old = [b"# " + head, header.removesuffix(b',"misgiving"'), *(row[:-1] for row in rows[1:])]
+    (tmp_path / "old.csv").write_bytes(mark + b"\n".join([*old, b""]))
+    (tmp_path / "new.csv").write_bytes(mark + (tmp_path / "new.csv").read_bytes())
+    new, before = (open_scores(tmp_path / f"{name}.csv") for name in ("new", "old"))
+    assert before.columns()[0] == new.columns()[0][1:] == list(IDS[1:])
+    same_bits(before.embedding(), new.embedding()[1:])
 
 
 def edited(path: Path, old: bytes, new: bytes) -> None:

@@ -98,7 +98,7 @@ def export(
         int | None, typer.Option(min=1, metavar="N", help="CPU threads of torch.")
     ] = None,
 ) -> None:
-    """Export a checkpoint to a bundle that answers as it does, or refuse.
+    """Export a checkpoint to a bundle that answers alike. Refuses where it does not.
 
     Calibrates it on --val, as 'misgiving calibrate' does; without a rate for --flag-rate 0.1.
 

@@ -213,9 +213,9 @@ def _head_of_csv(path: Path) -> tuple[bytes, dict[str, pa.DataType]]:
 
 def _is_of_before(file: BinaryIO) -> bool:
     """Whether the record is the first line, which is what is read next."""
-    found = file.read(len(BOM_UTF8 + _MARK)).removeprefix(BOM_UTF8).startswith(_MARK)
+    start = file.read(len(BOM_UTF8 + _MARK))
     file.seek(0)
-    return found
+    return start.removeprefix(BOM_UTF8).startswith(_MARK)
 
 
 def _read_parquet(path: Path, schema: pa.Schema, names: list[str]) -> Iterator[pa.RecordBatch]:
