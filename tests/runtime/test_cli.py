@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from misgiving.runtime import cli, images
 from misgiving.runtime.client import Client, make_frame
-from misgiving.runtime.errors import MisgivingError
+from misgiving.runtime.errors import FailedPrecondition, MisgivingError
 from misgiving.runtime.sources import Picture, Video
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
@@ -290,18 +290,17 @@ def test_a_signal_drains_open_streams_and_exits_with_0(number: signal.Signals) -
 
 
 def test_frames_sent_across_a_signal_are_answered_or_told(tmp_path: Path) -> None:
-    """However the signal falls between the frames, the summary adds up and nothing hangs."""
-    with server() as (process, address), Client(address) as client:
+    """However the signal falls between the frames, answers come in order, and then an error."""
+    with server() as (process, address), Client(address, wait_s=0) as client:
         frames = (make_frame(tiny.spots([3] * 14), frame_id=str(i)) for i in range(10**9))
-        replies = client.stream(frames)
-        answered = 0
-        for reply in replies:
-            if answered == 20:
-                process.send_signal(signal.SIGTERM)
-            if reply.WhichOneof("message") == "summary":
-                break
-            answered += 1
-        assert reply.summary.received == reply.summary.answered == answered >= 20
+        answered = []
+        with pytest.raises(FailedPrecondition, match="no answer from"):  # noqa: PT012
+            for reply in client.stream(frames):
+                answered.append(reply.result.frame_id)
+                if len(answered) == 20:
+                    process.send_signal(signal.SIGTERM)
+        assert answered == [str(i) for i in range(len(answered))]
+        assert len(answered) >= 20
         assert process.wait(30) == 0
 
 

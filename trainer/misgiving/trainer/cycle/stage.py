@@ -184,7 +184,8 @@ def _scored(repeat: Repeat, checkpoint: Path, taken: Sequence[int], what: str) -
     """What is said of those who were not selected yet."""
     if not taken:
         return read_scores(repeat.base_scores, repeat.pool.keypoints)
-    left = subset(repeat.pool, _left(repeat.pool, taken))
+    could_be_read = read_scores(repeat.base_scores, repeat.pool.keypoints).ids
+    left = only(subset(repeat.pool, _left(repeat.pool, taken)), could_be_read)
     return repeat.score(checkpoint, left, f"{what}, scoring the pool")
 
 

@@ -70,7 +70,7 @@ def _tell(data: PoseSet, target: KeypointSet, at: NDArray[np.int64], nobody: int
         if index >= 0 and names[index] != name
     ]
     parts = (
-        ", ".join(renamed),
+        f"{len(renamed)} joints in another spelling ({renamed[0]})" if renamed else "",
         f"left out {', '.join(dropped)}" if dropped else "",
         f"{', '.join(lacking)} not labelled" if lacking else "",
         f"{nobody} persons have none of these joints and are left out" if nobody else "",
