@@ -11,7 +11,7 @@ from importlib import metadata
 
 import pytest
 
-from misgiving.runtime import cli, command
+from misgiving.runtime import cli, command, live, sending
 from misgiving.runtime.errors import DataError
 
 
@@ -114,3 +114,28 @@ def test_a_signal_in_a_destructor_is_not_lost() -> None:
         [sys.executable, "-c", SWALLOWED], capture_output=True, text=True, timeout=30
     )
     assert (done.stdout, done.stderr, done.returncode) == ("stopped by SIGTERM\n", "", 0)
+
+
+def test_a_thread_in_a_decoder_does_not_abort_the_process() -> None:
+    """Python's own end would, by a C++ exception in that thread: exit code -6 (134 in a shell)."""
+    code = """
+import threading, cv2, numpy
+from misgiving.runtime import command
+
+def work():
+    while True:
+        begun.set()
+        cv2.GaussianBlur(image, (5, 5), 0)
+
+image, begun = numpy.zeros((2000, 2000, 3), numpy.uint8), threading.Event()
+threading.Thread(target=work, name=command.READERS[0], daemon=True).start()
+begun.wait()
+print("said")
+command._end(3)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (3, "said\n")
+
+
+def test_the_threads_that_read_are_known_by_name() -> None:
+    assert command.READERS == (sending.READER, live.READER)
