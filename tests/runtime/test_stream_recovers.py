@@ -80,14 +80,17 @@ def test_a_recording_goes_on_where_it_was(
     recording: Path, replies: Path, address: str, number: signal.Signals
 ) -> None:
     options = ("--json", str(replies))
-    with serving(address) as first, streaming(recording, address, *options) as process:
-        with replies.open() as lines:
-            answered = some(lines)
-            first.send_signal(number)
-            first.wait()
-            with serving(address):
-                answered += names(lines)
-                out, err = process.communicate(timeout=60)
+    with (
+        serving(address) as first,
+        streaming(recording, address, *options) as process,
+        replies.open() as lines,
+    ):
+        answered = some(lines)
+        first.send_signal(number)
+        first.wait()
+        with serving(address):
+            answered += names(lines)
+            out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert answered == [f"{i:06d}" for i in range(FRAMES)]  # each once, in order
     assert out.startswith(f"frames: {FRAMES} sent, {FRAMES} answered, 0 failed, 0 dropped\n")
