@@ -75,6 +75,7 @@ INFER = [
 SERVE_ = [
     Case("no port", "serve --bundle bundle --listen localhost", "expected HOST:PORT"),
     Case("a port out of range", "serve --bundle bundle --listen localhost:70000", "0 to 65535"),
+    Case("IPv6 without brackets", "serve --bundle bundle --listen ::1:0", "brackets, [::1]:0"),
     Case("a port in use", "serve --bundle bundle --listen {server}", "cannot be bound", apart=True),
     Case(
         "a host that does not resolve",
@@ -89,6 +90,7 @@ SERVE_ = [
     Case("a rate of NaN", f"{SERVE} --audit-rate nan", "expected a share from 0 to 1"),
     Case("a threshold of NaN", f"{SERVE} --threshold nan", "threshold is nan"),
     Case("a collector without a spool", f"{SERVE} --collector {{nobody}}", "Add --spool DIR"),
+    Case("IPv6 without brackets", f"{SERVE} --spool new --collector ::1:1", "brackets, [::1]:1"),
     Case("a collector without a port", f"{SERVE} --spool new --collector car", "HOST:PORT"),
     Case("a file as a spool", f"{SERVE} --spool notes.txt", "expected a folder"),
     Case("a spool of junk", f"{SERVE} --spool cut-spool", "Move it away to start an empty spool"),
@@ -125,6 +127,10 @@ STREAM = [
     ),
     Case("no port", "stream a.png --server localhost", "expected HOST:PORT"),
     Case("a port out of range", "stream a.png --server localhost:70000", "0 to 65535"),
+    Case("IPv6 without a port", "stream a.png --server ::1", "and a port, [::1]:50051"),
+    Case("a URL for a server", "stream a.png --server http://car:50051", "HOST:PORT alone"),
+    Case("a wait below zero", "stream a.png --wait -1", "expected seconds, 0 or more"),
+    Case("a wait of NaN", "stream a.png --wait nan", "expected seconds, 0 or more"),
     Case("a pace without --live", "stream a.png --fps 5", "add --live"),
     Case("a pace of NaN", "stream a.png --live --fps nan", "expected frames per second"),
     Case("a pace below zero", "stream a.png --live --fps -1", "expected frames per second"),
@@ -197,6 +203,7 @@ DEMO = [
 
 COLLECT = [
     Case("no port", "collect --store store --listen localhost", "expected HOST:PORT"),
+    Case("IPv6 without brackets", "collect --store store --listen :::0", "brackets, [::]:0"),
     Case("a port in use", "collect --store store --listen {server}", "free port", apart=True),
     Case("a file as a store", "collect --store notes.txt", "expected a folder"),
     Case("a store of junk", "collect --store cut-store", "not a database"),

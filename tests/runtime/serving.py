@@ -52,8 +52,11 @@ class Gated:
 class Running:
     """A server that runs, and the loop that it runs on."""
 
-    def __init__(self, server: Server, address: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, server: Server, pipeline: Pipeline, address: str, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.server = server
+        self.pipeline = pipeline
         self.address = address
         self._loop = loop
         self.channel = grpc.insecure_channel(address, [("grpc.max_send_message_length", -1)])
@@ -92,7 +95,7 @@ def serving(
         return server, pipeline, await server.start("127.0.0.1:0")
 
     server, pipeline, address = asyncio.run_coroutine_threadsafe(build(), loop).result()
-    running = Running(server, address, loop)
+    running = Running(server, pipeline, address, loop)
     try:
         if ready:
             running.call(server.ready(pipeline))

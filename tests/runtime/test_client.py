@@ -1,12 +1,15 @@
 """The client: errors by type, streams that end well, sources that fail."""
 
+import itertools
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import cv2
 import numpy as np
 import pytest
 
-from misgiving.runtime.client import IN_FLIGHT, Client, make_frame
+from misgiving.runtime.client import IN_FLIGHT, LARGEST_IMAGE_BYTES, Client, make_frame
 from misgiving.runtime.errors import (
     DataError,
     FailedPrecondition,
@@ -17,7 +20,8 @@ from misgiving.runtime.errors import (
 )
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region
-from misgiving.runtime.images import encode_png
+from misgiving.runtime.images import decode, encode_png
+from misgiving.runtime.server import MAX_MESSAGE_BYTES
 from misgiving.v1 import pose_pb2 as pose
 from runtime import tiny
 from runtime.serving import Gated, serving
@@ -76,11 +80,85 @@ def test_no_server() -> None:
     with serving() as server:
         address = server.address
     with (
-        Client(address) as client,
+        Client(address, wait_s=0) as client,
         pytest.raises(FailedPrecondition, match="'misgiving serve'") as caught,
     ):
         client.model()
     assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_still_loads_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(ready=False) as server:
+        with (
+            Client(server.address, wait_s=0) as client,
+            pytest.raises(FailedPrecondition, match="still loading.*expected it to be ready"),
+        ):
+            client.model()
+        with Client(server.address, wait_s=3600) as client, ThreadPoolExecutor() as pool:
+            asked = [pool.submit(client.model), pool.submit(client.infer, BLACK)]
+            streamed = pool.submit(lambda: list(client.stream([make_frame(BLACK)])))
+            while len(caplog.records) < 3:  # each says so once
+                wait([*asked, streamed], timeout=0.01)
+            server.call(server.server.ready(server.pipeline))
+            assert asked[0].result().name == "bright-spots"
+            assert asked[1].result().persons
+            assert [reply.WhichOneof("message") for reply in streamed.result()] == [
+                "result",
+                "summary",
+            ]
+    said = [record.getMessage() for record in caplog.records]
+    waiting = f"no answer from {server.address} (engine is still loading; "
+    assert sum(line.startswith(waiting) for line in said) == 3
+    assert sum(line == f"{server.address} answers" for line in said) == 3
+
+
+def test_nobody_is_waited_for_after_a_stop() -> None:
+    with serving() as server:
+        address = server.address
+    stop = threading.Event()
+    stop.set()
+    with (
+        Client(address, wait_s=3600, stop=stop) as client,
+        pytest.raises(FailedPrecondition, match="'misgiving serve'"),
+    ):
+        client.model()
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_stream_whose_server_stops_does_not_end_well(live: bool) -> None:
+    """The server answers what it has accepted; what it has not, is not passed over."""
+    gate = Gated()
+    with serving(gate) as server, Client(server.address, wait_s=0) as client:
+        replies = client.stream((make_frame(BLACK) for _ in itertools.count()), live=live)
+        gate.permits.release(1)
+        assert next(replies).WhichOneof("message") == "result"
+        stopping = server.begin(server.server.stop(5))
+        gate.permits.release(99)
+        with pytest.raises(FailedPrecondition, match="no answer from"):
+            list(replies)
+        stopping.result()
+        assert client.missed == 0 or live
+
+
+def test_frames_too_large_to_be_sent_raw_go_as_png(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = tiny.spots([4] * 14)
+    monkeypatch.setattr("misgiving.runtime.client.LARGEST_IMAGE_BYTES", image.size - 1)
+    sent = make_frame(image).image
+    assert sent.WhichOneof("data") == "encoded"
+    assert np.array_equal(decode(sent.encoded), image)
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    monkeypatch.setattr("misgiving.runtime.client.LARGEST_IMAGE_BYTES", noise.size - 1)
+    with pytest.raises(ResourceExhausted, match="64 × 48 px are too large to be sent, raw or as"):
+        make_frame(noise)
+    with pytest.raises(ResourceExhausted, match="the image is too large"):
+        make_frame(noise.tobytes())
+
+
+def test_what_is_sent_fits_a_message() -> None:
+    room = MAX_MESSAGE_BYTES - LARGEST_IMAGE_BYTES
+    regions = [Region(0.1, 0.1, 9, 9)] * 64
+    frame = make_frame(BLACK, regions, "x" * 255, 1 << 62, "y" * 4096)
+    assert frame.ByteSize() - BLACK.size < room
 
 
 def test_no_answer_in_time() -> None:

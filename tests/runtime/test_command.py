@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from misgiving.runtime import cli, command
+from misgiving.runtime import cli, command, live, sending
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.images import encode_png
 from runtime import tiny
@@ -209,3 +209,28 @@ def test_streams_that_are_closed_lead_nowhere(closed: str, pictures: list[Path])
     assert (drawn / "b.pose.png").read_bytes().startswith(b"\x89PNG")
     if ">&-" not in closed.replace("2>&-", ""):
         assert json.loads(done.stdout)["frame_id"] == str(pictures[1])
+
+
+def test_a_thread_in_a_decoder_does_not_abort_the_process() -> None:
+    """Python's own end would, by a C++ exception in that thread: exit code -6 (134 in a shell)."""
+    code = """
+import threading, cv2, numpy
+from misgiving.runtime import command
+
+def work():
+    while True:
+        begun.set()
+        cv2.GaussianBlur(image, (5, 5), 0)
+
+image, begun = numpy.zeros((2000, 2000, 3), numpy.uint8), threading.Event()
+threading.Thread(target=work, name=command.READERS[0], daemon=True).start()
+begun.wait()
+print("said")
+command._end(3)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (3, "said\n")
+
+
+def test_the_threads_that_read_are_known_by_name() -> None:
+    assert command.READERS == (sending.READER, live.READER)

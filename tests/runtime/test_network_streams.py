@@ -27,13 +27,15 @@ SERVERS = {
 }
 USER, PASSWORD, TOKEN = "anneliese", "geh@eim", "tok3nt0ken"
 SECRETS = (USER, PASSWORD, "geh%40eim", TOKEN)
-LOUD = {
+AROUND = {
+    "http_proxy": "http://127.0.0.1:9",  # neither the camera nor the server lies behind it
+    "no_proxy": "",
     "OPENCV_FFMPEG_LOGLEVEL": "56",
     "OPENCV_FFMPEG_DEBUG": "1",
     "OPENCV_VIDEOIO_DEBUG": "1",
     "OPENCV_LOG_LEVEL": "DEBUG",
 }
-"""What somebody may have set, and what makes OpenCV and FFmpeg print URLs."""
+"""What somebody may have set: a proxy, and what makes OpenCV and FFmpeg print URLs."""
 
 
 @pytest.fixture(params=SERVERS)
@@ -63,7 +65,7 @@ def camera(scheme: str, port: int = 0) -> Iterator[tuple["subprocess.Popen[str]"
 @contextmanager
 def streaming(url: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """``misgiving stream`` as a process that finds its URL in the environment."""
-    environment = os.environ | LOUD | {"CAMERA": url}
+    environment = os.environ | AROUND | {"CAMERA": url}
     command = [*COMMAND, "stream", "env:CAMERA", *arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:

@@ -206,7 +206,7 @@ def test_tally() -> None:
         ({"sent": 2, "answered": 2, "unreadable": 1, "announced": 3}, [], True),
         (
             {"sent": 9, "answered": 5, "missed": 4},
-            ["no server: 4 frames dropped until it was back"],
+            ["no server: 4 frames dropped meanwhile"],
             False,
         ),
         (

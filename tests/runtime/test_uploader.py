@@ -125,6 +125,22 @@ def test_collector_that_comes_later_is_noted_once(spool, store, caplog):
     assert store.count() == 1
 
 
+def test_a_proxy_is_passed_by_or_named(spool, store, caplog, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://user:hunter2@127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    spooled(spool, collected("near"))
+    with collecting(store) as address:
+        running = uploader(spool, address)
+        eventually(lambda: spool.counts().uploaded == 1)
+        running.stop(20)
+    spooled(spool, collected("far"))
+    running = uploader(spool, "fleet.invalid:1")
+    eventually(lambda: "trying on, 1 pending" in caplog.text)
+    running.stop(20)
+    assert "fleet.invalid:1 through the proxy 127.0.0.1:9 of the variable http_proxy" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
 def test_cut_upload_goes_on_where_it_was(spool, store):
     frame = collected("half")
     body = serialise(frame)

@@ -151,8 +151,8 @@ class Client:
             with self._translated():
                 yield from self._replies(outbox)
         finally:
-            self.missed = outbox.missed
             outbox.close()
+            self.missed = outbox.missed
         yield wire.StreamInferResponse(summary=outbox.summary())
         if outbox.error is not None:
             raise outbox.error
@@ -237,10 +237,10 @@ class Client:
         except grpc.RpcError as error:
             code = error.code()
             if code is grpc.StatusCode.UNAVAILABLE:
-                raise FailedPrecondition(
-                    f"{self._absent(error)}; expected a server there. "
-                    "Start one with 'misgiving serve'"
-                ) from error
+                todo = "expected a server there. Start one with 'misgiving serve'"
+                if "still loading" in str(error.details()):
+                    todo = "expected it to be ready. Wait longer"
+                raise FailedPrecondition(f"{self._absent(error)}; {todo}") from error
             kind = _ERRORS.get(code, MisgivingError)
             raise kind(f"{self._server} answered {code.name}: {error.details()}") from error
 

@@ -49,8 +49,8 @@ def stop_signal() -> asyncio.Event:
 
 def _mended(address: str, host: str, port: str) -> str:
     """What was meant by an address with several colons: IPv6 without brackets, or a URL."""
-    if _is_ipv6(host):
-        return f"IPv6 in brackets, [{host}]:{port}"
+    if _is_ipv6(number := host.strip("[]")):
+        return f"IPv6 in brackets, [{number}]:{port}"
     if _is_ipv6(alone := address.strip("[]")):
         return f"IPv6 in brackets and a port, [{alone}]:50051"
     return "HOST:PORT alone, for example 127.0.0.1:50051 or [::1]:50051"

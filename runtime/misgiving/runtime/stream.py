@@ -115,7 +115,7 @@ def stream(options: StreamOptions) -> int:
         except KeyboardInterrupt:
             print("misgiving: left before the last answers had come", file=sys.stderr)
         except MisgivingError as error:
-            if not (tally.answered or tally.failed):
+            if not (tally.answered or tally.failed or stop.signals):
                 raise
             broken = True
             print(f"misgiving: {error}", file=sys.stderr)
@@ -175,6 +175,7 @@ def _exchange(
     """Send frames and count replies, until the source ends or ``stop`` is asked for."""
     name = source.name if isinstance(source, Live) else name_of(Path(Path(options.source).name))
     live = options.live or isinstance(source, Live)
+    tally.all_read = isinstance(source, Live)  # which has no end that could be missed
     pictures = takewhile(lambda _: not stop.asked.is_set(), _paced(source, options, stop))
     try:
         with (
@@ -182,7 +183,6 @@ def _exchange(
             _writer(options.json) as file,
         ):
             model = client.model()
-            tally.all_read = isinstance(source, Live)  # which has no end that could be missed
             frames = _frames(pictures, regions, tally, stop, name, live)
             try:
                 for reply in client.stream(frames, live=live):

@@ -82,7 +82,7 @@ class Tally:
 
     def _left_out(self) -> Iterator[str]:
         if self.missed:
-            yield f"no server: {self.missed} frames dropped until it was back"
+            yield f"no server: {self.missed} frames dropped meanwhile"
         if self.too_large:
             yield f"too large: {self.too_large} frames were not sent. Scale them"
         if self.unanswered:
