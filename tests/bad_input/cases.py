@@ -54,7 +54,7 @@ INFER = [
     Case(
         "a threshold that the bundle does not have",
         "infer a.png --bundle bundle --threshold miss_rate=0.1",
-        "bright-spots's own: flag_rate=0.1, miss_rate=0.2",
+        "bright-spots's own: likely, flag_rate=0.1, miss_rate=0.2",
     ),
     Case("a device", "infer a.png --bundle bundle --device gpu", "expected one of cpu, cuda"),
     Case("a GPU that is not there", "infer a.png --bundle bundle --device cuda", "was asked for"),

@@ -147,6 +147,7 @@ def _section(verb: str, ask: Callable[[Case], tuple[int, str]]) -> str:
 
 def _block(case: Case, code: int, said: str) -> str:
     typed = case.arguments.format(server=SHOWN, nobody=SHOWN)
+    typed = typed.encode(errors="backslashreplace").decode()  # a name that is no UTF-8
     end = "" if code == 2 else f"  (exit code {code})"
     return f"# {case.what}{end}\n$ {_typed_before(case)} {typed}\n{said}"
 

@@ -53,7 +53,7 @@ TRAIN_ = [
     ),
     Case(
         "joints in MATLAB's newest format",
-        "train --data lsp:new-lsp --val synthetic:2,8 --out new",
+        "train --data lsp:matlab-lsp --val synthetic:2,8 --out new",
         "Save it again with -v7",
     ),
     Case(
@@ -289,4 +289,6 @@ THEORY = [
     Case("a full disk", "theory --out new", "File too large", largest=1000),
 ]
 
-TRAINING = [*TRAIN_, *CYCLE_, *EVALUATE, *SCORE, *SELECT, *THEORY]
+RECIPES = [Case("an argument, where none is taken", "recipes edge", "unexpected extra argument")]
+
+TRAINING = [*RECIPES, *TRAIN_, *CYCLE_, *EVALUATE, *SCORE, *SELECT, *THEORY]

@@ -31,7 +31,7 @@ from runtime import tiny
 
 def build(folder: Path, base: Path) -> None:
     """Fill an empty folder; ``base`` is where a session's tiny checkpoint is trained."""
-    for name in ("empty", "bundle-lonely", "bare-lsp", "wrong-lsp", "nan-lsp", "new-lsp"):
+    for name in ("empty", "bundle-lonely", "bare-lsp", "wrong-lsp", "nan-lsp", "matlab-lsp"):
         (folder / name).mkdir()
     (folder / "notes.txt").write_text("no data\n")
     (folder / "cut.json").write_text('{"model": ')
@@ -47,7 +47,7 @@ def build(folder: Path, base: Path) -> None:
     nan = np.ones((3, 14, 20))
     nan[0, 3, 1] = np.nan
     savemat(folder / "nan-lsp" / "joints.mat", {"joints": nan})
-    (folder / "new-lsp" / "joints.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(600, b"\0"))
+    (folder / "matlab-lsp" / "joints.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(600, b"\0"))
 
 
 def _images(folder: Path) -> None:
