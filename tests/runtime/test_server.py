@@ -29,6 +29,8 @@ def raw(size: int, height: int, width: int) -> pose.Frame:
     return pose.Frame(image=pose.Image(raw=image))
 
 
+TOO_LARGE = pose.Frame(image=pose.Image(encoded=bytes(MAX_MESSAGE_BYTES + 1)))
+"""What our own client does not even send."""
 BAD = {
     "nothing": (pose.Frame(), "INVALID_ARGUMENT", "no image"),
     "zero bytes": (make_frame(b""), "INVALID_ARGUMENT", "is empty"),
@@ -49,7 +51,7 @@ BAD = {
         "at most 64",
     ),
     "too large a message": (
-        make_frame(bytes(MAX_MESSAGE_BYTES + 1)),
+        TOO_LARGE,
         "RESOURCE_EXHAUSTED",
         "larger than max",
     ),
@@ -91,7 +93,7 @@ def test_a_bad_frame_of_a_stream_is_answered_and_the_stream_goes_on(
 def test_a_stream_message_too_large_ends_the_stream_only(running: Running) -> None:
     requests = Requests(IN_ORDER)
     replies = running.stub.StreamInfer(iter(requests))
-    requests.put(frame=make_frame(bytes(MAX_MESSAGE_BYTES + 1)))
+    requests.put(frame=TOO_LARGE)
     with pytest.raises(grpc.RpcError) as caught:
         list(replies)
     requests.close()
