@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -150,7 +151,7 @@ def read_regions(path: Path) -> Regions:
         DataError: it cannot be read, or is not an object of lists of four numbers.
     """
     try:
-        return TypeAdapter(Regions).validate_json(path.read_bytes())
+        return TypeAdapter(Regions).validate_json(path.read_bytes().removeprefix(BOM_UTF8))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; expected a JSON file") from error
     except ValidationError as error:
