@@ -81,3 +81,9 @@ def test_images_that_cannot_be_read_are_left_out(
         (tmp_path / name).unlink()
     with pytest.raises(ImageError, match=r"c\.png"):
         list(source)
+
+
+def test_hidden_files_of_a_folder_are_no_images(tmp_path: Path) -> None:
+    for name in ("b.png", "._b.png", ".a.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [picture.name for picture in open_source(tmp_path)] == ["b.png"]

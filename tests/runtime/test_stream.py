@@ -271,3 +271,8 @@ def test_options_that_contradict_themselves(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(DataError, match=r"no.such.*a file to write to"):
         stream(StreamOptions(source=str(tmp_path), json=tmp_path / "no such" / "file"))
+
+
+def test_regions_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_bytes(b"\xef\xbb\xbf" + b'{"a.jpg": [[1, 2, 3, 4]]}')
+    assert read_regions(tmp_path / "r.json") == {"a.jpg": [(1, 2, 3, 4)]}

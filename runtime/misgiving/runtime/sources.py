@@ -92,7 +92,9 @@ def images_in(folder: Path) -> list[Path]:
     Raises:
         DataError: there is none.
     """
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    # What systems put beside images is hidden, such as macOS's ``._a.jpg``.
+    names = (path for path in folder.iterdir() if not path.name.startswith("."))
+    found = sorted(p for p in names if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise DataError(f"{folder} holds no image; expected files {', '.join(SUFFIXES)}")
     return found
