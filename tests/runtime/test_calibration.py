@@ -166,6 +166,27 @@ def test_likely_where_it_is_nobody_or_everybody(values: list[float], likely: flo
     assert fitted([0, 1, 2], values).likely == pytest.approx(likely)
 
 
+@pytest.mark.parametrize(
+    ("knots", "values", "likely"),
+    [
+        # just one half at a score of 0, where float32 lie closest
+        ([0.0, 1.0], [0.5, 0.9], 2.8e-16),
+        ([-1.0, 0.0, 1.0], [0.1, 0.5, 0.9], 2.8e-16),
+        # on both sides of it, and below
+        ([-0.5, 0.5], [0.4, 0.7], -0.5 + 1 / 3),
+        ([-3.0, -1.0], [0.0, 1.0], -2.0),
+        # flat at one half
+        ([0.1, 0.2, 0.3], [0.2, 0.5, 0.9], 0.2),
+        ([0.1, 0.2, 0.3, 0.4], [0.2, 0.5, 0.5, 0.9], 0.3),
+    ],
+)
+def test_where_likely_begins(knots: list[float], values: list[float], likely: float) -> None:
+    fit = fitted(knots, values)
+    assert fit.likely == pytest.approx(likely, abs=1e-6)
+    assert fit.of(np.float32(fit.likely)) > 0.5
+    assert not fit.of(np.nextafter(np.float32(fit.likely), np.float32(-9))) > 0.5
+
+
 def calibration(**changes: Any) -> Calibration:
     return TINY.model_copy(update=changes)
 
@@ -180,8 +201,8 @@ def test_what_a_threshold_costs_and_misses() -> None:
         # the failures below it are the integral of x from 0 to it, of 1/2 in all
         assert known.cost(threshold) == pytest.approx((1 - threshold, threshold**2), abs=1e-3)
     assert known.said(0.5) == (
-        "of persons like those of procedural (1 of 3 failed) it flags about 50 % and misses about "
-        "25 % of the failures"
+        "of persons like those of procedural (1 of 3 failed), the calibration expects it to flag "
+        "50 % and to miss 25 % of the failures"
     )
 
 

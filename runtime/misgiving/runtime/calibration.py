@@ -137,14 +137,14 @@ class FailureProbability(_Part):
         if above.all() or not above.any():
             return -math.inf if above.any() else math.inf
         last = int(above.argmax())
-        between = slice(last - 1, last + 1)
-        cut = np.interp(0.5, self.probability[between], self.predicted_loss[between])
-        value, end = np.float32(cut), np.float32(math.inf)
-        while self.of(value) > 0.5:
-            value = np.nextafter(value, -end)
-        while not self.of(value) > 0.5:
-            value = np.nextafter(value, end)
-        return float(value)
+        low, high = (_ordered(self.predicted_loss[at]) for at in (last - 1, last))
+        while low < high:  # the lowest of the float32 between the two knots
+            middle = (low + high) // 2
+            if self.of(np.asarray(_float32(middle))) > 0.5:
+                high = middle
+            else:
+                low = middle + 1
+        return float(_float32(high))
 
 
 class Histogram(_Part):
@@ -212,9 +212,9 @@ class Calibration(_Part):
             return "what it misses is not known, the bundle has no probability of failure"
         flagged, missed = self.cost(threshold)
         return (
-            f"of persons like those of {fit.data} ({fit.failures} of {fit.persons} failed) it "
-            f"flags about {100 * flagged:.0f} % and misses about {100 * missed:.0f} % of the "
-            "failures"
+            f"of persons like those of {fit.data} ({fit.failures} of {fit.persons} failed), the "
+            f"calibration expects it to flag {100 * flagged:.0f} % and to miss {100 * missed:.0f} "
+            "% of the failures"
         )
 
     def cost(self, threshold: float) -> tuple[float, float]:
@@ -243,6 +243,17 @@ class Calibration(_Part):
         if self.failure_probability is None or math.isnan(predicted_loss):
             return None
         return float(self.failure_probability.of(np.float64(predicted_loss)))
+
+
+def _ordered(value: float) -> int:
+    """The place of a value's float32 among all of them."""
+    bits = int(np.float32(value).view(np.int32))
+    return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
+
+
+def _float32(place: int) -> np.float32:
+    value: np.float32 = np.int32(abs(place)).view(np.float32)
+    return value if place >= 0 else -value
 
 
 def _percent(share: float) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -168,7 +169,9 @@ def _flagging(bundle: Bundle, options: ServeOptions, threshold: float) -> str:
     default = next(iter(calibration.by_name()))
     name = default if options.threshold is None else str(options.threshold)
     named = f" ({name})" if name in calibration.by_name() else ""
-    return f"flags from predicted_loss {threshold:.4g} on{named}: {calibration.said(threshold)}"
+    known = {math.inf: "flags nobody", -math.inf: "flags everybody"}
+    flags = known.get(threshold, f"flags from predicted_loss {threshold:.4g} on")
+    return f"{flags}{named}: {calibration.said(threshold)}"
 
 
 def _say(line: str) -> None:
