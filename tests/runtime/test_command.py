@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from misgiving.runtime import cli, command, live, sending
+from misgiving.runtime import cli, command, sending
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.images import encode_png
 from runtime import tiny
@@ -233,4 +233,4 @@ command._end(3)
 
 
 def test_the_threads_that_read_are_known_by_name() -> None:
-    assert command.READERS == (sending.READER, live.READER)
+    assert command.READERS == (sending.READER, sending.LIVE_READER)

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.feeds import SILENCE_S, Capture, Feed
 from misgiving.runtime.pictures import Picture
+from misgiving.runtime.sending import LIVE_READER
 from misgiving.runtime.uploader import wait_s
 
 log = logging.getLogger(__name__)
 
-READER = "source"
-"""Name of the thread that reads; see ``command.py``."""
 _POLL_S = 0.1
 _AT_ONCE_S = 0.005
 _TRIES = 25
@@ -68,7 +67,7 @@ class Live:
         self._error: Exception | None = None
         self._newest: tuple[str, int, NDArray[Any]] | None = None
         self._arrived = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name=READER, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=LIVE_READER, daemon=True)
         self._thread.start()
         with self._arrived:
             self._wait()

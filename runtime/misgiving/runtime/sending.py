@@ -5,17 +5,36 @@ reads the frames, which may be deep in a decoder, is waited for before the strea
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 
-READER = "frames"
-"""Name of the thread that reads; see ``command.py``."""
+READER, LIVE_READER = "frames", "source"
+"""Names of the threads that read, this one and that of ``live.py``; see ``command.py``."""
 END_S = 2.0
 """How long the end waits for a frame that is being read."""
 _POLL_S = 0.1
+
+
+@contextmanager
+def threads_ended() -> Iterator[None]:
+    """Wait for the threads that gRPC starts meanwhile: at Python's end they abort the process.
+
+    One that does not end in time is named as a reader, so that ``command.py`` knows of it.
+    """
+    before = set(threading.enumerate())
+    try:
+        yield
+    finally:
+        until = time.monotonic() + END_S
+        for thread in set(threading.enumerate()) - before:
+            if thread.daemon and thread.name not in (READER, LIVE_READER):
+                thread.join(max(0.0, until - time.monotonic()))
+                thread.name = READER
 
 
 class Outbox:

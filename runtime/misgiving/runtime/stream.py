@@ -29,6 +29,7 @@ from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import name_of
 from misgiving.runtime.live import Live
 from misgiving.runtime.records import error_record, finite, result_record
+from misgiving.runtime.sending import threads_ended
 from misgiving.runtime.sources import Picture, Source, open_source
 from misgiving.runtime.tally import Tally
 from misgiving.v1 import detector_pb2 as wire
@@ -109,14 +110,14 @@ def stream(options: StreamOptions) -> int:
     regions = read_regions(options.regions) if options.regions else {}
     tally = Tally()
     broken = False
-    with stopping() as stop:
+    with threads_ended(), stopping() as stop:
         source = _open(options, stop)
         try:
             _exchange(source, regions, options, tally, stop)
         except KeyboardInterrupt:
             print("misgiving: left before the last answers had come", file=sys.stderr)
         except MisgivingError as error:
-            if not (tally.answered or tally.failed or stop.signals):
+            if not (tally.sent or stop.signals):
                 raise
             broken = True
             print(f"misgiving: {error}", file=sys.stderr)
