@@ -51,6 +51,7 @@ def test_a_proxy_that_stands_between_is_named(
     ):
         client.model()
     assert "hunter2" not in str(caught.value)
+    assert "Set no_proxy" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,8 @@ def _fill(
         rule=recipe.model.crop,
         truth=scores,
         data=validation.spec,
-        threshold=next(iter(calibration.by_name().values())),
+        # Where nobody fails more likely than not, "likely" is infinite and tells nothing.
+        threshold=next(filter(math.isfinite, calibration.by_name().values())),
     )
     precisions = reducing.reduce(part, config.precisions, reference, training)
     measured = {

@@ -240,6 +240,8 @@ class Client:
                 todo = "expected a server there. Start one with 'misgiving serve'"
                 if "still loading" in str(error.details()):
                     todo = "expected it to be ready. Wait longer"
+                elif through_proxy(self._server):
+                    todo = "expected a server behind it. Set no_proxy to go past it, or mend it"
                 raise FailedPrecondition(f"{self._absent(error)}; {todo}") from error
             kind = _ERRORS.get(code, MisgivingError)
             raise kind(f"{self._server} answered {code.name}: {error.details()}") from error
