@@ -70,7 +70,7 @@ Threshold = Annotated[
     typer.Option(
         metavar="LOSS|NAME",
         help="predicted_loss from which on to flag a person, or the name of one of the bundle's "
-        "thresholds, for example miss_rate=0.05; else the bundle's first.",
+        "thresholds, for example flag_rate=0.1; else likely: failure more likely than not.",
     ),
 ]
 
@@ -104,7 +104,8 @@ def serve(
     spool: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Keep flagged frames there until they are uploaded; else nothing."
+            metavar="DIR",
+            help="Keep flagged and audited frames there until they are uploaded; else nothing.",
         ),
     ] = None,
     collector: Annotated[

@@ -59,7 +59,7 @@ class Gate(_Part):
     alike, a keypoint jumps."""
     predicted_loss_spearman: float
     flag_agreement: float
-    """Share of persons whose flag is the same at the bundle's first threshold."""
+    """Share of persons whose flag is the same at the bundle's first finite threshold."""
     auroc_change: float | None
     """Of predicted_loss finding the failures of its own precision; null without both kinds."""
 
