@@ -23,7 +23,7 @@ from misgiving.runtime.geometry import Region
 from misgiving.trainer.data import PoseSet, Sample, open_data
 from misgiving.trainer.evaluation.bundle import LEARNED, Evaluation, evaluate
 from misgiving.trainer.evaluation.output import lines
-from misgiving.trainer.metrics import person_pck
+from misgiving.trainer.measures.metrics import person_pck
 
 REPORTS = {"LSPET": "lspet:{}/lspet#9001-10000", "LSP test": "lsp:{}/lsp#1001-2000"}
 THRESHOLDS = ("likely", "flag_rate=0.1", "miss_rate=0.05")

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from misgiving.trainer.answers.scoring import score
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import HeadConfig, Recipe
 from misgiving.trainer.data import open_data
 from misgiving.trainer.recipes import recipe_named
 from misgiving.trainer.report import FailureReport, failure_report
-from misgiving.trainer.scoring import score
 from misgiving.trainer.training import Compute, train
 
 SEEDS = range(5)

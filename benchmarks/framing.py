@@ -17,16 +17,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from misgiving.runtime.answer.answerer import Detector
 from misgiving.runtime.client import make_frame
-from misgiving.runtime.detector import Detector
 from misgiving.runtime.engines.base import Engine, Prediction
 from misgiving.runtime.estimator import Estimator
-from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.geometry import Region
 from misgiving.trainer.data import PoseSet, Sample, open_data
 from misgiving.trainer.data.rendering.scenery import backdrop, photograph
-from misgiving.trainer.evaluation.bootstrap import Estimate, estimates
-from misgiving.trainer.metrics import auroc, hits, person_pck, weighted_pck
+from misgiving.trainer.measures.bootstrap import Estimate, estimates
+from misgiving.trainer.measures.metrics import auroc, hits, person_pck, weighted_pck
 from misgiving.v1 import pose_pb2 as pose
 
 REPORTS = {"LSPET": "lspet:{}/lspet#9001-10000", "LSP test": "lsp:{}/lsp#1001-2000"}

@@ -15,8 +15,8 @@ from misgiving.export import ExportConfig, export_bundle
 from misgiving.export.bench.page import page
 from misgiving.export.bench.run import BenchConfig, bench
 from misgiving.export.gates import lines
-from misgiving.runtime.bundle import Bundle
-from misgiving.runtime.precisions import Reduced
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.precisions import Reduced
 from misgiving.trainer import Compute, load_checkpoint, open_data
 
 

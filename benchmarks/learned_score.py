@@ -17,15 +17,15 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+from misgiving.trainer.answers.scoring import Scores, score
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import HeadConfig, Recipe
 from misgiving.trainer.data import join, open_data
-from misgiving.trainer.evaluation.bootstrap import Estimate
-from misgiving.trainer.evaluation.joints import joint_report
-from misgiving.trainer.evaluation.nested import compare, mean_over_seeds
+from misgiving.trainer.measures.bootstrap import Estimate
+from misgiving.trainer.measures.joints import joint_report
+from misgiving.trainer.measures.nested import compare, mean_over_seeds
 from misgiving.trainer.recipes import PAPER_HEADS, recipe_named
 from misgiving.trainer.report import FailureReport, failure_report
-from misgiving.trainer.scoring import Scores, score
 from misgiving.trainer.training import Compute, train
 
 SEEDS = range(5)

@@ -26,13 +26,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from misgiving.export.graph import FusedGraph
 from misgiving.export.onnx import write_onnx
 from misgiving.runtime.keypoints import LSP
-from misgiving.trainer import metrics
+from misgiving.trainer.answers.scoring import Scores
 from misgiving.trainer.config import Recipe
 from misgiving.trainer.data import open_data
 from misgiving.trainer.data.synthetic import open_synthetic
+from misgiving.trainer.measures import metrics
 from misgiving.trainer.models import Network
 from misgiving.trainer.recipes import RECIPES
-from misgiving.trainer.scoring import Scores
 from misgiving.trainer.training import Compute, train
 
 BASE = "lsp:{}/lsp#1-1000"

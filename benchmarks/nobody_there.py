@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.keypoints import LSP
+from misgiving.trainer.answers.scoring import Scores, score
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.data import PoseSet, Sample, open_data
 from misgiving.trainer.data.base import subset
 from misgiving.trainer.data.rendering.scenery import backdrop, photograph
-from misgiving.trainer.metrics import person_pck
+from misgiving.trainer.measures.metrics import person_pck
 from misgiving.trainer.report import FailureReport, failure_report
-from misgiving.trainer.scoring import Scores, score
 
 Asked = Region | None
 """None where an image has no such region."""

@@ -29,11 +29,11 @@ import numpy as np
 import torch
 
 from misgiving.trainer import PoseSet, open_data, recipe_named
+from misgiving.trainer.answers.scoring import score
 from misgiving.trainer.models import Network
 from misgiving.trainer.network_view import network_view
 from misgiving.trainer.samplers import SAMPLERS, sampler_named
 from misgiving.trainer.samplers.base import Candidates
-from misgiving.trainer.scoring import score
 
 SIZES, DIMENSIONS, LABELLED, BUDGET = (1_000, 10_000, 100_000), (64, 128), 1_000, 100
 RECIPE, FACES = recipe_named("demo"), 64

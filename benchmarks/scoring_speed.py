@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import CropRule
+from misgiving.trainer.answers.reading import AHEAD, BATCH, batches
+from misgiving.trainer.answers.scoring import score
 from misgiving.trainer.data import PoseSet, join, open_data
 from misgiving.trainer.models import Network
 from misgiving.trainer.pool.pool_scores import score_pool
-from misgiving.trainer.reading import AHEAD, BATCH, batches
 from misgiving.trainer.recipes import recipe_named
-from misgiving.trainer.scoring import score
 from misgiving.trainer.training import Compute
 
 SPECS = ("lsp:{}/lsp#1-1000", "lspet:{}/lspet#1-1048")

@@ -21,11 +21,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.answer.answerer import Detector
+from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.client import Client, make_frame
-from misgiving.runtime.detector import Detector
 from misgiving.runtime.engines.onnx import OnnxEngine
-from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.images import encode_jpeg
 
 BUNDLE = Path(__file__).parents[1] / "tests" / "runtime" / "tiny_bundle"
@@ -96,7 +96,14 @@ def _timed(call: Callable[[], object]) -> float:
 
 @contextmanager
 def _server() -> Iterator[str]:
-    command = [sys.executable, "-m", "misgiving.runtime.command", "serve", "--bundle", str(BUNDLE)]
+    command = [
+        sys.executable,
+        "-m",
+        "misgiving",
+        "serve",
+        "--bundle",
+        str(BUNDLE),
+    ]
     command += ["--listen", "127.0.0.1:0", "--threads", "1", "--audit-rate", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None

@@ -27,14 +27,14 @@ from misgiving.trainer import (
     HeadConfig,
     Scores,
     load_checkpoint,
-    metrics,
     open_data,
     recipe_named,
     run_cycle,
 )
 from misgiving.trainer.cycle.scores import read_scores
 from misgiving.trainer.cycle.summary import NUMBERS, by_method, cell
-from misgiving.trainer.evaluation.nested import t_interval
+from misgiving.trainer.measures import metrics
+from misgiving.trainer.measures.nested import t_interval
 
 REPLICAS = (1, 2, 3)
 HEADS = {

@@ -194,7 +194,7 @@ Not measured yet. On a machine with N GPUs, in an environment that has torch for
 ```text
 python benchmarks/training_speed.py --device cuda --recipe paper --peak-tflops 989 \\
     > benchmarks/training_speed_h100_<yyyymm>.md
-torchrun --standalone --nproc-per-node N -m misgiving.runtime.command train \\
+torchrun --standalone --nproc-per-node N -m misgiving train \\
     --data synthetic:1,2000 --val synthetic:2,256 --recipe paper --epochs 2 --out runs/paper
 ```
 

@@ -11,7 +11,7 @@ import pytest
 from bad_input.case import VERBS, Case
 from bad_input.cases import CASES
 from bad_input.world import build, state
-from misgiving.runtime import command
+from misgiving.runtime.verbs import command
 from runtime.serving import serving
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -99,7 +99,7 @@ def _answer(case: Case, arguments: list[str], capfd: pytest.CaptureFixture[str])
         return command.run(arguments), capfd.readouterr().err
     start = [
         f"import resource, sys; sys.modules.update(dict.fromkeys({case.lacks!r}))",
-        "from misgiving.runtime.command import main; main()",
+        "from misgiving.runtime.verbs.command import main; main()",
     ]
     if case.largest:  # set there and not on the way: the server's threads here bear no fork
         limit = (case.largest,) * 2
@@ -130,7 +130,7 @@ def test_the_page_is_current(
 
 
 def test_every_verb_has_cases() -> None:
-    from misgiving.runtime import cli
+    from misgiving.runtime.verbs import cli
 
     cli.mount_verbs()
     names = {one.name or one.callback.__name__ for one in cli.app.registered_commands}
@@ -155,4 +155,4 @@ def _block(case: Case, code: int, said: str) -> str:
 def _typed_before(case: Case) -> str:
     if case.processes == 1:
         return "misgiving"
-    return f"torchrun --nproc-per-node {case.processes} -m misgiving.runtime.command"
+    return f"torchrun --nproc-per-node {case.processes} -m misgiving"

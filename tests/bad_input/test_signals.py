@@ -19,7 +19,7 @@ import pytest
 from bad_input.test_bad_input import world  # noqa: F401  # a fixture
 from runtime.serving import Gated, serving
 
-COMMAND = ["-m", "misgiving.runtime.command"]
+COMMAND = ["-m", "misgiving"]
 TRAIN = "train --data synthetic:1,16 --val synthetic:2,8 --threads 1 --out new"
 CYCLE = (
     "cycle demo --base synthetic:1,16 --pool synthetic:2,32 --test synthetic:3,8 --budget 8 "

@@ -18,11 +18,11 @@ from collector.helpers import collected
 from export.helpers import TINY, tiny_checkpoint
 from misgiving.collector.annotations import export_coco
 from misgiving.collector.store import Store
+from misgiving.runtime.bundles.releasing import pack_bundle, sign_bundle
+from misgiving.runtime.bundles.trust import key_id
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
-from misgiving.runtime.releasing import pack_bundle, sign_bundle
-from misgiving.runtime.trust import key_id
 from misgiving.trainer.config import to_dict
 from misgiving.trainer.data.synthetic import open_synthetic
 from misgiving.trainer.pool.pool_scores import score_pool

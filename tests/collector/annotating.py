@@ -6,7 +6,7 @@ import numpy as np
 
 from collector.helpers import collected, person
 from misgiving.collector.store import Store
-from misgiving.runtime.spool import serialise
+from misgiving.runtime.outbox.spool import serialise
 
 FRAMES = (
     collected("one", persons=[person(0, loss=3.0)]),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from misgiving.collector.ingest import start_server
+from misgiving.collector.service import start_server
 from misgiving.collector.store import Store
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP

@@ -15,7 +15,7 @@ from misgiving.collector.annotations import export_coco, import_coco, read_corre
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.labelset import read_labels
-from misgiving.runtime.spool import serialise
+from misgiving.runtime.outbox.spool import serialise
 
 
 @pytest.mark.parametrize("change", [lambda document: None, drop_key])  # with our key and without

@@ -12,10 +12,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from collector.helpers import child, collected, files_below
-from misgiving.collector.ingest import MAX_FRAME_BYTES, SERVICE, start_server
+from misgiving.collector.service import MAX_FRAME_BYTES, SERVICE, start_server
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput
-from misgiving.runtime.spool import serialise
+from misgiving.runtime.outbox.spool import serialise
 from misgiving.v1.fleet_pb2 import StatUploadRequest, UploadRequest, UploadStart
 from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
 
@@ -223,7 +223,7 @@ def test_address_that_is_none(store, listen):
 
 COLLECT = """
 import sys
-from misgiving.runtime.command import main
+from misgiving.runtime.verbs.command import main
 
 store, listen = [*sys.argv[1:], "127.0.0.1:0"][:2]
 sys.argv[1:] = ["collect", "--listen", listen, "--store", store]

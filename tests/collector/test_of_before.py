@@ -7,7 +7,7 @@ import pytest
 
 from collector.helpers import collected, person
 from misgiving.collector import Store, export_coco, read_corrected
-from misgiving.runtime.spool import serialise
+from misgiving.runtime.outbox.spool import serialise
 from misgiving.v1.pose_pb2 import Flag, FlagReason
 
 

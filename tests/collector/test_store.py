@@ -12,7 +12,7 @@ import pytest
 from collector.helpers import collected, files_below, person
 from misgiving.collector.store import Store, reason_of
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput, MisgivingError
-from misgiving.runtime.spool import serialise
+from misgiving.runtime.outbox.spool import serialise
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from misgiving.v1.pose_pb2 import Flag, KeepReason, Person
 

@@ -13,7 +13,7 @@ import typer.main
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
-from misgiving.runtime import cli
+from misgiving.runtime.verbs import cli
 
 ROOT = Path(__file__).parents[2]
 PARTS: tuple[ModuleType, ...] = tuple(

@@ -11,7 +11,7 @@ import pytest
 from typer.core import TyperGroup
 
 from docs.helpers import command_tree, invoke, parse
-from misgiving.runtime.verbs import ROLES
+from misgiving.runtime.verbs.roles import ROLES
 
 
 def commands_below(group: TyperGroup, path: str) -> Iterator[tuple[str, Any]]:
@@ -59,7 +59,7 @@ def test_verbs_stand_under_who_needs_them() -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from misgiving.runtime import command; command.run(['--help'])\n"
+        "import sys; from misgiving.runtime.verbs import command; command.run(['--help'])\n"
         "assert not {'torch', 'numpy', 'cv2', 'onnxruntime'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -25,14 +25,14 @@ OPAQUE = (Network,)
 """Handed on, never looked into: the types in their methods are not a user's concern."""
 
 CLI_ONLY = {
-    "misgiving.runtime": "its cli: options that verbs share",
-    "misgiving.runtime.building": "builds for this device; in Python that is Estimator.load",
+    "misgiving.runtime.verbs": "its cli: options that verbs share",
+    "misgiving.runtime.engines.building": "for this device; in Python that is Estimator.load",
     "misgiving.export.bench.output": "prints a table; it times processes, not calls",
     "misgiving.export.bench.run": "what its verb is asked",
-    "misgiving.runtime.verbs": "the list in its help",
+    "misgiving.runtime.verbs.roles": "the list in its help",
     "misgiving.trainer.recipe_costs": "prints a table",
-    "misgiving.runtime.infer": "prints a table; in Python that is Estimator",
-    "misgiving.runtime.stream": "prints counts; in Python that is Client",
+    "misgiving.runtime.verbs.infer": "prints a table; in Python that is Estimator",
+    "misgiving.runtime.verbs.stream": "prints counts; in Python that is Client",
     "misgiving.runtime.durable": "writes the command's own files",
     "misgiving.trainer.specs": "help texts that verbs share",
     "misgiving.trainer.evaluation.output": "prints a table; in Python that is evaluate",
@@ -55,6 +55,10 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
             yield from ((node.module or "", alias.name) for alias in node.names)
         elif isinstance(node, ast.Import):
             yield from ((a.name, "") for a in node.names if a.name.startswith("misgiving"))
+
+
+def _cli(part: ModuleType) -> str:
+    return "verbs/cli" if part.__name__ == "misgiving.runtime" else "cli"
 
 
 def _parsed(part: ModuleType, name: str) -> ast.AST:
@@ -121,7 +125,7 @@ def test_types_in_signatures_are_public(name: str) -> None:
 
 
 def test_the_command_uses_public_names() -> None:
-    used = {pair for part in PARTS for pair in _imports(_parsed(part, "cli.py"))}
+    used = {pair for part in PARTS for pair in _imports(_parsed(part, _cli(part) + ".py"))}
     public = {(part.__name__, name) for part in PARTS for name in part.__all__}
     assert {module for module, _ in used - public} == set(CLI_ONLY)
 
@@ -134,7 +138,7 @@ def _python(code: str) -> str:
 
 def test_reading_the_parts_loads_nothing() -> None:
     """Nor does asking for their names, as an editor does."""
-    parts = ", ".join(f"{part.__name__}.cli" for part in PARTS)
+    parts = ", ".join(f"{part.__name__}.{_cli(part)}".replace("/", ".") for part in PARTS)
     code = f"""
 import sys, {parts}
 for name in {[part.__name__ for part in PARTS]}:

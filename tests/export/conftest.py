@@ -9,7 +9,7 @@ from export.helpers import CPU, people, tiny_checkpoint
 from misgiving.export.bundling import export_bundle
 from misgiving.export.config import ExportConfig
 from misgiving.export.graph import FusedGraph
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.data import PoseSet
 

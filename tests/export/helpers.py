@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from misgiving.runtime.keypoints import LSP
+from misgiving.trainer.answers.scoring import Scores
 from misgiving.trainer.config import AugmentConfig, FitConfig, HeadConfig, ModelConfig, Recipe
 from misgiving.trainer.data import PoseSet, Sample
 from misgiving.trainer.data.synthetic import open_synthetic
@@ -26,7 +27,6 @@ from misgiving.trainer.net_config import (
     ResnetConfig,
     TompsonConfig,
 )
-from misgiving.trainer.scoring import Scores
 from misgiving.trainer.training import Compute, train
 
 JOINTS = len(LSP)

@@ -26,7 +26,7 @@ from misgiving.export.bench.cases import (
 from misgiving.export.bench.page import page, plot
 from misgiving.export.bench.run import ROUNDS, Bench, BenchConfig, Row, bench
 from misgiving.export.bench.worker import Timing, measure
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.errors import EngineError, InvalidInput
 
 CASE = Case(engine="onnxruntime", device="cpu", threads=1, batch=2)

@@ -17,7 +17,7 @@ from misgiving.export.bundling import SAMPLE_COUNT, export_bundle
 from misgiving.export.calibrating import Targets
 from misgiving.export.config import ExportConfig
 from misgiving.export.promises import allowed
-from misgiving.runtime.bundle import Bundle, sha256_file
+from misgiving.runtime.bundles.bundle import Bundle, sha256_file
 from misgiving.runtime.engines.base import REQUIRED
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import BundleError, DataError, InvalidInput, ParityError

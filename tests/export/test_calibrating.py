@@ -18,8 +18,8 @@ from misgiving.export.calibrating import (
     fit,
 )
 from misgiving.export.outcomes import Outcomes, ask_outcomes
-from misgiving.runtime.bundle import Bundle
-from misgiving.runtime.calibration import Calibration
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.calibration import Calibration
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.errors import BundleError, DataError
 from misgiving.runtime.estimator import Estimator

@@ -8,18 +8,18 @@ import pytest
 
 from export.helpers import real_data
 from misgiving.export.parity import frame_of
+from misgiving.runtime.answer.answerer import Detector
+from misgiving.runtime.answer.closer import ROUNDS
 from misgiving.runtime.client import make_frame
-from misgiving.runtime.detector import Detector
+from misgiving.runtime.engines.loading import DEFAULT_BUNDLE, load
 from misgiving.runtime.estimator import Estimator
-from misgiving.runtime.flagging import FlagPolicy
-from misgiving.runtime.framing import ROUNDS
+from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
-from misgiving.runtime.loading import DEFAULT_BUNDLE, load
-from misgiving.trainer import metrics
 from misgiving.trainer.data import Sample, open_data
 from misgiving.trainer.data.rendering.scenery import backdrop
 from misgiving.trainer.evaluation.bundle import evaluate
+from misgiving.trainer.measures import metrics
 from misgiving.v1 import pose_pb2 as pose
 
 

@@ -12,8 +12,8 @@ from misgiving.export.demo.processes import DemoError, run, service
 from misgiving.export.demo.run import _fresh
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import LSP
+from misgiving.trainer.answers.scoring import Scores
 from misgiving.trainer.heatmaps import SIGNALS
-from misgiving.trainer.scoring import Scores
 
 COUNT = 10
 POSITION = {f"{i:05d}.png": i for i in range(COUNT)}

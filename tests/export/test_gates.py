@@ -7,9 +7,9 @@ import pytest
 
 from export.helpers import JOINTS, scores_of, standing
 from misgiving.export.gates import LIMITS, Limits, Measured, Reference, measure, misses
+from misgiving.runtime.bundles.precisions import Reduced
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.geometry import CropRule, Window
-from misgiving.runtime.precisions import Reduced
 
 GOOD = Measured(0.0, 0.0, 1.0, 1.0, 0.0)
 FP16, INT8 = LIMITS["fp16"], LIMITS["int8"]

@@ -21,11 +21,11 @@ from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.geometry import image_to_input
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import heatmaps
+from misgiving.trainer.answers.scoring import score
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import HeadConfig
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.models import Network
-from misgiving.trainer.scoring import score
 
 DATA = (11, 7)
 

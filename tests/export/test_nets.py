@@ -10,9 +10,9 @@ import pytest
 from export.helpers import NETS
 from export.nets import exported, lowered
 from misgiving.export.parity import check, graph_drift
+from misgiving.runtime.bundles.precisions import Reduced
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.engines.onnx import OnnxEngine
-from misgiving.runtime.precisions import Reduced
 
 OTHERS = [name for name in NETS if name != "hourglass"]
 

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from export.helpers import JOINTS, TINY_MODEL, people
 from misgiving.export.graph import FusedGraph
 from misgiving.export.parity import run_torch
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.engines.base import REQUIRED
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.keypoints import LSP

@@ -15,16 +15,16 @@ from export.helpers import JOINTS, TINY_MODEL, people
 from misgiving.export import parity
 from misgiving.export.graph import FusedGraph
 from misgiving.export.parity import Drift, check, drift_of, frame_of, graph_drift, run_torch
-from misgiving.runtime.bundle import Bundle
-from misgiving.runtime.detector import Detector
+from misgiving.runtime.answer.answerer import Detector
+from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import ParityError
-from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.images import decode
+from misgiving.trainer.answers.scoring import Scores, score
 from misgiving.trainer.data import PoseSet, Sample, subset
 from misgiving.trainer.data.crops import evaluation_crop
-from misgiving.trainer.scoring import Scores, score
 
 COUNT = 24
 

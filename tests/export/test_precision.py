@@ -16,7 +16,7 @@ from misgiving.export.precision import (
     read_out_of,
     to_fp16,
 )
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.errors import EngineError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)

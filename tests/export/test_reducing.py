@@ -17,15 +17,15 @@ from misgiving.export.config import ExportConfig
 from misgiving.export.gates import Reference
 from misgiving.export.parity import in_batches
 from misgiving.export.precision import Quantiser, layer_name
-from misgiving.runtime.bundle import MODEL, Bundle
+from misgiving.runtime.bundles.bundle import MODEL, Bundle
+from misgiving.runtime.engines.loading import load
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import BundleError, DataError, ParityError
 from misgiving.runtime.keypoints import LSP
-from misgiving.runtime.loading import load
+from misgiving.trainer.answers.scoring import score
 from misgiving.trainer.checkpoint import Record, load_checkpoint
 from misgiving.trainer.data import PoseSet
 from misgiving.trainer.data.crops import evaluation_crop
-from misgiving.trainer.scoring import score
 
 ALL = ("fp16", "int8", "int8-trt")
 

@@ -20,7 +20,7 @@ from misgiving.export.demo.frames import Recording, correct_annotations, write_r
 from misgiving.export.demo.processes import run
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.labelset import read_labels
-from misgiving.trainer.asking import ask
+from misgiving.trainer.answers.asking import ask
 from misgiving.trainer.config import HeadConfig, ModelConfig, to_json
 from misgiving.trainer.data import PoseSet, open_data, subset
 from misgiving.trainer.net_config import HourglassConfig
@@ -43,7 +43,7 @@ def _data(kind: str) -> PoseSet:
 @contextmanager
 def _service(*arguments: object) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A service and its HOST:PORT; killed at the end where the test has not ended it."""
-    command = [sys.executable, "-m", "misgiving.runtime.command", *map(str, arguments)]
+    command = [sys.executable, "-m", "misgiving", *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:

@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
-from misgiving.runtime.bundle import (
+from misgiving.runtime.bundles.bundle import (
     FailureDefinition,
     Manifest,
     Provenance,
@@ -20,7 +20,7 @@ from misgiving.runtime.bundle import (
     sha256_file,
     write_manifest,
 )
-from misgiving.runtime.calibration import (
+from misgiving.runtime.bundles.calibration import (
     Calibration,
     CalibrationError,
     EmbeddingReference,
@@ -29,10 +29,10 @@ from misgiving.runtime.calibration import (
     Reference,
     Threshold,
 )
+from misgiving.runtime.bundles.precisions import Parity
 from misgiving.runtime.engines.base import REQUIRED
 from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import LSP
-from misgiving.runtime.precisions import Parity
 
 FOLDER = Path(__file__).parent / "tiny_bundle"
 HEIGHT, WIDTH, BANDS, BAND = 56, 42, 14, 4

@@ -11,11 +11,11 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from misgiving.runtime.answer.answerer import Detector
 from misgiving.runtime.client import make_frame
-from misgiving.runtime.detector import Detector
 from misgiving.runtime.engines.base import Engine, Prediction
-from misgiving.runtime.pipeline import Pipeline, Sink
-from misgiving.runtime.server import Server
+from misgiving.runtime.serving.pipeline import Pipeline, Sink
+from misgiving.runtime.serving.server import Server
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub

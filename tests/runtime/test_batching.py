@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from misgiving.runtime.batching import Batcher, Places
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.errors import MisgivingError, ResourceExhausted
+from misgiving.runtime.serving.batching import Batcher, Places
 from runtime.serving import Gated
 from runtime.tiny import HEIGHT, WIDTH
 

@@ -19,9 +19,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import misgiving.runtime
-from misgiving.runtime import building
-from misgiving.runtime.bundle import MANIFEST, Bundle, sha256_file, write_manifest
+from misgiving.runtime.bundles.bundle import MANIFEST, Bundle, sha256_file, write_manifest
 from misgiving.runtime.client import make_frame
+from misgiving.runtime.engines import building
 from misgiving.runtime.engines.cache import Plan, Profile
 from misgiving.runtime.engines.cuda import Gpu
 from misgiving.runtime.engines.onnx import OnnxEngine
@@ -44,7 +44,7 @@ def start(cache: Path, *arguments: str, **variables: str) -> "subprocess.Popen[s
         "MISGIVING_CACHE": str(cache),
         **variables,
     }
-    command = [sys.executable, "-m", "misgiving.runtime.command", *arguments]
+    command = [sys.executable, "-m", "misgiving", *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
 
@@ -162,7 +162,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     """4 MB are to be written."""
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000,) * 2); "
-        "from misgiving.runtime.command import main; main()"
+        "from misgiving.runtime.verbs.command import main; main()"
     )
     path = os.pathsep.join([str(PRETENDED), NAMESPACES])
     environment = os.environ | {"PYTHONPATH": path, "MISGIVING_CACHE": str(tmp_path / "cache")}

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from misgiving.runtime.bundle import Bundle, sha256_file
+from misgiving.runtime.bundles.bundle import Bundle, sha256_file
 from misgiving.runtime.engines.base import Prediction
+from misgiving.runtime.engines.loading import BUNDLE_VARIABLE, find_bundle, load
 from misgiving.runtime.errors import BundleError, EngineError
-from misgiving.runtime.loading import BUNDLE_VARIABLE, find_bundle, load
 from runtime.tiny import BUNDLE, engine
 
 
@@ -210,7 +210,7 @@ def test_a_file_that_is_no_graph(copy: Path) -> None:
 
 
 def test_which_bundle_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("misgiving.runtime.loading.DEFAULT_BUNDLE", tmp_path / "default")
+    monkeypatch.setattr("misgiving.runtime.engines.loading.DEFAULT_BUNDLE", tmp_path / "default")
     monkeypatch.delenv(BUNDLE_VARIABLE, raising=False)
     with pytest.raises(BundleError, match="--bundle DIR or MISGIVING_BUNDLE=DIR"):
         find_bundle(None)

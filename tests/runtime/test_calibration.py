@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from misgiving.runtime.bundle import Bundle
-from misgiving.runtime.calibration import (
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.calibration import (
     Calibration,
     EmbeddingReference,
     FailureProbability,

@@ -17,15 +17,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from misgiving.runtime import cli, images
+from misgiving.runtime import images
 from misgiving.runtime.client import Client, make_frame
 from misgiving.runtime.errors import FailedPrecondition, MisgivingError
-from misgiving.runtime.sources import Picture, Video
+from misgiving.runtime.sources.recordings import Picture, Video
+from misgiving.runtime.verbs import cli
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
 from runtime import tiny
 
-COMMAND = [sys.executable, "-m", "misgiving.runtime.command"]
+COMMAND = [sys.executable, "-m", "misgiving"]
 
 
 @pytest.fixture(autouse=True)
@@ -254,7 +255,7 @@ def test_a_user_s_whole_day(picture: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
 
-    from misgiving.runtime.spool import Spool
+    from misgiving.runtime.outbox.spool import Spool
     from misgiving.v1.fleet_pb2 import CollectedFrame
 
     spool = Spool(tmp_path / "spool")

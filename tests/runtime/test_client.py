@@ -21,7 +21,7 @@ from misgiving.runtime.errors import (
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import decode, encode_png
-from misgiving.runtime.server import MAX_MESSAGE_BYTES
+from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES
 from misgiving.v1 import pose_pb2 as pose
 from runtime import tiny
 from runtime.serving import Gated, serving

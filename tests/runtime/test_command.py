@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from misgiving.runtime import cli, command, sending
+from misgiving.runtime import sending
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.images import encode_png
+from misgiving.runtime.verbs import cli, command
 from runtime import tiny
 
 
@@ -106,7 +107,7 @@ def test_a_broken_part_leaves_the_other_verbs(
 
 SWALLOWED = """
 import os, signal, time
-from misgiving.runtime.command import Stopped, take_signals
+from misgiving.runtime.verbs.command import Stopped, take_signals
 
 class Thing:
     def __del__(self):
@@ -168,7 +169,7 @@ def test_wheels_of_opencv(
     assert command.opencv()[1].startswith(said) if said else not command.opencv()[1]
 
 
-MISGIVING = (sys.executable, "-m", "misgiving.runtime.command")
+MISGIVING = (sys.executable, "-m", "misgiving")
 
 
 @pytest.fixture
@@ -215,7 +216,7 @@ def test_a_thread_in_a_decoder_does_not_abort_the_process() -> None:
     """Python's own end would, by a C++ exception in that thread: exit code -6 (134 in a shell)."""
     code = """
 import threading, cv2, numpy
-from misgiving.runtime import command
+from misgiving.runtime.verbs import command
 
 def work():
     while True:

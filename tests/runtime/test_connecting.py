@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from misgiving.runtime.client import Client
-from misgiving.runtime.connecting import through_proxy
 from misgiving.runtime.errors import FailedPrecondition
+from misgiving.runtime.net.connecting import through_proxy
 from runtime.serving import serving
 
 VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")

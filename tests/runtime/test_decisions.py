@@ -2,8 +2,8 @@
 
 import pytest
 
-from misgiving.runtime.decisions import is_flagged, is_kept, of_flag, to_flag
-from misgiving.runtime.flagging import Decision, Reason
+from misgiving.runtime.flags.policy import Decision, Reason
+from misgiving.runtime.wire.decisions import is_flagged, is_kept, of_flag, to_flag
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 

@@ -6,16 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.answer.answerer import MAX_REGIONS, Detector
+from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.client import make_frame
-from misgiving.runtime.decisions import is_flagged, is_kept
-from misgiving.runtime.detector import MAX_REGIONS, Detector
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.errors import ImageError, MisgivingError, RegionError, ResourceExhausted
-from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import encode_png
-from misgiving.runtime.records import result_record
+from misgiving.runtime.wire.decisions import is_flagged, is_kept
+from misgiving.runtime.wire.records import result_record
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 from runtime.tiny import BUNDLE, HEIGHT, JOINTS, WIDTH, detector, engine, spot_points, spots

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.runtime.feeds import Feed, find_feed, public_name
+from misgiving.runtime.sources.feeds import Feed, find_feed, public_name
 
 SECRET = "hunter2"
 

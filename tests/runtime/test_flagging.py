@@ -6,7 +6,7 @@ import random
 import pytest
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.runtime.flagging import Decision, FlagPolicy, Reason
+from misgiving.runtime.flags.policy import Decision, FlagPolicy, Reason
 
 NAN, INF = math.nan, math.inf
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from misgiving.runtime import floor
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundles import floor
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.floor import Probation, risen, survives
+from misgiving.runtime.bundles.trust import Trust
 from misgiving.runtime.client import Client
 from misgiving.runtime.engines.base import Engine, Prediction
 from misgiving.runtime.errors import BundleError, FailedPrecondition
-from misgiving.runtime.floor import Probation, risen, survives
-from misgiving.runtime.trust import Trust
 from runtime import tiny
 from runtime.trusting import Fleet
 
@@ -185,7 +185,7 @@ def test_where_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 KILLED = """
 import os, signal, sys
-from misgiving.runtime import floor
+from misgiving.runtime.bundles import floor
 def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(os, sys.argv[1], kill)
@@ -205,7 +205,7 @@ def test_a_process_killed_at_a_step_of_writing_leaves_the_old_floor(state: Path,
 
 RISE_FOREVER = """
 import itertools
-from misgiving.runtime import floor
+from misgiving.runtime.bundles import floor
 for release in itertools.count(1):
     assert floor.rise("bright-spots", release)
     print(release, flush=True)
@@ -227,7 +227,7 @@ def test_a_process_killed_while_it_writes_leaves_old_or_new(state: Path) -> None
         highest = kept
 
 
-RISE_ONE = "import sys; from misgiving.runtime import floor; floor.rise(sys.argv[1], 1)"
+RISE_ONE = "import sys; from misgiving.runtime.bundles import floor; floor.rise(sys.argv[1], 1)"
 
 
 def test_processes_do_not_undo_each_other(state: Path) -> None:
@@ -240,7 +240,8 @@ def test_processes_do_not_undo_each_other(state: Path) -> None:
 SERVE = """
 import sys
 from pathlib import Path
-from misgiving.runtime import ServeOptions, floor, run_server
+from misgiving.runtime import ServeOptions, run_server
+from misgiving.runtime.bundles import floor
 floor.PROBATION_PERSONS, floor.PROBATION_S, floor._LOOK_EVERY_S = 3, 0.0, 0.01
 bundle, trust = map(Path, sys.argv[1:])
 run_server(ServeOptions(bundle=bundle, listen="127.0.0.1:0", threads=1, trust=trust))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from misgiving.runtime import framing
+from misgiving.runtime.answer import closer as framing
+from misgiving.runtime.answer.answerer import Detector
 from misgiving.runtime.client import make_frame
-from misgiving.runtime.detector import Detector
 from misgiving.runtime.engines.base import Prediction
-from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.geometry import CropRule, Region, Window, window_of
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import fleet_pb2 as fleet

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from misgiving.runtime import graphfile
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundles import graphfile
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.graphfile import check_graph
+from misgiving.runtime.engines.loading import DEFAULT_BUNDLE
 from misgiving.runtime.errors import BundleError
-from misgiving.runtime.graphfile import check_graph
-from misgiving.runtime.loading import DEFAULT_BUNDLE
 from misgiving.v1 import graph_pb2 as wire
 from runtime import tiny
 

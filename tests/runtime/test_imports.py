@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from misgiving.runtime.releasing import pack_bundle
+from misgiving.runtime.bundles.releasing import pack_bundle
 from runtime.trusting import Fleet
 
 HEAVY = {"torch", "sqlalchemy", "scipy", "onnx", "matplotlib", "jinja2", "tensorboard"}
@@ -27,7 +27,8 @@ def test_the_runtime_loads_nothing_of_the_other_parts() -> None:
 
 
 def test_the_command_starts_without_numpy_or_grpc() -> None:
-    script = "import sys, misgiving.runtime.cli; print({'numpy', 'cv2', 'grpc'} & set(sys.modules))"
+    heavy = "{'numpy', 'cv2', 'grpc'} & set(sys.modules)"
+    script = f"import sys, misgiving.runtime.verbs.cli; print({heavy})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("set()\n", "")
 
@@ -36,7 +37,8 @@ def test_a_build_needs_nothing_of_the_other_parts() -> None:
     """On a vehicle: not even onnxruntime. It gets as far as it can without a GPU."""
     script = """
 import sys
-from misgiving.runtime import building, command
+from misgiving.runtime.engines import building
+from misgiving.runtime.verbs import command
 from misgiving.runtime.errors import EngineError
 barred = ["torch", "onnx", "onnxruntime", "scipy", "matplotlib", "sqlalchemy"]
 sys.modules.update(dict.fromkeys(barred))
@@ -59,7 +61,7 @@ def test_a_vehicle_verifies_without_the_other_parts(tmp_path: Path) -> None:
     script = f"""
 import sys
 sys.modules.update(dict.fromkeys({HEAVY!r}))
-from misgiving.runtime import command
+from misgiving.runtime.verbs import command
 sys.exit(command.run(sys.argv[1:]))
 """
     words = ["verify", str(packed), "--trust", str(fleet.trusted)]

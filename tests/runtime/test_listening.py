@@ -3,7 +3,7 @@
 import pytest
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.runtime.listening import check_address, is_loopback
+from misgiving.runtime.net.listening import check_address, is_loopback
 
 
 @pytest.mark.parametrize(

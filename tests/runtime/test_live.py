@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from misgiving.runtime.errors import DataError
-from misgiving.runtime.feeds import Feed
-from misgiving.runtime.live import Live
+from misgiving.runtime.sources.feeds import Feed
+from misgiving.runtime.sources.live import Live
 
 CAMERA = "/dev/video9"
 
@@ -127,7 +127,7 @@ def test_broken_pictures_are_passed_over(
 def test_a_read_that_fails_after_a_silence_ends_a_connection(
     start: Callable[..., Live], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("misgiving.runtime.live.SILENCE_S", -1.0)  # any wait is one
+    monkeypatch.setattr("misgiving.runtime.sources.live.SILENCE_S", -1.0)  # any wait is one
     frozen, last = Script(9, broken=frozenset({3})), Script(2, permits=2)
     source = start(frozen, last)
     wait_until_asked(last, 3)
@@ -144,8 +144,8 @@ def test_a_feed_that_outlasts_its_wait_is_opened_soon(
 ) -> None:
     """Each opening gives a frame and lasts as long; nothing is really waited for."""
     clock = [0.0]
-    monkeypatch.setattr("misgiving.runtime.live.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("misgiving.runtime.live.random.random", lambda: 0.0)
+    monkeypatch.setattr("misgiving.runtime.sources.live.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("misgiving.runtime.sources.live.random.random", lambda: 0.0)
     waited: list[float] = []
 
     class Stop(threading.Event):
@@ -216,7 +216,7 @@ def test_a_capture_that_breaks_is_told_where_frames_are_taken(start: Callable[..
 def test_what_piled_up_while_opening_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening took 1 s; frames that are there at once are old, the first waited for is fresh."""
     clock = [0.0]
-    monkeypatch.setattr("misgiving.runtime.live.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("misgiving.runtime.sources.live.time.monotonic", lambda: clock[0])
     script, opened = Script(8, permits=7), threading.Event()
     waits = iter([0.001] * 4 + [0.03] + [0.04] * 4)
     read = script.read

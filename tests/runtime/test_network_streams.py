@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from misgiving.runtime.images import decode
-from misgiving.runtime.spool import Spool
+from misgiving.runtime.outbox.spool import Spool
 from misgiving.v1 import pose_pb2 as pose
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from runtime.test_cli import COMMAND, server

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from misgiving.runtime import packing
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundles import packing
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.releasing import pack_bundle
+from misgiving.runtime.bundles.trust import Trust
+from misgiving.runtime.engines.loading import load
 from misgiving.runtime.errors import BundleError, DataError
-from misgiving.runtime.loading import load
-from misgiving.runtime.releasing import pack_bundle
-from misgiving.runtime.trust import Trust
 from runtime import tiny
 from runtime.trusting import Fleet
 
@@ -75,7 +75,7 @@ def test_a_zip_goes_at_the_end_of_the_process(tmp_path: Path, unpacked: Path) ->
     pack_bundle(tiny.BUNDLE, out := tmp_path / "bundle.zip")
     code = f"""
 from pathlib import Path
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundles.bundle import Bundle
 kept = Bundle.load(Path({str(out)!r}))
 assert kept.path.is_dir()
 print(kept.path.parent)
@@ -286,7 +286,8 @@ def test_nothing_is_unpacked_before_the_signature_is_checked(
 def test_a_full_disk(tmp_path: Path) -> None:
     pack_bundle(tiny.BUNDLE, out := tmp_path / "bundle.zip")
     code = (
-        "import resource; from pathlib import Path; from misgiving.runtime.bundle import Bundle; "
+        "import resource; from pathlib import Path; "
+        "from misgiving.runtime.bundles.bundle import Bundle; "
         f"resource.setrlimit(resource.RLIMIT_FSIZE, (99, 99)); Bundle.load(Path({str(out)!r}))"
     )
     env = os.environ | {"TMPDIR": str(tmp_path / "tmp")}

@@ -21,8 +21,8 @@ from misgiving.runtime.engines.builder import (
 )
 from misgiving.runtime.engines.cache import Profile
 from misgiving.runtime.engines.cuda import Driver, Gpu, driver_version
+from misgiving.runtime.engines.loading import DEFAULT_BUNDLE
 from misgiving.runtime.errors import EngineError
-from misgiving.runtime.loading import DEFAULT_BUNDLE
 from runtime import tiny
 
 MODEL = DEFAULT_BUNDLE / "model.onnx"

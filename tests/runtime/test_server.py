@@ -13,7 +13,7 @@ import pytest
 from misgiving.runtime.client import make_frame
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import encode_jpeg, encode_png
-from misgiving.runtime.server import MAX_MESSAGE_BYTES, Server
+from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES, Server
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import fleet_pb2 as fleet
 from misgiving.v1 import pose_pb2 as pose
@@ -151,7 +151,7 @@ class Drops(logging.Handler):
 
 @pytest.fixture
 def drops() -> Iterator[Drops]:
-    logger, handler = logging.getLogger("misgiving.runtime.server"), Drops()
+    logger, handler = logging.getLogger("misgiving.runtime.serving.server"), Drops()
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)

@@ -7,7 +7,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from misgiving.runtime.client import make_frame
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput
-from misgiving.runtime.server import SERVICE, Server
+from misgiving.runtime.serving.server import SERVICE, Server
 from misgiving.v1 import detector_pb2 as wire
 from runtime import tiny
 from runtime.serving import Gated, Requests, Running, infer, named, serving

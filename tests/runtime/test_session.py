@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from misgiving.runtime.session import (
+from misgiving.runtime.serving.session import (
     Abort,
     ClientClosed,
     Draining,

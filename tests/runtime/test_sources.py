@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from misgiving.runtime.errors import DataError, ImageError
-from misgiving.runtime.sources import open_source
+from misgiving.runtime.sources.recordings import open_source
 from runtime.tiny import write_video
 
 

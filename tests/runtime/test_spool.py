@@ -11,7 +11,7 @@ import pytest
 from collector.helpers import child, collected, eventually, line_of
 from misgiving.runtime.errors import FailedPrecondition, ResourceExhausted
 from misgiving.runtime.images import decode, encode_png
-from misgiving.runtime.spool import Entry, Spool, choose_victims, serialise
+from misgiving.runtime.outbox.spool import Entry, Spool, choose_victims, serialise
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from misgiving.v1.pose_pb2 import Frame, Image, RawImage
 
@@ -192,7 +192,7 @@ SPOOLING = """
 import sys
 from pathlib import Path
 from collector.helpers import collected
-from misgiving.runtime.spool import Spool
+from misgiving.runtime.outbox.spool import Spool
 
 spool = Spool(Path(sys.argv[1]))
 known = set()
@@ -225,7 +225,7 @@ FULL_DISK = """
 import logging, resource, sys
 from pathlib import Path
 from collector.helpers import eventually
-from misgiving.runtime.spool import Spool
+from misgiving.runtime.outbox.spool import Spool
 from runtime.test_spool import noisy_frame
 
 logging.basicConfig()
@@ -273,7 +273,7 @@ def test_commits_reach_the_disk(tmp_path):
 def test_vehicle_loads_neither_torch_nor_the_database_of_the_fleet():
     code = """
 import sys
-import misgiving.runtime.spool, misgiving.runtime.uploader
+import misgiving.runtime.outbox.spool, misgiving.runtime.outbox.uploader
 print({"torch", "sqlalchemy", "misgiving.collector"} & sys.modules.keys() or "clean")
 """
     with child(code) as process:

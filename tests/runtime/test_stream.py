@@ -12,10 +12,10 @@ import pytest
 
 from misgiving.runtime.errors import DataError, InvalidInput, ResourceExhausted
 from misgiving.runtime.images import encode_png
-from misgiving.runtime.server import MAX_MESSAGE_BYTES
-from misgiving.runtime.sources import Picture
-from misgiving.runtime.stream import StreamOptions, paced, read_regions, stream
-from misgiving.runtime.tally import Tally
+from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES
+from misgiving.runtime.sources.recordings import Picture
+from misgiving.runtime.verbs.stream import StreamOptions, paced, read_regions, stream
+from misgiving.runtime.verbs.tally import Tally
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 from runtime import tiny

@@ -10,11 +10,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
+from misgiving.runtime.bundles.floor import Probation
 from misgiving.runtime.client import make_frame
 from misgiving.runtime.engines.base import Engine, Prediction
 from misgiving.runtime.errors import EngineError
-from misgiving.runtime.floor import Probation
-from misgiving.runtime.serve import upgraded
+from misgiving.runtime.verbs.serve import upgraded
 from misgiving.v1 import detector_pb2 as wire
 from runtime import tiny
 from runtime.serving import Gated, Requests, Running, infer, named, serving

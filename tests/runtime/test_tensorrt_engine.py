@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.engines.base import OUTPUTS
 from misgiving.runtime.engines.builder import Library
 from misgiving.runtime.engines.cache import Plan, Profile

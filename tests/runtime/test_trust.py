@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from misgiving.runtime import bundle as bundles
-from misgiving.runtime import floor
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundles import bundle as bundles
+from misgiving.runtime.bundles import floor
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.releasing import pack_bundle, sign_bundle
+from misgiving.runtime.bundles.trust import TRUST_VARIABLE, Trust, new_key
+from misgiving.runtime.engines.loading import load
 from misgiving.runtime.errors import BundleError, DataError, FailedPrecondition, MisgivingError
-from misgiving.runtime.loading import load
-from misgiving.runtime.releasing import pack_bundle, sign_bundle
-from misgiving.runtime.trust import TRUST_VARIABLE, Trust, new_key
 from runtime.trusting import Fleet
 
 

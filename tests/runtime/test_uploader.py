@@ -11,8 +11,8 @@ import pytest
 from collector.helpers import child, collected, collecting, eventually, line_of
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import InvalidInput, ResourceExhausted
-from misgiving.runtime.spool import Spool, serialise
-from misgiving.runtime.uploader import PERMANENT, Uploader, wait_s
+from misgiving.runtime.outbox.spool import Spool, serialise
+from misgiving.runtime.outbox.uploader import PERMANENT, Uploader, wait_s
 
 
 class RecordingStore(Store):
@@ -240,7 +240,7 @@ from pathlib import Path
 import grpc
 from collector.helpers import collected, eventually
 from misgiving.runtime.errors import InvalidInput, ResourceExhausted
-from misgiving.runtime.spool import Spool
+from misgiving.runtime.outbox.spool import Spool
 from misgiving.v1.fleet_pb2 import UploadRequest, UploadStart
 from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
 

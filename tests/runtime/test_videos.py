@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from misgiving.runtime.containers import Counting
 from misgiving.runtime.errors import DataError
-from misgiving.runtime.videos import Count, Video
+from misgiving.runtime.sources.containers import Counting
+from misgiving.runtime.sources.videos import Count, Video
 
 FRAMES = 30
 KINDS = {

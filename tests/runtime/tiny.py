@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.bundle import Bundle
-from misgiving.runtime.detector import Detector
+from misgiving.runtime.answer.answerer import Detector
+from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.engines.onnx import OnnxEngine
-from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.flags.policy import FlagPolicy
 
 BUNDLE = Path(__file__).parent / "tiny_bundle"
 HEIGHT, WIDTH, JOINTS, BAND = 56, 42, 14, 4

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from misgiving.runtime.releasing import sign_bundle
-from misgiving.runtime.trust import new_key
+from misgiving.runtime.bundles.releasing import sign_bundle
+from misgiving.runtime.bundles.trust import new_key
 from runtime import tiny
 
 

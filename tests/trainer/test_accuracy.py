@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from export.helpers import real_data
 from misgiving.runtime.keypoints import COCO, LSP, MPII
 from misgiving.trainer.data import open_data
-from misgiving.trainer.evaluation.accuracy import (
+from misgiving.trainer.measures.accuracy import (
     AUTHORS,
     OFFICIAL,
     PCKh,

@@ -8,7 +8,7 @@ import pytest
 from misgiving.runtime import images
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region
-from misgiving.trainer.asking import Answers, ask
+from misgiving.trainer.answers.asking import Answers, ask
 from misgiving.trainer.data import PoseSet, Sample
 from misgiving.trainer.data.synthetic import open_synthetic
 

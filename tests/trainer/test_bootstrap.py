@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from misgiving.trainer.evaluation.bootstrap import RESAMPLES, Estimate, Key, draw_images, estimates
+from misgiving.trainer.measures.bootstrap import RESAMPLES, Estimate, Key, draw_images, estimates
 
 Floats = NDArray[np.floating]
 NAN = math.nan

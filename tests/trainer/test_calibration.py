@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from misgiving.trainer.evaluation.calibration import BINS, Reliability, recorded, reliability
+from misgiving.trainer.measures.calibration import BINS, Reliability, recorded, reliability
 
 
 def measured(probability: list[float], failed: list[int], weights: list[float]) -> Reliability:

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from export.helpers import TINY, TRAINING_SPEC
+from misgiving.runtime.bundles.releasing import pack_bundle
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import LSP
-from misgiving.runtime.releasing import pack_bundle
 from misgiving.trainer.checkpoint import (
     Record,
     code_commit,

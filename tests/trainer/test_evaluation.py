@@ -10,18 +10,18 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from export.helpers import people, pose_set, real_data
-from misgiving.runtime.bundle import Bundle, FailureDefinition
+from misgiving.runtime.bundles.bundle import Bundle, FailureDefinition
 from misgiving.runtime.errors import BundleError, MisgivingError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.keypoints import LSP
-from misgiving.trainer import metrics
 from misgiving.trainer.cli import app
 from misgiving.trainer.data import PoseSet, Sample
 from misgiving.trainer.evaluation import output as module
 from misgiving.trainer.evaluation.bundle import Evaluation, evaluate
-from misgiving.trainer.evaluation.oks import average_precision
 from misgiving.trainer.evaluation.output import lines, record
+from misgiving.trainer.measures import metrics
+from misgiving.trainer.measures.oks import average_precision
 from misgiving.trainer.report import NUMBERS
 
 NAN = math.nan

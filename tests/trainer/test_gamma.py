@@ -11,7 +11,7 @@ from scipy import integrate, special, stats
 from torch import Tensor
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.trainer.objectives import margin_ranking, pairwise_kl
+from misgiving.trainer.heads.objectives import margin_ranking, pairwise_kl
 from misgiving.trainer.theory.gamma import (
     Floats,
     GammaLosses,

@@ -12,12 +12,12 @@ from export.helpers import STILL, TINY, TINY_MODEL, people
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.keypoints import COCO, LSP, MPII, KeypointSet
 from misgiving.trainer import heatmaps
+from misgiving.trainer.answers.scoring import score
 from misgiving.trainer.config import HeadConfig
 from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import EpochLog, fit
-from misgiving.trainer.head_objectives import OBJECTIVES, Truth, make_objective
+from misgiving.trainer.heads.head_objectives import OBJECTIVES, Truth, make_objective
 from misgiving.trainer.models import Network
-from misgiving.trainer.scoring import score
 
 B, K, SIZE = 4, 3, 16
 CHAIN = KeypointSet(name="chain", names=("a", "b", "c"), skeleton=((0, 1), (1, 2)), torso=())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from misgiving.trainer.evaluation.joints import joint_report
+from misgiving.trainer.measures.joints import joint_report
 
 PERSONS, JOINTS = 40, 5
 RNG = np.random.default_rng(0)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from misgiving.runtime.errors import DataError
-from misgiving.trainer.evaluation.bootstrap import RESAMPLES, Estimate, Key, estimates
-from misgiving.trainer.evaluation.nested import (
+from misgiving.trainer.measures.bootstrap import RESAMPLES, Estimate, Key, estimates
+from misgiving.trainer.measures.nested import (
     compare,
     mean_over_seeds,
     sign_flip_p,

@@ -12,6 +12,7 @@ from export.helpers import CONV_KL, TINY, TINY_MODEL, people, pose_set
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import heatmaps, network_view
+from misgiving.trainer.answers.scoring import score
 from misgiving.trainer.config import HeadConfig, ModelConfig
 from misgiving.trainer.data import PoseSet, subset
 from misgiving.trainer.data.crops import evaluation_crop
@@ -19,7 +20,6 @@ from misgiving.trainer.models import Network
 from misgiving.trainer.net_config import HourglassConfig
 from misgiving.trainer.samplers import egl, sampler_named
 from misgiving.trainer.samplers.base import Candidates, NetworkView, spread
-from misgiving.trainer.scoring import score
 
 CPU = torch.device("cpu")
 NAN, INF = float("nan"), float("inf")

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from misgiving.trainer.objectives import margin_ranking, pairwise_kl
+from misgiving.trainer.heads.objectives import margin_ranking, pairwise_kl
 
 Floats = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.trainer.objectives import margin_ranking, pairwise_kl, regression
+from misgiving.trainer.heads.objectives import margin_ranking, pairwise_kl, regression
 
 F64 = torch.float64
 

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
 
 from export.helpers import real_data
-from misgiving.trainer.evaluation.oks import AveragePrecision, average_precision
+from misgiving.trainer.measures.oks import AveragePrecision, average_precision
 
 Floats = NDArray[np.float64]
 NAN = math.nan

@@ -235,7 +235,7 @@ def test_no_address(tmp_path: Path, estimator: Estimator, pool: PoseSet, address
     assert not list(tmp_path.iterdir())
 
 
-COMMAND = [sys.executable, "-m", "misgiving.runtime.command", "score"]
+COMMAND = [sys.executable, "-m", "misgiving", "score"]
 
 
 def started(folder: Path, pool: str, address: str = "local") -> "subprocess.Popen[str]":

@@ -17,7 +17,7 @@ from misgiving.runtime.durable import locked_folder
 from misgiving.runtime.errors import DataError, ImageError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region
-from misgiving.trainer.asking import ask
+from misgiving.trainer.answers.asking import ask
 from misgiving.trainer.data import PoseSet, Sample, open_data, readable, subset
 from misgiving.trainer.pool import pool_scores
 from misgiving.trainer.pool.pool_scores import score_pool

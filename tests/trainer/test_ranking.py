@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from misgiving.trainer.evaluation import ranking
-from misgiving.trainer.evaluation.ranking import Failures, Ranking
+from misgiving.trainer.measures import ranking
+from misgiving.trainer.measures.ranking import Failures, Ranking
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -11,10 +11,10 @@ import pytest
 from export.helpers import people
 from misgiving.runtime.errors import ImageError
 from misgiving.runtime.geometry import CropRule
-from misgiving.trainer import reading
+from misgiving.trainer.answers import reading
+from misgiving.trainer.answers.reading import batches
 from misgiving.trainer.data import PoseSet, Sample
 from misgiving.trainer.data.crops import evaluation_crop
-from misgiving.trainer.reading import batches
 
 RULE = CropRule(height=32, width=24, padding=1.25)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from export.helpers import scores_of
+from misgiving.trainer.answers.scoring import Scores
 from misgiving.trainer.report import (
     COLUMNS,
     COVERAGES,
@@ -17,7 +18,6 @@ from misgiving.trainer.report import (
     picked,
     score_table,
 )
-from misgiving.trainer.scoring import Scores
 
 FAR = 500.0
 NAN = math.nan

@@ -12,12 +12,13 @@ from torch import Tensor
 from export.helpers import GAP_MARGIN, JOINTS, TINY, people, pose_set, scores_of
 from misgiving.runtime import geometry
 from misgiving.runtime.keypoints import LSP
-from misgiving.trainer import heatmaps, scoring
+from misgiving.trainer import heatmaps
+from misgiving.trainer.answers import scoring
+from misgiving.trainer.answers.scoring import Scores, score, summarise
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.data import PoseSet, Sample
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.models import Network, NetworkOutput, PoseOutput
-from misgiving.trainer.scoring import Scores, score, summarise
 
 CPU = torch.device("cpu")
 DATA = (11, 7)

@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from export.helpers import people, real_data
-from misgiving.runtime.bundle import Signal
+from misgiving.runtime.bundles.bundle import Signal
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import cli
-from misgiving.trainer.asking import Answers
+from misgiving.trainer.answers.asking import Answers
 from misgiving.trainer.pool import selection
 from misgiving.trainer.pool.score_file import ScoreRecord, as_table, schema_of, write_scores
 from misgiving.trainer.pool.selection import select

@@ -19,12 +19,13 @@ from export.helpers import CONV_KL, CPU, TINY, people
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import fit as fitting
-from misgiving.trainer import heatmaps, objectives
+from misgiving.trainer import heatmaps
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import HeadConfig
 from misgiving.trainer.data.augmentation import batches
 from misgiving.trainer.data.crops import Batch, Crops, load_crops
 from misgiving.trainer.fit import EpochLog, fit
+from misgiving.trainer.heads import objectives
 from misgiving.trainer.models import Network
 from misgiving.trainer.team import Team
 from misgiving.trainer.training import Compute
@@ -39,7 +40,7 @@ RECIPE = replace(
 DATA, VALIDATION = "synthetic:1,24,0-0.5", "synthetic:2,9,0-0.5"
 KILLED = """
 import os, signal
-from misgiving.runtime import command
+from misgiving.runtime.verbs import command
 from misgiving.trainer import restart
 restart.EVERY_S = 0.0
 save = restart.Restart.save
@@ -54,7 +55,7 @@ command.main()
 
 UNREADABLE = """
 import os
-from misgiving.runtime import command
+from misgiving.runtime.verbs import command
 from misgiving.runtime.errors import DataError
 from misgiving.trainer import training
 def broken(*_):
@@ -98,7 +99,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert killed.returncode != 0
     assert (folder / "run.restart").exists(), killed.stderr
     assert not (folder / "run").exists()
-    done = torchrun(folder, "from misgiving.runtime.command import main; main()", "run")
+    done = torchrun(folder, "from misgiving.runtime.verbs.command import main; main()", "run")
     assert done.returncode == 0, done.stderr
     (folder / "stdout").write_text(done.stdout)
     (folder / "stderr").write_text(done.stderr)

@@ -11,10 +11,10 @@ from export.helpers import CONV_KL, CPU, GAP_MARGIN, TINY, TRAINING_SPEC, people
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import LSP, KeypointSet
 from misgiving.trainer import training
+from misgiving.trainer.answers.scoring import summarise
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import AugmentConfig, HeadConfig
 from misgiving.trainer.data import PoseSet, join, open_data, subset
-from misgiving.trainer.scoring import summarise
 from misgiving.trainer.training import Compute, Trained, train
 from trainer.annotating import write_images
 

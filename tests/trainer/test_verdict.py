@@ -8,8 +8,8 @@ import pytest
 from misgiving.runtime import Bundle, Estimator
 from misgiving.trainer import open_data
 from misgiving.trainer.evaluation import verdict
-from misgiving.trainer.evaluation.bootstrap import Estimate
 from misgiving.trainer.evaluation.bundle import LEARNED, Evaluation, evaluate
+from misgiving.trainer.measures.bootstrap import Estimate
 
 
 @pytest.fixture(scope="module")

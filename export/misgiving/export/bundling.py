@@ -20,22 +20,23 @@ from misgiving.export.gates import Reference
 from misgiving.export.graph import FusedGraph
 from misgiving.export.onnx import write_onnx
 from misgiving.export.precision import BATCH
-from misgiving.runtime.bundle import (
+from misgiving.runtime.answer.answerer import Detector
+from misgiving.runtime.bundles.bundle import (
     MODEL,
     SAMPLES,
     Bundle,
     sha256_file,
     write_manifest,
 )
-from misgiving.runtime.detector import Detector
+from misgiving.runtime.bundles.precisions import MODELS, Parity
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
-from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.geometry import Window
-from misgiving.runtime.precisions import MODELS, Parity
 from misgiving.trainer import heatmaps, progress
+from misgiving.trainer.answers.scoring import score
 from misgiving.trainer.checkpoint import Record, load_checkpoint
 from misgiving.trainer.config import Recipe
 from misgiving.trainer.data import PoseSet, check_apart
@@ -43,7 +44,6 @@ from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.data.readable import readable_part
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.data.synthetic import open_synthetic
-from misgiving.trainer.scoring import score
 from misgiving.trainer.training import Compute, check_keypoints
 
 SAMPLE_COUNT = 4

@@ -17,8 +17,8 @@ from misgiving.export import promises
 from misgiving.export.outcomes import Outcomes, ask_outcomes
 from misgiving.export.promises import Cut, Sample
 from misgiving.export.reference import reference
-from misgiving.runtime.bundle import Bundle, Manifest, write_manifest
-from misgiving.runtime.calibration import (
+from misgiving.runtime.bundles.bundle import Bundle, Manifest, write_manifest
+from misgiving.runtime.bundles.calibration import (
     Calibration,
     CalibrationError,
     FailureProbability,
@@ -31,7 +31,7 @@ from misgiving.runtime.estimator import Estimator
 from misgiving.trainer.data import PoseSet, check_apart, shared_persons
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.evaluation.bundle import Persons
-from misgiving.trainer.evaluation.calibration import recorded, reliability
+from misgiving.trainer.measures.calibration import recorded, reliability
 from misgiving.trainer.progress import print_line
 
 Floats = NDArray[np.floating]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from misgiving.runtime import cli as runtime
+from misgiving.runtime.verbs import cli as runtime
 from misgiving.trainer.specs import SPECS
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ def build(
 
     Example: misgiving build --bundle bundle --precision fp32 --opt-batch 2
     """
-    from misgiving.runtime.building import run_build
+    from misgiving.runtime.engines.building import run_build
 
     typer.echo(run_build(bundle, precision, (min_batch, opt_batch, max_batch)))
 

@@ -5,8 +5,8 @@ from datetime import date, datetime, timezone
 from typing import get_args
 
 from misgiving.export.calibrating import Targets
+from misgiving.runtime.bundles.precisions import Reduced
 from misgiving.runtime.errors import DataError
-from misgiving.runtime.precisions import Reduced
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

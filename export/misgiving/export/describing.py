@@ -8,24 +8,25 @@ from typing import Literal
 from misgiving.export.calibrating import this_minute
 from misgiving.export.config import ExportConfig
 from misgiving.export.graph import FusedGraph
-from misgiving.runtime.bundle import (
+from misgiving.runtime.bundles.bundle import (
     Bundle,
     FailureDefinition,
     Manifest,
     Provenance,
     Signal,
 )
-from misgiving.runtime.calibration import Calibration
+from misgiving.runtime.bundles.calibration import Calibration
+from misgiving.runtime.bundles.precisions import Parity
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.estimator import Estimator
-from misgiving.runtime.precisions import Parity
-from misgiving.trainer import heatmaps, metrics
+from misgiving.trainer import heatmaps
+from misgiving.trainer.answers.scoring import Scores, summarise
 from misgiving.trainer.checkpoint import Record
 from misgiving.trainer.config import Recipe, to_dict
 from misgiving.trainer.data import PoseSet
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.evaluation.bundle import LEARNED, evaluate
-from misgiving.trainer.scoring import Scores, summarise
+from misgiving.trainer.measures import metrics
 
 _UNCALIBRATED = Calibration.model_construct(thresholds=(), failure_probability=None)
 """Stands in a manifest until its bundle has been asked; never written."""

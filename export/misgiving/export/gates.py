@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime import geometry
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.precisions import FP32, MODELS, Gate
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.geometry import CropRule, Window
-from misgiving.runtime.precisions import FP32, MODELS, Gate
-from misgiving.trainer import metrics
+from misgiving.trainer.answers.scoring import Floats, Scores
 from misgiving.trainer.data.spec import without_folders
-from misgiving.trainer.scoring import Floats, Scores
+from misgiving.trainer.measures import metrics
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.bundle import Manifest
-from misgiving.runtime.calibration import Unit
+from misgiving.runtime.bundles.bundle import Manifest
+from misgiving.runtime.bundles.calibration import Unit
 from misgiving.runtime.errors import BundleError, DataError
 from misgiving.runtime.estimator import Estimator
-from misgiving.trainer import metrics
 from misgiving.trainer.data import Collected, PoseSet
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.evaluation.bundle import Persons, ask_all, check_measurable
+from misgiving.trainer.measures import metrics
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from misgiving.export.graph import FusedGraph
 from misgiving.runtime import images
+from misgiving.runtime.answer.answerer import Detector
 from misgiving.runtime.client import make_frame
-from misgiving.runtime.detector import Detector
 from misgiving.runtime.engines.base import Engine, Prediction, joined
 from misgiving.runtime.errors import ParityError
-from misgiving.trainer import metrics
+from misgiving.trainer.answers.scoring import Scores
 from misgiving.trainer.data import PoseSet, Sample
-from misgiving.trainer.scoring import Scores
+from misgiving.trainer.measures import metrics
 from misgiving.v1 import pose_pb2 as pose
 
 Floats = NDArray[np.floating]

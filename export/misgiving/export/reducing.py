@@ -18,12 +18,17 @@ from misgiving.export import gates
 from misgiving.export.gates import LIMITS, Measured, Miss, Reference
 from misgiving.export.parity import in_batches
 from misgiving.export.precision import BATCH, Quantiser, layer_name, to_fp16
-from misgiving.runtime.bundle import MODEL, SAMPLES, sample_drift
+from misgiving.runtime.bundles.bundle import MODEL, SAMPLES, sample_drift
+from misgiving.runtime.bundles.precisions import (
+    MODELS,
+    CalibrationImages,
+    ReducedPrecision,
+    SampleDrift,
+)
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import DataError, ParityError
 from misgiving.runtime.geometry import CropRule
-from misgiving.runtime.precisions import MODELS, CalibrationImages, ReducedPrecision, SampleDrift
 from misgiving.trainer import progress
 from misgiving.trainer.checkpoint import Record
 from misgiving.trainer.data import PoseSet, join, open_data, subset

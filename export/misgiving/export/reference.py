@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.calibration import EmbeddingReference, Histogram, Reference
+from misgiving.runtime.bundles.calibration import EmbeddingReference, Histogram, Reference
 
 Floats = NDArray[np.floating]
 

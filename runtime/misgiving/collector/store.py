@@ -28,10 +28,10 @@ import sqlalchemy as sa
 from google.protobuf.message import DecodeError
 
 from misgiving.collector.indexing import index_objects
-from misgiving.runtime.decisions import of_flag
 from misgiving.runtime.durable import Places, sync_folder, write_durably
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
-from misgiving.runtime.flagging import Reason
+from misgiving.runtime.flags.policy import Reason
+from misgiving.runtime.wire.decisions import of_flag
 from misgiving.v1.fleet_pb2 import CollectedFrame
 
 log = logging.getLogger(__name__)

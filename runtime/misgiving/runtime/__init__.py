@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING
 from misgiving.runtime.public import lazily
 
 if TYPE_CHECKING:
-    from misgiving.runtime.bundle import Bundle as Bundle
-    from misgiving.runtime.bundle import Manifest as Manifest
+    from misgiving.runtime.bundles.bundle import Bundle as Bundle
+    from misgiving.runtime.bundles.bundle import Manifest as Manifest
+    from misgiving.runtime.bundles.releasing import pack_bundle as pack_bundle
+    from misgiving.runtime.bundles.releasing import sign_bundle as sign_bundle
+    from misgiving.runtime.bundles.trust import Trust as Trust
+    from misgiving.runtime.bundles.trust import new_key as new_key
     from misgiving.runtime.client import Client as Client
     from misgiving.runtime.client import make_frame as make_frame
     from misgiving.runtime.draw import draw_result as draw_result
@@ -27,22 +31,18 @@ if TYPE_CHECKING:
     from misgiving.runtime.keypoints import LSP as LSP
     from misgiving.runtime.keypoints import KeypointSet as KeypointSet
     from misgiving.runtime.labelset import LabelSet as LabelSet
-    from misgiving.runtime.records import result_record as result_record
-    from misgiving.runtime.releasing import pack_bundle as pack_bundle
-    from misgiving.runtime.releasing import sign_bundle as sign_bundle
-    from misgiving.runtime.serve import ServeOptions as ServeOptions
-    from misgiving.runtime.serve import run_server as run_server
-    from misgiving.runtime.sources import Picture as Picture
-    from misgiving.runtime.sources import Source as Source
-    from misgiving.runtime.sources import open_source as open_source
-    from misgiving.runtime.trust import Trust as Trust
-    from misgiving.runtime.trust import new_key as new_key
+    from misgiving.runtime.sources.recordings import Picture as Picture
+    from misgiving.runtime.sources.recordings import Source as Source
+    from misgiving.runtime.sources.recordings import open_source as open_source
+    from misgiving.runtime.verbs.serve import ServeOptions as ServeOptions
+    from misgiving.runtime.verbs.serve import run_server as run_server
+    from misgiving.runtime.wire.records import result_record as result_record
 else:
     __getattr__, __dir__, __all__ = lazily(
         __name__,
         {
-            "Bundle": "bundle",
-            "Manifest": "bundle",
+            "Bundle": "bundles.bundle",
+            "Manifest": "bundles.bundle",
             "Client": "client",
             "make_frame": "client",
             "draw_result": "draw",
@@ -63,15 +63,15 @@ else:
             "LSP": "keypoints",
             "KeypointSet": "keypoints",
             "LabelSet": "labelset",
-            "result_record": "records",
-            "pack_bundle": "releasing",
-            "sign_bundle": "releasing",
-            "ServeOptions": "serve",
-            "run_server": "serve",
-            "Picture": "sources",
-            "Source": "sources",
-            "open_source": "sources",
-            "Trust": "trust",
-            "new_key": "trust",
+            "result_record": "wire.records",
+            "pack_bundle": "bundles.releasing",
+            "sign_bundle": "bundles.releasing",
+            "ServeOptions": "verbs.serve",
+            "run_server": "verbs.serve",
+            "Picture": "sources.recordings",
+            "Source": "sources.recordings",
+            "open_source": "sources.recordings",
+            "Trust": "bundles.trust",
+            "new_key": "bundles.trust",
         },
     )

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.answer.answerer import Detector
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.precisions import FP32
 from misgiving.runtime.client import make_frame
-from misgiving.runtime.detector import Detector
 from misgiving.runtime.engines.base import Engine
-from misgiving.runtime.flagging import FlagPolicy
+from misgiving.runtime.engines.loading import load
+from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.geometry import Region
-from misgiving.runtime.loading import load
-from misgiving.runtime.precisions import FP32
 from misgiving.v1 import detector_pb2 as wire
 
 

@@ -8,11 +8,11 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
-from misgiving.runtime import building
+from misgiving.runtime.engines import building
 from misgiving.runtime.engines.cache import Plan
 from misgiving.runtime.engines.cuda import Gpu
+from misgiving.runtime.engines.loading import DEFAULT_BUNDLE
 from misgiving.runtime.engines.onnx import OnnxEngine
-from misgiving.runtime.loading import DEFAULT_BUNDLE
 
 
 class StandIn(OnnxEngine):

@@ -168,7 +168,7 @@ def test_processes_share_a_cycle(tmp_path: Path) -> None:
     recipe = replace(RECIPE, methods=("random", "coreset"), stages=2, repeats=2)
     (tmp_path / "mine.json").write_text(json.dumps(to_dict(recipe)))
     base, pool, test = (people(*numbers).spec for numbers in (BASE, POOL, TEST))
-    command = [sys.executable, "-m", "misgiving.runtime.command", "cycle", "mine.json"]
+    command = [sys.executable, "-m", "misgiving", "cycle", "mine.json"]
     command += ["--base", base, "--pool", pool, "--test", test, "--threads", "1", "--out", "out"]
     both = [
         subprocess.Popen(

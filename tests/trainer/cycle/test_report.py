@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 from export.helpers import CPU, TINY, people
 from misgiving.runtime.errors import ImageError
 from misgiving.runtime.keypoints import LSP
-from misgiving.trainer import metrics
 from misgiving.trainer.cli import app
 from misgiving.trainer.cycle.curves import FEW, curves, lines
 from misgiving.trainer.cycle.pictures import HEIGHT
@@ -29,6 +28,7 @@ from misgiving.trainer.cycle.run import run_cycle
 from misgiving.trainer.cycle.scores import read_scores
 from misgiving.trainer.cycle.summary import cycle_table
 from misgiving.trainer.data import PoseSet, Sample
+from misgiving.trainer.measures import metrics
 from trainer.cycle.making import picking, stage
 
 METHODS = ("random", "learned_loss:gap-margin")

@@ -12,6 +12,7 @@ import torch
 from export.helpers import CPU, people
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import LSP
+from misgiving.trainer.answers.scoring import score
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.cycle import stage
 from misgiving.trainer.cycle.recipe import to_dict
@@ -21,7 +22,6 @@ from misgiving.trainer.heatmaps import SIGNALS
 from misgiving.trainer.network_view import network_view
 from misgiving.trainer.samplers import sampler_named
 from misgiving.trainer.samplers.base import Candidates
-from misgiving.trainer.scoring import score
 from trainer.annotating import write_images
 from trainer.cycle.whole import BASE, BUDGET, POOL, RECIPE, STAGES, TEST, Run, chosen, go
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from misgiving.runtime.public import lazily
 
 if TYPE_CHECKING:
+    from misgiving.trainer.answers.scoring import Scores as Scores
+    from misgiving.trainer.answers.scoring import score as score
     from misgiving.trainer.checkpoint import Record as Record
     from misgiving.trainer.checkpoint import load_checkpoint as load_checkpoint
     from misgiving.trainer.config import AugmentConfig as AugmentConfig
@@ -25,15 +27,15 @@ if TYPE_CHECKING:
     from misgiving.trainer.data.base import join as join
     from misgiving.trainer.data.mapping import keypoints_named as keypoints_named
     from misgiving.trainer.data.spec import open_data as open_data
-    from misgiving.trainer.evaluation.accuracy import Accuracy as Accuracy
-    from misgiving.trainer.evaluation.bootstrap import Estimate as Estimate
     from misgiving.trainer.evaluation.bundle import Evaluation as Evaluation
     from misgiving.trainer.evaluation.bundle import Persons as Persons
     from misgiving.trainer.evaluation.bundle import evaluate as evaluate
-    from misgiving.trainer.evaluation.calibration import Bin as Bin
-    from misgiving.trainer.evaluation.calibration import Reliability as Reliability
-    from misgiving.trainer.evaluation.joints import JointReport as JointReport
-    from misgiving.trainer.evaluation.oks import AveragePrecision as AveragePrecision
+    from misgiving.trainer.measures.accuracy import Accuracy as Accuracy
+    from misgiving.trainer.measures.bootstrap import Estimate as Estimate
+    from misgiving.trainer.measures.calibration import Bin as Bin
+    from misgiving.trainer.measures.calibration import Reliability as Reliability
+    from misgiving.trainer.measures.joints import JointReport as JointReport
+    from misgiving.trainer.measures.oks import AveragePrecision as AveragePrecision
     from misgiving.trainer.models.network import Network as Network
     from misgiving.trainer.net_config import DeepposeConfig as DeepposeConfig
     from misgiving.trainer.net_config import EdgeConfig as EdgeConfig
@@ -51,8 +53,6 @@ if TYPE_CHECKING:
     from misgiving.trainer.report import FailureReport as FailureReport
     from misgiving.trainer.report import ScoreRow as ScoreRow
     from misgiving.trainer.report import score_table as score_table
-    from misgiving.trainer.scoring import Scores as Scores
-    from misgiving.trainer.scoring import score as score
     from misgiving.trainer.theory.gamma import GammaLosses as GammaLosses
     from misgiving.trainer.theory.gamma import fit_gamma as fit_gamma
     from misgiving.trainer.training import Compute as Compute
@@ -62,15 +62,15 @@ else:
     __getattr__, __dir__, __all__ = lazily(
         __name__,
         {
-            "Accuracy": "evaluation.accuracy",
-            "Estimate": "evaluation.bootstrap",
+            "Accuracy": "measures.accuracy",
+            "Estimate": "measures.bootstrap",
             "Evaluation": "evaluation.bundle",
             "Persons": "evaluation.bundle",
             "evaluate": "evaluation.bundle",
-            "JointReport": "evaluation.joints",
-            "AveragePrecision": "evaluation.oks",
-            "Bin": "evaluation.calibration",
-            "Reliability": "evaluation.calibration",
+            "JointReport": "measures.joints",
+            "AveragePrecision": "measures.oks",
+            "Bin": "measures.calibration",
+            "Reliability": "measures.calibration",
             "FailureReport": "report",
             "ScoreRow": "report",
             "Record": "checkpoint",
@@ -106,8 +106,8 @@ else:
             "ScoreFile": "pool.score_file",
             "ScoreRecord": "pool.score_file",
             "score_table": "report",
-            "Scores": "scoring",
-            "score": "scoring",
+            "Scores": "answers.scoring",
+            "score": "answers.scoring",
             "Selection": "pool.selection",
             "select": "pool.selection",
             "GammaLosses": "theory.gamma",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from misgiving.runtime import cli as runtime
 from misgiving.runtime.durable import check_new
+from misgiving.runtime.verbs import cli as runtime
 from misgiving.trainer.samplers import SAMPLERS
 from misgiving.trainer.specs import RECIPE_NAMES, SPECS
 
@@ -87,7 +87,7 @@ def train(
 
     Example: misgiving train --data synthetic:1,600,0-0.4 --val synthetic:2,256 --out runs/first
 
-    On N GPUs: torchrun --nproc-per-node N -m misgiving.runtime.command train ...; each takes an
+    On N GPUs: torchrun --nproc-per-node N -m misgiving train ...; each takes an
     equal part of every batch.
     """
     from misgiving.trainer import join, keypoints_named, load_checkpoint, open_data, recipe_named

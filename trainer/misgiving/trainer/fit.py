@@ -16,7 +16,7 @@ from misgiving.trainer import heatmaps
 from misgiving.trainer.config import FitConfig, Recipe
 from misgiving.trainer.data.augmentation import batches
 from misgiving.trainer.data.crops import Batch, Crops
-from misgiving.trainer.head_objectives import Truth, torso_lengths
+from misgiving.trainer.heads.head_objectives import Truth, torso_lengths
 from misgiving.trainer.models import Network, NetworkOutput
 from misgiving.trainer.restart import Restart, State
 from misgiving.trainer.team import Team

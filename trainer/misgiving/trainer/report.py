@@ -10,11 +10,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.trainer import metrics
-from misgiving.trainer.evaluation import ranking
-from misgiving.trainer.evaluation.bootstrap import LEVEL, RESAMPLES, Estimate, Key, estimates
-from misgiving.trainer.evaluation.ranking import Failures, Ranking
-from misgiving.trainer.scoring import Floats, Scores
+from misgiving.trainer.answers.scoring import Floats, Scores
+from misgiving.trainer.measures import metrics, ranking
+from misgiving.trainer.measures.bootstrap import LEVEL, RESAMPLES, Estimate, Key, estimates
+from misgiving.trainer.measures.ranking import Failures, Ranking
 
 PICKED_SHARE = 0.1
 COVERAGES = np.arange(1, 21) / 20

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 
-from misgiving.runtime.bundle import sha256_file
+from misgiving.runtime.bundles.bundle import sha256_file
 from misgiving.runtime.cores import usable_cores
 from misgiving.runtime.durable import check_new, locked_folder
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import progress
+from misgiving.trainer.answers.scoring import Scores, score, summarise
 from misgiving.trainer.checkpoint import (
     WEIGHTS,
     Record,
@@ -28,7 +29,6 @@ from misgiving.trainer.fit import fit, pick_device
 from misgiving.trainer.mirroring import mirroring
 from misgiving.trainer.models import Network
 from misgiving.trainer.restart import Restart, difference
-from misgiving.trainer.scoring import Scores, score, summarise
 from misgiving.trainer.team import Team
 
 _ALONE = "training"

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.bundle import MODEL, Bundle
+from misgiving.runtime.bundles.bundle import MODEL, Bundle
+from misgiving.runtime.bundles.precisions import MODELS
 from misgiving.runtime.engines.onnx import PROVIDERS, open_session
 from misgiving.runtime.errors import EngineError
-from misgiving.runtime.precisions import MODELS
 
 FUSED, POSE, HEAD = "all outputs", "pose only", "pose + head"
 PASSES, ENSEMBLE = "10 dropout passes", "ensemble of 5"
@@ -86,7 +86,7 @@ def _onnx_call(case: Case, graph: bytes, images: Images) -> Call:
 
 def _tensorrt_call(case: Case, bundle: Bundle, images: Images) -> Call:
     """The runtime's own engine; the plan is built where it is not in the cache."""
-    from misgiving.runtime.building import Workshop
+    from misgiving.runtime.engines.building import Workshop
 
     precision = next(name for name, file in MODELS.items() if file == case.file)
     engine = Workshop(bundle, precision).ready()

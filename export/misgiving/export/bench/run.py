@@ -15,11 +15,11 @@ from misgiving.export.bench import board, trtexec
 from misgiving.export.bench.board import Reading
 from misgiving.export.bench.cases import ALTERNATIVES, Case
 from misgiving.export.bench.worker import Timing
-from misgiving.runtime.bundle import MODEL, Bundle
+from misgiving.runtime.bundles.bundle import MODEL, Bundle
+from misgiving.runtime.bundles.precisions import MODELS
 from misgiving.runtime.engines.builder import LIBRARIES
 from misgiving.runtime.engines.onnx import PROVIDERS
 from misgiving.runtime.errors import EngineError, InvalidInput, MisgivingError
-from misgiving.runtime.precisions import MODELS
 
 ROUNDS = 3
 TIMEOUT_S = 600.0

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from misgiving.export.bench.cases import Case
 from misgiving.export.bench.worker import Timing
-from misgiving.runtime.bundle import MODEL, Bundle
+from misgiving.runtime.bundles.bundle import MODEL, Bundle
 from misgiving.runtime.errors import EngineError
 
 JETPACK = "/usr/src/tensorrt/bin"

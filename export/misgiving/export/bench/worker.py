@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from misgiving.export.bench.cases import Case, prepare
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.errors import MisgivingError
 
 WARM_UP_SHARE, LEAST_CALLS = 0.2, 5

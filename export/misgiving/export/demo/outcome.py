@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.export.demo.processes import DemoError
-from misgiving.trainer import metrics
+from misgiving.trainer.answers.scoring import Floats, Scores
+from misgiving.trainer.measures import metrics
 from misgiving.trainer.report import picked
-from misgiving.trainer.scoring import Floats, Scores
 
 BUDGETS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 _RANDOM_DRAWS = 200

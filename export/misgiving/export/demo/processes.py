@@ -93,7 +93,7 @@ def _started(
 
     A signal that comes while it is being started is held back until it is known here.
     """
-    command = [sys.executable, "-m", "misgiving.runtime.command", *arguments]
+    command = [sys.executable, "-m", "misgiving", *arguments]
     held: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {n: signal.signal(n, lambda number, _: held.append(number)) for n in numbers}

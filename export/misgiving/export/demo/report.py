@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from misgiving.export.demo import outcome
 from misgiving.export.demo.outcome import Replies
 from misgiving.runtime.draw import draw_skeleton
-from misgiving.trainer import metrics, page
+from misgiving.trainer import page
+from misgiving.trainer.answers.scoring import Floats, Scores
 from misgiving.trainer.data import PoseSet
-from misgiving.trainer.scoring import Floats, Scores
+from misgiving.trainer.measures import metrics
 
 PICTURES = 12
 PICTURE_PX = 320

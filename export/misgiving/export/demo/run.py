@@ -15,14 +15,14 @@ from misgiving.export.demo.frames import Recording, correct_annotations, write_r
 from misgiving.export.demo.plan import DemoConfig, Split, split_pool
 from misgiving.export.demo.processes import DemoError, run, service
 from misgiving.export.demo.report import write_report
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.errors import DataError
 from misgiving.trainer import progress
+from misgiving.trainer.answers.scoring import Scores, score
 from misgiving.trainer.checkpoint import Record, load_checkpoint
 from misgiving.trainer.data import PoseSet, open_data
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.recipes import recipe_named
-from misgiving.trainer.scoring import Scores, score
 from misgiving.trainer.training import Compute
 
 SUMMARY = "summary.json"

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from misgiving.runtime.flagging import Reason
+from misgiving.runtime.flags.policy import Reason
 
 ANNOTATIONS = "annotations.json"
 """What annotators correct."""

@@ -16,13 +16,13 @@ from misgiving.collector.annotations.coco import (
     Origin,
 )
 from misgiving.collector.store import Store
-from misgiving.runtime.decisions import of_flag
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError, MisgivingError
-from misgiving.runtime.flagging import Reason
+from misgiving.runtime.flags.policy import Reason
 from misgiving.runtime.images import decode
 from misgiving.runtime.labelset import IMAGES
-from misgiving.runtime.spool import frame_name
+from misgiving.runtime.outbox.spool import frame_name
+from misgiving.runtime.wire.decisions import of_flag
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from misgiving.v1.pose_pb2 import Person
 

@@ -8,9 +8,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from misgiving.runtime.bundles.precisions import FP32
 from misgiving.runtime.engines.base import Prediction, outputs_of
 from misgiving.runtime.errors import EngineError
-from misgiving.runtime.precisions import FP32
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.geometry import CropRule
-from misgiving.trainer import metrics, page
+from misgiving.trainer import page
+from misgiving.trainer.answers.scoring import Floats, Scores
 from misgiving.trainer.data.base import PoseSet
-from misgiving.trainer.scoring import Floats, Scores
+from misgiving.trainer.measures import metrics
 from misgiving.trainer.views import as_labelled, views
 
 HEIGHT = 128

@@ -10,7 +10,7 @@ import numpy as np
 from misgiving.runtime.durable import write_durably
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import KeypointSet
-from misgiving.trainer.scoring import Scores
+from misgiving.trainer.answers.scoring import Scores
 
 _ARRAYS = (
     "points",

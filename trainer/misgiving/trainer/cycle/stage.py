@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from misgiving.trainer import metrics, progress
+from misgiving.trainer import progress
+from misgiving.trainer.answers.scoring import Scores, score
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import Recipe
 from misgiving.trainer.cycle.recipe import CycleRecipe, method_of
@@ -20,10 +21,10 @@ from misgiving.trainer.cycle.scores import read_scores, write_scores
 from misgiving.trainer.data import PoseSet, join, subset
 from misgiving.trainer.data.base import only
 from misgiving.trainer.heatmaps import SAFER_SIGNALS, SIGNALS
+from misgiving.trainer.measures import metrics
 from misgiving.trainer.network_view import network_view
 from misgiving.trainer.samplers import sampler_named
 from misgiving.trainer.samplers.base import Candidates, NetworkView
-from misgiving.trainer.scoring import Scores, score
 from misgiving.trainer.training import Compute, train
 
 COMMITTEE = 3

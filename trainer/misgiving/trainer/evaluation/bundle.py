@@ -9,18 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.bundle import Bundle, Manifest
+from misgiving.runtime.bundles.bundle import Bundle, Manifest
 from misgiving.runtime.errors import BundleError
 from misgiving.runtime.estimator import Estimator
-from misgiving.trainer import metrics
-from misgiving.trainer.asking import ask
+from misgiving.trainer.answers.asking import ask
 from misgiving.trainer.data import Collected, PoseSet, Sample, check_labelled
 from misgiving.trainer.data.base import only
 from misgiving.trainer.data.readable import Readable, asked_window
-from misgiving.trainer.evaluation.accuracy import Accuracy, accuracies
-from misgiving.trainer.evaluation.calibration import Reliability, reliability
-from misgiving.trainer.evaluation.joints import JointReport, joint_report
-from misgiving.trainer.evaluation.oks import AveragePrecision, average_precision
+from misgiving.trainer.measures import metrics
+from misgiving.trainer.measures.accuracy import Accuracy, accuracies
+from misgiving.trainer.measures.calibration import Reliability, reliability
+from misgiving.trainer.measures.joints import JointReport, joint_report
+from misgiving.trainer.measures.oks import AveragePrecision, average_precision
 from misgiving.trainer.progress import counted
 from misgiving.trainer.report import (
     FailureReport,

@@ -15,8 +15,7 @@ from misgiving.runtime.estimator import Estimator
 from misgiving.trainer.data import keypoints_named, open_data, shared_persons
 from misgiving.trainer.data.mapping import mapped
 from misgiving.trainer.data.spec import without_folders
-from misgiving.trainer.evaluation import bootstrap, oks, verdict
-from misgiving.trainer.evaluation.bootstrap import Estimate
+from misgiving.trainer.evaluation import verdict
 from misgiving.trainer.evaluation.bundle import (
     BY_CONFIDENCE,
     BY_LEARNED,
@@ -24,9 +23,11 @@ from misgiving.trainer.evaluation.bundle import (
     Evaluation,
     evaluate,
 )
-from misgiving.trainer.evaluation.calibration import recorded
-from misgiving.trainer.evaluation.joints import JointReport
-from misgiving.trainer.evaluation.oks import NUMBERS, AveragePrecision
+from misgiving.trainer.measures import bootstrap, oks
+from misgiving.trainer.measures.bootstrap import Estimate
+from misgiving.trainer.measures.calibration import recorded
+from misgiving.trainer.measures.joints import JointReport
+from misgiving.trainer.measures.oks import NUMBERS, AveragePrecision
 from misgiving.trainer.report import (
     COVERAGES,
     ScoreRow,

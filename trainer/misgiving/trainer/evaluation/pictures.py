@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from misgiving.runtime.durable import new_folder
-from misgiving.trainer import metrics
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.evaluation.bundle import LEARNED, ORACLE, Evaluation
+from misgiving.trainer.measures import metrics
 from misgiving.trainer.report import COVERAGES, RANDOM
 from misgiving.trainer.views import as_labelled, views
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from misgiving.trainer import metrics
 from misgiving.trainer.evaluation.bundle import LEARNED, Evaluation
+from misgiving.trainer.measures import metrics
 
 Answer = Literal["yes", "no", "cannot be told"]
 

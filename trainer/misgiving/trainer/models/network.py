@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.config import ModelConfig
-from misgiving.trainer.head_objectives import make_objective
-from misgiving.trainer.loss_heads import make_head
+from misgiving.trainer.heads.head_objectives import make_objective
+from misgiving.trainer.heads.loss_heads import make_head
 from misgiving.trainer.models.deeppose import Deeppose
 from misgiving.trainer.models.edge import EdgeNet
 from misgiving.trainer.models.hourglass import StackedHourglass

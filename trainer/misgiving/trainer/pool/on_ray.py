@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from misgiving.runtime.bundle import MANIFEST, Bundle
+from misgiving.runtime.bundles.bundle import MANIFEST, Bundle
 from misgiving.runtime.errors import EngineError, MisgivingError
 from misgiving.runtime.estimator import Estimator
 from misgiving.trainer import progress

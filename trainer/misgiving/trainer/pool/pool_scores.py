@@ -22,12 +22,12 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
-from misgiving.runtime.bundle import Bundle
+from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.durable import check_new, locked_folder, sync_folder, write_durably
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
 from misgiving.trainer import progress
-from misgiving.trainer.asking import ask
+from misgiving.trainer.answers.asking import ask
 from misgiving.trainer.data import PoseSet
 from misgiving.trainer.data.readable import MOST, Readable, asked_window, check_share
 from misgiving.trainer.data.spec import without_folders

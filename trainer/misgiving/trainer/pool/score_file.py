@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from misgiving.runtime.bundle import Signal
+from misgiving.runtime.bundles.bundle import Signal
 from misgiving.runtime.errors import DataError, first_problem
 
 if TYPE_CHECKING:  # it imports torch, and choosing from a file needs none
-    from misgiving.trainer.asking import Answers
+    from misgiving.trainer.answers.asking import Answers
 
 SUFFIXES = (".parquet", ".csv")
 Column = NDArray[np.float32]

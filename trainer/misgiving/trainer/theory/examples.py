@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from misgiving.trainer.objectives import margin_ranking, pairwise_kl
+from misgiving.trainer.heads.objectives import margin_ranking, pairwise_kl
 
 OBSERVED = {"a": 0.45, "b": 0.47, "c": 2.87}
 PREDICTED = {"a": 1.48, "b": 1.51, "c": 1.63}

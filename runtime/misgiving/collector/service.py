@@ -1,0 +1,186 @@
+"""gRPC ↔ store: takes uploads, and acknowledges each once it is durable."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from misgiving.collector.store import Store, wrong_offset
+from misgiving.runtime.errors import (
+    FailedPrecondition,
+    InvalidInput,
+    MisgivingError,
+    ResourceExhausted,
+)
+from misgiving.runtime.net.grpc_server import new_server
+from misgiving.runtime.net.listening import check_address, stop_signal
+from misgiving.v1 import fleet_pb2
+from misgiving.v1.fleet_pb2 import (
+    StatUploadRequest,
+    StatUploadResponse,
+    UploadRequest,
+    UploadResponse,
+    UploadStart,
+)
+from misgiving.v1.fleet_pb2_grpc import FleetCollectorServicer, add_FleetCollectorServicer_to_server
+
+log = logging.getLogger(__name__)
+
+MAX_FRAME_BYTES = 64 << 20
+"""Largest CollectedFrame that is taken."""
+
+SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["FleetCollector"].full_name
+
+_GRACE_S = 10.0
+_SERVER = (
+    # A vehicle that vanished in a tunnel must not leave its call open for ever.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+
+
+class Ingest(FleetCollectorServicer):
+    """The service. All disk work runs on worker threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def StatUpload(
+        self, request: StatUploadRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> StatUploadResponse:
+        """How much of an upload is durable."""
+        try:
+            return await asyncio.to_thread(self._stat, request.digest)
+        except Exception as error:
+            await _abort(context, error)
+
+    async def Upload(
+        self,
+        request_iterator: AsyncIterator[UploadRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> UploadResponse:
+        """Take one frame; returns when it is durable."""
+        try:
+            return await self._upload(request_iterator)
+        except Exception as error:
+            await _abort(context, error)
+
+    def _stat(self, digest: str) -> StatUploadResponse:
+        if self._store.stored(digest):
+            return StatUploadResponse(stored=True)
+        return StatUploadResponse(offset_bytes=self._store.offset(digest))
+
+    async def _upload(self, requests: AsyncIterator[UploadRequest]) -> UploadResponse:
+        start = await _start_of(requests)
+        if await asyncio.to_thread(self._store.stored, start.digest):
+            return UploadResponse(digest=start.digest, already_stored=True)
+        await asyncio.to_thread(self._check_offset, start)
+        at = start.offset_bytes
+        async for request in requests:
+            chunk = _chunk_of(request, start, at)
+            at = await asyncio.to_thread(self._store.append, start.digest, at, chunk)
+        if at < start.size_bytes:
+            raise InvalidInput(
+                f"upload ended after {at} of {start.size_bytes} bytes. Send the rest from byte {at}"
+            )
+        new = await asyncio.to_thread(self._store.commit, start.digest)
+        return UploadResponse(digest=start.digest, already_stored=not new)
+
+    def _check_offset(self, start: UploadStart) -> None:
+        durable = self._store.offset(start.digest)
+        if durable > start.size_bytes:
+            self._store.discard(start.digest)
+            raise InvalidInput(
+                f"upload of {start.size_bytes} bytes had {durable} already, which are dropped. "
+                "Send it again from byte 0"
+            )
+        if start.offset_bytes != durable:
+            raise wrong_offset(start.digest, start.offset_bytes, durable)
+
+
+async def serve(listen: str, store: Store) -> None:
+    """Collect until SIGTERM or SIGINT, then finish the calls under way.
+
+    >>> import asyncio
+    >>> with Store(Path("collected")) as store:
+    ...     asyncio.run(serve("127.0.0.1:50052", store))
+
+    Args:
+        listen: HOST:PORT; port 0 takes a free one.
+        store: where the frames go.
+
+    Raises:
+        InvalidInput: ``listen`` is not HOST:PORT.
+        FailedPrecondition: the address cannot be bound.
+    """
+    stop = stop_signal()
+    server, address = await start_server(listen, store)
+    print(f"collecting on {address} into {store.folder}", file=sys.stderr, flush=True)
+    await stop.wait()
+    await server.stop(_GRACE_S)
+
+
+async def start_server(listen: str, store: Store) -> tuple[grpc.aio.Server, str]:
+    """Start the service with health and reflection; returns it and the HOST:PORT it has."""
+    host = check_address(listen)
+    server = new_server(_SERVER)
+    add_FleetCollectorServicer_to_server(Ingest(store), server)
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    reflection.enable_server_reflection(
+        (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    try:
+        bound = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise FailedPrecondition(
+            f"cannot listen on {listen}; expected a free port of this machine. "
+            "Stop what holds it, or name another --listen"
+        ) from error
+    await server.start()
+    for name in ("", SERVICE):
+        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    return server, f"{host}:{bound}"
+
+
+async def _start_of(requests: AsyncIterator[UploadRequest]) -> UploadStart:
+    first = await anext(aiter(requests), UploadRequest())
+    if first.WhichOneof("message") != "start":
+        raise InvalidInput("upload does not begin with a start; send UploadStart first")
+    if first.start.size_bytes > MAX_FRAME_BYTES:
+        raise ResourceExhausted(
+            f"frame has {first.start.size_bytes:,} bytes; at most {MAX_FRAME_BYTES:,} are taken. "
+            "Send its image smaller"
+        )
+    return first.start
+
+
+def _chunk_of(request: UploadRequest, start: UploadStart, at: int) -> bytes:
+    if request.WhichOneof("message") != "chunk":
+        raise InvalidInput("upload has a second start; expected chunks. Begin another call")
+    if at + len(request.chunk) > start.size_bytes:
+        raise InvalidInput(
+            f"upload goes on beyond its {start.size_bytes} bytes; send UploadStart.size_bytes "
+            "as it is"
+        )
+    return request.chunk
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
+    """End a call with the status of an error; what is no fault of the call's is logged."""
+    if isinstance(error, MisgivingError):
+        status, text = grpc.StatusCode[error.status], str(error)
+    elif isinstance(error, OSError):
+        log.error("the store failed: %s", error)
+        status, text = grpc.StatusCode.UNAVAILABLE, f"the store failed: {error.strerror}"
+    else:
+        log.exception("a call failed")
+        status, text = grpc.StatusCode.INTERNAL, "the collector failed; its log says why"
+    await context.abort(status, text)
+    raise AssertionError("abort raises")

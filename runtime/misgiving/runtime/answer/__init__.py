@@ -1,0 +1,1 @@
+"""A frame in, an answer out, whatever the transport."""

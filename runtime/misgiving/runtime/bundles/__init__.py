@@ -1,0 +1,1 @@
+"""Bundles: manifest, files, signatures, and whose are taken."""

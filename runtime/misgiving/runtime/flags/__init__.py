@@ -1,0 +1,1 @@
+"""Who is flagged and who is kept: pure."""

@@ -1,0 +1,1 @@
+"""Frames on their way to the fleet, kept until they are acknowledged."""

@@ -1,0 +1,156 @@
+"""From the spool to the collector, in the background, until each frame is acknowledged."""
+
+import logging
+import random
+import threading
+from collections.abc import Iterator
+
+import grpc
+
+from misgiving.runtime.errors import MisgivingError
+from misgiving.runtime.net.connecting import open_channel, through_proxy
+from misgiving.runtime.outbox.spool import Spool
+from misgiving.v1.fleet_pb2 import StatUploadRequest, UploadRequest, UploadStart
+from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
+
+log = logging.getLogger(__name__)
+
+PERMANENT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
+"""Answers that will not change for the same bytes."""
+
+_CHANNEL = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 10_000))
+
+
+class Uploader:
+    """One thread that empties a spool into a collector.
+
+    Args:
+        spool: the only uploader of this spool.
+        target: HOST:PORT of the collector.
+        chunk_bytes: of one message; at most what the collector receives (4 MiB by default).
+        deadline_s: of one call; a longer upload goes on where it was cut.
+        first_wait_s: between the first two attempts; doubles with each further one.
+        longest_wait_s: between any two attempts.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        target: str,
+        *,
+        chunk_bytes: int = 256 * 1024,
+        deadline_s: float = 60.0,
+        first_wait_s: float = 0.5,
+        longest_wait_s: float = 60.0,
+    ) -> None:
+        self._spool = spool
+        self._target = target
+        self._chunk_bytes = chunk_bytes
+        self._deadline_s = deadline_s
+        self._first_wait_s = first_wait_s
+        self._longest_wait_s = longest_wait_s
+        self._failures = 0  # in a row
+        self._stopping = threading.Event()
+        self._channel = open_channel(target, _CHANNEL)
+        self._stub = FleetCollectorStub(self._channel)
+        self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Cancel the call under way and end the thread; what is not acknowledged stays spooled.
+
+        Args:
+            timeout: longest wait for the thread, in seconds.
+        """
+        self._stopping.set()
+        self._spool.arrived.set()
+        self._channel.close()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            self._spool.arrived.clear()
+            if self._stopping.is_set():
+                return
+            if self._drain():
+                self._spool.arrived.wait()
+            else:
+                draw = random.random()
+                self._stopping.wait(
+                    wait_s(self._failures, self._first_wait_s, self._longest_wait_s, draw)
+                )
+
+    def _drain(self) -> bool:
+        """Deliver what is pending; False where an attempt failed and a later one may not."""
+        for digest in self._spool.pending():
+            try:
+                self._deliver(digest)
+            except Exception as error:  # this thread outlives whatever the network does
+                if not self._stopping.is_set():
+                    self._failed(error)
+                return False
+            self._succeeded()
+        return True
+
+    def _deliver(self, digest: str) -> None:
+        known = self._stub.StatUpload(StatUploadRequest(digest=digest), timeout=self._deadline_s)
+        if not known.stored:
+            try:
+                body = self._spool.read(digest)
+            except KeyError:  # evicted meanwhile
+                return
+            requests = _requests(digest, body, known.offset_bytes, self._chunk_bytes)
+            try:
+                answer = self._stub.Upload(requests, timeout=self._deadline_s)
+            except grpc.RpcError as error:
+                # The first part of a resumed upload may be what is wrong: refused only as a whole.
+                if known.offset_bytes or error.code() not in PERMANENT:
+                    raise
+                self._spool.refuse(digest, _text(error))
+                return
+            if answer.digest != digest:
+                raise MisgivingError(f"it acknowledged {answer.digest!r}; expected {digest}")
+        self._spool.remove(digest)
+
+    def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        if self._failures == 1:
+            pending = self._spool.counts().pending
+            log.warning(
+                "collector %s: %s; trying on, %d pending",
+                self._target + through_proxy(self._target),
+                _text(error),
+                pending,
+            )
+
+    def _succeeded(self) -> None:
+        if self._failures:
+            log.warning("collector %s takes frames again", self._target)
+        self._failures = 0
+
+
+def wait_s(failures: int, first_wait_s: float, longest_wait_s: float, draw: float) -> float:
+    """How long to wait after ``failures`` attempts in a row, in seconds.
+
+    Doubles from the first to the longest wait; ``draw``, a random number in [0, 1), takes up
+    to half of it away, so that a fleet does not come back in step.
+    """
+    doubled = first_wait_s * 2.0 ** min(failures - 1, 30)
+    return min(doubled, longest_wait_s) * (1 - draw / 2)
+
+
+def _requests(digest: str, body: bytes, offset: int, chunk_bytes: int) -> Iterator[UploadRequest]:
+    start = UploadStart(digest=digest, size_bytes=len(body), offset_bytes=offset)
+    yield UploadRequest(start=start)
+    for at in range(offset, len(body), chunk_bytes):
+        yield UploadRequest(chunk=body[at : at + chunk_bytes])
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, grpc.RpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error)

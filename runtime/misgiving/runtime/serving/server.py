@@ -1,0 +1,293 @@
+"""gRPC ↔ sessions: the FailureDetector service, its health and its reflection. Nothing else."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from misgiving.runtime.errors import FailedPrecondition, InvalidInput, MisgivingError
+from misgiving.runtime.net.grpc_server import new_server
+from misgiving.runtime.net.listening import check_address
+from misgiving.runtime.serving.pipeline import Pipeline
+from misgiving.runtime.serving.session import (
+    Abort,
+    ClientClosed,
+    Draining,
+    DropCounted,
+    Event,
+    Finish,
+    FrameAnswered,
+    FrameArrived,
+    FrameFailed,
+    Instruction,
+    MessageEmpty,
+    Mode,
+    Opened,
+    PauseReading,
+    Reply,
+    ReplyError,
+    ReplySent,
+    ResumeReading,
+    Session,
+    Submit,
+)
+from misgiving.v1 import detector_pb2 as wire
+from misgiving.v1 import detector_pb2_grpc
+from misgiving.v1 import pose_pb2 as pose
+
+log = logging.getLogger(__name__)
+
+SERVICE = "misgiving.v1.FailureDetector"
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""Larger requests are answered with RESOURCE_EXHAUSTED; raw RGB of 5000 × 4000 px fits."""
+MAX_CALLS = 256
+"""Calls and streams at once; gRPC answers more with RESOURCE_EXHAUSTED."""
+
+_MODES = {wire.STREAM_MODE_LIVE: Mode.LIVE, wire.STREAM_MODE_IN_ORDER: Mode.IN_ORDER}
+
+
+class Servicer(detector_pb2_grpc.FailureDetectorServicer):
+    """Answers with a pipeline; UNAVAILABLE until there is one."""
+
+    def __init__(self) -> None:
+        self.pipeline: Pipeline | None = None
+        self._streams: set[_Stream] = set()
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def Infer(self, request: wire.InferRequest, context: Any) -> wire.InferResponse:
+        async with self._answering(context) as pipeline:
+            return wire.InferResponse(result=await pipeline.answer_now(request.frame))
+        raise AssertionError("a context that swallows errors aborts the call")
+
+    async def StreamInfer(
+        self, request_iterator: Any, context: Any
+    ) -> AsyncIterator[wire.StreamInferResponse]:
+        async with self._answering(context) as pipeline:
+            stream = _Stream(pipeline, request_iterator)
+            self._streams.add(stream)
+            try:
+                async for response in stream.responses():
+                    yield response
+            finally:
+                self._streams.discard(stream)
+
+    async def GetModel(self, request: wire.GetModelRequest, context: Any) -> wire.GetModelResponse:
+        async with self._answering(context) as pipeline:
+            return wire.GetModelResponse(model=pipeline.model)
+        raise AssertionError("a context that swallows errors aborts the call")
+
+    def drain(self) -> None:
+        """Let every stream finish what it has accepted, and end with its summary."""
+        for stream in self._streams:
+            stream.handle(Draining())
+
+    async def idle(self) -> None:
+        """Wait until no call is being answered."""
+        await self._idle.wait()
+
+    @contextlib.asynccontextmanager
+    async def _answering(self, context: Any) -> AsyncIterator[Pipeline]:
+        """Around every call: there is a pipeline, and an error becomes a status."""
+        if self.pipeline is None:
+            await context.abort(
+                grpc.StatusCode.UNAVAILABLE, "engine is still loading; watch health and try again"
+            )
+        assert self.pipeline is not None  # abort raises
+        self._calls += 1
+        self._idle.clear()
+        context.add_done_callback(self._call_ended)
+        try:
+            yield self.pipeline
+        except Exception as error:
+            await context.abort(*status_of(error))
+
+    def _call_ended(self, context: Any) -> None:
+        """The answer and its status are out: only now may the server hang up."""
+        self._calls -= 1
+        if not self._calls:
+            self._idle.set()
+
+
+class _Stream:
+    """Carries events to one session and performs what it instructs."""
+
+    def __init__(
+        self, pipeline: Pipeline, requests: AsyncIterator[wire.StreamInferRequest]
+    ) -> None:
+        self._pipeline = pipeline
+        self._requests = requests
+        self._session = Session()
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        # Bounded by the session's window: a frame holds its place until its reply was sent.
+        self._outbox: asyncio.Queue[Reply | ReplyError | Finish | Exception] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def responses(self) -> AsyncIterator[wire.StreamInferResponse]:
+        """Replies as they become ready, and the summary last."""
+        self._start(self._read())
+        try:
+            while not isinstance(item := await self._outbox.get(), Finish):
+                yield _response(item)
+                self.handle(ReplySent())
+            yield _response(item)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    def handle(self, event: Event) -> None:
+        for instruction in self._session.handle(event):
+            self._perform(instruction)
+
+    def _perform(self, instruction: Instruction) -> None:
+        match instruction:
+            case Submit(ticket, (frame, arrived)):
+                self._start(self._answer(ticket, frame, arrived))
+            case Reply() | ReplyError() | Finish():
+                self._outbox.put_nowait(instruction)
+            case DropCounted((frame, _)):
+                log.debug("stream %r dropped frame %r", frame.stream_id, frame.frame_id)
+            case PauseReading():
+                self._may_read.clear()
+            case ResumeReading():
+                self._may_read.set()
+            case Abort(message):
+                self._outbox.put_nowait(InvalidInput(message))
+
+    async def _read(self) -> None:
+        async for request in self._requests:
+            self.handle(_event(request))
+            await self._may_read.wait()
+        self.handle(ClientClosed())
+
+    async def _answer(self, ticket: int, frame: pose.Frame, arrived: int) -> None:
+        try:
+            result = await self._pipeline.answer_in_turn(frame, arrived)
+        except Exception as error:
+            code, message = status_of(error)
+            number, _ = code.value
+            failure = wire.FrameError(frame_id=frame.frame_id, code=number, message=message)
+            self.handle(FrameFailed(ticket, failure))
+        else:
+            self.handle(FrameAnswered(ticket, result))
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._outbox.put_nowait(error if isinstance(error, Exception) else Exception(error))
+
+
+def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """The one place where an exception becomes a gRPC status and a message."""
+    if isinstance(error, MisgivingError):
+        return grpc.StatusCode[error.status], str(error)
+    log.error("unexpected error", exc_info=error)
+    return (
+        grpc.StatusCode.INTERNAL,
+        f"unexpected {type(error).__name__}; the server goes on and has logged where it happened",
+    )
+
+
+def _event(request: wire.StreamInferRequest) -> Event:
+    match request.WhichOneof("message"):
+        case "open":
+            return Opened(_MODES.get(request.open.mode))
+        case "frame":
+            return FrameArrived((request.frame, time.monotonic_ns()))
+    return MessageEmpty()
+
+
+def _response(item: Reply | ReplyError | Finish | Exception) -> wire.StreamInferResponse:
+    match item:
+        case Reply(answer, dropped):
+            answer.dropped_before = dropped
+            return wire.StreamInferResponse(result=answer)
+        case ReplyError(error, dropped):
+            error.dropped_before = dropped
+            return wire.StreamInferResponse(error=error)
+        case Finish(s):
+            summary = wire.StreamSummary(
+                received=s.received, answered=s.answered, dropped=s.dropped, failed=s.failed
+            )
+            return wire.StreamInferResponse(summary=summary)
+    raise item
+
+
+class Server:
+    """A gRPC server with one Servicer: bound, then started, then ready, then drained."""
+
+    def __init__(self) -> None:
+        self.servicer = Servicer()
+        self._health = health.aio.HealthServicer()
+        self._server = new_server(
+            [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)], MAX_CALLS
+        )
+        detector_pb2_grpc.add_FailureDetectorServicer_to_server(self.servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self, listen: str) -> str:
+        """Bind and answer NOT_SERVING; the address with the port that was really taken.
+
+        Raises:
+            InvalidInput: ``listen`` is not HOST:PORT.
+            FailedPrecondition: the port is in use, or not ours to take.
+        """
+        host = check_address(listen)
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise FailedPrecondition(
+                f"{listen} cannot be bound; expected a free port of this machine. "
+                "Stop what listens there, or choose another with --listen"
+            ) from error
+        await self._set_health("")
+        await self._server.start()
+        return f"{host}:{port}"
+
+    async def ready(self, pipeline: Pipeline) -> None:
+        """Answer with this pipeline from now on; also when its engine has changed."""
+        self.servicer.pipeline = pipeline
+        await self._set_health(pipeline.model.engine)
+
+    async def stop(self, grace_s: float) -> None:
+        """Say NOT_SERVING, refuse new calls, finish what was accepted, hang up."""
+        await self._health.enter_graceful_shutdown()
+        self.servicer.drain()
+        stopping = asyncio.create_task(self._server.stop(grace_s))
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.servicer.idle(), grace_s)
+        # A health watch never ends by itself; it alone is not worth the whole grace.
+        await self._server.stop(min(1.0, grace_s))
+        await stopping
+
+    async def _set_health(self, engine: str) -> None:
+        status = health_pb2.HealthCheckResponse
+        for name, answers in health_of(engine).items():
+            await self._health.set(name, status.SERVING if answers else status.NOT_SERVING)
+
+
+def health_of(engine: str) -> dict[str, bool]:
+    """Name in the health service → whether it is SERVING, with an engine or none ("").
+
+    Each kind of engine has a name of its own, so that a client can wait for the one it wants.
+    """
+    kinds = ("onnxruntime", "tensorrt")
+    return {
+        **dict.fromkeys(("", SERVICE), bool(engine)),
+        **{f"engine.{kind}": engine.startswith(kind) for kind in kinds},
+    }

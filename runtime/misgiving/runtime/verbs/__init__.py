@@ -1,0 +1,1 @@
+"""The command and the bodies of its verbs."""

@@ -1,0 +1,259 @@
+"""The command ``misgiving``: the runtime's verbs, and those that the other parts mount."""
+
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from misgiving.runtime.verbs.roles import ByRole
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""click's; typer carries a click of its own, or not, by its version."""
+
+app = typer.Typer(
+    name="misgiving",
+    cls=ByRole,
+    help="Human pose estimation that knows when it is wrong.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"misgiving {_version()}")
+        raise typer.Exit
+
+
+def _version() -> str:
+    try:
+        return metadata.version("misgiving")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Human pose estimation that knows when it is wrong."""
+
+
+Bundle = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="Bundle to answer with, folder or zip; else MISGIVING_BUNDLE, else the package's own.",
+    ),
+]
+Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or tensorrt.")]
+Threads = Annotated[
+    int,
+    typer.Option(
+        min=0, metavar="N", help="CPU threads within one inference; 0 for half of the usable cores."
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="fp32, or another that the bundle has: fp16, int8."),
+]
+Threshold = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOSS|NAME",
+        help="predicted_loss from which on to flag a person, or the name of one of the bundle's "
+        "thresholds, for example flag_rate=0.1; else likely: failure more likely than not.",
+    ),
+]
+
+
+Trust = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Take only bundles that a key in there (*.pub) signed, or one such file; else "
+        "MISGIVING_TRUST, else every bundle.",
+    ),
+]
+
+
+@app.command()
+def serve(
+    bundle: Bundle = None,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Serve there; port 0 takes a free one.")
+    ] = "127.0.0.1:50051",
+    device: Device = "cpu",
+    threads: Threads = 0,
+    precision: Precision = "fp32",
+    threshold: Threshold = None,
+    audit_rate: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="Share of persons below the threshold to keep at random, 0 to 1."
+        ),
+    ] = 0.01,
+    spool: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep flagged and audited frames there until they are uploaded; else nothing.",
+        ),
+    ] = None,
+    collector: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Upload the spool there; needs --spool."),
+    ] = None,
+    device_id: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of this device in collected frames.")
+    ] = "",
+    trust: Trust = None,
+) -> None:
+    """Answer frames over gRPC until Ctrl-C or SIGTERM.
+
+    Example: misgiving serve --listen 127.0.0.1:50051 --spool /var/spool/misgiving
+    """
+    from misgiving.runtime import ServeOptions, run_server
+
+    run_server(
+        ServeOptions(
+            bundle=bundle,
+            listen=listen,
+            device=device,
+            threads=threads,
+            precision=precision,
+            threshold=threshold,
+            audit_rate=audit_rate,
+            spool=spool,
+            collector=collector,
+            device_id=device_id,
+            trust=trust,
+        )
+    )
+
+
+@app.command()
+def stream(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of images, image or video file; camera (0 or /dev/video0); rtsp://, "
+            "rtsps:// or MJPEG over http(s)://; env:NAME for a variable that holds such a URL."
+        ),
+    ],
+    server: Annotated[str, typer.Option(help="HOST:PORT.")] = "127.0.0.1:50051",
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="Pace a recording like a camera, whose newest frame always wins."
+        ),
+    ] = False,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames per second of --live; else the video's, or 25.")
+    ] = None,
+    regions: Annotated[
+        Path | None, typer.Option(help="JSON file: frame name to list of [x,y,w,h].")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="File for one JSON line a reply.")] = None,
+    wait: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Longest wait for a server that is not there yet, or no longer; 0 fails at once.",
+        ),
+    ] = 60.0,
+) -> None:
+    """Send a recording or a camera to a server, and count replies.
+
+    A camera or stream that is lost is opened again until SIGINT or SIGTERM; a password in its
+    URL is shown nowhere, but env:NAME keeps it out of the process list too. A server that is
+    lost is waited for: a recording then goes on where it was, live frames are dropped until it
+    is back. Exit code 0 only if every frame was read and answered or, live, dropped and
+    counted; 1 if a frame was not; 128 + its number after a signal.
+
+    Example: misgiving stream rtsp://camera.example/stream1 --json replies.jsonl
+    """
+    from misgiving.runtime.verbs.stream import StreamOptions
+    from misgiving.runtime.verbs.stream import stream as run
+
+    options = StreamOptions(
+        source=source,
+        server=server,
+        live=live,
+        fps=fps,
+        regions=regions,
+        json=json,
+        wait_s=wait,
+    )
+    raise typer.Exit(run(options))
+
+
+@app.command()
+def infer(
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE", help="JPEG or PNG files, folders of them, or videos."),
+    ],
+    bundle: Bundle = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y,W,H",
+            help="A person's box in image px; may be given more than once; holds for each image. "
+            "Else the whole image, and a closer look where the person is small in it.",
+        ),
+    ] = None,
+    threshold: Threshold = None,
+    device: Device = "cpu",
+    threads: Threads = 0,
+    precision: Precision = "fp32",
+    json: Annotated[bool, typer.Option("--json", help="One JSON line an image.")] = False,
+    draw: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write each image there, with its keypoints drawn."),
+    ] = None,
+    trust: Trust = None,
+) -> None:
+    """Answer images and videos without a server.
+    Exit code 1 if an image failed; the others are answered.
+
+    Example: misgiving infer runner.jpg --region 40,10,120,200 --draw drawn/
+    """
+    from misgiving.runtime.verbs.infer import InferOptions, parse_region
+    from misgiving.runtime.verbs.infer import infer as run
+
+    options = InferOptions(
+        paths=tuple(images),
+        bundle=bundle,
+        regions=tuple(parse_region(text) for text in region or ()),
+        threshold=threshold,
+        device=device,
+        threads=threads,
+        precision=precision,
+        json=json,
+        draw=draw,
+        trust=trust,
+    )
+    raise typer.Exit(run(options))
+
+
+@cache
+def mount_verbs() -> None:
+    """Add the other parts' verbs to the command, once a process."""
+    for entry in metadata.entry_points(group="misgiving.verbs"):
+        try:
+            part: typer.Typer = entry.load()
+        except ImportError as error:  # a broken part must not keep a vehicle from serving
+            text = f"verbs of {entry.name} are missing: {error}; install misgiving again"
+            typer.echo(f"misgiving: {text}", err=True)
+            continue
+        app.registered_commands.extend(part.registered_commands)
+        app.registered_groups.extend(part.registered_groups)

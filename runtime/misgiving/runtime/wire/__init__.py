@@ -1,0 +1,1 @@
+"""What travels: the core's nouns as messages and records, and back."""

@@ -1,0 +1,83 @@
+"""Results as plain records, for ``--json``."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from misgiving.runtime.wire.decisions import of_flag
+from misgiving.v1 import detector_pb2 as wire
+from misgiving.v1 import pose_pb2 as pose
+
+_COLLECTIONS = {wire.COLLECTION_QUEUED: "queued", wire.COLLECTION_LOST: "lost"}
+
+
+def result_record(
+    result: wire.FrameResult, keypoint_names: Sequence[str], signal_names: Sequence[str]
+) -> dict[str, Any]:
+    """A result with its keypoints and signals by name; numbers that are not finite become null.
+
+    >>> estimator = Estimator.load()
+    >>> manifest = estimator.bundle.manifest
+    >>> runner = Region(x=40, y=10, width=120, height=200)
+    >>> result = estimator.infer(Path("runner.jpg").read_bytes(), [runner], frame_id="7")
+    >>> signals = [signal.name for signal in manifest.signals]
+    >>> record = result_record(result, manifest.keypoints.names, signals)
+    >>> record["frame_id"], record["persons"][0]["region"]
+    ('7', [40.0, 10.0, 120.0, 200.0])
+
+    Args:
+        result: of an estimator or a server.
+        keypoint_names: of the bundle that answered, in order.
+        signal_names: likewise.
+    """
+    return {
+        "frame_id": result.frame_id,
+        "persons": [person_record(p, keypoint_names, signal_names) for p in result.persons],
+        "inference_ms": result.inference_nano / 1e6,
+        "queue_ms": result.queue_nano / 1e6,
+        "age_ms": result.age_nano / 1e6 if result.age_nano else None,
+        "dropped_before": result.dropped_before,
+        "collection": _COLLECTIONS.get(result.collection, "none"),
+        "bundle_digest": result.bundle_digest,
+    }
+
+
+def person_record(
+    person: pose.Person, keypoint_names: Sequence[str], signal_names: Sequence[str]
+) -> dict[str, Any]:
+    region, decision = person.region, of_flag(person.flag)
+    known = person.HasField("failure_probability")
+    return {
+        "region": [region.x_px, region.y_px, region.width_px, region.height_px],
+        "predicted_loss": finite(person.predicted_loss),
+        "failure_probability": finite(person.failure_probability) if known else None,
+        "flagged": decision.raised,
+        "kept": decision.kept.value if decision.kept else None,
+        "threshold": finite(decision.threshold),
+        "sampling_probability": decision.sampling_probability,
+        "keypoints": {
+            name: [finite(point.x_px), finite(point.y_px), finite(point.confidence)]
+            for name, point in zip(keypoint_names, person.keypoints, strict=True)
+        },
+        "keypoint_loss": {
+            name: finite(loss)
+            for name, loss in zip(keypoint_names, person.keypoint_loss, strict=False)
+        },
+        "signals": {
+            name: finite(value) for name, value in zip(signal_names, person.signals, strict=True)
+        },
+    }
+
+
+def error_record(error: wire.FrameError) -> dict[str, Any]:
+    return {
+        "frame_id": error.frame_id,
+        "error": error.message,
+        "code": error.code,
+        "dropped_before": error.dropped_before,
+    }
+
+
+def finite(value: float) -> float | None:
+    """JSON knows neither NaN nor infinity. Seven digits are all that a float32 has."""
+    return float(f"{value:.7g}") if math.isfinite(value) else None

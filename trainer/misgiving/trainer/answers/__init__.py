@@ -1,0 +1,1 @@
+"""What a network or a bundle says about a data set."""

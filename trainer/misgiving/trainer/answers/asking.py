@@ -1,0 +1,67 @@
+"""Ask a bundle about a data set: what the vehicle would answer, person by person.
+
+Axes: N persons, K keypoints, S signals, D embedding.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from misgiving.runtime import geometry
+from misgiving.runtime.estimator import Estimator
+from misgiving.trainer.answers.reading import BATCH, Person, batches
+from misgiving.trainer.data.base import Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What a bundle says of some persons; the manifest names keypoints and signals."""
+
+    ids: tuple[str, ...]
+    points: NDArray[np.float32]
+    """(N, K, 2), image px."""
+    confidence: NDArray[np.float32]
+    """(N, K)"""
+    predicted_loss: NDArray[np.float32]
+    """(N,)"""
+    signals: NDArray[np.float32]
+    """(N, S)"""
+    embedding: NDArray[np.float32]
+    """(N, D)"""
+    keypoint_loss: NDArray[np.float32]
+    """(N, K), or (N, 0) of a bundle that does not tell joints apart."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def ask(estimator: Estimator, samples: Iterable[Sample], batch: int = BATCH) -> Iterator[Answers]:
+    """Answer persons in order, ``batch`` at a time; see :func:`reading.batches`.
+
+    Args:
+        estimator: with the bundle and its engine.
+        samples: the persons, on the crops that the runtime would cut; drawn from on another thread.
+        batch: persons of one pass.
+    """
+    for persons in batches(samples, estimator.bundle.manifest.crop, batch):
+        yield _answer(estimator, persons)
+
+
+def _answer(estimator: Estimator, persons: tuple[Person, ...]) -> Answers:
+    rule = estimator.bundle.manifest.crop
+    got = estimator.engine.infer(np.stack([person.crop for person in persons]))
+    points = [
+        geometry.input_to_image(row, person.window, rule.height, rule.width)
+        for row, person in zip(got.keypoints[..., :2], persons, strict=True)
+    ]
+    return Answers(
+        ids=tuple(person.id for person in persons),
+        points=np.stack(points).astype(np.float32),
+        confidence=got.keypoints[..., 2],
+        predicted_loss=got.predicted_loss,
+        signals=got.signals,
+        embedding=got.embedding,
+        keypoint_loss=got.keypoint_loss,
+    )

@@ -1,0 +1,1 @@
+"""What poses and scores are worth, with intervals."""
