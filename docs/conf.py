@@ -40,9 +40,9 @@ exclude_patterns = [path.name for path in ROOT.iterdir() if path.name not in SHO
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
-autodoc_member_order = "groupwise"
+autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "undoc-members": False}
+autodoc_default_options = {"members": True, "exclude-members": "model_config"}
 nitpick_ignore = [("py:class", "FieldInfo"), ("py:class", "NoneType")]
 suppress_warnings = ["misc.highlighting_failure"]  # messages are no shell
 python_maximum_signature_line_length = 88

@@ -242,6 +242,13 @@ def test_names_within_the_text(page: Path) -> None:
         check_extras(requirement)
 
 
+@by_page
+def test_links_lead_to_files(page: Path) -> None:
+    """Those of README and CONTRIBUTING too, which Sphinx does not check as a code host has them."""
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
 def _options(command: Any) -> Iterator[str]:
     if isinstance(command, TyperGroup):
         for part in command.commands.values():
