@@ -57,16 +57,15 @@ PUBLIC = {
 
 
 def resolve(app: Sphinx, env: Any, node: Element, content: Node) -> Node | None:
-    """Links a type to its public name; one of another project or of the wire stays plain."""
-    target = node.get("reftarget", "")
-    if not target.startswith("misgiving.") or target.startswith("misgiving.v1."):
-        return content if node.get("refdomain") == "py" and "." in target else None
-    public, page = PUBLIC.get(target.rpartition(".")[2]), node["refdoc"]
-    if not public:
-        return content if node["reftype"] == "class" else None
-    domain = env.domains.python_domain
-    found: Node | None = domain.resolve_xref(env, page, app.builder, "obj", public, node, content)
-    return found
+    """Links a type to its public name, in whichever part; any other type stays plain."""
+    package, _, name = node.get("reftarget", "").rpartition(".")
+    ours = not package or package.startswith("misgiving.")
+    if ours and name in PUBLIC:
+        found: Node | None = env.domains.python_domain.resolve_xref(
+            env, node["refdoc"], app.builder, "obj", PUBLIC[name], node, content
+        )
+        return found
+    return content if package and node["reftype"] == "class" else None
 
 
 def read_google(

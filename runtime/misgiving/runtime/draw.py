@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from misgiving.runtime.joint_names import side_of
 from misgiving.runtime.keypoints import KeypointSet
-from misgiving.v1 import pose_pb2 as pose
+from misgiving.runtime.nouns import Person
 
 Colour = tuple[int, int, int]
 Picture = NDArray[np.uint8]
@@ -31,7 +31,7 @@ SMALLEST_SIDE = 480
 _SHIFT = 4  # cv2 draws at 1/16 px
 
 
-def draw_result(image: Picture, persons: Iterable[pose.Person], keypoints: KeypointSet) -> Picture:
+def draw_result(image: Picture, persons: Iterable[Person], keypoints: KeypointSet) -> Picture:
     """A copy of an RGB image (H, W, 3), enlarged where it is small, with everything drawn in.
 
     >>> image = np.full((240, 320, 3), 128, np.uint8)
@@ -49,8 +49,9 @@ def draw_result(image: Picture, persons: Iterable[pose.Person], keypoints: Keypo
     canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     picture = np.ascontiguousarray(canvas, np.uint8)
     for person in persons:
-        points = np.array([(p.x_px, p.y_px, p.confidence) for p in person.keypoints], np.float32)
-        draw_skeleton(picture, points * np.array([scale, scale, 1], np.float32), keypoints)
+        draw_skeleton(
+            picture, person.keypoints * np.array([scale, scale, 1], np.float32), keypoints
+        )
     for person in persons:
         _draw_score(picture, person, scale)
     return picture
@@ -104,13 +105,13 @@ def draw_label(picture: Picture, text: str, left: int, top: int, colour: Colour)
     cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, (255,) * 3, 1, cv2.LINE_AA)
 
 
-def _draw_score(picture: Picture, person: pose.Person, scale: float) -> None:
+def _draw_score(picture: Picture, person: Person, scale: float) -> None:
     flagged = person.flag.raised
     colour = FLAGGED if flagged else CALM
     region = person.region
     left, top, width, height = (
         round(max(-1e6, min(1e6, side * scale)))
-        for side in (region.x_px, region.y_px, region.width_px, region.height_px)
+        for side in (region.x, region.y, region.width, region.height)
     )
     thickness = max(1, max(picture.shape[:2]) // 400)
     cv2.rectangle(picture, (left, top), (left + width, top + height), colour, thickness)

@@ -83,6 +83,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
+    engine: Engine
     crop: NDArray[np.uint8]
     outcome: "asyncio.Future[tuple[Prediction, Timing]]"
 
@@ -94,22 +95,26 @@ class Batcher:
     caller was cancelled (its deadline passed, its client is gone) is not run.
     """
 
-    def __init__(self, engine: Engine, max_batch: int = 8) -> None:
-        self.engine = engine
-        """Runs the next batch; may be replaced between any two."""
+    def __init__(self, max_batch: int = 8) -> None:
         self._max_batch = max_batch
         self._queue: deque[_Item] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._worker: asyncio.Task[None] | None = None
 
-    async def infer(self, crops: Sequence[NDArray[np.uint8]]) -> tuple[Prediction, Timing]:
+    async def infer(
+        self, engine: Engine, crops: Sequence[NDArray[np.uint8]]
+    ) -> tuple[Prediction, Timing]:
         """Answer some crops, at least one; they may travel in different batches.
+
+        Args:
+            engine: runs them; a batch has crops of one engine only.
+            crops: of the engine's size.
 
         Raises:
             MisgivingError: the engine failed on a batch with one of these crops.
         """
         loop = asyncio.get_running_loop()
-        items = [_Item(crop, loop.create_future()) for crop in crops]
+        items = [_Item(engine, crop, loop.create_future()) for crop in crops]
         self._queue.extend(items)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
@@ -134,7 +139,7 @@ class Batcher:
         while batch := self._form():
             try:
                 crops = [item.crop for item in batch]
-                outcomes = await loop.run_in_executor(self._thread, self._run, crops)
+                outcomes = await loop.run_in_executor(self._thread, _run, batch[0].engine, crops)
             except Exception as error:
                 _fail(batch, error)
             else:
@@ -145,19 +150,22 @@ class Batcher:
     def _form(self) -> list[_Item]:
         batch: list[_Item] = []
         while self._queue and len(batch) < self._max_batch:
+            if batch and self._queue[0].engine is not batch[0].engine:
+                break
             item = self._queue.popleft()
             if not item.outcome.cancelled():
                 batch.append(item)
         return batch
 
-    def _run(self, crops: Sequence[NDArray[np.uint8]]) -> list[tuple[Prediction, Timing]]:
-        """In the engine's thread: one row for each crop."""
-        started = time.monotonic_ns()
-        prediction = self.engine.infer(np.stack(crops))
-        timing = Timing(started, time.monotonic_ns())
-        if len(prediction) != len(crops):
-            raise EngineError(f"graph answered {len(prediction)} rows; expected {len(crops)}")
-        return [(rows(prediction, slice(i, i + 1)), timing) for i in range(len(crops))]
+
+def _run(engine: Engine, crops: Sequence[NDArray[np.uint8]]) -> list[tuple[Prediction, Timing]]:
+    """In the engine's thread: one row for each crop."""
+    started = time.monotonic_ns()
+    prediction = engine.infer(np.stack(crops))
+    timing = Timing(started, time.monotonic_ns())
+    if len(prediction) != len(crops):
+        raise EngineError(f"graph answered {len(prediction)} rows; expected {len(crops)}")
+    return [(rows(prediction, slice(i, i + 1)), timing) for i in range(len(crops))]
 
 
 def _fail(batch: Sequence[_Item], error: Exception) -> None:
