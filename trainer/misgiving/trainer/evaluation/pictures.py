@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from scipy import stats
 
+from misgiving.runtime.draw import BOXES, SIDES, Drawn
 from misgiving.runtime.durable import new_folder
+from misgiving.runtime.geometry import Region
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.evaluation.bundle import LEARNED, ORACLE, Evaluation
 from misgiving.trainer.measures import metrics
@@ -61,23 +62,26 @@ def _sheet(evaluation: Evaluation, chosen: list[int], which: str) -> Figure:
     """Persons side by side, each as predicted and as labelled."""
     shares = metrics.person_pck(evaluation.found)
     nobody = "nobody failed" if np.isfinite(shares).any() else "who failed is not known: no torso"
-    persons, rows = evaluation.persons, max(1, -(-len(chosen) // _COLUMNS))
+    persons, manifest = evaluation.persons, evaluation.bundle.manifest
+    rows = max(1, -(-len(chosen) // _COLUMNS))
     figure = Figure(figsize=(_COLUMNS * 4.6, rows * 2.8 + 0.7), dpi=100, layout="constrained")
     figure.suptitle(
         f"{_subject(evaluation)}: the failures with the {which} predicted loss"
-        f"{'' if chosen else f' ({nobody})'}\nEach as predicted and as labelled; orange: the "
-        "person's left, blue: right, hollow: doubtful. "
-        f"Rank 1 of {len(persons.ids)} has the highest predicted loss",
+        f"{'' if chosen else f' ({nobody})'}\nEach as predicted and as labelled: the person's "
+        f"{SIDES}. {BOXES}.\nRank 1 of {len(persons.ids)} has the highest predicted loss",
         fontsize=11,
         parse_math=False,
     )
     ranks = stats.rankdata(-persons.predicted_loss, "min")
     grid = figure.subplots(rows, _COLUMNS, squeeze=False)
     for axes, index in zip(grid.flat, chosen, strict=False):
-        axes.imshow(_views(evaluation, index))
+        sample = evaluation.data[index]
+        predicted = _predicted(evaluation, index, sample.asked_region)
+        drawn = (predicted, as_labelled(sample))
+        axes.imshow(views(sample, manifest.crop, manifest.keypoints, drawn, _HEIGHT))
         axes.set_title(
-            f"{persons.ids[index]}: predicted loss {persons.predicted_loss[index]:.3f}, "
-            f"rank {ranks[index]}, PCK {shares[index]:.2f}",
+            f"{persons.ids[index]}: {predicted.label}, rank {ranks[index]}, "
+            f"PCK {shares[index]:.2f}",
             fontsize=8,
             parse_math=False,
         )
@@ -86,13 +90,19 @@ def _sheet(evaluation: Evaluation, chosen: list[int], which: str) -> Figure:
     return figure
 
 
-def _views(evaluation: Evaluation, index: int) -> NDArray[np.uint8]:
-    """A person twice, as the network saw it: with the predicted and with the labelled joints."""
-    persons, manifest = evaluation.persons, evaluation.bundle.manifest
-    sample = evaluation.data[index]
-    predicted = np.column_stack([persons.points[index], persons.confidence[index]])
-    drawn = (predicted, as_labelled(sample))
-    return views(sample, manifest.crop, manifest.keypoints, drawn, _HEIGHT)
+def _predicted(evaluation: Evaluation, index: int, region: Region | None) -> Drawn:
+    """The answer, flagged as by the bundle's default threshold."""
+    persons, calibration = evaluation.persons, evaluation.bundle.manifest.calibration
+    loss = float(persons.predicted_loss[index])
+    threshold = next(iter(calibration.by_name().values()))
+    return Drawn(
+        np.column_stack([persons.points[index], persons.confidence[index]]),
+        persons.keypoint_loss[index],
+        region,
+        loss,
+        calibration.probability(loss),
+        flagged=not loss < threshold,  # NaN is flagged, as on the vehicle
+    )
 
 
 def _curves(evaluation: Evaluation) -> Figure:
