@@ -3,17 +3,21 @@
 They show the people of the data set, so their folder carries a ``.gitignore`` of its own.
 """
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
 from misgiving.runtime.draw import BOXES, SIDES, Drawn
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.geometry import Region
+from misgiving.trainer import page
 from misgiving.trainer.data.spec import without_folders
+from misgiving.trainer.evaluation import verdict
 from misgiving.trainer.evaluation.bundle import LEARNED, ORACLE, Evaluation
 from misgiving.trainer.measures import metrics
 from misgiving.trainer.report import COVERAGES, RANDOM
@@ -40,7 +44,7 @@ def write_pictures(folder: Path, evaluation: Evaluation) -> None:
     figures = {
         "mistakes": _sheet(evaluation, mistakes, "lowest"),
         "catches": _sheet(evaluation, catches, "highest"),
-        "risk_coverage": _curves(evaluation),
+        "risk_coverage": risk_coverage(evaluation),
     }
     with new_folder(folder) as new:
         (new / ".gitignore").write_text("*\n", encoding="utf-8")
@@ -64,11 +68,12 @@ def _sheet(evaluation: Evaluation, chosen: list[int], which: str) -> Figure:
     nobody = "nobody failed" if np.isfinite(shares).any() else "who failed is not known: no torso"
     persons, manifest = evaluation.persons, evaluation.bundle.manifest
     rows = max(1, -(-len(chosen) // _COLUMNS))
-    figure = Figure(figsize=(_COLUMNS * 4.6, rows * 2.8 + 0.7), dpi=100, layout="constrained")
+    figure = Figure(figsize=(_COLUMNS * 4.6, rows * 2.8 + 0.9), dpi=100, layout="constrained")
     figure.suptitle(
         f"{_subject(evaluation)}: the failures with the {which} predicted loss"
         f"{'' if chosen else f' ({nobody})'}\nEach as predicted and as labelled: the person's "
-        f"{SIDES}. {BOXES}.\nRank 1 of {len(persons.ids)} has the highest predicted loss",
+        f"{SIDES}.\n{BOXES}. "
+        f"Rank 1 of {len(persons.ids)} has the highest predicted loss",
         fontsize=11,
         parse_math=False,
     )
@@ -105,7 +110,7 @@ def _predicted(evaluation: Evaluation, index: int, region: Region | None) -> Dra
     )
 
 
-def _curves(evaluation: Evaluation) -> Figure:
+def risk_coverage(evaluation: Evaluation) -> Figure:
     """Share that failed among those accepted, against the share accepted, for each score."""
     figure = Figure(figsize=(9, 5), dpi=100, layout="constrained")
     axes = figure.subplots()
@@ -114,12 +119,23 @@ def _curves(evaluation: Evaluation) -> Figure:
         axes.plot(100 * COVERAGES, row.curve, label=row.name, **_STYLES.get(row.name, {}))
     axes.set_xlabel("persons accepted, those with the lowest score first, %")
     axes.set_ylabel("share of failures among them (lower is better)")
-    axes.set_title(_subject(evaluation), fontsize=11, parse_math=False)
+    _mark_threshold(axes, verdict.catches(evaluation)[0])
+    title = f"{textwrap.fill(verdict.sentence(evaluation), 110)}\n{_subject(evaluation)}"
+    figure.suptitle(title, fontsize=10, parse_math=False)
     axes.set_xlim(0, 100)
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, loc="outside right center")
     return figure
+
+
+def _mark_threshold(axes: Axes, catch: verdict.Catch) -> None:
+    """Whom the threshold in force accepts, and the share of them that failed."""
+    if np.isfinite(catch.missed):
+        at = 100 * catch.accepted
+        label = f"threshold {catch.name}:\naccepts {at:.0f} %,\n{catch.missed:.3f} of them failed"
+        axes.axvline(at, color=page.INK, linewidth=0.8)
+        axes.plot(at, catch.missed, "o", color=page.INK, label=label, zorder=3)
 
 
 def _subject(evaluation: Evaluation) -> str:
