@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from misgiving.runtime.draw import SIDES
 from misgiving.runtime.durable import write_durably
 from misgiving.runtime.errors import DataError
 from misgiving.trainer import page
@@ -57,6 +58,8 @@ def write_cycle_report(
         REPORT + ".j2",
         **_facts(out, recipe, runs, pool),
         recipe=recipe,
+        verdict=summary.verdict(runs),
+        look=SIDES,
         seed=runs[0].seed,
         titles=list(summary.NUMBERS.values()),
         reference=summary.reference(runs),
