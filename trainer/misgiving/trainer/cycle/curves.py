@@ -23,7 +23,7 @@ FEW = 7
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _STYLES = ("solid", "dashed", "dotted")
 _OTHERS = "#dddddd"
-_COLUMNS = 4
+_COLUMNS, _COLUMNS_OF_LEGEND = 4, 2
 _ASIDE = 0.4
 """Share of what lies between two stages that the methods' dots take, so that none hides another."""
 
@@ -49,7 +49,7 @@ def curves(runs: Sequence[CycleRun]) -> list[str]:
     """Test PCK and what was missed of the selected over the labels, as SVGs from 0 to 1: means over
     the repeats, with Student's interval.
 
-    All methods in one, and where they are more than FEW each apart too.
+    All methods in one picture of each, and where they are more than FEW each apart too.
     """
     with page.styled():
         return [page.svg(figure) for figure in figures(runs)]
@@ -58,25 +58,24 @@ def curves(runs: Sequence[CycleRun]) -> list[str]:
 def figures(runs: Sequence[CycleRun]) -> list[Figure]:
     """The same before they are SVGs."""
     apart = DRAWN if len(by_method(runs)) > FEW else ()
-    return [_together(runs), *(_apart(runs, name) for name in apart)]
+    together = [_together(runs, name) for name in DRAWN]
+    return together + [_apart(runs, name) for name in apart]
 
 
-def _together(runs: Sequence[CycleRun]) -> Figure:
+def _together(runs: Sequence[CycleRun], name: str) -> Figure:
     grouped = by_method(runs)
-    rows = -(-len(grouped) // _COLUMNS)
-    figure = Figure(figsize=(11, 4 + 0.25 * rows), layout="constrained")
-    both = figure.subplots(1, 2)
-    look = lines(list(grouped))
-    for axes, name in zip(both, DRAWN, strict=True):
-        for index, (method, some) in enumerate(grouped.items()):
-            aside = _ASIDE * (index - (len(grouped) - 1) / 2) / len(grouped)
-            _draw(axes, some, name, look[method], interval=len(grouped) <= FEW, aside=aside)
-        axes.set_title(NUMBERS[name], fontsize=11)
-        axes.set_xlabel("people labelled")
-        _scale(axes, runs)
-    handles = both[0].get_legend_handles_labels()
-    look_of_legend = {"frameon": False, "ncols": _COLUMNS, "handlelength": 3}
-    figure.legend(*handles, loc="outside lower center", **look_of_legend)
+    rows = -(-len(grouped) // _COLUMNS_OF_LEGEND)
+    figure = Figure(figsize=(5.4, 4 + 0.25 * rows), layout="constrained")
+    axes, look = figure.subplots(), lines(list(grouped))
+    for index, (method, some) in enumerate(grouped.items()):
+        aside = _ASIDE * (index - (len(grouped) - 1) / 2) / len(grouped)
+        _draw(axes, some, name, look[method], interval=len(grouped) <= FEW, aside=aside)
+    axes.set_title(NUMBERS[name], fontsize=11)
+    axes.set_xlabel("people labelled")
+    _scale(axes, runs)
+    figure.legend(
+        frameon=False, ncols=_COLUMNS_OF_LEGEND, handlelength=3, loc="outside lower center"
+    )
     return figure
 
 
