@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,4 +96,4 @@ class Estimator:
         answered = answer(Model(self.bundle, self.engine), frame)
         never = [1.0] * len(answered.persons)  # nobody is kept here
         _, decisions = decide(self._flagging, frame, answered, time.monotonic(), never)
-        return replace(answered.decided(decisions), queue_nano=0)
+        return answered.decided(decisions)

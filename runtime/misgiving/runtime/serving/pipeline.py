@@ -13,12 +13,14 @@ from misgiving.runtime.answer.answerer import Look, Model, answering, crops_of, 
 from misgiving.runtime.answer.describing import describe
 from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.flags.policy import FlagPolicy, FlagState, decide
-from misgiving.runtime.geometry import Region
+from misgiving.runtime.geometry import CropRule, Region
 from misgiving.runtime.nouns import Answer, Collection, Frame, ModelInfo
 from misgiving.runtime.serving.batching import Batcher, Places
 from misgiving.runtime.wire.collected import KeptFrame
 
 log = logging.getLogger(__name__)
+
+_QUICK_PIXELS = 64 * 1024
 
 
 class Sink(Protocol):
@@ -106,14 +108,15 @@ class Pipeline:
         answer = await self._asked(model, frame)
         draws = [self._draw() for _ in answer.persons]
         self._flagging, decisions = decide(self._flagging, frame, answer, time.monotonic(), draws)
-        answer = answer.decided(decisions)
         known = frame.capture_time_unix_nano > 0  # no camera's clock stands before 1970
-        return replace(
-            answer,
+        answer = answer.decided(
+            decisions,
             queue_nano=answer.queue_nano - arrived,
-            collection=self._collect(model, frame, answer),
             age_nano=time.time_ns() - frame.capture_time_unix_nano if known else None,
         )
+        if self._sink is None or not answer.kept:
+            return answer
+        return replace(answer, collection=self._collect(self._sink, model, frame, answer))
 
     async def _asked(self, model: Model, frame: Frame) -> Answer:
         """Drive :func:`answering`, with other frames in between."""
@@ -128,16 +131,17 @@ class Pipeline:
 
     async def _look(self, model: Model, frame: Frame, regions: tuple[Region, ...]) -> Look:
         """One pass. A closer look decodes again: the pixels of all frames under way do not fit."""
-        loop = asyncio.get_running_loop()
         rule = model.bundle.manifest.crop
-        cuts = await loop.run_in_executor(self._decoders, cut_out, frame, regions, rule)
+        if _is_quick(frame, regions, rule):
+            cuts = cut_out(frame, regions, rule)
+        else:
+            loop = asyncio.get_running_loop()
+            cuts = await loop.run_in_executor(self._decoders, cut_out, frame, regions, rule)
         said, timing = await self._batcher.infer(model.engine, cuts.crops)
         return Look(cuts, said, timing.started, timing.finished)
 
-    def _collect(self, model: Model, frame: Frame, answer: Answer) -> Collection:
+    def _collect(self, sink: Sink, model: Model, frame: Frame, answer: Answer) -> Collection:
         """Offer a frame that is to be kept; whatever goes wrong here, the answer is given."""
-        if self._sink is None or not answer.kept:
-            return Collection.NONE
         manifest = model.bundle.manifest
         kept = KeptFrame(
             frame,
@@ -149,8 +153,17 @@ class Pipeline:
             self._device_id,
         )
         try:
-            taken = self._sink.offer(kept)
+            taken = sink.offer(kept)
         except Exception:
             log.exception("frame %r was to be kept and could not be collected", frame.frame_id)
             taken = False
         return Collection.QUEUED if taken else Collection.LOST
+
+
+def _is_quick(frame: Frame, regions: tuple[Region, ...], rule: CropRule) -> bool:
+    """Whether a frame is cut in less time than a change of threads takes."""
+    if isinstance(frame.image, bytes):
+        return False
+    crop = rule.height * rule.width
+    areas = [region.width * region.height for region in regions] or [frame.image.size / 3]
+    return sum(max(crop, area) for area in areas) <= _QUICK_PIXELS

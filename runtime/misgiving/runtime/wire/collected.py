@@ -49,7 +49,7 @@ def to_message(kept: KeptFrame) -> CollectedFrame:
 
 def to_kept(message: CollectedFrame) -> KeptFrame:
     """What a message of any release holds."""
-    rows = [np.array(one.values, np.float32) for one in message.embeddings]
+    rows = [np.array(one.values[:], np.float32) for one in message.embeddings]
     rows += [np.empty(0, np.float32)] * (len(message.persons) - len(rows))
     persons = (to_person(person) for person in message.persons)
     flat = message.skeleton

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from misgiving.runtime import images
 from misgiving.runtime.errors import ImageError, ResourceExhausted
@@ -53,23 +54,27 @@ def to_frame(message: pose.Frame) -> Frame:
         ImageError: there is no image, or a raw one has another size than it says.
         ResourceExhausted: a raw image of too many pixels.
     """
-    frame = Frame(
-        b"",
+    return Frame(
+        _image(message),
         tuple(to_region(region) for region in message.regions),
         message.frame_id,
         message.stream_id,
         message.capture_time_unix_nano,
     )
-    name = f"frame {frame.frame_id!r}"
+
+
+def _image(message: pose.Frame) -> "bytes | NDArray[np.uint8]":
+    """The image; each look at the message's bytes is a copy of them."""
     match message.image.WhichOneof("data"):
         case "encoded":
-            return replace(frame, image=message.image.encoded)
+            return message.image.encoded
         case "raw":
             raw = message.image.raw
-            return replace(
-                frame, image=images.from_raw(raw.pixels, raw.height_px, raw.width_px, name)
-            )
-    raise ImageError(f"{name} has no image; expected 'encoded' or 'raw'. Set one of them")
+            name = f"frame {message.frame_id!r}"
+            return images.from_raw(raw.pixels, raw.height_px, raw.width_px, name)
+    raise ImageError(
+        f"frame {message.frame_id!r} has no image; expected 'encoded' or 'raw'. Set one of them"
+    )
 
 
 def fill_region(message: pose.Region, region: Region) -> None:

@@ -76,8 +76,8 @@ def to_person(message: pose.Person) -> Person:
         np.array(points, np.float32).reshape(-1, 3),
         message.predicted_loss,
         message.failure_probability if known else None,
-        np.array(message.keypoint_loss, np.float32),
-        np.array(message.signals, np.float32),
+        np.array(message.keypoint_loss[:], np.float32),
+        np.array(message.signals[:], np.float32),
         flag=to_decision(message.flag),
     )
 
