@@ -1,5 +1,7 @@
 """An export for the tests of what comes back."""
 
+from pathlib import Path
+
 import pytest
 
 from collector.annotating import FRAMES, stored
@@ -7,7 +9,7 @@ from misgiving.collector.annotations import export_coco
 
 
 @pytest.fixture
-def export(tmp_path):
+def export(tmp_path: Path) -> Path:
     """An export of FRAMES, as the annotator finds it."""
     with stored(tmp_path / "store", *FRAMES) as store:
         export_coco(store, tmp_path / "export")

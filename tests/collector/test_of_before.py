@@ -1,6 +1,7 @@
 """What earlier releases stored and exported is read as what it meant."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from misgiving.v1.pose_pb2 import Flag, FlagReason
 
 
 @pytest.fixture
-def store(tmp_path: Path):
+def store(tmp_path: Path) -> Iterator[Store]:
     """A flagged and an audited person, as releases before ``Flag.kept`` wrote them."""
     reasons = (FlagReason.FLAG_REASON_PREDICTED_LOSS, FlagReason.FLAG_REASON_AUDIT)
     with Store(tmp_path / "store") as store:
