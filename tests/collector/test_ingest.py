@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from collector.helpers import child, collected, files_below
 from misgiving.collector.service import MAX_FRAME_BYTES, SERVICE, start_server
 from misgiving.collector.store import Store
-from misgiving.runtime.errors import FailedPrecondition, InvalidInput
+from misgiving.runtime.errors import FailedPrecondition, InvalidInput, MisgivingError
 from misgiving.runtime.outbox.spool import serialise
 from misgiving.v1.fleet_pb2 import StatUploadRequest, UploadRequest, UploadStart
 from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
@@ -131,8 +131,9 @@ def test_what_is_not_taken(
 def test_altered_upload_leaves_nothing_behind(store: Store) -> None:
     async def scene() -> None:
         async with serving(store) as stub:
-            with pytest.raises(grpc.aio.AioRpcError):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stub.Upload(iter([start(), chunk(BODY[1:] + b"?")]))
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert (await stub.StatUpload(StatUploadRequest(digest=DIGEST))).offset_bytes == 0
             await stub.Upload(upload_of(BODY))
 
@@ -154,7 +155,7 @@ def test_remains_longer_than_the_upload_are_dropped(store: Store) -> None:
 
 
 def test_concurrent_uploads_of_one_frame(store: Store) -> None:
-    """At least one gets through, the others are told to resume; the frame is there once, whole."""
+    """Whoever is behind is told to resume; then the frame is there once, whole."""
 
     async def attempt(stub: "FleetCollectorAsyncStub") -> str:
         try:
@@ -192,6 +193,37 @@ def test_disk_that_fails_is_not_the_vehicles_fault(
 
     asyncio.run(scene())
     assert str(store.folder) in caplog.text
+
+
+class BrokenStore(Store):
+    """A store with a fault of its own."""
+
+    def __init__(self, folder: Path, error: Exception) -> None:
+        super().__init__(folder)
+        self.error = error
+
+    def stored(self, digest: str) -> bool:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [MisgivingError("said"), ZeroDivisionError("secret")])
+def test_a_fault_of_the_collector_is_internal(
+    tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(store: Store) -> None:
+        async with serving(store) as stub:
+            for call in (
+                stub.StatUpload(StatUploadRequest(digest=DIGEST)),
+                stub.Upload(upload_of(BODY)),
+            ):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call
+                assert caught.value.code() is grpc.StatusCode.INTERNAL
+                assert "secret" not in str(caught.value.details())
+
+    with BrokenStore(tmp_path, error) as store:
+        asyncio.run(scene(store))
+    assert ("secret" in caplog.text) == isinstance(error, ZeroDivisionError)
 
 
 def test_a_vehicle_keeps_its_frame_when_the_store_is_replaced(store: Store) -> None:
