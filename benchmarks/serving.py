@@ -1,6 +1,6 @@
 """What serving costs: round trips through a real server, less the work that any server has.
 
-A near-zero network (tests/runtime/tiny_bundle), one client, loopback, small raw frames and 720p
+A near-zero network (tests/shared/tiny_bundle), one client, loopback, small raw frames and 720p
 JPEGs, one by one (Infer) and in a stream. Prints a Markdown page; the committed one was made with
 ``python benchmarks/serving.py > benchmarks/serving_cpu_<yyyymm>.md``.
 """
@@ -28,7 +28,7 @@ from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.images import encode_jpeg
 
-BUNDLE = Path(__file__).parents[1] / "tests" / "runtime" / "tiny_bundle"
+BUNDLE = Path(__file__).parents[1] / "tests" / "shared" / "tiny_bundle"
 WARM_UP, CALLS, ROUNDS = 50, 300, 5
 
 Payload = bytes | NDArray[np.uint8]

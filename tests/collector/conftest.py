@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.annotating import FRAMES, stored
 from misgiving.collector.annotations import export_coco
+from shared.annotating import FRAMES, stored
 
 
 @pytest.fixture

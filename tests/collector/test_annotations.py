@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from collector.annotating import FRAMES, edit, stored, touch
-from collector.helpers import AUDIT_RATE, collected, files_below
 from misgiving.collector.annotations import export_coco, import_coco
 from misgiving.collector.annotations.coco_export import frame_probability
 from misgiving.collector.cli import app
@@ -22,6 +20,8 @@ from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.labelset import read_labels
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from misgiving.v1.pose_pb2 import Flag, Person
+from shared.annotating import FRAMES, edit, stored, touch
+from shared.collecting import AUDIT_RATE, collected, files_below
 
 
 def test_export_is_coco_and_says_where_each_person_is_from(tmp_path: Path) -> None:

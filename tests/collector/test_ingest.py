@@ -15,13 +15,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from collector.helpers import child, collected, files_below
 from misgiving.collector.service import MAX_FRAME_BYTES, SERVICE, start_server
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput, MisgivingError
 from misgiving.runtime.outbox.spool import serialise
 from misgiving.v1.fleet_pb2 import StatUploadRequest, UploadRequest, UploadStart
 from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
+from shared.collecting import child, collected, files_below
 
 if TYPE_CHECKING:  # known to the types alone
     from misgiving.v1.fleet_pb2_grpc import FleetCollectorAsyncStub

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from collector.helpers import collected, files_below, person
 from misgiving.collector.store import Store, reason_of
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput, MisgivingError
 from misgiving.runtime.outbox.spool import serialise
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from misgiving.v1.pose_pb2 import Flag, KeepReason, Person
+from shared.collecting import collected, files_below, person
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from collector.annotating import edit, touch
-from collector.helpers import collected
-from export.helpers import tiny_checkpoint
 from misgiving.collector import Store, export_coco
 from misgiving.export.demo.processes import service
 from misgiving.runtime.engines.loading import BUNDLE_VARIABLE, DEFAULT_BUNDLE
 from misgiving.runtime.images import encode_jpeg
 from misgiving.trainer import open_data
-from runtime.tiny import write_video
+from shared.annotating import edit, touch
+from shared.collecting import collected
+from shared.tiny import write_video
+from shared.training import tiny_checkpoint
 
 
 @pytest.fixture(scope="session")

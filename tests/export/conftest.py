@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.helpers import CPU, people, tiny_checkpoint
 from misgiving.export.bundling import export_bundle
 from misgiving.export.config import ExportConfig
 from misgiving.export.graph import FusedGraph
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.data import PoseSet
+from shared.training import CPU, people, tiny_checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,13 +8,13 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from export.helpers import NETS, people
 from misgiving.export.graph import FusedGraph
 from misgiving.export.onnx import write_onnx
 from misgiving.export.precision import Quantiser, to_fp16
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.models import Network
+from shared.training import NETS, people
 
 COUNT = 16
 

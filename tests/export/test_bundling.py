@@ -11,7 +11,6 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from export.helpers import CPU, JOINTS, TINY, TINY_MODEL, TRAINING_SPEC, people
 from misgiving.export import bundling, parity
 from misgiving.export.bundling import SAMPLE_COUNT, export_bundle
 from misgiving.export.calibrating import Targets
@@ -29,6 +28,7 @@ from misgiving.trainer.data import PoseSet, open_data
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.evaluation.bundle import evaluate
 from misgiving.trainer.heatmaps import SIGNALS
+from shared.training import CPU, JOINTS, TINY, TINY_MODEL, TRAINING_SPEC, people
 
 CONFIG = ExportConfig(name="tiny", version="1.2.3")
 

@@ -7,12 +7,12 @@ import numpy as np
 import onnx
 import pytest
 
-from export.helpers import NETS
 from export.nets import exported, lowered
 from misgiving.export.parity import check, graph_drift
 from misgiving.runtime.bundles.precisions import Reduced
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.engines.onnx import OnnxEngine
+from shared.training import NETS
 
 OTHERS = [name for name in NETS if name != "hourglass"]
 

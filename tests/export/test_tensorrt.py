@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from export.helpers import NETS
 from export.nets import exported, lowered
 from misgiving.runtime.engines.builder import Network, build_plan, find_library
 from misgiving.runtime.engines.cache import Profile
 from misgiving.runtime.engines.cuda import Gpu
+from shared.training import NETS
 
 tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
 

@@ -24,7 +24,7 @@ from misgiving.trainer.config import HeadConfig, ModelConfig, to_json
 from misgiving.trainer.data import PoseSet, open_data, subset
 from misgiving.trainer.net_config import HourglassConfig
 from misgiving.trainer.recipes import RECIPES
-from runtime import tiny
+from shared import tiny
 
 FRAMES = 24
 DEADLINE_S = 60.0

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.errors import MisgivingError, ResourceExhausted
 from misgiving.runtime.serving.batching import Batcher, Places
-from runtime.serving import Gated
-from runtime.tiny import HEIGHT, WIDTH
+from shared.serving import Gated
+from shared.tiny import HEIGHT, WIDTH
 
 
 def crop(brightness: int = 0) -> NDArray[np.uint8]:

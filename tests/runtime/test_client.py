@@ -23,8 +23,8 @@ from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import decode, encode_png
 from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES
 from misgiving.v1 import pose_pb2 as pose
-from runtime import tiny
-from runtime.serving import Gated, serving
+from shared import tiny
+from shared.serving import Gated, serving
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
 

@@ -18,7 +18,7 @@ from misgiving.runtime.wire.decisions import is_flagged, is_kept
 from misgiving.runtime.wire.records import result_record
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
-from runtime.tiny import BUNDLE, HEIGHT, JOINTS, WIDTH, detector, engine, spot_points, spots
+from shared.tiny import BUNDLE, HEIGHT, JOINTS, WIDTH, detector, engine, spot_points, spots
 
 COLUMNS = [3 * i for i in range(JOINTS)]
 

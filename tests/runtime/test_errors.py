@@ -10,8 +10,8 @@ from misgiving.runtime.answer.answerer import Detector
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.v1 import detector_pb2 as wire
-from runtime.serving import Requests, Running, infer, named, serving
-from runtime.tiny import BUNDLE
+from shared.serving import Requests, Running, infer, named, serving
+from shared.tiny import BUNDLE
 
 STATUS = {
     "MisgivingError": "INTERNAL",

@@ -23,7 +23,7 @@ from misgiving.runtime.engines.cache import Profile
 from misgiving.runtime.engines.cuda import Driver, Gpu, driver_version
 from misgiving.runtime.engines.loading import DEFAULT_BUNDLE
 from misgiving.runtime.errors import EngineError
-from runtime import tiny
+from shared import tiny
 
 MODEL = DEFAULT_BUNDLE / "model.onnx"
 SM86 = Gpu("Pretended", "SM86", "CUDA 13.0")

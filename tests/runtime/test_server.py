@@ -17,8 +17,8 @@ from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES, Server
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import fleet_pb2 as fleet
 from misgiving.v1 import pose_pb2 as pose
-from runtime import tiny
-from runtime.serving import BLACK, Gated, Requests, Running, infer, named, serving
+from shared import tiny
+from shared.serving import BLACK, Gated, Requests, Running, infer, named, serving
 
 GOOD = make_frame(tiny.spots([7] * 14), frame_id="good")
 LIVE, IN_ORDER = wire.STREAM_MODE_LIVE, wire.STREAM_MODE_IN_ORDER

@@ -9,8 +9,8 @@ from misgiving.runtime.client import make_frame
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput
 from misgiving.runtime.serving.server import SERVICE, Server
 from misgiving.v1 import detector_pb2 as wire
-from runtime import tiny
-from runtime.serving import Gated, Requests, Running, infer, named, serving
+from shared import tiny
+from shared.serving import Gated, Requests, Running, infer, named, serving
 
 GOOD = make_frame(tiny.spots([7] * 14), frame_id="good")
 LIVE, IN_ORDER = wire.STREAM_MODE_LIVE, wire.STREAM_MODE_IN_ORDER

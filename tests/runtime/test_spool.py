@@ -13,24 +13,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from collector.helpers import child, collected, eventually, line_of
 from misgiving.runtime.errors import FailedPrecondition, ResourceExhausted
 from misgiving.runtime.images import decode, encode_png
 from misgiving.runtime.outbox.spool import Entry, Spool, SpoolCounts, choose_victims, serialise
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from misgiving.v1.pose_pb2 import Frame, Image, RawImage
+from shared.collecting import child, collected, eventually, line_of, noisy_frame
 
 
 def raw_frame(pixels: NDArray[np.uint8]) -> CollectedFrame:
     height, width = pixels.shape[:2]
     raw = RawImage(pixels=pixels.tobytes(), height_px=height, width_px=width)
     return CollectedFrame(frame=Frame(frame_id="raw", image=Image(raw=raw)))
-
-
-def noisy_frame(frame_id: str, size_bytes: int) -> CollectedFrame:
-    """A frame whose body has a little more than ``size_bytes``."""
-    noise = np.random.default_rng(list(frame_id.encode())).bytes(size_bytes)
-    return collected(frame_id, persons=[], image=noise)
 
 
 def filled(folder: Path, frames: Sequence[CollectedFrame], **options: Any) -> SpoolCounts:
@@ -204,7 +198,7 @@ def test_database_that_is_none(tmp_path: Path) -> None:
 SPOOLING = """
 import sys
 from pathlib import Path
-from collector.helpers import collected
+from shared.collecting import collected
 from misgiving.runtime.outbox.spool import Spool
 
 spool = Spool(Path(sys.argv[1]))
@@ -237,9 +231,8 @@ def test_kill_keeps_what_was_stored_and_frees_the_lock(tmp_path: Path) -> None:
 FULL_DISK = """
 import logging, resource, sys
 from pathlib import Path
-from collector.helpers import eventually
+from shared.collecting import eventually, noisy_frame
 from misgiving.runtime.outbox.spool import Spool
-from runtime.test_spool import noisy_frame
 
 logging.basicConfig()
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)

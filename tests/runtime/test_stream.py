@@ -18,9 +18,9 @@ from misgiving.runtime.verbs.stream import StreamOptions, paced, read_regions, s
 from misgiving.runtime.verbs.tally import Tally
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
-from runtime import tiny
-from runtime.serving import Gated, serving
-from runtime.tiny import write_video
+from shared import tiny
+from shared.serving import Gated, serving
+from shared.tiny import write_video
 
 
 @pytest.fixture

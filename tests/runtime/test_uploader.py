@@ -11,12 +11,12 @@ from typing import Any
 import grpc
 import pytest
 
-from collector.helpers import child, collected, collecting, eventually, line_of
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import InvalidInput, ResourceExhausted
 from misgiving.runtime.outbox.spool import Spool, serialise
 from misgiving.runtime.outbox.uploader import PERMANENT, Uploader, wait_s
 from misgiving.v1.fleet_pb2 import CollectedFrame
+from shared.collecting import child, collected, collecting, eventually, line_of
 
 
 class RecordingStore(Store):
@@ -255,7 +255,7 @@ CUT = """
 import sys
 from pathlib import Path
 import grpc
-from collector.helpers import collected, eventually
+from shared.collecting import collected, eventually
 from misgiving.runtime.errors import InvalidInput, ResourceExhausted
 from misgiving.runtime.outbox.spool import Spool
 from misgiving.v1.fleet_pb2 import UploadRequest, UploadStart

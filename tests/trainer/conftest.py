@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.helpers import tiny_checkpoint
+from shared.training import tiny_checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)

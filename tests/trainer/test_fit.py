@@ -14,7 +14,6 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from export.helpers import CONV_KL, GAP_MARGIN, JOINTS, STILL, TINY, people
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import heatmaps
@@ -23,6 +22,7 @@ from misgiving.trainer.data.augmentation import batches
 from misgiving.trainer.data.crops import Crops, load_crops
 from misgiving.trainer.fit import EpochLog, fit, pick_device
 from misgiving.trainer.models import Network
+from shared.training import CONV_KL, GAP_MARGIN, JOINTS, STILL, TINY, people
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,6 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from export.helpers import CONV_KL, CPU, TINY, people
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import heatmaps
@@ -29,6 +28,7 @@ from misgiving.trainer.heads import objectives
 from misgiving.trainer.models import Network
 from misgiving.trainer.team import Team
 from misgiving.trainer.training import Compute
+from shared.training import CONV_KL, CPU, TINY, people
 
 EPOCHS, HEAD_EPOCHS = 3, 2
 GAP_ALL = HeadConfig(kind="gap", objective="margin", pairs="all")

@@ -19,7 +19,7 @@ from misgiving.runtime.serving.server import Server
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
-from runtime import tiny
+from shared import tiny
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
 DEADLINE_S = 60.0

@@ -63,6 +63,12 @@ def collected(
     )
 
 
+def noisy_frame(frame_id: str, size_bytes: int) -> CollectedFrame:
+    """A frame whose body has a little more than ``size_bytes``."""
+    noise = np.random.default_rng(list(frame_id.encode())).bytes(size_bytes)
+    return collected(frame_id, persons=[], image=noise)
+
+
 def eventually(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds, and fail where it does not in time."""
     end = time.monotonic() + DEADLINE_S

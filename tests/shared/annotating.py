@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.helpers import collected, person
 from misgiving.collector.store import Store
 from misgiving.runtime.outbox.spool import serialise
 from misgiving.v1.fleet_pb2 import CollectedFrame
+from shared.collecting import collected, person
 
 FRAMES = (
     collected("one", persons=[person(0, loss=3.0)]),
