@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bad_input.world import build
+from shared.once import run_folder
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -14,5 +15,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    build(folder, tmp_path_factory.getbasetemp())
+    build(folder, run_folder(tmp_path_factory))
     return folder

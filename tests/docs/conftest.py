@@ -14,6 +14,7 @@ from misgiving.runtime.images import encode_jpeg
 from misgiving.trainer import open_data
 from shared.annotating import edit, touch
 from shared.collecting import collected
+from shared.once import run_folder
 from shared.tiny import write_video
 from shared.training import tiny_checkpoint
 
@@ -25,7 +26,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "runner.jpg").write_bytes(encode_jpeg(open_data("synthetic:7,1")[0].image))
     write_video(folder / "drive.mp4", 3)
     shutil.copytree(DEFAULT_BUNDLE, folder / "bundle")
-    shutil.copytree(tiny_checkpoint(tmp_path_factory.getbasetemp()), folder / "runs/first")
+    shutil.copytree(tiny_checkpoint(run_folder(tmp_path_factory)), folder / "runs/first")
     with Store(folder / "collected") as store:
         for name in ("first", "second"):
             store.put(collected(name).SerializeToString(deterministic=True))
