@@ -56,9 +56,19 @@ class FailingStore(Store):
         return super().append(digest, offset, data)
 
 
+class AskedSpool(Spool):
+    """A spool that counts how often it was asked for what is pending."""
+
+    asked = 0
+
+    def pending(self) -> list[str]:
+        self.asked += 1
+        return super().pending()
+
+
 @pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    spool = Spool(tmp_path / "spool")
+def spool(tmp_path: Path) -> Iterator[AskedSpool]:
+    spool = AskedSpool(tmp_path / "spool")
     yield spool
     spool.close()
 
@@ -81,6 +91,11 @@ def uploader(spool: Spool, target: str, **options: Any) -> Uploader:
     made = Uploader(spool, target, first_wait_s=0.01, longest_wait_s=0.05, **options)
     made.start()
     return made
+
+
+def uploading() -> bool:
+    """Whether the thread of an uploader is alive."""
+    return any(thread.name == "uploader" for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize(
@@ -114,14 +129,15 @@ def test_frames_arrive_once_and_leave_the_spool(spool: Spool, store: RecordingSt
 
 
 def test_collector_that_comes_later_is_noted_once(
-    spool: Spool, store: RecordingStore, caplog: pytest.LogCaptureFixture
+    spool: AskedSpool, store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
     spooled(spool, collected("patient"))
-    running = uploader(spool, address)
-    eventually(lambda: running._failures >= 4)
+    before = spool.asked
+    with socket.socket() as taken:  # and listens to nobody
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        running = uploader(spool, address)
+        eventually(lambda: spool.asked > before + 4)
     assert caplog.text.count("UNAVAILABLE") == 1
     assert "trying on, 1 pending" in caplog.text
     with collecting(store, address):
@@ -232,23 +248,25 @@ def test_stop_ends_a_call_under_way(tmp_path: Path, spool: Spool) -> None:
         running = uploader(spool, address)
         assert store.asked.wait(20)
         running.stop(20)
-        assert not running._thread.is_alive()
+        assert not uploading()
         store.free.set()
     assert spool.pending() == digests
     store.close()
 
 
-def test_stop_of_an_idle_or_waiting_uploader(spool: Spool) -> None:
+def test_stop_of_an_idle_or_waiting_uploader(
+    spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
     idle = uploader(spool, "127.0.0.1:1")
     idle.stop(20)
-    assert not idle._thread.is_alive()
+    assert not uploading()
     Uploader(spool, "127.0.0.1:1").stop()  # never started
     spooled(spool, collected("a"))
     waiting = Uploader(spool, "127.0.0.1:1", first_wait_s=1000, longest_wait_s=1000)
     waiting.start()
-    eventually(lambda: waiting._failures == 1)
+    eventually(lambda: "trying on, 1 pending" in caplog.text)
     waiting.stop(20)
-    assert not waiting._thread.is_alive()
+    assert not uploading()
 
 
 CUT = """

@@ -18,7 +18,7 @@ from misgiving.runtime.keypoints import LSP
 from misgiving.v1.fleet_pb2 import CollectedFrame, Embedding
 from misgiving.v1.pose_pb2 import Flag, Frame, Image, KeepReason, Keypoint, Person, Region
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 AUDIT_RATE = 0.01
 
