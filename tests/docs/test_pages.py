@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from typer.core import TyperGroup
 
-from collector.annotating import edit, touch
 from docs.helpers import ROOT, Block, blocks_of, command_tree, invoke, parse
-from export.helpers import real_data
 from misgiving.export.demo.processes import service
+from shared.annotating import edit, touch
+from shared.training import real_data
 
 MADE = ROOT / "docs" / "errors.md"
 """Of commands that tests/bad_input runs, and compared there."""
