@@ -372,7 +372,7 @@ def test_broken_annotations(
 @pytest.mark.parametrize("name", ["annotations.json", "original.json"])
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(None, "No such file"), (b"{", "not JSON"), (b"", "no JSON"), (b"\xff", "no JSON")],
+    [(None, "No such file"), (b"{", "not JSON"), (b"", "not JSON"), (b"\xff", "not JSON")],
 )
 def test_files_that_are_none(
     tmp_path: Path, export: Path, name: str, content: bytes | None, text: str
