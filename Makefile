@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check proto errors bench clean test-runtime
+.PHONY: help demo test check docs proto errors bench clean test-runtime
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -25,11 +25,15 @@ demo: $(READY) ## run the whole loop on synthetic people; see demo/report.html
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest
 
-check: $(READY) ## formatting, lint, types, generated code
+check: $(READY) ## formatting, lint, types, generated code, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PATH=$(CURDIR)/$(BIN):$$PATH ./protos/generate --check
+	$(MAKE) docs
+
+docs: $(READY) ## build the documentation site; see site/index.html
+	$(BIN)/python -m sphinx -c docs -W -n -E -q --keep-going . site
 
 proto: $(READY) ## renew runtime/misgiving/v1 from protos/
 	PATH=$(CURDIR)/$(BIN):$$PATH ./protos/generate
@@ -47,4 +51,4 @@ test-runtime: ## run the runtime's and the collector's tests without torch
 	.venv-runtime/bin/python -m pytest tests/runtime tests/collector
 
 clean: ## remove what make made
-	rm -rf $(VENV) .venv-runtime demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-runtime demo site .pytest_cache .mypy_cache .ruff_cache

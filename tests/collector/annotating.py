@@ -4,9 +4,8 @@ import json
 
 import numpy as np
 
-from collector.helpers import collected, person
+from collector.helpers import collected, person, serialise
 from misgiving.collector.store import Store
-from misgiving.runtime.outbox.spool import serialise
 
 FRAMES = (
     collected("one", persons=[person(0, loss=3.0)]),

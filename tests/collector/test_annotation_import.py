@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from collector.annotating import FRAMES, drop_key, edit, points_of, stored, touch
-from collector.helpers import collected, files_below, person
+from collector.helpers import collected, files_below, person, serialise
 from misgiving.collector.annotations import export_coco, import_coco, read_corrected
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.labelset import read_labels
-from misgiving.runtime.outbox.spool import serialise
 
 
 @pytest.mark.parametrize("change", [lambda document: None, drop_key])  # with our key and without

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.helpers import collected, person
+from collector.helpers import collected, person, serialise
 from misgiving.collector import Store, export_coco, read_corrected
-from misgiving.runtime.outbox.spool import serialise
 from misgiving.v1.pose_pb2 import Flag, FlagReason
 
 

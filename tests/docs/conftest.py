@@ -9,6 +9,7 @@ import torch
 
 from collector.annotating import edit, touch
 from collector.helpers import collected
+from docs.helpers import ROOT
 from export.helpers import tiny_checkpoint
 from misgiving.collector import Store, export_coco
 from misgiving.export.demo.processes import service
@@ -23,6 +24,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files, made once; read them, never write among them."""
     folder = tmp_path_factory.mktemp("prepared")
     (folder / "runner.jpg").write_bytes(encode_jpeg(open_data("synthetic:7,1")[0].image))
+    (folder / "docs").mkdir()
+    shutil.copy(ROOT / "docs/photo.jpg", folder / "docs")
     write_video(folder / "drive.mp4", 3)
     shutil.copytree(DEFAULT_BUNDLE, folder / "bundle")
     shutil.copytree(tiny_checkpoint(tmp_path_factory.getbasetemp()), folder / "runs/first")

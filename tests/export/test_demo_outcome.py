@@ -133,7 +133,7 @@ def test_a_vehicle_that_disagrees_with_the_trainer_is_an_error(tmp_path: Path) -
 def test_only_a_demo_s_folder_is_cleared(tmp_path: Path) -> None:
     mine = tmp_path / "thesis.tex"
     mine.touch()
-    with pytest.raises(DataError, match="holds something else than a demo"):
+    with pytest.raises(DataError, match="holds something other than a demo"):
         _fresh(tmp_path)
     assert mine.exists()
     out = tmp_path / "demo"

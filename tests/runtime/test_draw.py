@@ -24,7 +24,7 @@ from misgiving.runtime.draw import (
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.keypoints import LSP, KeypointSet
 from misgiving.runtime.lettering import Box, Mark, Row, draw_key, draw_label, label_place
-from misgiving.v1 import pose_pb2 as pose
+from misgiving.runtime.nouns import Decision, Person
 
 GROUND = (128, 128, 128)
 PLAIN = np.full((500, 400, 3), GROUND, np.uint8)
@@ -36,12 +36,11 @@ ANKLE = (100, 150)
 """The right one, of POINTS."""
 
 
-def person(**changes: object) -> pose.Person:
-    return pose.Person(
-        region=pose.Region(x_px=50, y_px=60, width_px=300, height_px=400),
-        keypoints=[pose.Keypoint(x_px=x, y_px=y, confidence=c) for x, y, c in POINTS],
-        **changes,  # type: ignore[arg-type]
-    )
+def person(probability: float | None, flagged: bool) -> Person:
+    nothing = np.empty(0, np.float32)
+    flag = Decision(flagged, None, 0.5, 1.0)
+    points = POINTS.astype(np.float32)
+    return Person(REGION, points, 0.125, probability, nothing, nothing, flag=flag)
 
 
 def at(picture: np.ndarray, x: int, y: int) -> tuple[int, ...]:
@@ -78,9 +77,7 @@ def test_sides_have_their_colours() -> None:
 def test_the_state_is_seen(
     probability: float | None, flagged: bool, colour: tuple[int, ...], label: str
 ) -> None:
-    answer = person(
-        predicted_loss=0.125, failure_probability=probability, flag=pose.Flag(raised=flagged)
-    )
+    answer = person(probability, flagged)
     picture = draw_result(PLAIN, [answer], LSP)
     assert at(picture, 50, 300) == at(picture, 349, 300) == colour  # the sides of the box
     drawn = Drawn(POINTS, None, REGION, 0.125, probability, flagged)
@@ -166,10 +163,12 @@ def test_moved_goes_with_its_box() -> None:
 
 def test_the_image_itself_is_left_alone_and_small_ones_grow() -> None:
     before = PLAIN.copy()
-    assert draw_result(PLAIN, [person()], LSP).shape == PLAIN.shape
+    assert draw_result(PLAIN, [person(None, False)], LSP).shape == PLAIN.shape
     assert np.array_equal(PLAIN, before)
     assert max(draw_result(PLAIN[:100, :80].copy(), [], LSP).shape) == SMALLEST_SIDE
-    assert draw_result(PLAIN[:1, :1].copy(), [person()], LSP).shape == (SMALLEST_SIDE,) * 2 + (3,)
+    assert draw_result(PLAIN[:1, :1].copy(), [person(None, False)], LSP).shape == (
+        SMALLEST_SIDE,
+    ) * 2 + (3,)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -1e30, 1e30])

@@ -13,7 +13,7 @@ from misgiving.runtime.geometry import CropRule, Region, window_of
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.labelset import read_labels
-from misgiving.trainer.data import Collected, open_data
+from misgiving.trainer.data import KeptFrame, open_data
 from misgiving.trainer.data.crops import asked_window
 
 IMAGE = np.arange(30 * 20 * 3, dtype=np.uint8).reshape(30, 20, 3)
@@ -65,7 +65,7 @@ def test_a_label_set_is_training_data(tmp_path: Path) -> None:
     assert sample.labelled.tolist() == [one > 0 for one in partly]
     assert sample.hidden is not None
     assert sample.hidden.tolist() == [one == 1 for one in partly]
-    assert sample.collected == Collected(0.5, "car", "front", Region(1, 2, 10, 20))
+    assert sample.collected == KeptFrame(0.5, "car", "front", Region(1, 2, 10, 20))
 
 
 def test_a_label_set_of_before_is_read(tmp_path: Path) -> None:

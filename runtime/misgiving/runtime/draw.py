@@ -27,7 +27,7 @@ from misgiving.runtime.lettering import (
     draw_key,
     draw_label,
 )
-from misgiving.v1 import pose_pb2 as pose
+from misgiving.runtime.nouns import Person
 
 LEFT: Final[Colour] = (60, 220, 240)
 RIGHT: Final[Colour] = (150, 90, 255)
@@ -128,7 +128,7 @@ class Drawn:
         return replace(self, points=points, region=Region(left, top, width, height))
 
 
-def draw_result(image: Picture, persons: Iterable[pose.Person], keypoints: KeypointSet) -> Picture:
+def draw_result(image: Picture, persons: Iterable[Person], keypoints: KeypointSet) -> Picture:
     """A copy of an RGB image (H, W, 3), enlarged where it is small, with everything drawn in.
 
     >>> image = np.full((240, 320, 3), 128, np.uint8)
@@ -194,14 +194,13 @@ def stroke(extent: float, picture: Picture) -> float:
     return float(np.clip(extent / _STROKES, 1, max(1, max(picture.shape[:2]) / _STROKES)))
 
 
-def _drawn(person: pose.Person) -> Drawn:
-    region, known = person.region, person.HasField("failure_probability")
+def _drawn(person: Person) -> Drawn:
     return Drawn(
-        np.array([(p.x_px, p.y_px, p.confidence) for p in person.keypoints], np.float32),
-        np.array(person.keypoint_loss),
-        Region(region.x_px, region.y_px, region.width_px, region.height_px),
+        person.keypoints,
+        person.keypoint_loss,
+        person.region,
         person.predicted_loss,
-        person.failure_probability if known else None,
+        person.failure_probability,
         person.flag.raised,
     )
 
