@@ -10,8 +10,9 @@ from export.helpers import real_data
 from misgiving.export.parity import frame_of
 from misgiving.runtime.answer.answerer import Detector
 from misgiving.runtime.answer.closer import ROUNDS
+from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
 from misgiving.runtime.client import make_frame
-from misgiving.runtime.engines.loading import DEFAULT_BUNDLE, load
+from misgiving.runtime.engines.loading import load
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.images import encode_png

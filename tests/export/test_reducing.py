@@ -20,6 +20,7 @@ from misgiving.export.precision import Quantiser, layer_name
 from misgiving.runtime.bundles.bundle import MODEL, Bundle
 from misgiving.runtime.engines.loading import load
 from misgiving.runtime.engines.onnx import OnnxEngine
+from misgiving.runtime.engines.self_check import self_check
 from misgiving.runtime.errors import BundleError, DataError, ParityError
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.answers.scoring import score
@@ -102,7 +103,7 @@ def test_the_self_check_knows_another_network(whole: Bundle, tmp_path: Path) -> 
     onnx.save_model(model, tmp_path / "other.onnx")
     for name in ALL:
         with pytest.raises(BundleError, match="self-check failed"):
-            whole.in_precision(name).self_check(OnnxEngine(tmp_path / "other.onnx"))
+            self_check(whole.in_precision(name), OnnxEngine(tmp_path / "other.onnx"))
 
 
 def test_a_precision_that_is_not_there(bundle: Bundle) -> None:

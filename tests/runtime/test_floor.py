@@ -12,10 +12,11 @@ import pytest
 
 from misgiving.runtime.bundles import floor
 from misgiving.runtime.bundles.bundle import Bundle
-from misgiving.runtime.bundles.floor import Probation, risen, survives
+from misgiving.runtime.bundles.floor import risen, survives
 from misgiving.runtime.bundles.trust import Trust
 from misgiving.runtime.client import Client
 from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import BundleError, FailedPrecondition
 from runtime import tiny
 from runtime.trusting import Fleet

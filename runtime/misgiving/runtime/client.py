@@ -21,7 +21,7 @@ from misgiving.runtime.errors import (
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import check_rgb, encode_png
 from misgiving.runtime.net.connecting import open_channel, through_proxy
-from misgiving.runtime.sending import Outbox
+from misgiving.runtime.net.sending import Outbox
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import detector_pb2_grpc
 from misgiving.v1 import pose_pb2 as pose

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TextIO
 
 from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.locate import find_bundle
 from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.engines.builder import Network, build_plan, find_library
 from misgiving.runtime.engines.cache import Plan, PlanCache, PlanKey, Profile, Say, find_cache
 from misgiving.runtime.engines.cuda import open_driver
-from misgiving.runtime.engines.loading import find_bundle
+from misgiving.runtime.engines.self_check import self_check
 from misgiving.runtime.engines.tensorrt import StalePlan, TensorrtEngine
 from misgiving.runtime.errors import EngineError, InvalidInput
 
@@ -110,7 +111,7 @@ class Workshop:
 
     def _engine(self, plan: Plan) -> Engine:
         engine = TensorrtEngine(plan, self.library, open_driver())
-        self.bundle.self_check(engine)
+        self_check(self.bundle, engine)
         return engine
 
     def _built(self, key: PlanKey, say: Say) -> bytes:

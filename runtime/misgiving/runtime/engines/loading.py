@@ -1,37 +1,17 @@
 """From a path to a bundle and an engine that has checked itself."""
 
 import importlib.util
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.locate import find_bundle
 from misgiving.runtime.bundles.precisions import FP32
 from misgiving.runtime.bundles.trust import read_trust
 from misgiving.runtime.cores import usable_cores
 from misgiving.runtime.engines.base import Engine
-from misgiving.runtime.errors import BundleError, EngineError
-
-BUNDLE_VARIABLE = "MISGIVING_BUNDLE"
-DEFAULT_BUNDLE = Path(__file__).parents[1] / "bundles" / "default"
-
-
-def find_bundle(path: Path | None) -> Path:
-    """The asked bundle, else that of the environment, else the one that ships with the package.
-
-    Raises:
-        BundleError: there is none of them.
-    """
-    if path is not None:
-        return path
-    if variable := os.environ.get(BUNDLE_VARIABLE):
-        return Path(variable)
-    if DEFAULT_BUNDLE.is_dir():
-        return DEFAULT_BUNDLE
-    raise BundleError(
-        f"no bundle was named and none ships with this package; expected --bundle DIR "
-        f"or {BUNDLE_VARIABLE}=DIR. Make one with 'misgiving export'"
-    )
+from misgiving.runtime.engines.self_check import self_check
+from misgiving.runtime.errors import EngineError
 
 
 def load(
@@ -103,5 +83,5 @@ def _onnx(bundle: Bundle, device: str, threads: int) -> Engine:
     threads = threads or max(1, usable_cores() // 2)
     graph = bundle.read(bundle.model.name)
     engine = OnnxEngine(graph, device, threads, bundle.precision)
-    bundle.self_check(engine)
+    self_check(bundle, engine)
     return engine

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from misgiving.runtime.answer.answerer import Detector
 from misgiving.runtime.bundles.bundle import Bundle
-from misgiving.runtime.bundles.floor import Probation, raise_after_probation
 from misgiving.runtime.bundles.precisions import FP32
 from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.engines.loading import Later, load_at_once
+from misgiving.runtime.engines.probation import Probation, raise_after_probation
 from misgiving.runtime.errors import InvalidInput, MisgivingError
 from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.net.listening import check_address, stop_signal

@@ -26,7 +26,7 @@ from misgiving.runtime.errors import (
 )
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import name_of
-from misgiving.runtime.sending import threads_ended
+from misgiving.runtime.net.sending import threads_ended
 from misgiving.runtime.sources.feeds import find_feed
 from misgiving.runtime.sources.live import Live
 from misgiving.runtime.sources.recordings import Picture, Source, open_source
