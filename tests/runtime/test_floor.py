@@ -243,7 +243,8 @@ import sys
 from pathlib import Path
 from misgiving.runtime import ServeOptions, run_server
 from misgiving.runtime.bundles import floor
-floor.PROBATION_PERSONS, floor.PROBATION_S, floor._LOOK_EVERY_S = 3, 0.0, 0.01
+from misgiving.runtime.engines import probation
+floor.PROBATION_PERSONS, floor.PROBATION_S, probation._LOOK_EVERY_S = 3, 0.0, 0.01
 bundle, trust = map(Path, sys.argv[1:])
 run_server(ServeOptions(bundle=bundle, listen="127.0.0.1:0", threads=1, trust=trust))
 """

@@ -11,8 +11,9 @@ import pytest
 from collector.helpers import child, collected, collecting, eventually, line_of
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import InvalidInput, ResourceExhausted
+from misgiving.runtime.net.backoff import wait_s
 from misgiving.runtime.outbox.spool import Spool, serialise
-from misgiving.runtime.outbox.uploader import PERMANENT, Uploader, wait_s
+from misgiving.runtime.outbox.uploader import PERMANENT, Uploader
 
 
 class RecordingStore(Store):

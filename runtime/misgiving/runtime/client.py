@@ -43,11 +43,7 @@ LARGEST_IMAGE_BYTES = 64 * 1024 * 1024 - 64 * 1024
 
 _POLL_S = 0.25
 """Between two questions whether a server is there."""
-_CHANNEL = (
-    ("grpc.max_send_message_length", -1),  # requests are bounded by the server
-    ("grpc.initial_reconnect_backoff_ms", 250),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
+_CHANNEL = (("grpc.max_send_message_length", -1),)  # requests are bounded by the server
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +86,7 @@ class Client:
         self._timeout_s = timeout_s
         self._wait_s = wait_s
         self._stop = stop or threading.Event()
-        self._channel = open_channel(server, _CHANNEL)
+        self._channel = open_channel(server, 1.0, _CHANNEL)
         self._stub = detector_pb2_grpc.FailureDetectorStub(self._channel)
 
     def __enter__(self) -> "Client":

@@ -21,8 +21,8 @@ from misgiving.runtime.errors import DataError, MisgivingError
 from misgiving.runtime.flags.policy import Reason
 from misgiving.runtime.images import decode
 from misgiving.runtime.labelset import IMAGES
-from misgiving.runtime.outbox.spool import frame_name
 from misgiving.runtime.wire.decisions import of_flag
+from misgiving.runtime.wire.naming import frame_name
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from misgiving.v1.pose_pb2 import Person
 

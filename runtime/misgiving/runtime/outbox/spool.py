@@ -19,8 +19,8 @@ from pathlib import Path
 from misgiving.runtime.durable import Places, sync_folder
 from misgiving.runtime.errors import FailedPrecondition, ResourceExhausted
 from misgiving.runtime.images import encode_png, from_raw
+from misgiving.runtime.wire.naming import frame_name
 from misgiving.v1.fleet_pb2 import CollectedFrame
-from misgiving.v1.pose_pb2 import Frame
 
 log = logging.getLogger(__name__)
 
@@ -285,11 +285,6 @@ def choose_victims(entries: dict[str, Entry], size: int, quota_bytes: int) -> li
         victims.append(digest)
         excess -= entries[digest].size
     return victims
-
-
-def frame_name(frame: Frame) -> str:
-    """What logs call a frame: its id, which is unique within its stream."""
-    return f"{frame.stream_id}/{frame.frame_id}" if frame.stream_id else frame.frame_id
 
 
 def _open(folder: Path) -> sqlite3.Connection:
