@@ -11,7 +11,12 @@ import grpc.aio
 from grpc_health.v1 import health_pb2
 
 from misgiving.collector.store import Store, wrong_offset
-from misgiving.runtime.errors import InvalidInput, MisgivingError, ResourceExhausted
+from misgiving.runtime.errors import (
+    FailedPrecondition,
+    InvalidInput,
+    MisgivingError,
+    ResourceExhausted,
+)
 from misgiving.runtime.net.grpc_server import add_health, bind, new_server
 from misgiving.runtime.net.listening import stop_signal
 from misgiving.runtime.net.status import status_of
@@ -97,7 +102,7 @@ class Ingest(FleetCollectorServicer):
         durable = self._store.offset(start.digest)
         if durable > start.size_bytes:
             self._store.discard(start.digest)
-            raise InvalidInput(
+            raise FailedPrecondition(
                 f"upload of {start.size_bytes} bytes had {durable} already, which are dropped. "
                 "Send it again from byte 0"
             )

@@ -11,7 +11,12 @@ from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.net.backoff import wait_s
 from misgiving.runtime.net.connecting import open_channel, through_proxy
 from misgiving.runtime.outbox.spool import Spool
-from misgiving.v1.fleet_pb2 import StatUploadRequest, UploadRequest, UploadStart
+from misgiving.v1.fleet_pb2 import (
+    StatUploadRequest,
+    StatUploadResponse,
+    UploadRequest,
+    UploadStart,
+)
 from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
 
 log = logging.getLogger(__name__)
@@ -49,6 +54,7 @@ class Uploader:
         self._first_wait_s = first_wait_s
         self._longest_wait_s = longest_wait_s
         self._failures = 0  # in a row
+        self._unsure = True  # a process before this one may have been cut in an upload
         self._stopping = threading.Event()
         self._channel = open_channel(target, 10.0)
         self._stub = FleetCollectorStub(self._channel)
@@ -96,7 +102,7 @@ class Uploader:
         return True
 
     def _deliver(self, digest: str) -> None:
-        known = self._stub.StatUpload(StatUploadRequest(digest=digest), timeout=self._deadline_s)
+        known = self._known(digest)
         if not known.stored:
             try:
                 body = self._spool.read(digest)
@@ -115,8 +121,15 @@ class Uploader:
                 raise MisgivingError(f"it acknowledged {answer.digest!r}; expected {digest}")
         self._spool.remove(digest)
 
+    def _known(self, digest: str) -> StatUploadResponse:
+        """What the collector has of a frame; after a frame that went well, nothing of the next."""
+        if not self._unsure:
+            return StatUploadResponse()
+        return self._stub.StatUpload(StatUploadRequest(digest=digest), timeout=self._deadline_s)
+
     def _failed(self, error: Exception) -> None:
         self._failures += 1
+        self._unsure = True
         if self._failures == 1:
             pending = self._spool.counts().pending
             log.warning(
@@ -130,6 +143,7 @@ class Uploader:
         if self._failures:
             log.warning("collector %s takes frames again", self._target)
         self._failures = 0
+        self._unsure = False
 
 
 def _requests(digest: str, body: bytes, offset: int, chunk_bytes: int) -> Iterator[UploadRequest]:
