@@ -12,7 +12,7 @@ from misgiving.runtime.answer.answerer import Detector
 from misgiving.runtime.answer.closer import ROUNDS
 from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
 from misgiving.runtime.client import make_frame
-from misgiving.runtime.engines.loading import load
+from misgiving.runtime.engines.loading import ModelOptions, load
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.images import encode_png
@@ -26,7 +26,7 @@ from misgiving.v1 import pose_pb2 as pose
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_it_loads_and_names_no_machine(precision: str) -> None:
-    bundle, _ = load(DEFAULT_BUNDLE, threads=1, precision=precision)
+    bundle, _ = load(ModelOptions(bundle=DEFAULT_BUNDLE, threads=1, precision=precision))
     assert bundle.manifest.name == "edge-lsp"
     assert "research" in bundle.manifest.weights_licence
     assert sum(file.stat().st_size for file in DEFAULT_BUNDLE.iterdir()) < 8e6
@@ -48,7 +48,7 @@ def found_in(persons: Sequence[pose.Person], samples: Sequence[Sample]) -> float
 
 def test_it_finds_real_people() -> None:
     data = open_data(f"lsp:{real_data('lsp')}#1001-1040")
-    bundle, engine = load(DEFAULT_BUNDLE, threads=1)
+    bundle, engine = load(ModelOptions(bundle=DEFAULT_BUNDLE, threads=1))
     detector = Detector(bundle, FlagPolicy(threshold=0.0, audit_rate=0.0))
     samples = [data[i] for i in range(len(data))]
     persons = [detector.detect(frame_of(sample), engine).persons[0] for sample in samples]
@@ -67,7 +67,7 @@ def in_a_corner(sample: Sample, corner: int) -> Sample:
 def test_it_finds_small_people_where_no_region_is_given() -> None:
     """Measured on these 60: PCK@0.2 .035 at first sight, .613 after closer looks."""
     data = open_data(f"lsp:{real_data('lsp')}#1001-1060")
-    bundle, engine = load(DEFAULT_BUNDLE, threads=1)
+    bundle, engine = load(ModelOptions(bundle=DEFAULT_BUNDLE, threads=1))
     policy = FlagPolicy(threshold=0.0, audit_rate=0.0)
     samples = [in_a_corner(data[i], i % 4) for i in range(len(data))]
     frames = [make_frame(sample.image) for sample in samples]

@@ -12,7 +12,7 @@ import pytest
 from misgiving.runtime.bundles.bundle import Bundle, sha256_file
 from misgiving.runtime.bundles.locate import BUNDLE_VARIABLE, find_bundle
 from misgiving.runtime.engines.base import Prediction
-from misgiving.runtime.engines.loading import load
+from misgiving.runtime.engines.loading import ModelOptions, load
 from misgiving.runtime.engines.self_check import self_check
 from misgiving.runtime.errors import BundleError, EngineError
 from runtime.tiny import BUNDLE, engine
@@ -188,18 +188,18 @@ def test_self_check_of_a_lower_precision(copy: Path, field: str, by: float, pass
 
 
 def test_a_precision_is_taken(copy: Path) -> None:
-    bundle, engine = load(lower(copy), precision="fp16")
+    bundle, engine = load(ModelOptions(bundle=lower(copy), precision="fp16"))
     assert bundle.model == copy / "model.fp16.onnx"
     assert engine.provider == "onnxruntime CPUExecutionProvider fp16"
-    assert load(copy)[1].provider == "onnxruntime CPUExecutionProvider fp32"
-    assert load(copy)[0].model == copy / "model.onnx"
+    assert load(ModelOptions(bundle=copy))[1].provider == "onnxruntime CPUExecutionProvider fp32"
+    assert load(ModelOptions(bundle=copy))[0].model == copy / "model.onnx"
 
 
 def test_an_engine_that_does_not_run_here() -> None:
     with pytest.raises(EngineError, match="expected one of cpu, cuda"):
-        load(BUNDLE, "tpu")
+        load(ModelOptions(bundle=BUNDLE, device="tpu"))
     with pytest.raises(EngineError, match="CUDAExecutionProvider was asked for"):
-        load(BUNDLE, "cuda")
+        load(ModelOptions(bundle=BUNDLE, device="cuda"))
 
 
 def test_a_file_that_is_no_graph(copy: Path) -> None:
