@@ -27,10 +27,11 @@ demo: $(READY) ## run the whole loop on synthetic people; see demo/report.html
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest $(WORKERS)
 
-check: $(READY) ## formatting, lint, types, generated code, documentation
+check: $(READY) ## formatting, lint, types, order of imports, generated code, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	PATH=$(CURDIR)/$(BIN):$$PATH ./protos/generate --check
 	$(MAKE) docs
 

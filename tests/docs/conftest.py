@@ -10,7 +10,7 @@ import torch
 from docs.helpers import ROOT
 from misgiving.collector import Store, export_coco
 from misgiving.export.demo.processes import service
-from misgiving.runtime.engines.loading import BUNDLE_VARIABLE, DEFAULT_BUNDLE
+from misgiving.runtime.bundles.locate import BUNDLE_VARIABLE, DEFAULT_BUNDLE
 from misgiving.runtime.images import encode_jpeg
 from misgiving.trainer import open_data
 from shared.annotating import edit, touch

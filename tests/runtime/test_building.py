@@ -19,7 +19,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import misgiving.runtime
-from misgiving.runtime.bundles.bundle import MANIFEST, Bundle, sha256_file, write_manifest
+from misgiving.runtime.bundles.bundle import Bundle, sha256_file
+from misgiving.runtime.bundles.manifest import MANIFEST, write_manifest
 from misgiving.runtime.engines import building
 from misgiving.runtime.engines.cache import Plan, Profile
 from misgiving.runtime.engines.cuda import Gpu

@@ -10,8 +10,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
-from misgiving.runtime.bundles.floor import Probation
 from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import EngineError
 from misgiving.runtime.verbs.serve import upgraded
 from misgiving.v1 import detector_pb2 as wire

@@ -11,11 +11,13 @@ from typing import Any
 import grpc
 import pytest
 
+from misgiving.collector.service import Ingest
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import InvalidInput, ResourceExhausted
+from misgiving.runtime.net.backoff import wait_s
 from misgiving.runtime.nouns import Frame
 from misgiving.runtime.outbox.spool import Spool
-from misgiving.runtime.outbox.uploader import PERMANENT, Uploader, wait_s
+from misgiving.runtime.outbox.uploader import PERMANENT, Uploader
 from misgiving.runtime.wire.collected import KeptFrame, to_kept, to_message
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from shared.collecting import (
@@ -56,12 +58,13 @@ class StuckStore(Store):
 
 
 class FailingStore(Store):
-    """A store whose disk fails at the first write."""
+    """A store whose disk fails at the first write, of one frame or of all."""
 
     failures = 1
+    fails_at = ""
 
     def append(self, digest: str, offset: int, data: bytes) -> int:
-        if self.failures:
+        if self.failures and digest.startswith(self.fails_at):
             self.failures -= 1
             raise OSError(28, "No space left on device")
         return super().append(digest, offset, data)
@@ -192,16 +195,31 @@ def test_cut_upload_goes_on_where_it_was(spool: Spool, store: RecordingStore) ->
     assert store.read(digest) == to_kept(frame)
 
 
+def test_the_collector_is_asked_at_the_start_and_after_a_failure(
+    tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, stat = [], Ingest._stat
+    monkeypatch.setattr(Ingest, "_stat", lambda self, d: asked.append(d) or stat(self, d))
+    digests = spooled(spool, *(collected(f"f{number}") for number in range(5)))
+    with FailingStore(tmp_path / "store") as store, collecting(store) as address:
+        store.fails_at = digests[2]
+        running = uploader(spool, address)
+        eventually(lambda: spool.counts().uploaded == 5)
+        running.stop(20)
+    assert asked == [digests[0], digests[2]]
+
+
 @pytest.mark.parametrize("wrong_bytes", [100, 1_000_000])  # shorter and longer than the frame
+@pytest.mark.parametrize("before", [0, 1])  # the collector is asked about it at first, or not
 def test_wrong_remains_at_the_collector_do_not_refuse_a_frame(
-    spool: Spool, store: RecordingStore, wrong_bytes: int
+    spool: Spool, store: RecordingStore, wrong_bytes: int, before: int
 ) -> None:
     frame = collected("mended")
-    (digest,) = spooled(spool, frame)
+    *_, digest = spooled(spool, *[collected("first")][:before], frame)
     store.append(digest, 0, b"?" * wrong_bytes)
     with collecting(store) as address:
         running = uploader(spool, address)
-        eventually(lambda: spool.counts().uploaded == 1)
+        eventually(lambda: spool.counts().uploaded == before + 1)
         running.stop(20)
     assert store.read(digest) == to_kept(frame)
     assert spool.counts().refused == 0

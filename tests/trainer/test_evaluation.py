@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from misgiving.runtime.bundles.bundle import Bundle, FailureDefinition
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.manifest import FailureDefinition
 from misgiving.runtime.errors import BundleError, MisgivingError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from misgiving.runtime.bundles.bundle import Signal
+from misgiving.runtime.bundles.manifest import Signal
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import cli
 from misgiving.trainer.answers.asking import Answers

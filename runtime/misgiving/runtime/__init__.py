@@ -6,7 +6,7 @@ from misgiving.runtime.public import lazily
 
 if TYPE_CHECKING:
     from misgiving.runtime.bundles.bundle import Bundle as Bundle
-    from misgiving.runtime.bundles.bundle import Manifest as Manifest
+    from misgiving.runtime.bundles.manifest import Manifest as Manifest
     from misgiving.runtime.bundles.releasing import pack_bundle as pack_bundle
     from misgiving.runtime.bundles.releasing import sign_bundle as sign_bundle
     from misgiving.runtime.bundles.trust import Trust as Trust
@@ -53,7 +53,7 @@ else:
         __name__,
         {
             "Bundle": "bundles.bundle",
-            "Manifest": "bundles.bundle",
+            "Manifest": "bundles.manifest",
             "Client": "client",
             "Answer": "nouns",
             "Collection": "nouns",

@@ -9,12 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
 
-from misgiving.runtime.errors import FailedPrecondition, InvalidInput, MisgivingError
-from misgiving.runtime.net.grpc_server import new_server
-from misgiving.runtime.net.listening import check_address
+from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.net.grpc_server import add_health, bind, new_server
+from misgiving.runtime.net.status import status_of
 from misgiving.runtime.nouns import FrameFailure
 from misgiving.runtime.serving.pipeline import Pipeline
 from misgiving.runtime.serving.session import (
@@ -194,17 +193,6 @@ class _Stream:
             self._outbox.put_nowait(error if isinstance(error, Exception) else Exception(error))
 
 
-def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """The one place where an exception becomes a gRPC status and a message."""
-    if isinstance(error, MisgivingError):
-        return grpc.StatusCode[error.status], str(error)
-    log.error("unexpected error", exc_info=error)
-    return (
-        grpc.StatusCode.INTERNAL,
-        f"unexpected {type(error).__name__}; the server goes on and has logged where it happened",
-    )
-
-
 def _event(request: wire.StreamInferRequest) -> Event:
     match request.WhichOneof("message"):
         case "open":
@@ -228,14 +216,11 @@ class Server:
 
     def __init__(self) -> None:
         self.servicer = Servicer()
-        self._health = health.aio.HealthServicer()
         self._server = new_server(
             [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)], MAX_CALLS
         )
         detector_pb2_grpc.add_FailureDetectorServicer_to_server(self.servicer, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        self._health = add_health(self._server, SERVICE)
 
     async def start(self, listen: str) -> str:
         """Bind and answer NOT_SERVING; the address with the port that was really taken.
@@ -244,17 +229,10 @@ class Server:
             InvalidInput: ``listen`` is not HOST:PORT.
             FailedPrecondition: the port is in use, or not ours to take.
         """
-        host = check_address(listen)
-        try:
-            port = self._server.add_insecure_port(listen)
-        except RuntimeError as error:
-            raise FailedPrecondition(
-                f"{listen} cannot be bound; expected a free port of this machine. "
-                "Stop what listens there, or choose another with --listen"
-            ) from error
+        address = bind(self._server, listen)
         await self._set_health("")
         await self._server.start()
-        return f"{host}:{port}"
+        return address
 
     async def ready(self, pipeline: Pipeline) -> None:
         """Answer with this pipeline from now on; also when its engine has changed."""
