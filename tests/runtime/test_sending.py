@@ -167,7 +167,7 @@ def test_the_end_waits_for_a_frame_that_is_being_read(outboxes: list[Outbox]) ->
 
 
 def test_threads_started_meanwhile_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("misgiving.runtime.sending.END_S", 0.2)
+    monkeypatch.setattr("misgiving.runtime.sending.END_S", 1.0)
     gates = [threading.Event() for _ in range(2)]
     older = threading.Thread(target=gates[1].wait, name="older", daemon=True)
     older.start()
