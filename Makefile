@@ -11,7 +11,7 @@ WORKERS := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check proto errors bench clean test-runtime
+.PHONY: help demo test check docs proto errors bench clean test-runtime
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -27,11 +27,15 @@ demo: $(READY) ## run the whole loop on synthetic people; see demo/report.html
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest $(WORKERS)
 
-check: $(READY) ## formatting, lint, types, generated code
+check: $(READY) ## formatting, lint, types, generated code, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PATH=$(CURDIR)/$(BIN):$$PATH ./protos/generate --check
+	$(MAKE) docs
+
+docs: $(READY) ## build the documentation site; see site/index.html
+	$(BIN)/python -m sphinx -c docs -W -n -E -q --keep-going . site
 
 proto: $(READY) ## renew runtime/misgiving/v1 from protos/
 	PATH=$(CURDIR)/$(BIN):$$PATH ./protos/generate
@@ -49,4 +53,4 @@ test-runtime: ## run the runtime's and the collector's tests without torch
 	.venv-runtime/bin/python -m pytest $(WORKERS) tests/runtime tests/collector
 
 clean: ## remove what make made
-	rm -rf $(VENV) .venv-runtime demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-runtime demo site .pytest_cache .mypy_cache .ruff_cache

@@ -29,7 +29,7 @@ or image of many, the others are answered.
 |---|---|
 | 0 | done |
 | 1 | part of the work failed: a frame, an image; or misgiving itself did, and prints a traceback |
-| 2 | nothing was done, for a reason that you can mend: each command below, unless it says else |
+| 2 | nothing was done, and you can mend why: each command below, unless it says otherwise |
 | 130, 143 | stopped by Ctrl-C, by SIGTERM |
 
 A command that is stopped keeps what it has finished, and leaves nothing half-done under its final

@@ -16,9 +16,8 @@ from misgiving.collector.annotations import export_coco, import_coco, read_corre
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.labelset import read_labels
-from misgiving.runtime.outbox.spool import serialise
 from shared.annotating import FRAMES, drop_key, edit, points_of, stored, touch
-from shared.collecting import collected, files_below, person
+from shared.collecting import collected, files_below, person, serialise
 
 
 @pytest.mark.parametrize("change", [lambda document: None, drop_key])  # with our key and without
@@ -373,7 +372,7 @@ def test_broken_annotations(
 @pytest.mark.parametrize("name", ["annotations.json", "original.json"])
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(None, "No such file"), (b"{", "no JSON"), (b"", "no JSON"), (b"\xff", "no JSON")],
+    [(None, "No such file"), (b"{", "not JSON"), (b"", "not JSON"), (b"\xff", "not JSON")],
 )
 def test_files_that_are_none(
     tmp_path: Path, export: Path, name: str, content: bytes | None, text: str

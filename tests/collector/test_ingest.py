@@ -18,10 +18,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from misgiving.collector.service import MAX_FRAME_BYTES, SERVICE, start_server
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput, MisgivingError
-from misgiving.runtime.outbox.spool import serialise
+from misgiving.runtime.wire.collected import to_message
 from misgiving.v1.fleet_pb2 import StatUploadRequest, UploadRequest, UploadStart
 from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
-from shared.collecting import child, collected, files_below
+from shared.collecting import child, collected, files_below, kept, serialise
 
 if TYPE_CHECKING:  # known to the types alone
     from misgiving.v1.fleet_pb2_grpc import FleetCollectorAsyncStub
@@ -75,7 +75,7 @@ def test_upload_is_stored_and_the_second_one_known(store: Store) -> None:
         assert after.stored
 
     asyncio.run(scene())
-    assert [frame for _, frame in store.frames()] == [collected("f0")]
+    assert [frame for _, frame in store.frames()] == [kept("f0")]
     assert files_below(store.folder / "incoming") == []
 
 
@@ -89,7 +89,7 @@ def test_upload_resumes(store: Store) -> None:
             await stub.Upload(upload_of(BODY, offset=777))
 
     asyncio.run(scene())
-    assert store.read(DIGEST) == collected("f0")
+    assert store.read(DIGEST) == kept("f0")
 
 
 GARBAGE = b"\xff\xff\xff"
@@ -176,7 +176,7 @@ def test_concurrent_uploads_of_one_frame(store: Store) -> None:
             await stub.Upload(upload_of(BODY, offset=known.offset_bytes))
 
     asyncio.run(again())
-    assert [frame for _, frame in store.frames()] == [collected("f0")]
+    assert [frame for _, frame in store.frames()] == [kept("f0")]
 
 
 def test_disk_that_fails_is_not_the_vehicles_fault(
@@ -241,7 +241,7 @@ def test_a_vehicle_keeps_its_frame_when_the_store_is_replaced(store: Store) -> N
 
     asyncio.run(scene())
     with Store(store.folder) as restored:
-        assert [frame for _, frame in restored.frames()] == [collected("before")]
+        assert [frame for _, frame in restored.frames()] == [kept("before")]
 
 
 def test_port_in_use(store: Store) -> None:
@@ -316,5 +316,5 @@ def test_killed_collector_has_what_it_acknowledged(tmp_path: Path) -> None:
         process.kill()
         process.wait(20)
     store = Store(tmp_path)
-    assert [serialise(frame) for _, frame in store.frames()] == bodies
+    assert [serialise(to_message(frame)) for _, frame in store.frames()] == bodies
     store.close()

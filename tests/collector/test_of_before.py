@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from misgiving.collector import Store, export_coco, read_corrected
-from misgiving.runtime.outbox.spool import serialise
 from misgiving.v1.pose_pb2 import Flag, FlagReason
-from shared.collecting import collected, person
+from shared.collecting import collected, person, serialise
 
 
 @pytest.fixture

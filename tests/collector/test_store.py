@@ -14,10 +14,10 @@ import pytest
 
 from misgiving.collector.store import Store, reason_of
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput, MisgivingError
-from misgiving.runtime.outbox.spool import serialise
+from misgiving.runtime.wire.collected import to_kept
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from misgiving.v1.pose_pb2 import Flag, KeepReason, Person
-from shared.collecting import collected, files_below, person
+from shared.collecting import collected, files_below, kept, person, serialise
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_frame_and_its_row_survive_reopening(store: Store) -> None:
     store.close()
     store = Store(store.folder)
     ((row, got),) = store.frames()
-    assert got == frame
+    assert got == to_kept(frame)
     assert (row.digest, row.frame_id, row.stream_id) == (digest, "f0", "front")
     assert (row.device_id, row.capture_time_unix_nano) == ("car-7", 1)
     assert (row.bundle_digest, row.max_predicted_loss) == ("b" * 64, 1.5)
@@ -90,7 +90,7 @@ def test_upload_in_parts(store: Store) -> None:
     assert not store.stored(digest)
     assert store.commit(digest) is True
     assert store.stored(digest)
-    assert store.read(digest) == collected("parts")
+    assert store.read(digest) == kept("parts")
     store.close()
 
 
@@ -128,7 +128,7 @@ def test_crash_between_object_and_row_is_completed(store: Store) -> None:
     assert not store.stored(digest)
     store.append(digest, 0, body)
     assert store.commit(digest) is True
-    assert store.read(digest) == collected("crashed")
+    assert store.read(digest) == kept("crashed")
 
 
 def test_lost_object_is_taken_again(store: Store) -> None:
@@ -139,7 +139,7 @@ def test_lost_object_is_taken_again(store: Store) -> None:
     with pytest.raises(DataError, match="No such file or directory; restore it"):
         list(store.frames())
     store.put(body)
-    assert store.read(digest) == collected("restored")
+    assert store.read(digest) == kept("restored")
     assert store.count() == 1
 
 
@@ -276,7 +276,7 @@ def test_threads_that_upload_the_same_frame(store: Store) -> None:
         results = list(pool.map(upload, range(64)))
     assert results.count(True) == 1
     assert store.count() == 1
-    assert store.read(digest) == collected("race")
+    assert store.read(digest) == kept("race")
 
 
 def test_reason_is_the_strongest() -> None:
@@ -287,7 +287,7 @@ def test_reason_is_the_strongest() -> None:
         ([audit, person(0, loss=0.0)], "audit"),
         ([audit, person(0, loss=2.0)], "predicted_loss"),
     ]:
-        assert reason_of(collected("f", persons=persons)) == expected
+        assert reason_of(to_kept(collected("f", persons=persons))) == expected
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), None])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from docs.helpers import ROOT
 from misgiving.collector import Store, export_coco
 from misgiving.export.demo.processes import service
 from misgiving.runtime.engines.loading import BUNDLE_VARIABLE, DEFAULT_BUNDLE
@@ -24,6 +25,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files, made once; read them, never write among them."""
     folder = tmp_path_factory.mktemp("prepared")
     (folder / "runner.jpg").write_bytes(encode_jpeg(open_data("synthetic:7,1")[0].image))
+    (folder / "docs").mkdir()
+    shutil.copy(ROOT / "docs/photo.jpg", folder / "docs")
     write_video(folder / "drive.mp4", 3)
     shutil.copytree(DEFAULT_BUNDLE, folder / "bundle")
     shutil.copytree(tiny_checkpoint(run_folder(tmp_path_factory)), folder / "runs/first")

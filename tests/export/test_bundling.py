@@ -1,6 +1,7 @@
 """The whole export: everything a runtime needs is in the bundle, or there is no bundle."""
 
 import shutil
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -196,8 +197,8 @@ def test_nothing_is_left_when_the_way_is_wrong(
 
     def shifted(sample: Any) -> Any:
         frame = honest(sample)
-        frame.regions[0].x_px += 4
-        return frame
+        (region,) = frame.regions
+        return replace(frame, regions=(replace(region, x=region.x + 4),))
 
     monkeypatch.setattr(bundling, "write_onnx", FromBundle(bundle))
     monkeypatch.setattr(parity, "frame_of", shifted)

@@ -19,7 +19,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import misgiving.runtime
 from misgiving.runtime.bundles.bundle import MANIFEST, Bundle, sha256_file, write_manifest
-from misgiving.runtime.client import make_frame
 from misgiving.runtime.engines import building
 from misgiving.runtime.engines.cache import Plan, Profile
 from misgiving.runtime.engines.cuda import Gpu
@@ -29,7 +28,7 @@ from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
 from shared import tiny
 from shared.collecting import eventually
-from shared.serving import BLACK
+from shared.serving import BLACK, wire_frame
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed; it builds here")
 
@@ -228,7 +227,7 @@ def engine_of(address: str) -> str:
 
 def answered(address: str) -> int:
     with grpc.insecure_channel(address) as channel:
-        request = wire.InferRequest(frame=make_frame(BLACK, frame_id="0"))
+        request = wire.InferRequest(frame=wire_frame(BLACK, frame_id="0"))
         return len(FailureDetectorStub(channel).Infer(request).result.persons)
 
 

@@ -16,14 +16,16 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from misgiving.runtime import images
-from misgiving.runtime.client import Client, make_frame
+from misgiving.runtime.client import Client
 from misgiving.runtime.errors import FailedPrecondition, MisgivingError
+from misgiving.runtime.nouns import make_frame
 from misgiving.runtime.sources.recordings import Picture, Video
 from misgiving.runtime.verbs import cli
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
 from runtime.commands import COMMAND, server
 from shared import tiny
+from shared.serving import wire_frame
 
 
 @pytest.fixture(autouse=True)
@@ -246,7 +248,7 @@ def test_a_user_s_whole_day(picture: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_open_streams_and_exits_with_0(number: signal.Signals) -> None:
     closed = threading.Event()
-    frames = [make_frame(tiny.spots([3] * 14), frame_id=str(i)) for i in range(3)]
+    frames = [wire_frame(tiny.spots([3] * 14), frame_id=str(i)) for i in range(3)]
 
     def requests() -> Iterator[wire.StreamInferRequest]:
         mode = wire.STREAM_MODE_IN_ORDER
@@ -274,7 +276,7 @@ def test_frames_sent_across_a_signal_are_answered_or_told(tmp_path: Path) -> Non
         answered = []
         with pytest.raises(FailedPrecondition, match="no answer from"):  # noqa: PT012
             for reply in client.stream(frames):
-                answered.append(reply.result.frame_id)
+                answered.append(reply.frame_id)
                 if len(answered) == 20:
                     process.send_signal(signal.SIGTERM)
         assert answered == [str(i) for i in range(len(answered))]

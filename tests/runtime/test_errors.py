@@ -6,12 +6,9 @@ import grpc
 import pytest
 
 from misgiving.runtime import errors
-from misgiving.runtime.answer.answerer import Detector
-from misgiving.runtime.bundles.bundle import Bundle
-from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.v1 import detector_pb2 as wire
 from shared.serving import Requests, Running, infer, named, serving
-from shared.tiny import BUNDLE
+from shared.tiny import policy
 
 STATUS = {
     "MisgivingError": "INTERNAL",
@@ -49,8 +46,7 @@ def failing() -> Failing:
 
 @pytest.fixture(scope="module")
 def server(failing: Failing) -> Iterator[Running]:
-    policy = FlagPolicy(threshold=2.0, audit_rate=0.5)
-    with serving(detector=Detector(Bundle.load(BUNDLE), policy, failing)) as running:
+    with serving(policy=policy(threshold=2.0, audit_rate=0.5), draw=failing) as running:
         yield running
 
 

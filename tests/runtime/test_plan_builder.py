@@ -129,7 +129,9 @@ def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr("ctypes.CDLL", refuse)
-    with pytest.raises(EngineError, match=r"libcuda\.so\.1 is not here; expected NVIDIA's driver"):
+    with pytest.raises(
+        EngineError, match=r"libcuda\.so\.1 was not found; expected NVIDIA's driver"
+    ):
         Driver()
 
 

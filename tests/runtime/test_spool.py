@@ -15,21 +15,20 @@ from numpy.typing import NDArray
 
 from misgiving.runtime.errors import FailedPrecondition, ResourceExhausted
 from misgiving.runtime.images import decode, encode_png
-from misgiving.runtime.outbox.spool import Entry, Spool, SpoolCounts, choose_victims, serialise
+from misgiving.runtime.nouns import Frame
+from misgiving.runtime.outbox.spool import Entry, Spool, SpoolCounts, choose_victims
+from misgiving.runtime.wire.collected import KeptFrame, to_message
 from misgiving.v1.fleet_pb2 import CollectedFrame
-from misgiving.v1.pose_pb2 import Frame, Image, RawImage
-from shared.collecting import child, collected, eventually, line_of, noisy_frame
+from shared.collecting import child, collected, eventually, line_of, noisy_frame, offer, serialise
 
 
-def raw_frame(pixels: NDArray[np.uint8]) -> CollectedFrame:
-    height, width = pixels.shape[:2]
-    raw = RawImage(pixels=pixels.tobytes(), height_px=height, width_px=width)
-    return CollectedFrame(frame=Frame(frame_id="raw", image=Image(raw=raw)))
+def raw_frame(pixels: NDArray[np.uint8]) -> KeptFrame:
+    return KeptFrame(Frame(pixels, frame_id="raw"), (), "b" * 64)
 
 
 def filled(folder: Path, frames: Sequence[CollectedFrame], **options: Any) -> SpoolCounts:
     spool = Spool(folder, **options)
-    assert all(spool.offer(frame) for frame in frames)
+    assert all(offer(spool, frame) for frame in frames)
     spool.close()
     return spool.counts()
 
@@ -50,23 +49,20 @@ def test_stored_frames_survive_a_restart_in_order(tmp_path: Path) -> None:
 def test_raw_image_becomes_png_and_the_offered_frame_stays() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (7, 5, 3), np.uint8)
     frame = raw_frame(pixels)
-    before = frame.SerializeToString()
-    body = serialise(frame)
+    body = serialise(to_message(frame))
     image = CollectedFrame.FromString(body).frame.image
     np.testing.assert_array_equal(decode(image.encoded), pixels)
     assert image.encoded == encode_png(pixels)
-    assert serialise(frame) == body
-    assert frame.SerializeToString() == before
+    assert frame.frame.image is pixels
 
 
 def test_frame_that_cannot_be_serialised_is_lost_and_the_next_is_stored(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broken = raw_frame(np.zeros((2, 2, 3), np.uint8))
-    broken.frame.image.raw.width_px = 9
+    broken = raw_frame(np.zeros((2, 2, 4), np.uint8))
     counts = filled(tmp_path, [broken, collected("good")])
     assert (counts.lost, counts.stored, counts.pending) == (1, 1, 1)
-    assert "frame raw is lost: frame has 12 bytes for 9 × 2 px" in caplog.text
+    assert "frame raw is lost: frame is (2, 2, 4); expected (H, W, 3) uint8 RGB" in caplog.text
 
 
 def test_same_frame_is_stored_once(tmp_path: Path) -> None:
@@ -120,14 +116,13 @@ def test_quota_evicts_the_oldest_and_says_so(
 
 def test_a_queue_s_bytes_are_bounded_and_given_back(tmp_path: Path) -> None:
     frame = noisy_frame("f", 100_000)
-    spool = Spool(tmp_path, queue_bytes=frame.ByteSize() - 1)
-    assert not spool.offer(frame)
+    spool = Spool(tmp_path, queue_bytes=100_000 - 1)
+    assert not offer(spool, frame)
     spool.close()
-    spool = Spool(tmp_path, queue_bytes=frame.ByteSize())
+    spool = Spool(tmp_path, queue_bytes=100_000)
     for number in range(3):  # each fits alone: the next one when the last one is on disk
         following = noisy_frame(str(number), 100_000)
-        assert following.ByteSize() <= frame.ByteSize()
-        eventually(partial(spool.offer, following))
+        eventually(partial(offer, spool, following))
     spool.close()
 
 
@@ -135,7 +130,7 @@ def test_a_queue_s_bytes_are_bounded_and_given_back(tmp_path: Path) -> None:
 def test_full_queue_loses_and_counts(tmp_path: Path, bound: dict[str, int]) -> None:
     spool = Spool(tmp_path, **bound)
     frame = noisy_frame("f", 100_000)
-    taken = [spool.offer(frame) for _ in range(3000)]
+    taken = [offer(spool, frame) for _ in range(3000)]
     spool.close()
     counts = spool.counts()
     assert counts.offered == 3000
@@ -147,7 +142,7 @@ def test_after_close_frames_are_lost(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.close()
     spool.close()
-    assert not spool.offer(collected("late"))
+    assert not offer(spool, collected("late"))
     assert spool.counts().lost == 1
     with pytest.raises(FailedPrecondition, match="closed"):
         spool.read("0" * 64)
@@ -177,7 +172,7 @@ def test_removed_frames_are_gone_and_refused_ones_stay(
 def test_arrival_wakes_the_uploader(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     assert not spool.arrived.is_set()
-    spool.offer(collected("a"))
+    offer(spool, collected("a"))
     assert spool.arrived.wait(20)
     assert len(spool.pending()) == 1
     spool.close()
@@ -198,14 +193,14 @@ def test_database_that_is_none(tmp_path: Path) -> None:
 SPOOLING = """
 import sys
 from pathlib import Path
-from shared.collecting import collected
+from shared.collecting import collected, offer
 from misgiving.runtime.outbox.spool import Spool
 
 spool = Spool(Path(sys.argv[1]))
 known = set()
 for number in range(10_000):
     spool.arrived.clear()
-    spool.offer(collected(f"f{number}"))
+    offer(spool, collected(f"f{number}"))
     spool.arrived.wait()
     for digest in spool.pending():
         if digest not in known:
@@ -231,17 +226,17 @@ def test_kill_keeps_what_was_stored_and_frees_the_lock(tmp_path: Path) -> None:
 FULL_DISK = """
 import logging, resource, sys
 from pathlib import Path
-from shared.collecting import eventually, noisy_frame
+from shared.collecting import eventually, noisy_frame, offer
 from misgiving.runtime.outbox.spool import Spool
 
 logging.basicConfig()
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, most))  # no file may grow beyond
 spool = Spool(Path(sys.argv[1]))
-assert all(spool.offer(noisy_frame(f"f{number}", 100_000)) for number in range(20))
+assert all(offer(spool, noisy_frame(f"f{number}", 100_000)) for number in range(20))
 eventually(lambda: spool.counts().stored + spool.counts().lost == 20)
 resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-spool.offer(noisy_frame("after", 100_000))
+offer(spool, noisy_frame("after", 100_000))
 spool.close()
 counts = spool.counts()
 print(counts.stored, counts.lost, counts.pending)
@@ -298,12 +293,12 @@ def test_a_replaced_spool_stores_nothing(
     """What went into the old file would be gone with the process: it is counted as lost."""
     folder = tmp_path / "spool"
     spool = Spool(folder)
-    assert spool.offer(collected("before"))
+    assert offer(spool, collected("before"))
     eventually(lambda: spool.counts().stored == 1)
     folder.rename(tmp_path / "moved")
     if not deleted:
         shutil.copytree(tmp_path / "moved", folder)
-    assert spool.offer(collected("after"))
+    assert offer(spool, collected("after"))
     eventually(lambda: spool.counts().lost == 1)
     (digest,) = spool.pending()  # what was stored can still be uploaded
     assert CollectedFrame.FromString(spool.read(digest)) == collected("before")

@@ -13,10 +13,21 @@ import pytest
 
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import InvalidInput, ResourceExhausted
-from misgiving.runtime.outbox.spool import Spool, serialise
+from misgiving.runtime.nouns import Frame
+from misgiving.runtime.outbox.spool import Spool
 from misgiving.runtime.outbox.uploader import PERMANENT, Uploader, wait_s
+from misgiving.runtime.wire.collected import KeptFrame, to_kept, to_message
 from misgiving.v1.fleet_pb2 import CollectedFrame
-from shared.collecting import child, collected, collecting, eventually, line_of
+from shared.collecting import (
+    child,
+    collected,
+    collecting,
+    eventually,
+    kept,
+    line_of,
+    offer,
+    serialise,
+)
 
 
 class RecordingStore(Store):
@@ -82,7 +93,7 @@ def store(tmp_path: Path) -> Iterator[RecordingStore]:
 
 def spooled(spool: Spool, *frames: CollectedFrame) -> list[str]:
     for frame in frames:
-        assert spool.offer(frame)
+        assert offer(spool, frame)
     eventually(lambda: spool.counts().pending == len(frames))
     return spool.pending()
 
@@ -118,8 +129,8 @@ def test_frames_arrive_once_and_leave_the_spool(spool: Spool, store: RecordingSt
     with collecting(store) as address:
         running = uploader(spool, address, chunk_bytes=1000)
         eventually(lambda: spool.counts().uploaded == 5)
-        assert spool.offer(collected("later"))
-        assert spool.offer(collected("f0"))  # known to the store already
+        assert offer(spool, collected("later"))
+        assert offer(spool, collected("f0"))  # known to the store already
         eventually(lambda: spool.counts().uploaded == 7)
         running.stop(20)
     rows = [row for row, _ in store.frames()]
@@ -178,7 +189,7 @@ def test_cut_upload_goes_on_where_it_was(spool: Spool, store: RecordingStore) ->
         eventually(lambda: spool.counts().uploaded == 1)
         running.stop(20)
     assert store.offsets == [0, *range(5000, len(body), 10_000)]
-    assert store.read(digest) == frame
+    assert store.read(digest) == to_kept(frame)
 
 
 @pytest.mark.parametrize("wrong_bytes", [100, 1_000_000])  # shorter and longer than the frame
@@ -192,22 +203,21 @@ def test_wrong_remains_at_the_collector_do_not_refuse_a_frame(
         running = uploader(spool, address)
         eventually(lambda: spool.counts().uploaded == 1)
         running.stop(20)
-    assert store.read(digest) == frame
+    assert store.read(digest) == to_kept(frame)
     assert spool.counts().refused == 0
 
 
 def test_refused_frame_is_moved_aside_and_blocks_nobody(
     spool: Spool, store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pictureless = collected("pictureless")
-    pictureless.frame.ClearField("image")
+    pictureless = KeptFrame(Frame(b"", frame_id="pictureless", stream_id="front"), (), "b" * 64)
     first, _ = spooled(spool, pictureless, collected("good"))
     with collecting(store) as address:
         running = uploader(spool, address)
         eventually(lambda: spool.counts().uploaded == 1)
         running.stop(20)
     assert spool.counts().refused == 1
-    assert spool.read(first) == serialise(pictureless)
+    assert spool.read(first) == serialise(to_message(pictureless))
     assert "frame front/pictureless" in caplog.text
     assert "no encoded image" in caplog.text
     assert [row.frame_id for row, _ in store.frames()] == ["good"]
@@ -230,7 +240,7 @@ def test_evicted_frame_is_passed_over(tmp_path: Path, store: RecordingStore) -> 
     quota = max(len(serialise(frame)) for frame in frames)
     spool = Spool(tmp_path / "small", quota_bytes=quota)
     digests = [spooled(spool, frames[0])[0]]
-    spool.offer(frames[1])
+    offer(spool, frames[1])
     eventually(lambda: spool.counts().evicted == 1)
     spool.pending = lambda: [*digests, *Spool.pending(spool)]
     with collecting(store) as address:
@@ -273,15 +283,14 @@ CUT = """
 import sys
 from pathlib import Path
 import grpc
-from shared.collecting import collected, eventually
-from misgiving.runtime.errors import InvalidInput, ResourceExhausted
+from shared.collecting import collected, eventually, offer
 from misgiving.runtime.outbox.spool import Spool
 from misgiving.v1.fleet_pb2 import UploadRequest, UploadStart
 from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
 
 spool = Spool(Path(sys.argv[1]))
 for number in range(5):
-    spool.offer(collected(f"f{number}"))
+    offer(spool, collected(f"f{number}"))
 eventually(lambda: spool.counts().stored == 5)
 for digest in spool.pending():
     print(digest, flush=True)
@@ -316,7 +325,7 @@ def test_vehicle_killed_in_an_upload_delivers_everything_once(
         spool.close()
     assert store.offsets[:2] == [0, cut_at]
     assert [row.digest for row, _ in store.frames()] == stored
-    assert [frame for _, frame in store.frames()] == [collected(f"f{n}") for n in range(5)]
+    assert [frame for _, frame in store.frames()] == [kept(f"f{n}") for n in range(5)]
     assert hashlib.sha256(serialise(collected("f0"))).hexdigest() == stored[0]
 
 

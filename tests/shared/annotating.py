@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.collector.store import Store
-from misgiving.runtime.outbox.spool import serialise
 from misgiving.v1.fleet_pb2 import CollectedFrame
-from shared.collecting import collected, person
+from shared.collecting import collected, person, serialise
 
 FRAMES = (
     collected("one", persons=[person(0, loss=3.0)]),

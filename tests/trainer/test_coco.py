@@ -117,9 +117,9 @@ ONE_SIDE = [{"id": 1, "name": "x", "keypoints": ["left_ear", "chin", "tip"]}]
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"a.json: no JSON \(Expecting value"),
-        ('{"images": [', r"a.json: no JSON"),  # cut off
-        ("[" * 100_000, r"a.json: no JSON"),  # too deep
+        ("", r"a.json: not JSON \(Expecting value"),
+        ('{"images": [', r"a.json: not JSON"),  # cut off
+        ("[" * 100_000, r"a.json: not JSON"),  # too deep
         ("[]", r"a.json: no list 'images'; expected images, annotations and categories"),
         ({"images": []}, r"no list 'annotations'"),
         (document(3), r"annotations\[0\] has no image_id"),

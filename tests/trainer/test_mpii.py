@@ -171,7 +171,7 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.json").write_bytes(json.dumps([person()]).encode(encoding))
     assert len(open_data(spec)) == 1
     (tmp_path / "a.json").write_bytes(b"[\xff]")
-    with pytest.raises(DataError, match=r"a.json: no JSON \(.*; copy or export"):
+    with pytest.raises(DataError, match=r"a.json: not JSON \(.*; copy or export"):
         open_data(spec)
 
 

@@ -120,7 +120,7 @@ def test_what_a_sampler_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (
             "min_peak",
             1,
-            r"sampler is 'min_peak', a free score that is not here; there are mean_peak, en",
+            r"sampler is 'min_peak', a free score that is not there; there are mean_peak, en",
         ),
     ],
 )

@@ -30,8 +30,8 @@ from google.protobuf.message import DecodeError
 from misgiving.collector.indexing import index_objects
 from misgiving.runtime.durable import Places, sync_folder, write_durably
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
-from misgiving.runtime.flags.policy import Reason
-from misgiving.runtime.wire.decisions import of_flag
+from misgiving.runtime.nouns import Reason
+from misgiving.runtime.wire.collected import KeptFrame, to_kept
 from misgiving.v1.fleet_pb2 import CollectedFrame
 
 log = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class Store:
         self._put(digest, body)
         return digest
 
-    def read(self, digest: str) -> CollectedFrame:
+    def read(self, digest: str) -> KeptFrame:
         """A stored frame.
 
         Raises:
@@ -225,11 +225,11 @@ class Store:
             raise DataError(f"{path} is altered: its sha256 differs from its name. Restore it")
         return parse(body)
 
-    def frames(self, bundle: str = "") -> Iterator[tuple[StoredFrame, CollectedFrame]]:
+    def frames(self, bundle: str = "") -> Iterator[tuple[StoredFrame, KeptFrame]]:
         """Every stored frame with its row, in order of arrival.
 
         Args:
-            bundle: only frames whose bundle's digest begins so.
+            bundle: only frames whose bundle's digest begins with this.
 
         Raises:
             DataError: an object is missing or altered.
@@ -319,24 +319,24 @@ class Store:
             ) from error
 
 
-def parse(body: bytes) -> CollectedFrame:
+def parse(body: bytes) -> KeptFrame:
     """The message in bytes that claim to be a collected frame.
 
     Raises:
         DataError: they are not, or it lacks its encoded image.
     """
     try:
-        frame = CollectedFrame.FromString(body)
+        message = CollectedFrame.FromString(body)
     except DecodeError as error:
         raise DataError(
             f"{len(body)} bytes are no CollectedFrame: {error}; send one as the spool writes it"
         ) from error
-    if not frame.frame.image.encoded:
+    if not message.frame.image.encoded:
         raise DataError(
-            f"frame {frame.frame.frame_id!r} has no encoded image; expected a JPEG or PNG in it. "
+            f"frame {message.frame.frame_id!r} has no encoded image; expected a JPEG or PNG in it. "
             "Send a CollectedFrame as the spool writes it"
         )
-    return frame
+    return to_kept(message)
 
 
 def wrong_offset(digest: str, offset: int, stands: int) -> FailedPrecondition:
@@ -347,13 +347,13 @@ def wrong_offset(digest: str, offset: int, stands: int) -> FailedPrecondition:
     )
 
 
-def reason_of(frame: CollectedFrame) -> str:
+def reason_of(frame: KeptFrame) -> str:
     """Why a frame was collected: the strongest reason among its persons."""
-    kept = {of_flag(person.flag).kept for person in frame.persons}
+    kept = {person.flag.kept for person in frame.persons}
     return next((reason.value for reason in Reason if reason in kept), "")
 
 
-def _row(digest: str, body: bytes, frame: CollectedFrame) -> StoredFrame:
+def _row(digest: str, body: bytes, frame: KeptFrame) -> StoredFrame:
     losses = [person.predicted_loss for person in frame.persons]
     finite = bool(losses) and all(map(math.isfinite, losses))
     return StoredFrame(
