@@ -81,7 +81,7 @@ def _sheet(evaluation: Evaluation, chosen: list[int], which: str) -> Figure:
     grid = figure.subplots(rows, _COLUMNS, squeeze=False)
     for axes, index in zip(grid.flat, chosen, strict=False):
         sample = evaluation.data[index]
-        predicted = _predicted(evaluation, index, sample.asked_region)
+        predicted = as_predicted(evaluation, index, sample.asked_region)
         drawn = (predicted, as_labelled(sample))
         axes.imshow(views(sample, manifest.crop, manifest.keypoints, drawn, _HEIGHT))
         axes.set_title(
@@ -95,8 +95,8 @@ def _sheet(evaluation: Evaluation, chosen: list[int], which: str) -> Figure:
     return figure
 
 
-def _predicted(evaluation: Evaluation, index: int, region: Region | None) -> Drawn:
-    """The answer, flagged as by the bundle's default threshold."""
+def as_predicted(evaluation: Evaluation, index: int, region: Region | None) -> Drawn:
+    """A person's answer about a region, flagged as by the bundle's default threshold."""
     persons, calibration = evaluation.persons, evaluation.bundle.manifest.calibration
     loss = float(persons.predicted_loss[index])
     threshold = next(iter(calibration.by_name().values()))
