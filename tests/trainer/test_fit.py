@@ -16,6 +16,7 @@ from export.helpers import CONV_KL, GAP_MARGIN, JOINTS, STILL, TINY, people
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import fit as fitting
+from misgiving.trainer import heatmaps
 from misgiving.trainer.config import FitConfig, HeadConfig, Recipe
 from misgiving.trainer.data.augmentation import batches
 from misgiving.trainer.data.crops import Crops, load_crops
@@ -189,6 +190,21 @@ def test_the_heads_go_on_alone() -> None:
     learnt = {name for name in after[0] if name.startswith("heads.")}
     assert alone == learnt
     assert changed == {name for name in learnt if name.startswith("heads.gap-miss.")}
+
+
+def test_a_step_decodes_its_heatmaps_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the head that reads them, three objectives, a risk, and the PCK of the epoch."""
+    decode, seen = heatmaps.decode, []
+
+    def counted(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(len(maps))
+        return decode(maps)
+
+    monkeypatch.setattr(heatmaps, "decode", counted)
+    kinds: tuple[Any, ...] = ("miss", "aleatoric", "links")
+    heads = tuple(HeadConfig(kind="evidence", objective=kind) for kind in kinds)
+    run(replace(TINY, model=replace(TINY.model, heads=heads)))
+    assert seen == [8, 8]  # two batches of 16 persons
 
 
 class _Moves(TorchDispatchMode):

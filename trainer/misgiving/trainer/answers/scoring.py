@@ -154,7 +154,7 @@ def _read_out(
     windows = tuple(person.window for person in persons)
     last = output.pose.heatmaps[:, -1].float()
     device = last.device
-    cells, peaks = heatmaps.decode(last)
+    cells, peaks = output.pose.decoded()
     true_points = np.stack([person.points for person in persons])
     labelled = np.stack([person.labelled for person in persons])
     true_cells = _to_cells(true_points, windows, recipe)
