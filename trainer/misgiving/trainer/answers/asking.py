@@ -46,10 +46,11 @@ def ask(estimator: Estimator, samples: Iterable[Sample], batch: int = BATCH) -> 
         batch: persons of one pass.
     """
     for persons in batches(samples, estimator.bundle.manifest.crop, batch):
-        yield _answer(estimator, persons)
+        yield answer(estimator, persons)
 
 
-def _answer(estimator: Estimator, persons: tuple[Person, ...]) -> Answers:
+def answer(estimator: Estimator, persons: tuple[Person, ...]) -> Answers:
+    """Answer persons who are cut already, in one pass."""
     rule = estimator.bundle.manifest.crop
     got = estimator.engine.infer(np.stack([person.crop for person in persons]))
     points = [

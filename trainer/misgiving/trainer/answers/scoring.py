@@ -101,18 +101,29 @@ def score(
     Raises:
         DataError: too many cannot be read.
     """
-    network.to(device).eval()
     positions = range(len(data)) if progress is None else progress
     rule = recipe.model.crop
     reader = Readable(data, lambda sample: asked_window(sample, rule))
     read = batches(reader.samples(positions), rule, BATCH)
-    parts = _parts(network, recipe, data.keypoints, read, device)
-    return _joined(_checked(parts, reader), len(data))
+    return score_read(network, recipe, data.keypoints, _checked(read, reader), len(data), device)
 
 
-def _checked(parts: Iterator[Scores], reader: Readable) -> Iterator[Scores]:
+def score_read(
+    network: Network,
+    recipe: Recipe,
+    keypoints: KeypointSet,
+    read: Iterable[tuple[Person, ...]],
+    count: int,
+    device: torch.device,
+) -> Scores:
+    """The same for persons who are cut already, at most ``count``, in batches."""
+    network.to(device).eval()
+    return _joined(_parts(network, recipe, keypoints, read, device), count)
+
+
+def _checked(read: Iterable[tuple[Person, ...]], reader: Readable) -> Iterator[tuple[Person, ...]]:
     """The same; at the end, says who could not be read, or raises where they are too many."""
-    yield from parts
+    yield from read
     reader.kept()
 
 
