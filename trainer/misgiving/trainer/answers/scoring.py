@@ -196,8 +196,7 @@ def _keypoint_loss(network: Network, output: NetworkOutput) -> Floats:
 
 def _to_image(points: Floats, windows: tuple[Window, ...], recipe: Recipe) -> Floats:
     size = recipe.model.input_size
-    pairs = zip(points, windows, strict=True)
-    return np.stack([geometry.input_to_image(p, window, size, size) for p, window in pairs])
+    return geometry.inputs_to_images(points, windows, size, size)
 
 
 def _to_cells(points: Floats, windows: tuple[Window, ...], recipe: Recipe) -> Floats:
@@ -239,13 +238,11 @@ def _columns(part: Scores) -> dict[tuple[str, str], NDArray[Any]]:
 def summarise(scores: Scores) -> dict[str, float]:
     """Pose accuracy, and for the first head how well it tells failures, as plain numbers."""
     found = scores.found
-    shares = metrics.person_pck(found)
-    defined = np.isfinite(shares)
-    failed = shares[defined] < metrics.FAILURE_BELOW
+    failed, defined = metrics.failed(found)
     predicted = scores.predicted_loss[defined]
     summary = {
         "pck": metrics.pck(found),
-        "persons": float(len(shares)),
+        "persons": float(len(found)),
         "persons_with_torso": float(defined.sum()),
         "failures": float(failed.sum()),
         "auroc": metrics.auroc(predicted, failed),

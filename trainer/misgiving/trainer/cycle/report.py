@@ -11,7 +11,7 @@ from typing import Any
 from misgiving.runtime.durable import write_durably
 from misgiving.runtime.errors import DataError
 from misgiving.trainer import page
-from misgiving.trainer.checkpoint import load_checkpoint
+from misgiving.trainer.checkpoint import load_record
 from misgiving.trainer.cycle import summary
 from misgiving.trainer.cycle.curves import curves, lines
 from misgiving.trainer.cycle.picks import chosen_alone, compare_picks
@@ -104,7 +104,7 @@ def _facts(
 
 def _commit(checkpoint: Path) -> str:
     with suppress(DataError):
-        return load_checkpoint(checkpoint)[2].commit
+        return load_record(checkpoint).commit
     return ""
 
 
