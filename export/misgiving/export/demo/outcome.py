@@ -95,14 +95,12 @@ def pick_table(replies: Replies, truth: Scores) -> dict[str, float | int]:
     Over the frames whose torso is labelled; the others have no PCK, their number is given.
     """
     found = found_by_vehicle(replies, truth)
-    shares = metrics.person_pck(found)
-    defined = np.isfinite(shares)
+    failed, defined = metrics.failed(found)
     found, flagged = found[defined], replies.flagged[defined]
-    share = float(flagged.mean())
-    failed = shares[defined] < metrics.FAILURE_BELOW
+    shares, share = metrics.person_pck(found), float(flagged.mean())
     risk = replies.predicted_loss[defined]
     return {
-        "frames": len(shares),
+        "frames": len(defined),
         "frames_with_torso": int(defined.sum()),
         "failures": int(failed.sum()),
         "picked": int(flagged.sum()),
@@ -110,7 +108,7 @@ def pick_table(replies: Replies, truth: Scores) -> dict[str, float | int]:
         "pck_flagged": _rounded(metrics.pck(found[flagged])),
         "pck_random": _rounded(_random_pck(found, share)),
         "pck_mean_peak": _rounded(metrics.pck(found[picked(-replies.mean_peak[defined], share)])),
-        "pck_oracle": _rounded(metrics.pck(found[picked(-shares[defined], share)])),
+        "pck_oracle": _rounded(metrics.pck(found[picked(-shares, share)])),
         "auroc_predicted_loss": _rounded(metrics.auroc(risk, failed)),
         "auroc_mean_peak": _rounded(metrics.auroc(-replies.mean_peak[defined], failed)),
         "spearman_missed": _rounded(metrics.spearman(risk, 1 - shares[defined])),
