@@ -36,7 +36,9 @@ RED: Final[Colour] = (214, 40, 50)
 AMBER: Final[Colour] = (255, 176, 0)
 GREY: Final[Colour] = (125, 125, 125)
 SIDES = "left in cyan, right in violet, doubtful joints hollow and pale"
-BOXES = "Box: what was looked at, red where flagged, amber where P(failure) >= 0.5, else grey"
+BOXES = (
+    "Box: what was looked at, red where flagged, amber where P(failure) is 0.5 or more, else grey"
+)
 """What a page says of its pictures, in place of the key."""
 
 DOUBTFUL_BELOW = 0.3
@@ -46,8 +48,8 @@ EVEN_ODDS = 0.5
 SMALLEST_SIDE = 480
 """Pictures whose longer side is smaller are enlarged, so that lines do not cover the person."""
 
-_PALE = 0.4  # how much of a doubtful limb is seen
-_STROKES = 90  # strokes of a bone's width in a person's longer side
+_PALE = 0.5  # how much of a doubtful limb is seen
+_STROKES = 70  # strokes of a bone's width in a person's longer side
 _SIDES = ((LEFT, "left"), (RIGHT, "right"))
 _STATES = (
     (RED, "looked at, flagged"),
