@@ -192,7 +192,7 @@ def side_colour(names: Sequence[str], joints: Sequence[int]) -> Colour:
 
 
 def stroke(extent: float, picture: Picture) -> float:
-    """Width in px of a bone of a person, or of a box, whose longer side is ``extent`` px."""
+    """Width in px of a bone of a person whose longer side is ``extent`` px; boxes have half."""
     return float(np.clip(extent / _STROKES, 1, max(1, max(picture.shape[:2]) / _STROKES)))
 
 
@@ -225,7 +225,7 @@ def _key(persons: Sequence[Drawn], keypoints: KeypointSet) -> list[Row]:
 
 def _draw_box(picture: Picture, box: Box, colour: Colour) -> None:
     extent = max(box.right - box.left, box.bottom - box.top)
-    width = max(2, round(stroke(extent, picture)))
+    width = max(2, round(stroke(extent, picture) / 2))
     corners = (box.left, box.top), (box.right - 1, box.bottom - 1)
     cv2.rectangle(picture, *corners, SHADOW, width + 2)
     cv2.rectangle(picture, *corners, colour, width)
@@ -253,10 +253,10 @@ def _bone(picture: Picture, ends: NDArray[np.floating], colour: Colour, width: f
 def _joint(
     picture: Picture, point: NDArray[np.floating], colour: Colour, width: float, *, hollow: bool
 ) -> None:
-    centre, radius = _fixed(point), round((2.2 if hollow else 1.5) * width * (1 << _SHIFT))
-    around, rim = round(0.6 * width) + 1, round(0.6 * width) if hollow else -1
-    cv2.circle(picture, centre, radius, SHADOW, around, cv2.LINE_AA, _SHIFT)
-    cv2.circle(picture, centre, radius, colour, rim, cv2.LINE_AA, _SHIFT)
+    centre, rim = _fixed(point), max(1, round(0.4 * width))
+    radius = round((2 if hollow else 1.5) * width * (1 << _SHIFT))
+    cv2.circle(picture, centre, radius, SHADOW, rim + 2, cv2.LINE_AA, _SHIFT)
+    cv2.circle(picture, centre, radius, colour, rim if hollow else -1, cv2.LINE_AA, _SHIFT)
 
 
 def _fixed(point: NDArray[np.floating]) -> tuple[int, int]:
