@@ -85,13 +85,10 @@ class Drawn:
     @property
     def label(self) -> str:
         """P(failure), or the predicted loss where nothing is calibrated."""
-        known = self.failure_probability is not None
-        said = f"P(failure) {self.failure_probability:.2f}" if known else self._uncalibrated
+        said = f"predicted loss {self.predicted_loss:.3f}"
+        if self.failure_probability is not None:
+            said = f"P(failure) {self.failure_probability:.2f}"
         return f"{said}, flagged" if self.flagged else said
-
-    @property
-    def _uncalibrated(self) -> str:
-        return f"predicted loss {self.predicted_loss:.3f}"
 
     @property
     def doubtful(self) -> NDArray[np.bool_]:

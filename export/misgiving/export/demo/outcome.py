@@ -76,7 +76,7 @@ def read_replies(path: Path, position: dict[str, int]) -> Replies:
 def _drawn(person: dict[str, Any], joints: Floats) -> Drawn:
     return Drawn(
         joints,
-        np.array(list(person["keypoint_loss"].values())),
+        np.array(list(person["keypoint_loss"].values()), float),
         Region(*person["region"]),
         person["predicted_loss"],
         person["failure_probability"],
