@@ -6,6 +6,8 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A worker a core, each a file at a time, in the order of the files; more would want memory.
+WORKERS := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -23,7 +25,7 @@ demo: $(READY) ## run the whole loop on synthetic people; see demo/report.html
 	$(BIN)/misgiving demo
 
 test: $(READY) ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 check: $(READY) ## formatting, lint, types, generated code, documentation
 	$(BIN)/ruff format --check .
@@ -47,8 +49,8 @@ bench: $(READY) ## run the benchmarks that need no data
 # Another interpreter, for example PYTHON=python3.10, in an environment of its own.
 test-runtime: ## run the runtime's and the collector's tests without torch
 	$(PYTHON) -m venv .venv-runtime
-	.venv-runtime/bin/python $(PIP_INSTALL) -e '.[cpu,collector]' pytest pytest-timeout
-	.venv-runtime/bin/python -m pytest tests/runtime tests/collector
+	.venv-runtime/bin/python $(PIP_INSTALL) -e '.[cpu,collector]' pytest pytest-timeout pytest-xdist
+	.venv-runtime/bin/python -m pytest $(WORKERS) tests/runtime tests/collector
 
 clean: ## remove what make made
 	rm -rf $(VENV) .venv-runtime demo site .pytest_cache .mypy_cache .ruff_cache

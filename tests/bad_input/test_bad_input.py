@@ -10,9 +10,9 @@ import pytest
 
 from bad_input.case import VERBS, Case
 from bad_input.cases import CASES
-from bad_input.world import build, state
+from bad_input.world import state
 from misgiving.runtime.verbs import command
-from runtime.serving import serving
+from shared.serving import serving
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 NOBODY = "127.0.0.1:1"
@@ -38,13 +38,6 @@ of them at once.
 """
 
 Answers = dict[Case, tuple[int, str]]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    build(folder, tmp_path_factory.getbasetemp())
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from export.helpers import CPU, JOINTS, TINY, TINY_MODEL, TRAINING_SPEC, people
 from misgiving.export import bundling, parity
 from misgiving.export.bundling import SAMPLE_COUNT, export_bundle
 from misgiving.export.calibrating import Targets
@@ -30,14 +29,13 @@ from misgiving.trainer.data import PoseSet, open_data
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.evaluation.bundle import evaluate
 from misgiving.trainer.heatmaps import SIGNALS
+from shared.training import CPU, JOINTS, TINY, TINY_MODEL, TRAINING_SPEC, people
 
 CONFIG = ExportConfig(name="tiny", version="1.2.3")
 
 
-def test_it_loads_and_checks_itself(bundle: Bundle) -> None:
-    loaded = Bundle.load(bundle.path)
-    assert loaded.digest == bundle.digest
-    loaded.self_check(OnnxEngine(loaded.model))
+def test_it_checks_itself(bundle: Bundle) -> None:
+    bundle.self_check(OnnxEngine(bundle.model))
 
 
 def test_digests(bundle: Bundle) -> None:
@@ -226,6 +224,7 @@ def test_other_rates(
     fields = {"release": 7, "expires": date(2999, 12, 31)}
     again = exported(checkpoint, validation, tmp_path / "bundle", targets=targets, **fields)
     assert {name: getattr(again.manifest, name) for name in fields} == fields
+    assert Bundle.load(again.path) == again
     flagged = (predicted(again, validation) >= again.threshold(f"flag_rate={rate:g}")).mean()
     assert flagged == allowed(256, rate, 0.9) / 256
     assert set(threads) == {1}

@@ -13,7 +13,7 @@ from misgiving.runtime.bundles.bundle import Bundle, sha256_file
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.engines.loading import BUNDLE_VARIABLE, find_bundle, load
 from misgiving.runtime.errors import BundleError, EngineError
-from runtime.tiny import BUNDLE, engine
+from shared.tiny import BUNDLE, engine
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from misgiving.runtime import sending
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.verbs import cli, command
-from runtime import tiny
+from shared import tiny
 
 
 def raising(error: BaseException) -> Callable[..., int]:

@@ -21,7 +21,7 @@ from misgiving.runtime.engines.cache import Plan, Profile
 from misgiving.runtime.engines.cuda import Buffer, Gpu
 from misgiving.runtime.engines.tensorrt import StalePlan, TensorrtEngine
 from misgiving.runtime.errors import BundleError, EngineError
-from runtime import tiny
+from shared import tiny
 
 SHAPES = {
     "image": (tiny.HEIGHT, tiny.WIDTH, 3),

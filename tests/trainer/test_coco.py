@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.helpers import real_data
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.keypoints import COCO, KeypointSet
 from misgiving.trainer.data import open_data
+from shared.training import real_data
 from trainer.annotating import NAMES, annotation, coco, document
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from export.helpers import real_data
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.keypoints import MPII
 from misgiving.trainer.data import open_data
+from shared.training import real_data
 from trainer.annotating import write_images
 
 NO_JOINT = [-1.0, -1.0]

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import pytest
 
-from export.helpers import people
 from misgiving.runtime.draw import GREY, RED
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
@@ -21,6 +20,7 @@ from misgiving.trainer.evaluation.pictures import (
     write_pictures,
 )
 from misgiving.trainer.measures import metrics
+from shared.training import people
 
 COUNT = 60
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from export.helpers import people, real_data
 from misgiving.runtime.bundles.bundle import Signal
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import cli
@@ -16,7 +15,8 @@ from misgiving.trainer.pool.score_file import ScoreRecord, as_table, schema_of, 
 from misgiving.trainer.pool.selection import select
 from misgiving.trainer.samplers import SAMPLERS
 from misgiving.trainer.samplers.base import Candidates
-from runtime import tiny
+from shared import tiny
+from shared.training import people, real_data
 
 SIGNALS = (
     Signal(name="mean_peak", higher_is="safer"),

@@ -15,7 +15,6 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from export.helpers import CPU, TINY, people
 from misgiving.runtime.errors import ImageError
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.cli import app
@@ -30,6 +29,7 @@ from misgiving.trainer.cycle.scores import read_scores
 from misgiving.trainer.cycle.summary import cycle_table
 from misgiving.trainer.data import PoseSet, Sample
 from misgiving.trainer.measures import metrics
+from shared.training import CPU, TINY, people
 from trainer.cycle.making import picking, stage
 
 METHODS = ("random", "learned_loss:gap-margin")
