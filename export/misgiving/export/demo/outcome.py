@@ -76,7 +76,7 @@ def read_replies(path: Path, position: dict[str, int]) -> Replies:
 def _drawn(person: dict[str, Any], joints: Floats) -> Drawn:
     return Drawn(
         joints,
-        np.array(list(person["keypoint_loss"].values())),
+        np.array(list(person["keypoint_loss"].values()), float),
         Region(*person["region"]),
         person["predicted_loss"],
         person["failure_probability"],
@@ -118,11 +118,8 @@ def pick_table(replies: Replies, truth: Scores) -> dict[str, float | int]:
 
 def verdict(picks: Mapping[str, float]) -> str:
     """What a table of picks comes to, in one sentence."""
-    ways = {
-        "predicted loss": picks["pck_flagged"],
-        "the mean heatmap peak": picks["pck_mean_peak"],
-        "random": picks["pck_random"],
-    }
+    names = {"flagged": "predicted loss", "mean_peak": "the mean heatmap peak", "random": "random"}
+    ways = {said: round(picks[f"pck_{name}"], 3) for name, said in names.items()}  # as shown
     first, second = sorted(ways, key=lambda way: ways[way])[:2]
     gap = ways[second] - ways[first]
     if not np.isfinite(list(ways.values())).all():
