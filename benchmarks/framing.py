@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from misgiving.runtime.answer.answerer import Detector
 from misgiving.runtime.client import make_frame
-from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.base import Engine, Prediction, Provider
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.geometry import Region
@@ -53,7 +53,7 @@ class Counting:
         self.engine, self.crops = engine, 0
 
     @property
-    def provider(self) -> str:
+    def provider(self) -> Provider:
         return self.engine.provider
 
     def infer(self, images: Image) -> Prediction:

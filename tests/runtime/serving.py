@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from misgiving.runtime.answer.answerer import Detector
 from misgiving.runtime.client import make_frame
-from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.base import Engine, Prediction, Provider
 from misgiving.runtime.serving.pipeline import Pipeline, Sink
 from misgiving.runtime.serving.server import Server
 from misgiving.v1 import detector_pb2 as wire
@@ -27,7 +27,7 @@ BLACK = np.zeros((48, 64, 3), np.uint8)
 class Gated:
     """The tiny engine behind a gate: says when it starts, and waits for a permit."""
 
-    provider = "gated"
+    provider = Provider("onnxruntime", "onnxruntime", "gated", "fp32")
 
     def __init__(self, permits: int = 0) -> None:
         self._engine = tiny.engine()

@@ -175,7 +175,7 @@ class Detector:
             name=manifest.name,
             version=manifest.version,
             bundle_digest=self.bundle.digest,
-            engine=engine.provider,
+            engine=str(engine.provider),
             input_height_px=manifest.crop.height,
             input_width_px=manifest.crop.width,
             keypoint_names=manifest.keypoints.names,

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from misgiving.runtime.answer.answerer import Detector, Prepared, regions_of
-from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.base import Engine, Prediction, Provider
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.serving.batching import Batcher, Places, Timing
 from misgiving.runtime.wire.decisions import is_kept
@@ -61,6 +61,11 @@ class Pipeline:
     def model(self) -> wire.Model:
         """What is loaded, and which engine answers now."""
         return self._detector.model(self._batcher.engine)
+
+    @property
+    def provider(self) -> Provider:
+        """What runs the engine that answers now."""
+        return self._batcher.engine.provider
 
     def switch(self, engine: Engine) -> None:
         """Answer with another engine of the same bundle, from the next batch on."""
