@@ -21,7 +21,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import misgiving.runtime
 from misgiving.runtime.bundles.bundle import Bundle, sha256_file
 from misgiving.runtime.bundles.manifest import MANIFEST, write_manifest
-from misgiving.runtime.client import make_frame
 from misgiving.runtime.engines import building
 from misgiving.runtime.engines.cache import Plan, Profile
 from misgiving.runtime.engines.cuda import Gpu
@@ -29,8 +28,8 @@ from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.engines.tensorrt import StalePlan
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
-from runtime import tiny
-from runtime.serving import BLACK
+from shared import tiny
+from shared.serving import BLACK, wire_frame
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed; it builds here")
 
@@ -229,7 +228,7 @@ def engine_of(address: str) -> str:
 
 def answered(address: str) -> int:
     with grpc.insecure_channel(address) as channel:
-        request = wire.InferRequest(frame=make_frame(BLACK, frame_id="0"))
+        request = wire.InferRequest(frame=wire_frame(BLACK, frame_id="0"))
         return len(FailureDetectorStub(channel).Infer(request).result.persons)
 
 

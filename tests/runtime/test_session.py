@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from misgiving.runtime.nouns import StreamSummary
 from misgiving.runtime.serving.session import (
     Abort,
     ClientClosed,
@@ -24,7 +25,6 @@ from misgiving.runtime.serving.session import (
     ResumeReading,
     Session,
     Submit,
-    Summary,
 )
 
 Start = Callable[..., Session]
@@ -67,7 +67,7 @@ def test_live_answers_a_frame_that_comes_alone(start: Start) -> None:
     assert session.handle(FrameArrived("a")) == [Submit(0, "a")]
     assert session.handle(FrameAnswered(0, "A")) == [Reply("A", 0)]
     assert session.handle(ReplySent()) == []
-    assert session.handle(ClientClosed()) == [Finish(Summary(1, 1, 0, 0))]
+    assert session.handle(ClientClosed()) == [Finish(StreamSummary(1, 1, 0, 0))]
 
 
 def test_live_keeps_the_newest_and_counts_the_rest(start: Start) -> None:
@@ -80,7 +80,7 @@ def test_live_keeps_the_newest_and_counts_the_rest(start: Start) -> None:
     assert session.handle(ReplySent()) == [Submit(1, "d")]
     assert session.handle(FrameAnswered(1, "D")) == [Reply("D", 0)]
     assert session.handle(ReplySent()) == []
-    assert session.handle(ClientClosed()) == [Finish(Summary(4, 2, 2, 0))]
+    assert session.handle(ClientClosed()) == [Finish(StreamSummary(4, 2, 2, 0))]
 
 
 def test_live_drops_while_the_client_does_not_read(start: Start) -> None:
@@ -107,7 +107,7 @@ def test_live_answers_the_waiting_frame_after_the_client_closed(start: Start) ->
     session.handle(FrameAnswered(0, "A"))
     assert session.handle(ReplySent()) == [Submit(1, "b")]
     assert session.handle(FrameFailed(1, "B!")) == [ReplyError("B!", 0)]
-    assert session.handle(ReplySent()) == [Finish(Summary(2, 1, 0, 1))]
+    assert session.handle(ReplySent()) == [Finish(StreamSummary(2, 1, 0, 1))]
 
 
 def test_live_with_two_places(start: Start) -> None:
@@ -131,7 +131,7 @@ def test_in_order_pauses_the_reader_and_drops_nothing(start: Start) -> None:
     assert session.handle(FrameAnswered(1, "B")) == [Reply("B", 0), Reply("C", 0)]
     assert session.handle(ReplySent()) == [ResumeReading()]
     assert session.handle(ReplySent()) == []
-    assert session.handle(ClientClosed()) == [Finish(Summary(3, 3, 0, 0))]
+    assert session.handle(ClientClosed()) == [Finish(StreamSummary(3, 3, 0, 0))]
 
 
 def test_in_order_errors_keep_their_turn(start: Start) -> None:
@@ -145,8 +145,8 @@ def test_in_order_errors_keep_their_turn(start: Start) -> None:
 
 
 def test_an_empty_stream_ends_with_a_summary(start: Start) -> None:
-    assert start(Mode.LIVE).handle(ClientClosed()) == [Finish(Summary(0, 0, 0, 0))]
-    assert start().handle(ClientClosed()) == [Finish(Summary(0, 0, 0, 0))]
+    assert start(Mode.LIVE).handle(ClientClosed()) == [Finish(StreamSummary(0, 0, 0, 0))]
+    assert start().handle(ClientClosed()) == [Finish(StreamSummary(0, 0, 0, 0))]
 
 
 @pytest.mark.parametrize("mode", Mode)
@@ -159,16 +159,19 @@ def test_draining_finishes_what_was_accepted(start: Start, mode: Mode) -> None:
     for ticket in range(2):
         session.handle(FrameAnswered(ticket, "x"))
         last = session.handle(ReplySent())
-    assert last == [Finish(Summary(2, 2, 0, 0))]
+    assert last == [Finish(StreamSummary(2, 2, 0, 0))]
 
 
 def test_draining_an_idle_and_a_paused_stream(start: Start) -> None:
-    assert start(Mode.LIVE).handle(Draining()) == [PauseReading(), Finish(Summary(0, 0, 0, 0))]
+    assert start(Mode.LIVE).handle(Draining()) == [
+        PauseReading(),
+        Finish(StreamSummary(0, 0, 0, 0)),
+    ]
     paused = start(Mode.IN_ORDER, in_order_window=1)
     assert paused.handle(FrameArrived("a")) == [Submit(0, "a"), PauseReading()]
     assert paused.handle(Draining()) == []
     paused.handle(FrameAnswered(0, "A"))
-    assert paused.handle(ReplySent()) == [Finish(Summary(1, 1, 0, 0))]
+    assert paused.handle(ReplySent()) == [Finish(StreamSummary(1, 1, 0, 0))]
 
 
 @pytest.mark.parametrize(
@@ -208,4 +211,4 @@ def test_a_long_stream_keeps_no_history(start: Start) -> None:
         session.handle(FrameAnswered(ticket, "X"))
         session.handle(ReplySent())
     assert not session._done
-    assert session.handle(ClientClosed()) == [Finish(Summary(10_000, 10_000, 0, 0))]
+    assert session.handle(ClientClosed()) == [Finish(StreamSummary(10_000, 10_000, 0, 0))]

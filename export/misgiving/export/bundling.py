@@ -20,7 +20,7 @@ from misgiving.export.gates import Reference
 from misgiving.export.graph import FusedGraph
 from misgiving.export.onnx import write_onnx
 from misgiving.export.precision import BATCH
-from misgiving.runtime.answer.answerer import Detector
+from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.bundles.bundle import MODEL, SAMPLES, Bundle, sha256_file
 from misgiving.runtime.bundles.manifest import write_manifest
 from misgiving.runtime.bundles.precisions import MODELS, Parity
@@ -28,7 +28,6 @@ from misgiving.runtime.durable import new_folder
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
-from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.geometry import Window
 from misgiving.trainer import heatmaps, progress
 from misgiving.trainer.answers.scoring import score
@@ -137,10 +136,9 @@ def _fill(
     _write_samples(part / SAMPLES, graph, recipe)
     manifest = manifest_of(graph, recipe, record, config, scores, validation)
     bundle = Bundle(part, manifest, "")
-    # The trainer looks at a whole frame once.
-    detector = Detector(bundle, FlagPolicy(threshold=math.inf, audit_rate=0.0), rounds=0)
+    model = Model(bundle, engine)
     counted = progress.counted(count, "end to end")
-    whole = parity.end_to_end_drift(detector, engine, graph.head_name, validation, scores, counted)
+    whole = parity.end_to_end_drift(model, graph.head_name, validation, scores, counted)
     parity.check(whole, "end-to-end", "image px")
     calibration = calibrate_export(Estimator(bundle, engine, math.inf), validation, config.targets)
     reference = Reference(

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from misgiving.runtime.durable import sync_folder, write_durably
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
+from misgiving.runtime.wire.collected import KeptFrame, to_kept
 from misgiving.v1.fleet_pb2 import CollectedFrame
 
 
@@ -36,7 +37,7 @@ class Objects:
     def has(self, digest: str) -> bool:
         return self._object(digest).is_file()
 
-    def read(self, digest: str) -> CollectedFrame:
+    def read(self, digest: str) -> KeptFrame:
         """A frame.
 
         Raises:
@@ -130,24 +131,24 @@ def _sync(file: BinaryIO, part: Path) -> None:
         raise
 
 
-def parse(body: bytes) -> CollectedFrame:
+def parse(body: bytes) -> KeptFrame:
     """The message in bytes that claim to be a collected frame.
 
     Raises:
         DataError: they are not, or it lacks its encoded image.
     """
     try:
-        frame = CollectedFrame.FromString(body)
+        message = CollectedFrame.FromString(body)
     except DecodeError as error:
         raise DataError(
             f"{len(body)} bytes are no CollectedFrame: {error}; send one as the spool writes it"
         ) from error
-    if not frame.frame.image.encoded:
+    if not message.frame.image.encoded:
         raise DataError(
-            f"frame {frame.frame.frame_id!r} has no encoded image; expected a JPEG or PNG in it. "
+            f"frame {message.frame.frame_id!r} has no encoded image; expected a JPEG or PNG in it. "
             "Send a CollectedFrame as the spool writes it"
         )
-    return frame
+    return to_kept(message)
 
 
 def check_whole(digest: str, body: bytes) -> None:

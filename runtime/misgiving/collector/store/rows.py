@@ -8,9 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from misgiving.runtime.flags.policy import Reason
-from misgiving.runtime.wire.decisions import of_flag
-from misgiving.v1.fleet_pb2 import CollectedFrame
+from misgiving.runtime.nouns import Reason
+from misgiving.runtime.wire.collected import KeptFrame
 
 _tables = sa.MetaData()
 frames_table = sa.Table(
@@ -104,7 +103,7 @@ class Rows:
             return set(database.scalars(rows))
 
 
-def row_of(digest: str, body: bytes, frame: CollectedFrame, received_ns: int) -> StoredFrame:
+def row_of(digest: str, body: bytes, frame: KeptFrame, received_ns: int) -> StoredFrame:
     """The row of a frame that came at a time, in Unix nanoseconds."""
     losses = [person.predicted_loss for person in frame.persons]
     finite = bool(losses) and all(map(math.isfinite, losses))
@@ -122,9 +121,9 @@ def row_of(digest: str, body: bytes, frame: CollectedFrame, received_ns: int) ->
     )
 
 
-def reason_of(frame: CollectedFrame) -> str:
+def reason_of(frame: KeptFrame) -> str:
     """Why a frame was collected: the strongest reason among its persons."""
-    kept = {of_flag(person.flag).kept for person in frame.persons}
+    kept = {person.flag.kept for person in frame.persons}
     return next((reason.value for reason in Reason if reason in kept), "")
 
 

@@ -25,7 +25,7 @@ from misgiving.collector.store.objects import Objects, check_whole, parse
 from misgiving.collector.store.rows import Rows, StoredFrame, row_of
 from misgiving.runtime.durable import Places
 from misgiving.runtime.errors import DataError, FailedPrecondition
-from misgiving.v1.fleet_pb2 import CollectedFrame
+from misgiving.runtime.wire.collected import KeptFrame
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class Store:
         self._store(row, lambda: self._objects.write(digest, body))
         return digest
 
-    def read(self, digest: str) -> CollectedFrame:
+    def read(self, digest: str) -> KeptFrame:
         """A stored frame.
 
         Raises:
@@ -155,11 +155,11 @@ class Store:
         """
         return self._objects.read(digest)
 
-    def frames(self, bundle: str = "") -> Iterator[tuple[StoredFrame, CollectedFrame]]:
+    def frames(self, bundle: str = "") -> Iterator[tuple[StoredFrame, KeptFrame]]:
         """Every stored frame with its row, in order of arrival.
 
         Args:
-            bundle: only frames whose bundle's digest begins so.
+            bundle: only frames whose bundle's digest begins with this.
 
         Raises:
             DataError: an object is missing or altered.

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, get_args
 
 import grpc
@@ -14,6 +15,7 @@ from misgiving.runtime.engines.base import Kind
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.net.grpc_server import add_health, bind, new_server
 from misgiving.runtime.net.status import status_of
+from misgiving.runtime.nouns import FrameFailure
 from misgiving.runtime.serving.pipeline import Pipeline
 from misgiving.runtime.serving.session import (
     Abort,
@@ -37,9 +39,10 @@ from misgiving.runtime.serving.session import (
     Session,
     Submit,
 )
+from misgiving.runtime.wire.frames import to_frame
+from misgiving.runtime.wire.results import fill_result, to_model, to_response
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import detector_pb2_grpc
-from misgiving.v1 import pose_pb2 as pose
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +67,9 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
 
     async def Infer(self, request: wire.InferRequest, context: Any) -> wire.InferResponse:
         async with self._answering(context) as pipeline:
-            return wire.InferResponse(result=await pipeline.answer_now(request.frame))
+            answer = await pipeline.answer_now(to_frame(request.frame))
+            fill_result((response := wire.InferResponse()).result, answer)
+            return response
         raise AssertionError("a context that swallows errors aborts the call")
 
     async def StreamInfer(
@@ -81,7 +86,7 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
 
     async def GetModel(self, request: wire.GetModelRequest, context: Any) -> wire.GetModelResponse:
         async with self._answering(context) as pipeline:
-            return wire.GetModelResponse(model=pipeline.model)
+            return wire.GetModelResponse(model=to_model(pipeline.info))
         raise AssertionError("a context that swallows errors aborts the call")
 
     def drain(self) -> None:
@@ -168,16 +173,15 @@ class _Stream:
             await self._may_read.wait()
         self.handle(ClientClosed())
 
-    async def _answer(self, ticket: int, frame: pose.Frame, arrived: int) -> None:
+    async def _answer(self, ticket: int, message: Any, arrived: int) -> None:
         try:
-            result = await self._pipeline.answer_in_turn(frame, arrived)
+            answer = await self._pipeline.answer_in_turn(to_frame(message), arrived)
         except Exception as error:
-            code, message = status_of(error)
+            code, why = status_of(error)
             number, _ = code.value
-            failure = wire.FrameError(frame_id=frame.frame_id, code=number, message=message)
-            self.handle(FrameFailed(ticket, failure))
+            self.handle(FrameFailed(ticket, FrameFailure(message.frame_id, number, why)))
         else:
-            self.handle(FrameAnswered(ticket, result))
+            self.handle(FrameAnswered(ticket, answer))
 
     def _start(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -201,17 +205,10 @@ def _event(request: wire.StreamInferRequest) -> Event:
 
 def _response(item: Reply | ReplyError | Finish | Exception) -> wire.StreamInferResponse:
     match item:
-        case Reply(answer, dropped):
-            answer.dropped_before = dropped
-            return wire.StreamInferResponse(result=answer)
-        case ReplyError(error, dropped):
-            error.dropped_before = dropped
-            return wire.StreamInferResponse(error=error)
-        case Finish(s):
-            summary = wire.StreamSummary(
-                received=s.received, answered=s.answered, dropped=s.dropped, failed=s.failed
-            )
-            return wire.StreamInferResponse(summary=summary)
+        case Reply(answer, dropped) | ReplyError(answer, dropped):
+            return to_response(replace(answer, dropped_before=dropped))
+        case Finish(summary):
+            return to_response(summary)
     raise item
 
 

@@ -18,9 +18,9 @@ from misgiving.runtime.engines.loading import ModelOptions
 from misgiving.runtime.errors import DataError, InvalidInput, MisgivingError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region, check_area
+from misgiving.runtime.nouns import Answer
 from misgiving.runtime.sources.recordings import Source, images_in, open_source
 from misgiving.runtime.wire.records import result_record
-from misgiving.v1 import detector_pb2 as wire
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,11 +167,11 @@ class _Work:
 _HEADER = f"{'predicted loss':>14}  {'P(failure)':>10}  {'flag':<4}  {'mean confidence':>15}  image"
 
 
-def _rows(name: str, result: wire.FrameResult) -> Iterator[str]:
+def _rows(name: str, result: Answer) -> Iterator[str]:
     for index, person in enumerate(result.persons):
-        confidence = np.mean([point.confidence for point in person.keypoints])
-        known = person.HasField("failure_probability")
-        probability = f"{person.failure_probability:.3f}" if known else "-"
+        confidence = person.keypoints[:, 2].mean()
+        known = person.failure_probability
+        probability = "-" if known is None else f"{known:.3f}"
         flag = "FLAG" if person.flag.raised else "-"
         which = f" #{index}" if len(result.persons) > 1 else ""
         numbers = f"{person.predicted_loss:14.4f}  {probability:>10}"

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from misgiving.runtime.answer.answerer import Detector
+from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.engines.loading import Later, ModelOptions, load_at_once
@@ -56,7 +56,7 @@ class ServeOptions(ModelOptions):
             self.device_id.encode()
         except UnicodeEncodeError as error:
             raise InvalidInput(
-                f"device id is {self.device_id!r}, with bytes that are no UTF-8; expected text, "
+                f"device id is {self.device_id!r}, with bytes that are not UTF-8; expected text, "
                 "which collected frames carry. Name the device in UTF-8"
             ) from error
 
@@ -100,15 +100,15 @@ async def _serve(options: ServeOptions, sink: Sink | None) -> None:
 
 async def upgraded(server: Server, pipeline: Pipeline, later: Later, probation: Probation) -> None:
     """Answer with a better engine as soon as there is one; with the present one where it fails."""
-    _say(f"building TensorRT's engine; {pipeline.model.engine} answers meanwhile")
+    _say(f"building TensorRT's engine; {pipeline.info.engine} answers meanwhile")
     try:
         pipeline.switch(probation.watch(await later()))
     except Exception as error:  # whatever it is, frames are answered
         ours = isinstance(error, MisgivingError)
-        log.error("%s; %s goes on", error, pipeline.model.engine, exc_info=not ours)
+        log.error("%s; %s goes on", error, pipeline.info.engine, exc_info=not ours)
         return
     await server.ready(pipeline)
-    _say(f"{pipeline.model.engine} answers now")
+    _say(f"{pipeline.info.engine} answers now")
 
 
 async def _ended(task: asyncio.Task[None] | None) -> None:
@@ -135,11 +135,11 @@ async def _on(probation: Probation, bundle: Bundle) -> AsyncIterator[None]:
 def _pipeline(options: ServeOptions, bundle: Bundle, engine: Engine, sink: Sink | None) -> Pipeline:
     threshold = bundle.threshold(options.threshold)
     policy = FlagPolicy(threshold=threshold, audit_rate=options.audit_rate)
-    return Pipeline(Detector(bundle, policy), engine, sink, device_id=options.device_id)
+    return Pipeline(Model(bundle, engine), policy, sink, device_id=options.device_id)
 
 
 def _say_ready(options: ServeOptions, pipeline: Pipeline, bundle: Bundle, address: str) -> None:
-    model = pipeline.model
+    model = pipeline.info
     _say(f"serving {model.name} {model.version} on {address} with {model.engine}")
     _say(_flagging(bundle, options, model.threshold))
     _say(f"weights of {model.name}, their licence: {bundle.manifest.weights_licence}")
