@@ -12,12 +12,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
-from google.protobuf.message import DecodeError
-
 from misgiving.runtime.durable import sync_folder, write_durably
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
-from misgiving.runtime.wire.collected import KeptFrame, to_kept
-from misgiving.v1.fleet_pb2 import CollectedFrame
+from misgiving.runtime.wire.collected import KeptFrame, read_kept
 
 
 class Objects:
@@ -50,7 +47,7 @@ class Objects:
             raise DataError(f"{path}: {error.strerror}; restore it from a backup") from error
         if hashlib.sha256(body).hexdigest() != digest:
             raise DataError(f"{path} is altered: its sha256 differs from its name. Restore it")
-        return parse(body)
+        return read_kept(body)
 
     def write(self, digest: str, body: bytes) -> None:
         """Make an object of bytes that came at once; durable when this returns."""
@@ -129,26 +126,6 @@ def _sync(file: BinaryIO, part: Path) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
-
-
-def parse(body: bytes) -> KeptFrame:
-    """The message in bytes that claim to be a collected frame.
-
-    Raises:
-        DataError: they are not, or it lacks its encoded image.
-    """
-    try:
-        message = CollectedFrame.FromString(body)
-    except DecodeError as error:
-        raise DataError(
-            f"{len(body)} bytes are no CollectedFrame: {error}; send one as the spool writes it"
-        ) from error
-    if not message.frame.image.encoded:
-        raise DataError(
-            f"frame {message.frame.frame_id!r} has no encoded image; expected a JPEG or PNG in it. "
-            "Send a CollectedFrame as the spool writes it"
-        )
-    return to_kept(message)
 
 
 def check_whole(digest: str, body: bytes) -> None:

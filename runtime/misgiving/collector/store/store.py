@@ -21,11 +21,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from misgiving.collector.store.indexing import index_objects
-from misgiving.collector.store.objects import Objects, check_whole, parse
+from misgiving.collector.store.objects import Objects, check_whole
 from misgiving.collector.store.rows import Rows, StoredFrame, row_of
 from misgiving.runtime.durable import Places
 from misgiving.runtime.errors import DataError, FailedPrecondition
-from misgiving.runtime.wire.collected import KeptFrame
+from misgiving.runtime.wire.collected import KeptFrame, read_kept
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class Store:
                 return False
             try:
                 check_whole(digest, body)
-                row = row_of(digest, body, parse(body), time.time_ns())
+                row = row_of(digest, body, read_kept(body), time.time_ns())
             except DataError:
                 self._objects.discard(digest)
                 raise
@@ -143,7 +143,7 @@ class Store:
             DataError: the bytes are no CollectedFrame with an encoded image.
         """
         digest = hashlib.sha256(body).hexdigest()
-        row = row_of(digest, body, parse(body), time.time_ns())
+        row = row_of(digest, body, read_kept(body), time.time_ns())
         self._store(row, lambda: self._objects.write(digest, body))
         return digest
 
@@ -195,7 +195,7 @@ class Store:
         body = path.read_bytes()
         if hashlib.sha256(body).hexdigest() != path.name:
             return False
-        return self._rows.insert(row_of(path.name, body, parse(body), path.stat().st_mtime_ns))
+        return self._rows.insert(row_of(path.name, body, read_kept(body), path.stat().st_mtime_ns))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
