@@ -96,7 +96,7 @@ def test_the_command(
 def test_each_loads_and_checks_itself(whole: Bundle, name: str) -> None:
     bundle, engine = load(ModelOptions(bundle=whole.path, threads=1, precision=name))
     assert bundle.precision == name
-    assert engine.provider == f"onnxruntime CPUExecutionProvider {name}"
+    assert str(engine.provider) == f"onnxruntime CPUExecutionProvider {name}"
 
 
 def test_the_self_check_knows_another_network(whole: Bundle, tmp_path: Path) -> None:

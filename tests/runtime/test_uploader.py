@@ -19,7 +19,7 @@ from misgiving.runtime.nouns import Frame
 from misgiving.runtime.outbox.spool import Spool
 from misgiving.runtime.outbox.uploader import PERMANENT, Uploader
 from misgiving.runtime.wire.collected import KeptFrame, to_kept, to_message
-from misgiving.v1.fleet_pb2 import CollectedFrame
+from misgiving.v1.fleet_pb2 import CollectedFrame, StatUploadResponse
 from shared.collecting import (
     child,
     collected,
@@ -198,8 +198,14 @@ def test_cut_upload_goes_on_where_it_was(spool: Spool, store: RecordingStore) ->
 def test_the_collector_is_asked_at_the_start_and_after_a_failure(
     tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, stat = [], Ingest._stat
-    monkeypatch.setattr(Ingest, "_stat", lambda self, d: asked.append(d) or stat(self, d))
+    asked = list[str]()
+    stat = Ingest._stat
+
+    def asking(ingest: Ingest, digest: str) -> StatUploadResponse:
+        asked.append(digest)
+        return stat(ingest, digest)
+
+    monkeypatch.setattr(Ingest, "_stat", asking)
     digests = spooled(spool, *(collected(f"f{number}") for number in range(5)))
     with FailingStore(tmp_path / "store") as store, collecting(store) as address:
         store.fails_at = digests[2]

@@ -74,7 +74,7 @@ def reduce(
         engine = OnnxEngine(part / MODELS[name], "cpu", 1, name)
         shift, drift = sample_drift(engine.infer(samples["image"]), samples)
         made[name] = ReducedPrecision(
-            gate=measured.as_gate(reference, engine.provider),
+            gate=measured.as_gate(reference, str(engine.provider)),
             samples=SampleDrift(keypoint_px=shift, predicted_loss=drift),
             calibration=None if training is None or name == "fp16" else _named(training),
             kept_fp32=kept,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from misgiving.runtime.draw import draw_result as draw_result
     from misgiving.runtime.engines.base import Engine as Engine
     from misgiving.runtime.engines.base import Prediction as Prediction
+    from misgiving.runtime.engines.base import Provider as Provider
     from misgiving.runtime.errors import BundleError as BundleError
     from misgiving.runtime.errors import DataError as DataError
     from misgiving.runtime.errors import EngineError as EngineError
@@ -69,6 +70,7 @@ else:
             "draw_result": "draw",
             "Engine": "engines.base",
             "Prediction": "engines.base",
+            "Provider": "engines.base",
             "BundleError": "errors",
             "DataError": "errors",
             "EngineError": "errors",

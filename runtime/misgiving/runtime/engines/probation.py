@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime.bundles.floor import rise, survives
-from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.base import Engine, Prediction, Provider
 
 _LOOK_EVERY_S = 10.0
 
@@ -46,7 +46,7 @@ class _Watched:
         self._probation = probation
 
     @property
-    def provider(self) -> str:
+    def provider(self) -> Provider:
         return self._engine.provider
 
     def infer(self, images: NDArray[np.uint8]) -> Prediction:

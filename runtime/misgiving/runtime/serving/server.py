@@ -6,11 +6,12 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import grpc
 from grpc_health.v1 import health_pb2
 
+from misgiving.runtime.engines.base import Kind
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.net.grpc_server import add_health, bind, new_server
 from misgiving.runtime.net.status import status_of
@@ -230,14 +231,14 @@ class Server:
             FailedPrecondition: the port is in use, or not ours to take.
         """
         address = bind(self._server, listen)
-        await self._set_health("")
+        await self._set_health(None)
         await self._server.start()
         return address
 
     async def ready(self, pipeline: Pipeline) -> None:
         """Answer with this pipeline from now on; also when its engine has changed."""
         self.servicer.pipeline = pipeline
-        await self._set_health(pipeline.info.engine)
+        await self._set_health(pipeline.provider.kind)
 
     async def stop(self, grace_s: float) -> None:
         """Say NOT_SERVING, refuse new calls, finish what was accepted, hang up."""
@@ -250,19 +251,18 @@ class Server:
         await self._server.stop(min(1.0, grace_s))
         await stopping
 
-    async def _set_health(self, engine: str) -> None:
+    async def _set_health(self, kind: Kind | None) -> None:
         status = health_pb2.HealthCheckResponse
-        for name, answers in health_of(engine).items():
+        for name, answers in health_of(kind).items():
             await self._health.set(name, status.SERVING if answers else status.NOT_SERVING)
 
 
-def health_of(engine: str) -> dict[str, bool]:
-    """Name in the health service → whether it is SERVING, with an engine or none ("").
+def health_of(kind: Kind | None) -> dict[str, bool]:
+    """Name in the health service → whether it is SERVING, with an engine of a kind or none.
 
     Each kind of engine has a name of its own, so that a client can wait for the one it wants.
     """
-    kinds = ("onnxruntime", "tensorrt")
     return {
-        **dict.fromkeys(("", SERVICE), bool(engine)),
-        **{f"engine.{kind}": engine.startswith(kind) for kind in kinds},
+        **dict.fromkeys(("", SERVICE), kind is not None),
+        **{f"engine.{one}": one == kind for one in get_args(Kind)},
     }

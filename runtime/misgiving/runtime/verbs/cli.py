@@ -233,7 +233,7 @@ def build(
     """Build TensorRT's engine of a bundle on this device. --device tensorrt runs it.
 
     It is kept in MISGIVING_CACHE, else in the user's cache folder, and built again when the
-    bundle, the GPU, its driver or TensorRT is another.
+    bundle, the GPU, its driver or TensorRT has changed.
 
     Example: misgiving build --bundle bundle --precision fp32 --opt-batch 2
     """
