@@ -17,17 +17,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.answer.answerer import Detector
-from misgiving.runtime.client import make_frame
+from misgiving.runtime.answer.answerer import Model, answer
 from misgiving.runtime.engines.base import Engine, Prediction
 from misgiving.runtime.estimator import Estimator
-from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.geometry import Region
+from misgiving.runtime.nouns import Person, make_frame
 from misgiving.trainer.data import PoseSet, Sample, open_data
 from misgiving.trainer.data.rendering.scenery import backdrop, photograph
 from misgiving.trainer.measures.bootstrap import Estimate, estimates
 from misgiving.trainer.measures.metrics import auroc, hits, person_pck, weighted_pck
-from misgiving.v1 import pose_pb2 as pose
 
 REPORTS = {"LSPET": "lspet:{}/lspet#9001-10000", "LSP test": "lsp:{}/lsp#1001-2000"}
 STRIPS = "lspet:{}/lspet#8001-9000"
@@ -71,11 +69,11 @@ class Answers:
     doubts: list[float] = field(default_factory=list)
     """Probabilities of failure, as the bundle has them."""
 
-    def take(self, person: pose.Person) -> None:
-        known = person.HasField("failure_probability")
-        self.points.append(np.array([(point.x_px, point.y_px) for point in person.keypoints]))
+    def take(self, person: Person) -> None:
+        known = person.failure_probability
+        self.points.append(person.keypoints[:, :2])
         self.losses.append(person.predicted_loss)
-        self.doubts.append(person.failure_probability if known else np.nan)
+        self.doubts.append(np.nan if known is None else known)
 
 
 @dataclass
@@ -197,17 +195,16 @@ def frames_of(
 
 def asked(estimator: Estimator, frames: Iterable[Frame]) -> Fill:
     """Ask about each frame: once, with closer looks, and with the true box."""
-    engine, policy = Counting(estimator.engine), FlagPolicy(threshold=np.inf, audit_rate=0.0)
-    once = Detector(estimator.bundle, policy, rounds=0)
-    closer = Detector(estimator.bundle, policy)
+    engine = Counting(estimator.engine)
+    model = Model(estimator.bundle, engine)
     found = Fill()
     for name, image, points in frames:
         frame, before = make_frame(image), engine.crops
-        found.kept.take(closer.detect(frame, engine).persons[0])
+        found.kept.take(answer(model, frame).persons[0])
         found.passes.append(engine.crops - before)
-        found.first.take(once.detect(frame, engine).persons[0])
+        found.first.take(answer(model, frame, rounds=0).persons[0])
         boxed = make_frame(image, [Region.around(points)])
-        found.boxed.take(once.detect(boxed, engine).persons[0])
+        found.boxed.take(answer(model, boxed).persons[0])
         found.names.append(name)
         found.true.append(points)
     return found

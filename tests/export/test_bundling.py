@@ -12,7 +12,6 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from export.helpers import CPU, JOINTS, TINY, TINY_MODEL, TRAINING_SPEC, people
 from misgiving.export import bundling, parity
 from misgiving.export.bundling import SAMPLE_COUNT, export_bundle
 from misgiving.export.calibrating import Targets
@@ -21,6 +20,7 @@ from misgiving.export.promises import allowed
 from misgiving.runtime.bundles.bundle import Bundle, sha256_file
 from misgiving.runtime.engines.base import REQUIRED
 from misgiving.runtime.engines.onnx import OnnxEngine
+from misgiving.runtime.engines.self_check import self_check
 from misgiving.runtime.errors import BundleError, DataError, InvalidInput, ParityError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.keypoints import LSP, KeypointSet
@@ -30,6 +30,7 @@ from misgiving.trainer.data import PoseSet, Sample, open_data
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.evaluation.bundle import evaluate
 from misgiving.trainer.heatmaps import SIGNALS
+from shared.training import CPU, JOINTS, TINY, TINY_MODEL, TRAINING_SPEC, people
 
 CONFIG = ExportConfig(name="tiny", version="1.2.3")
 
@@ -37,7 +38,7 @@ CONFIG = ExportConfig(name="tiny", version="1.2.3")
 def test_it_loads_and_checks_itself(bundle: Bundle) -> None:
     loaded = Bundle.load(bundle.path)
     assert loaded.digest == bundle.digest
-    loaded.self_check(OnnxEngine(loaded.model))
+    self_check(loaded, OnnxEngine(loaded.model))
 
 
 def test_digests(bundle: Bundle) -> None:
@@ -199,8 +200,8 @@ def test_nothing_is_left_when_the_way_is_wrong(
 
     def shifted(sample: Any) -> Any:
         frame = honest(sample)
-        frame.regions[0].x_px += 4
-        return frame
+        (region,) = frame.regions
+        return replace(frame, regions=(replace(region, x=region.x + 4),))
 
     monkeypatch.setattr(bundling, "write_onnx", FromBundle(bundle))
     monkeypatch.setattr(parity, "frame_of", shifted)
@@ -245,6 +246,7 @@ def test_other_rates(
     fields = {"release": 7, "expires": date(2999, 12, 31)}
     again = exported(checkpoint, validation, tmp_path / "bundle", targets=targets, **fields)
     assert {name: getattr(again.manifest, name) for name in fields} == fields
+    assert Bundle.load(again.path) == again
     flagged = (predicted(again, validation) >= again.threshold(f"flag_rate={rate:g}")).mean()
     assert flagged == allowed(256, rate, 0.9) / 256
     assert set(threads) == {1}

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.helpers import JOINTS, people, pose_set
 from misgiving.export.calibrating import (
     Targets,
     calibrate_bundle,
@@ -25,6 +24,7 @@ from misgiving.runtime.errors import BundleError, DataError
 from misgiving.runtime.estimator import Estimator
 from misgiving.trainer.data import Collected, PoseSet, Sample
 from misgiving.trainer.data.synthetic import open_synthetic
+from shared.training import JOINTS, people, pose_set
 
 TARGETS = Targets(flag_rates=(0.2,), miss_rates=(0.3,))
 COUNT = 120

@@ -6,26 +6,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from export.helpers import real_data
 from misgiving.export.parity import frame_of
-from misgiving.runtime.answer.answerer import Detector
+from misgiving.runtime.answer.answerer import Model, answer
 from misgiving.runtime.answer.closer import ROUNDS
-from misgiving.runtime.client import make_frame
-from misgiving.runtime.engines.loading import DEFAULT_BUNDLE, load
+from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
+from misgiving.runtime.engines.loading import ModelOptions, load
 from misgiving.runtime.estimator import Estimator
-from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
+from misgiving.runtime.nouns import Person, make_frame
 from misgiving.trainer.data import Sample, open_data
 from misgiving.trainer.data.rendering.scenery import backdrop
 from misgiving.trainer.evaluation.bundle import evaluate
 from misgiving.trainer.measures import metrics
-from misgiving.v1 import pose_pb2 as pose
+from shared.training import real_data
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_it_loads_and_names_no_machine(precision: str) -> None:
-    bundle, _ = load(DEFAULT_BUNDLE, threads=1, precision=precision)
+    bundle, _ = load(ModelOptions(bundle=DEFAULT_BUNDLE, threads=1, precision=precision))
     assert bundle.manifest.name == "edge-lsp"
     assert "research" in bundle.manifest.weights_licence
     assert sum(file.stat().st_size for file in DEFAULT_BUNDLE.iterdir()) < 8e6
@@ -34,10 +33,10 @@ def test_it_loads_and_names_no_machine(precision: str) -> None:
     assert "/" not in provenance.validation_data
 
 
-def found_in(persons: Sequence[pose.Person], samples: Sequence[Sample]) -> float:
+def found_in(persons: Sequence[Person], samples: Sequence[Sample]) -> float:
     """PCK@0.2 of answers."""
     found = metrics.hits(
-        np.array([[(k.x_px, k.y_px) for k in person.keypoints] for person in persons]),
+        np.stack([person.keypoints[:, :2] for person in persons]),
         np.stack([sample.points for sample in samples]),
         np.stack([sample.labelled for sample in samples]),
         LSP,
@@ -47,10 +46,10 @@ def found_in(persons: Sequence[pose.Person], samples: Sequence[Sample]) -> float
 
 def test_it_finds_real_people() -> None:
     data = open_data(f"lsp:{real_data('lsp')}#1001-1040")
-    bundle, engine = load(DEFAULT_BUNDLE, threads=1)
-    detector = Detector(bundle, FlagPolicy(threshold=0.0, audit_rate=0.0))
+    bundle, engine = load(ModelOptions(bundle=DEFAULT_BUNDLE, threads=1))
+    model = Model(bundle, engine)
     samples = [data[i] for i in range(len(data))]
-    persons = [detector.detect(frame_of(sample), engine).persons[0] for sample in samples]
+    persons = [answer(model, frame_of(sample)).persons[0] for sample in samples]
     assert found_in(persons, samples) > 0.6
 
 
@@ -66,13 +65,12 @@ def in_a_corner(sample: Sample, corner: int) -> Sample:
 def test_it_finds_small_people_where_no_region_is_given() -> None:
     """Measured on these 60: PCK@0.2 .035 at first sight, .613 after closer looks."""
     data = open_data(f"lsp:{real_data('lsp')}#1001-1060")
-    bundle, engine = load(DEFAULT_BUNDLE, threads=1)
-    policy = FlagPolicy(threshold=0.0, audit_rate=0.0)
+    bundle, engine = load(ModelOptions(bundle=DEFAULT_BUNDLE, threads=1))
+    model = Model(bundle, engine)
     samples = [in_a_corner(data[i], i % 4) for i in range(len(data))]
     frames = [make_frame(sample.image) for sample in samples]
     once, closer = (
-        [Detector(bundle, policy, rounds=n).detect(frame, engine).persons[0] for frame in frames]
-        for n in (0, ROUNDS)
+        [answer(model, frame, rounds=n).persons[0] for frame in frames] for n in (0, ROUNDS)
     )
     assert found_in(closer, samples) > found_in(once, samples) + 0.1
     pairs = list(zip(closer, once, strict=True))

@@ -11,20 +11,19 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from export.helpers import JOINTS, TINY_MODEL, people
 from misgiving.export import parity
 from misgiving.export.graph import FusedGraph
 from misgiving.export.parity import Drift, check, drift_of, frame_of, graph_drift, run_torch
-from misgiving.runtime.answer.answerer import Detector
+from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import ParityError
-from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.images import decode
 from misgiving.trainer.answers.scoring import Scores, score
 from misgiving.trainer.data import PoseSet, Sample, subset
 from misgiving.trainer.data.crops import evaluation_crop
+from shared.training import JOINTS, TINY_MODEL, people
 
 COUNT = 24
 
@@ -259,10 +258,9 @@ def scores(graph: FusedGraph, checkpoint: Path, part: PoseSet) -> Scores:
 
 
 def whole_way(bundle: Bundle, data: PoseSet, scores: Scores) -> Drift:
-    engine = OnnxEngine(bundle.model)
-    detector = Detector(bundle, FlagPolicy(threshold=0.0, audit_rate=0.0))
+    model = Model(bundle, OnnxEngine(bundle.model))
     positions = range(len(data))
-    return parity.end_to_end_drift(detector, engine, "conv-kl", data, scores, positions)
+    return parity.end_to_end_drift(model, "conv-kl", data, scores, positions)
 
 
 def test_end_to_end(bundle: Bundle, part: PoseSet, scores: Scores) -> None:
@@ -308,11 +306,11 @@ def test_a_frame_is_the_file_s_own_bytes(tmp_path: Path) -> None:
     """No second compression: what a client would send."""
     sample = people(11, 7)[0]
     frame = frame_of(sample)
-    np.testing.assert_array_equal(decode(frame.image.encoded), sample.image)
+    np.testing.assert_array_equal(decode(frame.image), sample.image)
     file = tmp_path / "image.jpg"
     file.write_bytes(b"whatever stands in it")
-    assert frame_of(replace(sample, path=file)).image.encoded == b"whatever stands in it"
+    assert frame_of(replace(sample, path=file)).image == b"whatever stands in it"
     (region,) = frame.regions
     low, high = sample.points.min(0), sample.points.max(0)
-    assert (region.x_px, region.y_px) == pytest.approx(low)
-    assert (region.width_px, region.height_px) == pytest.approx(high - low, rel=1e-5)
+    assert (region.x, region.y) == pytest.approx(low)
+    assert (region.width, region.height) == pytest.approx(high - low, rel=1e-5)

@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.errors import MisgivingError, ResourceExhausted
 from misgiving.runtime.serving.batching import Batcher, Places
-from runtime.serving import Gated
-from runtime.tiny import HEIGHT, WIDTH
+from shared.serving import Gated
+from shared.tiny import HEIGHT, WIDTH
 
 
 def crop(brightness: int = 0) -> NDArray[np.uint8]:
@@ -25,11 +26,22 @@ def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(test)
 
 
+@dataclass
+class Batching:
+    """A batcher and the engine that all crops are for, but where a test says otherwise."""
+
+    batcher: Batcher
+    engine: Gated
+
+    def infer(self, crops: Sequence[NDArray[np.uint8]]) -> Coroutine[Any, Any, Any]:
+        return self.batcher.infer(self.engine, crops)
+
+
 @asynccontextmanager
-async def batching(gate: Gated, max_batch: int = 4) -> AsyncIterator[Batcher]:
-    batcher = Batcher(gate, max_batch)
+async def batching(gate: Gated, max_batch: int = 4) -> AsyncIterator[Batching]:
+    batcher = Batcher(max_batch)
     try:
-        yield batcher
+        yield Batching(batcher, gate)
     finally:
         gate.permits.release(100)
         await batcher.close()
@@ -39,7 +51,7 @@ async def entered(gate: Gated) -> None:
     await asyncio.to_thread(gate.entered.acquire)
 
 
-def start(batcher: Batcher, *brightness: int) -> "asyncio.Task[Any]":
+def start(batcher: Batching, *brightness: int) -> "asyncio.Task[Any]":
     return asyncio.create_task(batcher.infer([crop(b) for b in brightness]))
 
 
@@ -79,14 +91,12 @@ def test_many_crops_of_a_frame_come_back_in_order() -> None:
 def test_the_loop_runs_while_the_engine_does() -> None:
     async def test() -> None:
         async with batching(gate := Gated()) as batcher:
-            task = start(batcher, 0)
+            task = start(batcher, 255)
             await entered(gate)
-            turns = 0
-            for _ in range(100):
-                await asyncio.sleep(0)
-                turns += 1
-            assert turns == 100
             assert not task.done()
+            gate.permits.release(1)  # which nobody could give from a loop that waits itself
+            assert losses((await task)[0]) == [0.0]
+            assert threading.get_ident() not in gate.threads
 
     run(test())
 
@@ -152,12 +162,32 @@ def test_a_crop_that_does_not_fit_fails_and_the_next_is_served() -> None:
     run(test())
 
 
+def test_a_batch_is_of_one_engine() -> None:
+    """Two that wait at once, as during a switch, run one after the other."""
+
+    async def test() -> None:
+        other = Gated(permits=100)
+        async with batching(gate := Gated()) as batcher:
+            first = start(batcher, 255)
+            await entered(gate)
+            second = start(batcher, 0)
+            third = asyncio.create_task(batcher.batcher.infer(other, [crop(51), crop(102)]))
+            fourth = start(batcher, 255)
+            await asyncio.sleep(0)
+            gate.permits.release(100)
+            answers = [losses((await task)[0]) for task in (first, second, third, fourth)]
+            assert answers == [[0.0], [1.0], [0.8, 0.6], [0.0]]
+            assert (gate.sizes, other.sizes) == ([1, 1, 1], [2])
+
+    run(test())
+
+
 def test_closing_finishes_what_waits() -> None:
     async def test() -> None:
-        batcher = Batcher(Gated(permits=100), max_batch=1)
+        batcher = Batching(Batcher(max_batch=1), Gated(permits=100))
         tasks = [start(batcher, 255) for _ in range(3)]
         await asyncio.sleep(0)
-        await batcher.close()
+        await batcher.batcher.close()
         assert [losses((await task)[0]) for task in tasks] == [[0.0]] * 3
 
     run(test())

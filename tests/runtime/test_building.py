@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +18,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import misgiving.runtime
-from misgiving.runtime.bundles.bundle import MANIFEST, Bundle, sha256_file, write_manifest
-from misgiving.runtime.client import make_frame
+from misgiving.runtime.bundles.bundle import Bundle, sha256_file
+from misgiving.runtime.bundles.manifest import MANIFEST, write_manifest
 from misgiving.runtime.engines import building
 from misgiving.runtime.engines.cache import Plan, Profile
 from misgiving.runtime.engines.cuda import Gpu
@@ -28,8 +27,9 @@ from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.engines.tensorrt import StalePlan
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
-from runtime import tiny
-from runtime.serving import BLACK
+from shared import tiny
+from shared.collecting import eventually
+from shared.serving import BLACK, wire_frame
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed; it builds here")
 
@@ -228,7 +228,7 @@ def engine_of(address: str) -> str:
 
 def answered(address: str) -> int:
     with grpc.insecure_channel(address) as channel:
-        request = wire.InferRequest(frame=make_frame(BLACK, frame_id="0"))
+        request = wire.InferRequest(frame=wire_frame(BLACK, frame_id="0"))
         return len(FailureDetectorStub(channel).Infer(request).result.persons)
 
 
@@ -279,10 +279,11 @@ def test_it_ends_while_it_builds(tmp_path: Path) -> None:
 
 def builder_of(pid: int) -> int:
     """Its child process, as soon as that is what it shall be."""
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        for child in path.read_text().split():
-            if b"build" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return int(child)
-    raise AssertionError("it started none")
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+
+    def builders() -> list[int]:
+        commands = {child: Path(f"/proc/{child}/cmdline") for child in children.read_text().split()}
+        return [int(child) for child, path in commands.items() if b"build" in path.read_bytes()]
+
+    eventually(lambda: bool(builders()))
+    return builders()[0]

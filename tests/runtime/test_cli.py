@@ -5,10 +5,8 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -18,15 +16,16 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from misgiving.runtime import images
-from misgiving.runtime.client import Client, make_frame
+from misgiving.runtime.client import Client
 from misgiving.runtime.errors import FailedPrecondition, MisgivingError
+from misgiving.runtime.nouns import make_frame
 from misgiving.runtime.sources.recordings import Picture, Video
 from misgiving.runtime.verbs import cli
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
-from runtime import tiny
-
-COMMAND = [sys.executable, "-m", "misgiving"]
+from runtime.commands import COMMAND, server
+from shared import tiny
+from shared.serving import wire_frame
 
 
 @pytest.fixture(autouse=True)
@@ -41,26 +40,6 @@ def invoke(*arguments: object) -> Result:
 def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
     command = [*COMMAND, *(str(argument) for argument in arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-
-@contextmanager
-def server(*arguments: object) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """``misgiving serve`` as a process, and its address once it says that it is ready."""
-    command = [*COMMAND, "serve", "--listen", "127.0.0.1:0", "--bundle", str(tiny.BUNDLE)]
-    command += [str(argument) for argument in arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            line = process.stderr.readline()
-            assert line.startswith("serving bright-spots 1 on 127.0.0.1:"), line
-            assert line.endswith(" with onnxruntime CPUExecutionProvider fp32\n")
-            flagging = process.stderr.readline()
-            assert flagging.startswith("flags from predicted_loss "), flagging
-            licence = process.stderr.readline()
-            assert licence == "weights of bright-spots, their licence: Apache-2.0\n"
-            yield process, line.split()[4]
-        finally:
-            process.kill()
 
 
 @pytest.fixture
@@ -269,7 +248,7 @@ def test_a_user_s_whole_day(picture: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_open_streams_and_exits_with_0(number: signal.Signals) -> None:
     closed = threading.Event()
-    frames = [make_frame(tiny.spots([3] * 14), frame_id=str(i)) for i in range(3)]
+    frames = [wire_frame(tiny.spots([3] * 14), frame_id=str(i)) for i in range(3)]
 
     def requests() -> Iterator[wire.StreamInferRequest]:
         mode = wire.STREAM_MODE_IN_ORDER
@@ -297,7 +276,7 @@ def test_frames_sent_across_a_signal_are_answered_or_told(tmp_path: Path) -> Non
         answered = []
         with pytest.raises(FailedPrecondition, match="no answer from"):  # noqa: PT012
             for reply in client.stream(frames):
-                answered.append(reply.result.frame_id)
+                answered.append(reply.frame_id)
                 if len(answered) == 20:
                     process.send_signal(signal.SIGTERM)
         assert answered == [str(i) for i in range(len(answered))]

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from misgiving.runtime.client import IN_FLIGHT, LARGEST_IMAGE_BYTES, Client, make_frame
+from misgiving.runtime.client import IN_FLIGHT, Client
 from misgiving.runtime.errors import (
     DataError,
     FailedPrecondition,
@@ -21,10 +21,11 @@ from misgiving.runtime.errors import (
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import decode, encode_png
+from misgiving.runtime.nouns import Answer, Frame, StreamSummary, make_frame
 from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES
-from misgiving.v1 import pose_pb2 as pose
-from runtime import tiny
-from runtime.serving import Gated, serving
+from misgiving.runtime.wire.frames import LARGEST_IMAGE_BYTES, sendable
+from shared import tiny
+from shared.serving import Gated, serving, wire_frame
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
 
@@ -38,7 +39,7 @@ def client() -> Iterator[Client]:
 def test_infer(client: Client) -> None:
     result = client.infer(tiny.spots([4] * 14), frame_id="x")
     assert result.frame_id == "x"
-    assert result.persons[0].keypoints[0].x_px == 4.5
+    assert result.persons[0].keypoints[0, 0] == 4.5
     assert len(client.infer(BLACK, [Region(0, 0, 9, 9)] * 3).persons) == 3
     assert client.model().name == "bright-spots"
 
@@ -46,8 +47,8 @@ def test_infer(client: Client) -> None:
 def test_bgr_as_opencv_has_it(client: Client) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (56, 42, 3), np.uint8)
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-    frame = make_frame(np.asarray(bgr, np.uint8), bgr=True)
-    assert frame == make_frame(rgb) != make_frame(np.asarray(bgr, np.uint8))
+    np.testing.assert_array_equal(make_frame(np.asarray(bgr, np.uint8), bgr=True).image, rgb)
+    np.testing.assert_array_equal(make_frame(np.asarray(bgr, np.uint8)).image, bgr)
     encoded = encode_png(rgb)  # says itself what is red
     assert make_frame(encoded, bgr=True) == make_frame(encoded)
     sent = client.infer(np.asarray(bgr, np.uint8), bgr=True)
@@ -102,10 +103,7 @@ def test_a_server_that_still_loads_is_waited_for(caplog: pytest.LogCaptureFixtur
             server.call(server.server.ready(server.pipeline))
             assert asked[0].result().name == "bright-spots"
             assert asked[1].result().persons
-            assert [reply.WhichOneof("message") for reply in streamed.result()] == [
-                "result",
-                "summary",
-            ]
+            assert list(map(type, streamed.result())) == [Answer, StreamSummary]
     said = [record.getMessage() for record in caplog.records]
     waiting = f"no answer from {server.address} (engine is still loading; "
     assert sum(line.startswith(waiting) for line in said) == 3
@@ -131,7 +129,7 @@ def test_a_stream_whose_server_stops_does_not_end_well(live: bool) -> None:
     with serving(gate) as server, Client(server.address, wait_s=0) as client:
         replies = client.stream((make_frame(BLACK) for _ in itertools.count()), live=live)
         gate.permits.release(4)  # one for each frame under way: a later one may come first
-        assert next(replies).WhichOneof("message") == "result"
+        assert isinstance(next(replies), Answer)
         stopping = server.begin(server.server.stop(5))
         gate.permits.release(100_000)  # however late the server hears of it, it is never held up
         with pytest.raises(FailedPrecondition, match="no answer from"):
@@ -142,22 +140,22 @@ def test_a_stream_whose_server_stops_does_not_end_well(live: bool) -> None:
 
 def test_frames_too_large_to_be_sent_raw_go_as_png(monkeypatch: pytest.MonkeyPatch) -> None:
     image = tiny.spots([4] * 14)
-    monkeypatch.setattr("misgiving.runtime.client.LARGEST_IMAGE_BYTES", image.size - 1)
-    sent = make_frame(image).image
-    assert sent.WhichOneof("data") == "encoded"
-    assert np.array_equal(decode(sent.encoded), image)
+    monkeypatch.setattr("misgiving.runtime.wire.frames.LARGEST_IMAGE_BYTES", image.size - 1)
+    sent = sendable(make_frame(image)).image
+    assert isinstance(sent, bytes)
+    assert np.array_equal(decode(sent), image)
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    monkeypatch.setattr("misgiving.runtime.client.LARGEST_IMAGE_BYTES", noise.size - 1)
+    monkeypatch.setattr("misgiving.runtime.wire.frames.LARGEST_IMAGE_BYTES", noise.size - 1)
     with pytest.raises(ResourceExhausted, match="64 × 48 px are too large to be sent, raw or as"):
-        make_frame(noise)
+        sendable(make_frame(noise))
     with pytest.raises(ResourceExhausted, match="the image is too large"):
-        make_frame(noise.tobytes())
+        sendable(make_frame(noise.tobytes()))
 
 
 def test_what_is_sent_fits_a_message() -> None:
     room = MAX_MESSAGE_BYTES - LARGEST_IMAGE_BYTES
     regions = [Region(0.1, 0.1, 9, 9)] * 64
-    frame = make_frame(BLACK, regions, "x" * 255, 1 << 62, "y" * 4096)
+    frame = wire_frame(BLACK, regions, "x" * 255, 1 << 62, "y" * 4096)
     assert frame.ByteSize() - BLACK.size < room
 
 
@@ -172,7 +170,7 @@ def test_no_answer_in_time() -> None:
 def test_a_stream_takes_frames_no_faster_than_they_are_answered(client: Client) -> None:
     taken = answered = 0
 
-    def frames() -> Iterator[pose.Frame]:
+    def frames() -> Iterator[Frame]:
         nonlocal taken
         for i in range(60):
             taken += 1
@@ -180,24 +178,24 @@ def test_a_stream_takes_frames_no_faster_than_they_are_answered(client: Client) 
             yield make_frame(BLACK, frame_id=str(i))
 
     for reply in client.stream(frames()):
-        answered += reply.WhichOneof("message") == "result"
+        answered += isinstance(reply, Answer)
     assert (taken, answered) == (60, 60)
 
 
 def test_a_source_that_fails_ends_the_stream_with_its_own_error(client: Client) -> None:
-    def frames() -> Iterator[pose.Frame]:
+    def frames() -> Iterator[Frame]:
         yield make_frame(BLACK, frame_id="0")
         raise DataError("disk gone")
 
     replies = client.stream(frames())
-    assert next(replies).result.frame_id == "0"
-    assert next(replies).summary.answered == 1
+    assert next(replies).frame_id == "0"
+    assert next(replies).answered == 1
     with pytest.raises(DataError, match="disk gone"):
         next(replies)
 
 
 def test_a_stream_that_is_left_early_lets_its_source_go(client: Client) -> None:
-    def frames() -> Iterator[pose.Frame]:
+    def frames() -> Iterator[Frame]:
         while True:
             yield make_frame(BLACK)
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from misgiving.runtime.flags.policy import Decision, Reason
-from misgiving.runtime.wire.decisions import is_flagged, is_kept, of_flag, to_flag
+from misgiving.runtime.nouns import Decision, Reason
+from misgiving.runtime.wire.decisions import fill_flag, to_decision
+from misgiving.runtime.wire.results import to_answer
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 
@@ -24,9 +25,9 @@ LOSS, AUDIT = pose.FLAG_REASON_PREDICTED_LOSS, pose.FLAG_REASON_AUDIT
 )
 def test_what_is_written_is_read(raised: bool, kept: Reason | None, reason: int) -> None:
     decision = Decision(raised, kept, 0.5, 0.25)
-    flag = to_flag(decision)
+    fill_flag(flag := pose.Flag(), decision)
     assert (flag.raised, flag.reason) == (raised, reason)
-    assert of_flag(pose.Flag.FromString(flag.SerializeToString())) == decision
+    assert to_decision(pose.Flag.FromString(flag.SerializeToString())) == decision
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,8 @@ def test_what_is_written_is_read(raised: bool, kept: Reason | None, reason: int)
     ],
 )
 def test_flags_of_before(flag: pose.Flag, raised: bool, kept: Reason | None) -> None:
-    decision = of_flag(flag)
+    decision = to_decision(flag)
     assert (decision.raised, decision.kept) == (raised, kept)
     result = wire.FrameResult(persons=[pose.Person(flag=pose.Flag()), pose.Person(flag=flag)])
-    assert (is_flagged(result), is_kept(result)) == (raised, kept is not None)
+    answer = to_answer(result)
+    assert (answer.flagged, answer.kept) == (raised, kept is not None)

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from misgiving.runtime.client import make_frame
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
-from runtime.serving import BLACK, Requests, Running, serving
+from shared.serving import BLACK, Requests, Running, serving, wire_frame
 
 NO_PROTOBUF = (b"\xff\xff", b"\x00", b'{"frame": 1}', b"\x0a\xff")
 DETECTOR = "/misgiving.v1.FailureDetector"
@@ -67,7 +66,7 @@ def test_a_client_that_pings_every_ten_seconds_is_not_hung_up_on() -> None:
     options = [("grpc.keepalive_time_ms", 10_000), ("grpc.http2.max_pings_without_data", 0)]
     with serving() as running, grpc.insecure_channel(running.address, options) as channel:
         requests = Requests(wire.STREAM_MODE_LIVE)
-        requests.put(frame=make_frame(BLACK))
+        requests.put(frame=wire_frame(BLACK))
         replies = FailureDetectorStub(channel).StreamInfer(iter(requests))
         closing = threading.Timer(35, requests.close)  # the third ping comes after 30
         closing.start()

@@ -6,16 +6,15 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from misgiving.runtime.client import make_frame
-from misgiving.runtime.sending import READER, Outbox, threads_ended
+from misgiving.runtime.net.sending import READER, Outbox, threads_ended
+from misgiving.runtime.nouns import Answer, Frame, FrameFailure, StreamSummary, make_frame
 from misgiving.v1 import detector_pb2 as wire
-from misgiving.v1 import pose_pb2 as pose
 
 BLACK = np.zeros((4, 6, 3), np.uint8)
 IN_ORDER, LIVE = wire.STREAM_MODE_IN_ORDER, wire.STREAM_MODE_LIVE
 
 
-def frames(number: int) -> Iterator[pose.Frame]:
+def frames(number: int) -> Iterator[Frame]:
     return (make_frame(BLACK, frame_id=str(i)) for i in range(number))
 
 
@@ -25,7 +24,12 @@ def outboxes() -> Iterator[list[Outbox]]:
     yield made
     for outbox in made:
         outbox.close()
-        assert not outbox._thread.is_alive()
+    assert readers() == []
+
+
+def readers() -> list[threading.Thread]:
+    """The threads that read frames for an outbox, and have not ended."""
+    return [thread for thread in threading.enumerate() if thread.name == READER]
 
 
 def sent(requests: Iterator[wire.StreamInferRequest], number: int) -> list[str]:
@@ -39,11 +43,11 @@ def opened(outbox: Outbox) -> Iterator[wire.StreamInferRequest]:
 
 
 def answer(outbox: Outbox, dropped: int = 0) -> None:
-    outbox.reply(wire.StreamInferResponse(result=wire.FrameResult(dropped_before=dropped)))
+    outbox.reply(Answer("", (), "", dropped_before=dropped))
 
 
 def fail(outbox: Outbox) -> None:
-    outbox.reply(wire.StreamInferResponse(error=wire.FrameError(message="cut short")))
+    outbox.reply(FrameFailure("", 3, "cut short"))
 
 
 def test_what_a_call_left_unanswered_is_sent_again(outboxes: list[Outbox]) -> None:
@@ -68,7 +72,7 @@ def test_what_a_call_left_unanswered_is_sent_again(outboxes: list[Outbox]) -> No
     answer(outbox)
     answer(outbox)
     assert outbox.done
-    assert outbox.summary() == wire.StreamSummary(received=6, answered=5, failed=1)
+    assert outbox.summary() == StreamSummary(received=6, answered=5, dropped=0, failed=1)
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
@@ -101,7 +105,7 @@ def test_live_frames_are_dropped_while_there_is_no_call(outboxes: list[Outbox]) 
     """Two are under way, of which one was replaced; five come without a call."""
     gates = [threading.Semaphore(0) for _ in range(2)]
 
-    def camera() -> Iterator[pose.Frame]:
+    def camera() -> Iterator[Frame]:
         for i in range(10):
             if i == 8:
                 gates[0].release()
@@ -123,21 +127,22 @@ def test_live_frames_are_dropped_while_there_is_no_call(outboxes: list[Outbox]) 
     answer(outbox)
     assert outbox.done
     assert outbox.missed == 6
-    assert outbox.summary() == wire.StreamSummary(received=4, answered=3, dropped=1)
+    assert outbox.summary() == StreamSummary(received=4, answered=3, dropped=1, failed=0)
 
 
 def test_a_live_source_that_ends_without_a_call_is_not_done(outboxes: list[Outbox]) -> None:
     outboxes.append(outbox := Outbox(frames(3), None))
     sent(opened(outbox), 1)
     outbox.leave()
-    outbox._thread.join(20)
+    for reader in readers():
+        reader.join(20)
     assert outbox.nothing_to_wait()
     assert not outbox.done
     assert outbox.missed == 3
 
 
 def test_an_error_of_the_source_ends_the_requests(outboxes: list[Outbox]) -> None:
-    def broken() -> Iterator[pose.Frame]:
+    def broken() -> Iterator[Frame]:
         yield make_frame(BLACK)
         raise OSError("disk gone")
 
@@ -149,7 +154,7 @@ def test_an_error_of_the_source_ends_the_requests(outboxes: list[Outbox]) -> Non
 def test_the_end_waits_for_a_frame_that_is_being_read(outboxes: list[Outbox]) -> None:
     reading, read = threading.Event(), threading.Event()
 
-    def slow() -> Iterator[pose.Frame]:
+    def slow() -> Iterator[Frame]:
         reading.set()
         threading.Timer(0.05, read.set).start()
         read.wait()
@@ -163,11 +168,11 @@ def test_the_end_waits_for_a_frame_that_is_being_read(outboxes: list[Outbox]) ->
     outbox.close()
     assert read.is_set()
     fetching.join(20)
-    assert not outbox._thread.is_alive()
+    assert readers() == []
 
 
 def test_threads_started_meanwhile_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("misgiving.runtime.sending.END_S", 0.2)
+    monkeypatch.setattr("misgiving.runtime.net.sending.END_S", 1.0)
     gates = [threading.Event() for _ in range(2)]
     older = threading.Thread(target=gates[1].wait, name="older", daemon=True)
     older.start()
@@ -181,3 +186,4 @@ def test_threads_started_meanwhile_are_waited_for(monkeypatch: pytest.MonkeyPatc
     assert (endless.is_alive(), endless.name) == (True, READER)
     assert older.name == "older"
     gates[1].set()
+    endless.join()

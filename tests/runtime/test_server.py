@@ -10,17 +10,16 @@ import grpc
 import numpy as np
 import pytest
 
-from misgiving.runtime.client import make_frame
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import encode_jpeg, encode_png
 from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES, Server
+from misgiving.runtime.wire.collected import KeptFrame
 from misgiving.v1 import detector_pb2 as wire
-from misgiving.v1 import fleet_pb2 as fleet
 from misgiving.v1 import pose_pb2 as pose
-from runtime import tiny
-from runtime.serving import BLACK, Gated, Requests, Running, infer, named, serving
+from shared import tiny
+from shared.serving import BLACK, Gated, Requests, Running, infer, named, serving, wire_frame
 
-GOOD = make_frame(tiny.spots([7] * 14), frame_id="good")
+GOOD = wire_frame(tiny.spots([7] * 14), frame_id="good")
 LIVE, IN_ORDER = wire.STREAM_MODE_LIVE, wire.STREAM_MODE_IN_ORDER
 
 
@@ -33,20 +32,20 @@ TOO_LARGE = pose.Frame(image=pose.Image(encoded=bytes(MAX_MESSAGE_BYTES + 1)))
 """What our own client does not even send."""
 BAD = {
     "nothing": (pose.Frame(), "INVALID_ARGUMENT", "no image"),
-    "zero bytes": (make_frame(b""), "INVALID_ARGUMENT", "is empty"),
-    "text": (make_frame(b"hello, hello"), "INVALID_ARGUMENT", "expected a JPEG"),
-    "a cut JPEG": (make_frame(encode_jpeg(BLACK)[:-50]), "INVALID_ARGUMENT", "cut short"),
+    "zero bytes": (wire_frame(b""), "INVALID_ARGUMENT", "is empty"),
+    "text": (wire_frame(b"hello, hello"), "INVALID_ARGUMENT", "expected a JPEG"),
+    "a cut JPEG": (wire_frame(encode_jpeg(BLACK)[:-50]), "INVALID_ARGUMENT", "cut short"),
     "RGBA": (raw(48 * 64 * 4, 48, 64), "INVALID_ARGUMENT", "Drop the alpha channel"),
     "float pixels": (raw(48 * 64 * 12, 48, 64), "INVALID_ARGUMENT", "36864 bytes"),
     "too many pixels": (raw(10, 30_000, 30_000), "RESOURCE_EXHAUSTED", "30000 × 30000"),
     "region outside": (
-        make_frame(BLACK, [Region(64, 48, 9, 9)]),
+        wire_frame(BLACK, [Region(64, 48, 9, 9)]),
         "INVALID_ARGUMENT",
         "outside the image of 64 × 48 px",
     ),
-    "region without area": (make_frame(BLACK, [Region(5, 5, 0, 9)]), "INVALID_ARGUMENT", "above 0"),
+    "region without area": (wire_frame(BLACK, [Region(5, 5, 0, 9)]), "INVALID_ARGUMENT", "above 0"),
     "many regions": (
-        make_frame(BLACK, [Region(5, 5, 9, 9)] * 65),
+        wire_frame(BLACK, [Region(5, 5, 9, 9)] * 65),
         "RESOURCE_EXHAUSTED",
         "at most 64",
     ),
@@ -247,9 +246,9 @@ class Sink:
 
     def __init__(self, *answers: bool | Exception) -> None:
         self._answers = list(answers)
-        self.frames: list[fleet.CollectedFrame] = []
+        self.frames: list[KeptFrame] = []
 
-    def offer(self, frame: fleet.CollectedFrame) -> bool:
+    def offer(self, frame: KeptFrame) -> bool:
         self.frames.append(frame)
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
@@ -267,7 +266,7 @@ def test_flagged_frames_are_collected() -> None:
         assert infer(server, bright).collection == wire.COLLECTION_NONE
     assert [frame.frame.frame_id for frame in sink.frames] == ["1", "2", "3"]
     assert sink.frames[0].device_id == "car 7"
-    assert len(sink.frames[0].embeddings[0].values) == 8
+    assert len(sink.frames[0].persons[0].embedding) == 8
 
 
 def test_one_flagged_person_takes_the_others_along() -> None:
@@ -275,9 +274,9 @@ def test_one_flagged_person_takes_the_others_along() -> None:
     half[:, 50:] = 255
     sink = Sink(True)
     with serving(sink=sink) as server:
-        infer(server, make_frame(half, [Region(60, 20, 30, 40), Region(5, 20, 30, 40)]))
+        infer(server, wire_frame(half, [Region(60, 20, 30, 40), Region(5, 20, 30, 40)]))
     assert [person.flag.raised for person in sink.frames[0].persons] == [False, True]
-    assert len(sink.frames[0].embeddings) == 2
+    assert [len(person.embedding) for person in sink.frames[0].persons] == [8, 8]
 
 
 def test_nothing_is_collected_without_a_spool(running: Running) -> None:
@@ -287,19 +286,19 @@ def test_nothing_is_collected_without_a_spool(running: Running) -> None:
 
 
 def test_age_is_counted_from_the_capture_time(running: Running) -> None:
-    assert infer(running, make_frame(BLACK, capture_time_unix_nano=1)).age_nano > 1e18
+    assert infer(running, wire_frame(BLACK, capture_time_unix_nano=1)).age_nano > 1e18
     # unknown, or no camera's: the keypoints do not depend on a clock
     for captured in (0, -1, -(2**63)):
-        result = infer(running, make_frame(BLACK, capture_time_unix_nano=captured))
+        result = infer(running, wire_frame(BLACK, capture_time_unix_nano=captured))
         assert (result.age_nano, len(result.persons)) == (0, 1)
-    assert infer(running, make_frame(BLACK, capture_time_unix_nano=2**63 - 1)).age_nano < 0
+    assert infer(running, wire_frame(BLACK, capture_time_unix_nano=2**63 - 1)).age_nano < 0
 
 
 def test_png_and_raw_answer_the_same(running: Running) -> None:
     image = tiny.spots([5] * 14, scale=2)
     encoded, plain = (
-        infer(running, make_frame(encode_png(image))),
-        infer(running, make_frame(image)),
+        infer(running, wire_frame(encode_png(image))),
+        infer(running, wire_frame(image)),
     )
     assert encoded.persons == plain.persons
 

@@ -1,9 +1,11 @@
 """Events go in, whole instruction lists are compared; on teardown every session must add up."""
 
 from collections.abc import Callable, Iterator
+from weakref import WeakSet
 
 import pytest
 
+from misgiving.runtime.nouns import StreamSummary
 from misgiving.runtime.serving.session import (
     Abort,
     ClientClosed,
@@ -24,7 +26,6 @@ from misgiving.runtime.serving.session import (
     ResumeReading,
     Session,
     Submit,
-    Summary,
 )
 
 Start = Callable[..., Session]
@@ -67,7 +68,7 @@ def test_live_answers_a_frame_that_comes_alone(start: Start) -> None:
     assert session.handle(FrameArrived("a")) == [Submit(0, "a")]
     assert session.handle(FrameAnswered(0, "A")) == [Reply("A", 0)]
     assert session.handle(ReplySent()) == []
-    assert session.handle(ClientClosed()) == [Finish(Summary(1, 1, 0, 0))]
+    assert session.handle(ClientClosed()) == [Finish(StreamSummary(1, 1, 0, 0))]
 
 
 def test_live_keeps_the_newest_and_counts_the_rest(start: Start) -> None:
@@ -80,7 +81,7 @@ def test_live_keeps_the_newest_and_counts_the_rest(start: Start) -> None:
     assert session.handle(ReplySent()) == [Submit(1, "d")]
     assert session.handle(FrameAnswered(1, "D")) == [Reply("D", 0)]
     assert session.handle(ReplySent()) == []
-    assert session.handle(ClientClosed()) == [Finish(Summary(4, 2, 2, 0))]
+    assert session.handle(ClientClosed()) == [Finish(StreamSummary(4, 2, 2, 0))]
 
 
 def test_live_drops_while_the_client_does_not_read(start: Start) -> None:
@@ -107,7 +108,7 @@ def test_live_answers_the_waiting_frame_after_the_client_closed(start: Start) ->
     session.handle(FrameAnswered(0, "A"))
     assert session.handle(ReplySent()) == [Submit(1, "b")]
     assert session.handle(FrameFailed(1, "B!")) == [ReplyError("B!", 0)]
-    assert session.handle(ReplySent()) == [Finish(Summary(2, 1, 0, 1))]
+    assert session.handle(ReplySent()) == [Finish(StreamSummary(2, 1, 0, 1))]
 
 
 def test_live_with_two_places(start: Start) -> None:
@@ -131,7 +132,7 @@ def test_in_order_pauses_the_reader_and_drops_nothing(start: Start) -> None:
     assert session.handle(FrameAnswered(1, "B")) == [Reply("B", 0), Reply("C", 0)]
     assert session.handle(ReplySent()) == [ResumeReading()]
     assert session.handle(ReplySent()) == []
-    assert session.handle(ClientClosed()) == [Finish(Summary(3, 3, 0, 0))]
+    assert session.handle(ClientClosed()) == [Finish(StreamSummary(3, 3, 0, 0))]
 
 
 def test_in_order_errors_keep_their_turn(start: Start) -> None:
@@ -145,8 +146,8 @@ def test_in_order_errors_keep_their_turn(start: Start) -> None:
 
 
 def test_an_empty_stream_ends_with_a_summary(start: Start) -> None:
-    assert start(Mode.LIVE).handle(ClientClosed()) == [Finish(Summary(0, 0, 0, 0))]
-    assert start().handle(ClientClosed()) == [Finish(Summary(0, 0, 0, 0))]
+    assert start(Mode.LIVE).handle(ClientClosed()) == [Finish(StreamSummary(0, 0, 0, 0))]
+    assert start().handle(ClientClosed()) == [Finish(StreamSummary(0, 0, 0, 0))]
 
 
 @pytest.mark.parametrize("mode", Mode)
@@ -159,16 +160,19 @@ def test_draining_finishes_what_was_accepted(start: Start, mode: Mode) -> None:
     for ticket in range(2):
         session.handle(FrameAnswered(ticket, "x"))
         last = session.handle(ReplySent())
-    assert last == [Finish(Summary(2, 2, 0, 0))]
+    assert last == [Finish(StreamSummary(2, 2, 0, 0))]
 
 
 def test_draining_an_idle_and_a_paused_stream(start: Start) -> None:
-    assert start(Mode.LIVE).handle(Draining()) == [PauseReading(), Finish(Summary(0, 0, 0, 0))]
+    assert start(Mode.LIVE).handle(Draining()) == [
+        PauseReading(),
+        Finish(StreamSummary(0, 0, 0, 0)),
+    ]
     paused = start(Mode.IN_ORDER, in_order_window=1)
     assert paused.handle(FrameArrived("a")) == [Submit(0, "a"), PauseReading()]
     assert paused.handle(Draining()) == []
     paused.handle(FrameAnswered(0, "A"))
-    assert paused.handle(ReplySent()) == [Finish(Summary(1, 1, 0, 0))]
+    assert paused.handle(ReplySent()) == [Finish(StreamSummary(1, 1, 0, 0))]
 
 
 @pytest.mark.parametrize(
@@ -202,10 +206,16 @@ def test_misuse_ends_the_stream(
 
 
 def test_a_long_stream_keeps_no_history(start: Start) -> None:
-    session = start(Mode.IN_ORDER)
+    class Result:
+        """Something whose end can be seen."""
+
+    session, kept = start(Mode.IN_ORDER), WeakSet[Result]()
     for ticket in range(10_000):
-        session.handle(FrameArrived("x"))
-        session.handle(FrameAnswered(ticket, "X"))
+        kept.add(frame := Result())
+        kept.add(result := Result())
+        session.handle(FrameArrived(frame))
+        session.handle(FrameAnswered(ticket, result))
         session.handle(ReplySent())
-    assert not session._done
-    assert session.handle(ClientClosed()) == [Finish(Summary(10_000, 10_000, 0, 0))]
+    del frame, result
+    assert not kept
+    assert session.handle(ClientClosed()) == [Finish(StreamSummary(10_000, 10_000, 0, 0))]

@@ -4,38 +4,36 @@ import hashlib
 import logging
 import shutil
 import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from collector.helpers import child, collected, eventually, line_of
 from misgiving.runtime.errors import FailedPrecondition, ResourceExhausted
 from misgiving.runtime.images import decode, encode_png
-from misgiving.runtime.outbox.spool import Entry, Spool, choose_victims, serialise
+from misgiving.runtime.nouns import Frame
+from misgiving.runtime.outbox.spool import Entry, Spool, SpoolCounts, choose_victims
+from misgiving.runtime.wire.collected import KeptFrame, to_message
 from misgiving.v1.fleet_pb2 import CollectedFrame
-from misgiving.v1.pose_pb2 import Frame, Image, RawImage
+from shared.collecting import child, collected, eventually, line_of, noisy_frame, offer, serialise
 
 
-def raw_frame(pixels):
-    height, width = pixels.shape[:2]
-    raw = RawImage(pixels=pixels.tobytes(), height_px=height, width_px=width)
-    return CollectedFrame(frame=Frame(frame_id="raw", image=Image(raw=raw)))
+def raw_frame(pixels: NDArray[np.uint8]) -> KeptFrame:
+    return KeptFrame(Frame(pixels, frame_id="raw"), (), "b" * 64)
 
 
-def noisy_frame(frame_id, size_bytes):
-    """A frame whose body has a little more than ``size_bytes``."""
-    noise = np.random.default_rng(list(frame_id.encode())).bytes(size_bytes)
-    return collected(frame_id, persons=[], image=noise)
-
-
-def filled(folder, frames, **options):
+def filled(folder: Path, frames: Sequence[CollectedFrame], **options: Any) -> SpoolCounts:
     spool = Spool(folder, **options)
-    assert all(spool.offer(frame) for frame in frames)
+    assert all(offer(spool, frame) for frame in frames)
     spool.close()
     return spool.counts()
 
 
-def test_stored_frames_survive_a_restart_in_order(tmp_path):
+def test_stored_frames_survive_a_restart_in_order(tmp_path: Path) -> None:
     frames = [collected(f"f{number}") for number in range(5)]
     counts = filled(tmp_path / "deep" / "spool", frames)
     assert (counts.offered, counts.stored, counts.lost, counts.pending) == (5, 5, 0, 5)
@@ -48,27 +46,26 @@ def test_stored_frames_survive_a_restart_in_order(tmp_path):
     spool.close()
 
 
-def test_raw_image_becomes_png_and_the_offered_frame_stays():
+def test_raw_image_becomes_png_and_the_offered_frame_stays() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (7, 5, 3), np.uint8)
     frame = raw_frame(pixels)
-    before = frame.SerializeToString()
-    body = serialise(frame)
+    body = serialise(to_message(frame))
     image = CollectedFrame.FromString(body).frame.image
     np.testing.assert_array_equal(decode(image.encoded), pixels)
     assert image.encoded == encode_png(pixels)
-    assert serialise(frame) == body
-    assert frame.SerializeToString() == before
+    assert frame.frame.image is pixels
 
 
-def test_frame_that_cannot_be_serialised_is_lost_and_the_next_is_stored(tmp_path, caplog):
-    broken = raw_frame(np.zeros((2, 2, 3), np.uint8))
-    broken.frame.image.raw.width_px = 9
+def test_frame_that_cannot_be_serialised_is_lost_and_the_next_is_stored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = raw_frame(np.zeros((2, 2, 4), np.uint8))
     counts = filled(tmp_path, [broken, collected("good")])
     assert (counts.lost, counts.stored, counts.pending) == (1, 1, 1)
-    assert "frame raw is lost: frame has 12 bytes for 9 × 2 px" in caplog.text
+    assert "frame raw is lost: frame is (2, 2, 4); expected (H, W, 3) uint8 RGB" in caplog.text
 
 
-def test_same_frame_is_stored_once(tmp_path):
+def test_same_frame_is_stored_once(tmp_path: Path) -> None:
     counts = filled(tmp_path, [collected("one"), collected("one")])
     assert (counts.stored, counts.pending) == (2, 1)
 
@@ -90,16 +87,20 @@ SOME = {
         (SOME, 105, 105, ["refused", "old", "new"]),  # nothing else fits
     ],
 )
-def test_choose_victims(entries, size, quota, victims):
+def test_choose_victims(
+    entries: dict[str, Entry], size: int, quota: int, victims: list[str]
+) -> None:
     assert choose_victims(entries, size, quota) == victims
 
 
-def test_frame_larger_than_the_quota():
+def test_frame_larger_than_the_quota() -> None:
     with pytest.raises(ResourceExhausted, match="11 bytes; the spool's quota is 10. Raise"):
         choose_victims(SOME, 11, 10)
 
 
-def test_quota_evicts_the_oldest_and_says_so(tmp_path, caplog):
+def test_quota_evicts_the_oldest_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     frames = [noisy_frame(f"f{number}", 1000) for number in range(5)]
     size = len(serialise(frames[0]))
     counts = filled(tmp_path, [*frames, noisy_frame("huge", 4000)], quota_bytes=3 * size)
@@ -113,24 +114,23 @@ def test_quota_evicts_the_oldest_and_says_so(tmp_path, caplog):
     spool.close()
 
 
-def test_a_queue_s_bytes_are_bounded_and_given_back(tmp_path):
+def test_a_queue_s_bytes_are_bounded_and_given_back(tmp_path: Path) -> None:
     frame = noisy_frame("f", 100_000)
-    spool = Spool(tmp_path, queue_bytes=frame.ByteSize() - 1)
-    assert not spool.offer(frame)
+    spool = Spool(tmp_path, queue_bytes=100_000 - 1)
+    assert not offer(spool, frame)
     spool.close()
-    spool = Spool(tmp_path, queue_bytes=frame.ByteSize())
+    spool = Spool(tmp_path, queue_bytes=100_000)
     for number in range(3):  # each fits alone: the next one when the last one is on disk
         following = noisy_frame(str(number), 100_000)
-        assert following.ByteSize() <= frame.ByteSize()
-        eventually(lambda following=following: spool.offer(following))
+        eventually(partial(offer, spool, following))
     spool.close()
 
 
 @pytest.mark.parametrize("bound", [{"queue_size": 1}, {"queue_bytes": 250_000}])
-def test_full_queue_loses_and_counts(tmp_path, bound):
+def test_full_queue_loses_and_counts(tmp_path: Path, bound: dict[str, int]) -> None:
     spool = Spool(tmp_path, **bound)
     frame = noisy_frame("f", 100_000)
-    taken = [spool.offer(frame) for _ in range(3000)]
+    taken = [offer(spool, frame) for _ in range(3000)]
     spool.close()
     counts = spool.counts()
     assert counts.offered == 3000
@@ -138,17 +138,19 @@ def test_full_queue_loses_and_counts(tmp_path, bound):
     assert counts.stored == taken.count(True)
 
 
-def test_after_close_frames_are_lost(tmp_path):
+def test_after_close_frames_are_lost(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.close()
     spool.close()
-    assert not spool.offer(collected("late"))
+    assert not offer(spool, collected("late"))
     assert spool.counts().lost == 1
     with pytest.raises(FailedPrecondition, match="closed"):
         spool.read("0" * 64)
 
 
-def test_removed_frames_are_gone_and_refused_ones_stay(tmp_path, caplog):
+def test_removed_frames_are_gone_and_refused_ones_stay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     filled(tmp_path, [collected("a"), collected("b"), collected("c")])
     spool = Spool(tmp_path)
     first, second, third = spool.pending()
@@ -167,22 +169,22 @@ def test_removed_frames_are_gone_and_refused_ones_stay(tmp_path, caplog):
     spool.close()
 
 
-def test_arrival_wakes_the_uploader(tmp_path):
+def test_arrival_wakes_the_uploader(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     assert not spool.arrived.is_set()
-    spool.offer(collected("a"))
+    offer(spool, collected("a"))
     assert spool.arrived.wait(20)
     assert len(spool.pending()) == 1
     spool.close()
 
 
-def test_folder_that_is_a_file(tmp_path):
+def test_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FailedPrecondition, match="file cannot be opened: File exists; expected"):
         Spool(tmp_path / "file")
 
 
-def test_database_that_is_none(tmp_path):
+def test_database_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "spool.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(FailedPrecondition, match="file is not a database; .* Move it away"):
         Spool(tmp_path)
@@ -191,14 +193,14 @@ def test_database_that_is_none(tmp_path):
 SPOOLING = """
 import sys
 from pathlib import Path
-from collector.helpers import collected
+from shared.collecting import collected, offer
 from misgiving.runtime.outbox.spool import Spool
 
 spool = Spool(Path(sys.argv[1]))
 known = set()
 for number in range(10_000):
     spool.arrived.clear()
-    spool.offer(collected(f"f{number}"))
+    offer(spool, collected(f"f{number}"))
     spool.arrived.wait()
     for digest in spool.pending():
         if digest not in known:
@@ -207,7 +209,7 @@ for number in range(10_000):
 """
 
 
-def test_kill_keeps_what_was_stored_and_frees_the_lock(tmp_path):
+def test_kill_keeps_what_was_stored_and_frees_the_lock(tmp_path: Path) -> None:
     with child(SPOOLING, tmp_path) as process:
         stored = [line_of(process) for _ in range(20)]
         with pytest.raises(FailedPrecondition, match="locked; .* Stop the other process"):
@@ -224,25 +226,24 @@ def test_kill_keeps_what_was_stored_and_frees_the_lock(tmp_path):
 FULL_DISK = """
 import logging, resource, sys
 from pathlib import Path
-from collector.helpers import eventually
+from shared.collecting import eventually, noisy_frame, offer
 from misgiving.runtime.outbox.spool import Spool
-from runtime.test_spool import noisy_frame
 
 logging.basicConfig()
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, most))  # no file may grow beyond
 spool = Spool(Path(sys.argv[1]))
-assert all(spool.offer(noisy_frame(f"f{number}", 100_000)) for number in range(20))
+assert all(offer(spool, noisy_frame(f"f{number}", 100_000)) for number in range(20))
 eventually(lambda: spool.counts().stored + spool.counts().lost == 20)
 resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-spool.offer(noisy_frame("after", 100_000))
+offer(spool, noisy_frame("after", 100_000))
 spool.close()
 counts = spool.counts()
 print(counts.stored, counts.lost, counts.pending)
 """
 
 
-def test_full_disk_loses_frames_and_harms_nothing_else(tmp_path):
+def test_full_disk_loses_frames_and_harms_nothing_else(tmp_path: Path) -> None:
     with child(FULL_DISK, tmp_path) as process:
         stored, lost, pending = map(int, line_of(process).split())
         errors = process.stderr.read()
@@ -258,7 +259,7 @@ def test_full_disk_loses_frames_and_harms_nothing_else(tmp_path):
     spool.close()
 
 
-def test_commits_reach_the_disk(tmp_path):
+def test_commits_reach_the_disk(tmp_path: Path) -> None:
     """WAL and synchronous FULL: without them a commit is not an fsync."""
     spool = Spool(tmp_path)
     with spool._transaction() as database:
@@ -270,7 +271,7 @@ def test_commits_reach_the_disk(tmp_path):
     database.close()
 
 
-def test_vehicle_loads_neither_torch_nor_the_database_of_the_fleet():
+def test_vehicle_loads_neither_torch_nor_the_database_of_the_fleet() -> None:
     code = """
 import sys
 import misgiving.runtime.outbox.spool, misgiving.runtime.outbox.uploader
@@ -281,21 +282,23 @@ print({"torch", "sqlalchemy", "misgiving.collector"} & sys.modules.keys() or "cl
 
 
 @pytest.fixture(autouse=True)
-def _log_warnings(caplog):
+def _log_warnings(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
 
 
 @pytest.mark.parametrize("deleted", [True, False])
-def test_a_replaced_spool_stores_nothing(tmp_path, caplog, deleted):
+def test_a_replaced_spool_stores_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, deleted: bool
+) -> None:
     """What went into the old file would be gone with the process: it is counted as lost."""
     folder = tmp_path / "spool"
     spool = Spool(folder)
-    assert spool.offer(collected("before"))
+    assert offer(spool, collected("before"))
     eventually(lambda: spool.counts().stored == 1)
     folder.rename(tmp_path / "moved")
     if not deleted:
         shutil.copytree(tmp_path / "moved", folder)
-    assert spool.offer(collected("after"))
+    assert offer(spool, collected("after"))
     eventually(lambda: spool.counts().lost == 1)
     (digest,) = spool.pending()  # what was stored can still be uploaded
     assert CollectedFrame.FromString(spool.read(digest)) == collected("before")

@@ -6,21 +6,22 @@ import signal
 import threading
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
 
 from misgiving.runtime.errors import DataError, InvalidInput, ResourceExhausted
+from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import encode_png
+from misgiving.runtime.nouns import Answer, Collection, Decision, Person, Reason, StreamSummary
 from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES
 from misgiving.runtime.sources.recordings import Picture
 from misgiving.runtime.verbs.stream import StreamOptions, paced, read_regions, stream
 from misgiving.runtime.verbs.tally import Tally
-from misgiving.v1 import detector_pb2 as wire
-from misgiving.v1 import pose_pb2 as pose
-from runtime import tiny
-from runtime.serving import Gated, serving
-from runtime.tiny import write_video
+from shared import tiny
+from shared.serving import Gated, serving
+from shared.tiny import write_video
 
 
 @pytest.fixture
@@ -36,12 +37,13 @@ def folder(tmp_path: Path) -> Path:
 def result(
     frame_id: str,
     flagged: bool = False,
-    collection: int = wire.COLLECTION_NONE,
-    kept: int = pose.KEEP_REASON_NONE,
-) -> object:
-    person = pose.Person(flag=pose.Flag(raised=flagged, kept=kept))
-    answer = wire.FrameResult(frame_id=frame_id, persons=[person], collection=collection)
-    return wire.StreamInferResponse(result=answer)
+    collection: Collection = Collection.NONE,
+    kept: Reason | None = None,
+) -> Answer:
+    nothing = np.empty(0, np.float32)
+    flag = Decision(flagged, kept, 0.5, 1.0)
+    person = Person(Region(0, 0, 9, 9), nothing, 0.0, None, nothing, nothing, flag=flag)
+    return Answer(frame_id, (person,), "", collection=collection)
 
 
 def test_a_folder_with_regions_and_a_bad_image(
@@ -157,7 +159,7 @@ def test_an_image_that_is_too_large_is_left_out(
 def test_a_video_that_is_too_large_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("misgiving.runtime.client.LARGEST_IMAGE_BYTES", 99)
+    monkeypatch.setattr("misgiving.runtime.wire.frames.LARGEST_IMAGE_BYTES", 99)
     video = write_video(tmp_path / "v.mp4", 3)
     said = "64 × 48 px are too large to be sent"
     with serving() as server, pytest.raises(ResourceExhausted, match=said):
@@ -178,22 +180,28 @@ def test_pacing_follows_the_clock_and_catches_up() -> None:
     assert slept == [0.0, 0.1, 0.0, 0.0, 0.05]
 
 
+class Name(str):
+    """Of a frame; one whose end can be seen."""
+
+
 def test_tally() -> None:
-    tally = Tally()
+    tally, kept = Tally(), WeakSet[Name]()
     for i in range(5):
-        tally.send(str(i), now_s=float(i))
-    flag, audit = pose.KEEP_REASON_PREDICTED_LOSS, pose.KEEP_REASON_AUDIT
-    tally.take(result("0", True, wire.COLLECTION_QUEUED, flag), 10.0)
-    tally.take(result("3", True, wire.COLLECTION_LOST, flag), 10.0)  # 1, 2 dropped
-    tally.take(result("4", False, wire.COLLECTION_QUEUED, audit), 11.0)
-    summary = wire.StreamSummary(received=5, answered=3, dropped=2)
-    tally.take(wire.StreamInferResponse(summary=summary), 11.0)
+        kept.add(name := Name(i))
+        tally.send(name, now_s=float(i))
+    del name
+    assert len(kept) == 5
+    flag, audit = Reason.PREDICTED_LOSS, Reason.AUDIT
+    tally.take(result("0", True, Collection.QUEUED, flag), 10.0)
+    tally.take(result("3", True, Collection.LOST, flag), 10.0)  # 1, 2 dropped
+    tally.take(result("4", False, Collection.QUEUED, audit), 11.0)
+    tally.take(StreamSummary(received=5, answered=3, dropped=2, failed=0), 11.0)
     assert tally.lines() == [
         "frames: 5 sent, 3 answered, 0 failed, 2 dropped",
         "flagged: 2, audited: 1; of these 2 queued for collection, 1 lost",
         "round trip: p50 7000.0 ms, p99 9940.0 ms",
     ]
-    assert not tally._under_way
+    assert not kept
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
-from misgiving.runtime.bundles.floor import Probation
-from misgiving.runtime.client import make_frame
 from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import EngineError
 from misgiving.runtime.verbs.serve import upgraded
 from misgiving.v1 import detector_pb2 as wire
-from runtime import tiny
-from runtime.serving import Gated, Requests, Running, infer, named, serving
+from shared import tiny
+from shared.serving import Gated, Requests, Running, infer, named, serving, wire_frame
 
 
 class Counted:
@@ -118,7 +117,7 @@ def test_no_call_is_lost_or_wrong(server: Running, first: Counted, second: Count
     def ask(client: int) -> int:
         number = client
         while not stop.is_set():
-            frame = make_frame(tiny.spots(columns_of(number)), frame_id=str(number))
+            frame = wire_frame(tiny.spots(columns_of(number)), frame_id=str(number))
             assert_right(infer(server, frame), number)
             answered.release()
             number += 4
@@ -151,7 +150,7 @@ def test_no_frame_of_a_stream_is_lost_or_out_of_order(
     for number in range(20):
         if number == 10:
             building.done()
-        frame = make_frame(tiny.spots(columns_of(number)), frame_id=str(number))
+        frame = wire_frame(tiny.spots(columns_of(number)), frame_id=str(number))
         requests.put(frame=frame)
         assert_right(next(answers).result, number)
     requests.close()

@@ -19,9 +19,10 @@ from misgiving.runtime.engines.base import OUTPUTS
 from misgiving.runtime.engines.builder import Library
 from misgiving.runtime.engines.cache import Plan, Profile
 from misgiving.runtime.engines.cuda import Buffer, Gpu
+from misgiving.runtime.engines.self_check import self_check
 from misgiving.runtime.engines.tensorrt import StalePlan, TensorrtEngine
 from misgiving.runtime.errors import BundleError, EngineError
-from runtime import tiny
+from shared import tiny
 
 SHAPES = {
     "image": (tiny.HEIGHT, tiny.WIDTH, 3),
@@ -253,7 +254,7 @@ def test_it_goes_on_without_a_graph(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_it_passes_the_bundle_s_self_check() -> None:
     engine, _, _ = made(Profile())
-    Bundle.load(tiny.BUNDLE).self_check(engine)
+    self_check(Bundle.load(tiny.BUNDLE), engine)
 
 
 def test_one_that_computes_something_else_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +262,7 @@ def test_one_that_computes_something_else_does_not(monkeypatch: pytest.MonkeyPat
     engine, _, trt = made(Profile())
     monkeypatch.setattr(Context, "_run", lambda self, batch: None)
     with pytest.raises(BundleError, match="self-check failed"):
-        Bundle.load(tiny.BUNDLE).self_check(engine)
+        self_check(Bundle.load(tiny.BUNDLE), engine)
 
 
 def test_a_plan_that_tensorrt_refuses() -> None:

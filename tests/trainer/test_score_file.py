@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from misgiving.runtime.bundles.bundle import Signal
+from misgiving.runtime.bundles.manifest import Signal
 from misgiving.runtime.errors import DataError
 from misgiving.trainer.answers.asking import Answers
 from misgiving.trainer.pool.score_file import (
@@ -163,9 +163,9 @@ KEEP = "expected a file from 'misgiving score'"
         ("a", b"", r"ends with ''; expected"),
         ("a.csv", None, rf"a.csv cannot be read: No such file or directory; {KEEP}"),
         ("a.parquet", None, rf"a.parquet cannot be read: No such file or directory; {KEEP}"),
-        ("a.csv", b"", rf"says nothing of a bundle and a pool; {KEEP}"),
+        ("a.csv", b"", rf"names neither a bundle nor a pool; {KEEP}"),
         ("a.parquet", b"", rf"cannot be read: .*0 bytes; {KEEP}"),
-        ("a.csv", b"id,x\na,1\n", rf"says nothing of a bundle and a pool; {KEEP}"),
+        ("a.csv", b"id,x\na,1\n", rf"names neither a bundle nor a pool; {KEEP}"),
         ("a.parquet", b"id,x\na,1\n", r"cannot be read: "),
         ("a.csv", b"# a comment\nid\n", r"a.csv: Invalid JSON"),
         ("a.csv", b'# {"schema_version": 2}\nid\n', r"schema_version: Input should be 1"),

@@ -21,20 +21,14 @@ from misgiving.export.gates import Reference
 from misgiving.export.graph import FusedGraph
 from misgiving.export.onnx import write_onnx
 from misgiving.export.precision import BATCH
-from misgiving.runtime.answer.answerer import Detector
-from misgiving.runtime.bundles.bundle import (
-    MODEL,
-    SAMPLES,
-    Bundle,
-    sha256_file,
-    write_manifest,
-)
+from misgiving.runtime.answer.answerer import Model
+from misgiving.runtime.bundles.bundle import MODEL, SAMPLES, Bundle, sha256_file
+from misgiving.runtime.bundles.manifest import write_manifest
 from misgiving.runtime.bundles.precisions import MODELS, Parity
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
-from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.trainer import heatmaps, progress
 from misgiving.trainer.answers.reading import BATCH as READ
 from misgiving.trainer.answers.reading import Person, read_all
@@ -204,11 +198,9 @@ def _whole_drift(
     bundle: Bundle, engine: OnnxEngine, source: _Source, scores: Scores
 ) -> parity.Drift:
     """Between trainer and runtime, from the image files on; raises where it is too much."""
-    # The trainer looks at a whole frame once.
-    detector = Detector(bundle, FlagPolicy(threshold=math.inf, audit_rate=0.0), rounds=0)
     counted = progress.counted(len(source.persons), "end to end")
-    head, data = source.graph.head_name, source.validation
-    drift = parity.end_to_end_drift(detector, engine, head, data, scores, counted)
+    model, head = Model(bundle, engine), source.graph.head_name
+    drift = parity.end_to_end_drift(model, head, source.validation, scores, counted)
     parity.check(drift, "end-to-end", "image px")
     return drift
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from misgiving.runtime.verbs import cli as runtime
+from misgiving.runtime.verbs import options as runtime
 from misgiving.trainer.specs import SPECS
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def export(
 ) -> None:
     """Export a checkpoint to a bundle that answers alike. Refuses where it does not.
 
-    Calibrates it on --val, as 'misgiving calibrate' does; without a rate for --flag-rate 0.1.
+    Calibrates it on --val, as 'misgiving calibrate' does; without a rate, by --flag-rate 0.1.
 
     A lower precision that is asked for must find the joints that fp32 finds and order the persons
     by predicted loss as it does, or there is no bundle. int8 is calibrated on a sample of the
@@ -148,9 +148,7 @@ def demo(
     ] = "synthetic:1,500,0-0.5",
     pool: Annotated[
         str,
-        typer.Option(
-            metavar="SPEC", help="Data out there: selected from, streamed, validated and tested on."
-        ),
+        typer.Option(metavar="SPEC", help="Data to select from, stream, validate and test on."),
     ] = "synthetic:2,1400",
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder to write; an earlier demo's is replaced.")
@@ -167,7 +165,7 @@ def demo(
     ] = 1,
 ) -> None:
     """Run the whole loop here: train, serve, collect, train on.
-    Train, select, export, serve, flag, collect, label, train on.
+    The steps: train, select, export, serve, flag, collect, label, train on.
 
     Example: misgiving demo --data lsp:data/lsp#1-1000 --pool lspet:data/lspet --out runs/real
     """
@@ -213,8 +211,8 @@ def calibrate(
     device: runtime.Device = "cpu",
     threads: runtime.Threads = 0,
 ) -> None:
-    """Make a score a promise: probabilities and thresholds.
-    Probability of failure, and thresholds that keep a named rate.
+    """Turn a score into probabilities and thresholds.
+    Adds a probability of failure, and thresholds that keep a named rate.
 
     Writes a new bundle with the same graph. The promises hold for frames drawn like those of
     --data. Under shift, and for the correlated frames of a video, there is no such guarantee:
@@ -259,35 +257,6 @@ def _print_calibration(manifest: "Manifest") -> None:
 
 
 @app.command()
-def build(
-    bundle: runtime.Bundle = None,
-    precision: Annotated[
-        str, typer.Option(metavar="NAME", help="fp32, fp16 or int8-trt, as the bundle has it.")
-    ] = "fp32",
-    min_batch: Annotated[
-        int, typer.Option(metavar="N", help="Smallest batch; fewer persons are padded to it.")
-    ] = 1,
-    opt_batch: Annotated[
-        int,
-        typer.Option(metavar="N", help="Batch to tune for: as many persons as come at a time."),
-    ] = 1,
-    max_batch: Annotated[
-        int, typer.Option(metavar="N", help="Largest batch; a server forms up to 8.")
-    ] = 8,
-) -> None:
-    """Build TensorRT's engine of a bundle on this device. --device tensorrt runs it.
-
-    It is kept in MISGIVING_CACHE, else in the user's cache folder, and built again when the
-    bundle, the GPU, its driver or TensorRT is another.
-
-    Example: misgiving build --bundle bundle --precision fp32 --opt-batch 2
-    """
-    from misgiving.runtime.engines.building import run_build
-
-    typer.echo(run_build(bundle, precision, (min_batch, opt_batch, max_batch)))
-
-
-@app.command()
 def sign(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
     key: Annotated[
@@ -310,31 +279,6 @@ def sign(
         Bundle.load(bundle)  # what cannot be signed leaves no key behind
         typer.echo(f"new key {make(key)} in {key}, its public half in {key}.pub")
     typer.echo(f"{bundle} signed by key {sign_bundle(bundle, key)}")
-
-
-@app.command()
-def verify(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder or zip of the bundle.")],
-    trust: Annotated[
-        Path,
-        typer.Option(
-            metavar="PATH", help="Folder of trusted keys (*.pub, revoked), or one such key."
-        ),
-    ],
-) -> None:
-    """Say whether a runtime that trusts these keys takes a bundle.
-
-    Example: misgiving verify bundle.zip --trust keys
-    """
-    from misgiving.runtime import Bundle, Trust
-
-    whole = Bundle.load(bundle, Trust.read(trust))
-    manifest = whole.manifest
-    typer.echo(
-        f"{bundle}: {manifest.name} {manifest.version}, release {manifest.release}, "
-        f"expires {manifest.expires or 'never'}; {len(manifest.files)} files as signed by key "
-        f"{whole.signed_by}\ndigest {whole.digest}"
-    )
 
 
 @app.command()
@@ -385,9 +329,9 @@ def bench(
     ] = None,
 ) -> None:
     """Time a bundle on this machine, beside other ways.
-    Its graphs on every engine that is installed, and what others would run instead of one pass (no
-    score, 10 passes, an ensemble). Prints a Markdown page that says what the machine is, a Jetson's
-    power mode and clocks too.
+    Runs its graphs on every engine that is installed, and what others would run instead of one
+    pass (no score, 10 passes, an ensemble). Prints a Markdown page that says what the machine is,
+    a Jetson's power mode and clocks too.
 
     Example: misgiving bench --batch 1 --seconds 0.5 --out bench
     """

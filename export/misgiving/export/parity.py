@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from misgiving.export.graph import FusedGraph
 from misgiving.runtime import images
-from misgiving.runtime.answer.answerer import Detector
-from misgiving.runtime.client import make_frame
+from misgiving.runtime.answer.answerer import Model, answer
 from misgiving.runtime.engines.base import Engine, Prediction, joined
 from misgiving.runtime.errors import ParityError
+from misgiving.runtime.nouns import Frame, make_frame
 from misgiving.trainer.answers.scoring import Scores
 from misgiving.trainer.data import PoseSet, Sample
 from misgiving.trainer.measures import metrics
-from misgiving.v1 import pose_pb2 as pose
 
 Floats = NDArray[np.floating]
 
@@ -97,8 +96,7 @@ def _other_columns(prediction: Prediction) -> list[Floats]:
 
 
 def end_to_end_drift(
-    detector: Detector,
-    engine: Engine,
+    model: Model,
     head: str,
     data: PoseSet,
     scores: Scores,
@@ -107,8 +105,7 @@ def end_to_end_drift(
     """Compare the runtime's answers to image files with the trainer's, in image px.
 
     Args:
-        detector: of the bundle that is being made.
-        engine: of the exported file.
+        model: the bundle that is being made, and an engine of the exported file.
         head: whose predicted loss was exported.
         data: the persons.
         scores: the trainer's answers to the same persons, from its own reading of the images.
@@ -116,9 +113,9 @@ def end_to_end_drift(
     """
     points, losses = [], []
     for index in progress:
-        result = detector.detect(frame_of(data[index]), engine)
-        person = result.persons[0]
-        points.append([(k.x_px, k.y_px) for k in person.keypoints])
+        # The trainer looks at a whole frame once.
+        person = answer(model, frame_of(data[index]), rounds=0).persons[0]
+        points.append(person.keypoints[:, :2])
         losses.append(person.predicted_loss)
     expected = scores.predicted_losses[head]
     predicted = np.array(losses)
@@ -129,7 +126,7 @@ def end_to_end_drift(
     )
 
 
-def frame_of(sample: Sample) -> pose.Frame:
+def frame_of(sample: Sample) -> Frame:
     """A person as a vehicle's client would send it: the encoded file and the person's box."""
     encoded = images.read_bytes(sample.path) if sample.path else images.encode_png(sample.image)
     region = sample.asked_region

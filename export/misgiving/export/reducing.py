@@ -18,7 +18,7 @@ from misgiving.export import gates
 from misgiving.export.gates import LIMITS, Measured, Miss, Reference
 from misgiving.export.parity import in_batches
 from misgiving.export.precision import BATCH, Quantiser, layer_name, to_fp16
-from misgiving.runtime.bundles.bundle import MODEL, SAMPLES, sample_drift
+from misgiving.runtime.bundles.bundle import MODEL, SAMPLES
 from misgiving.runtime.bundles.precisions import (
     MODELS,
     CalibrationImages,
@@ -27,6 +27,7 @@ from misgiving.runtime.bundles.precisions import (
 )
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.engines.onnx import OnnxEngine
+from misgiving.runtime.engines.self_check import sample_drift
 from misgiving.runtime.errors import DataError, ParityError
 from misgiving.runtime.geometry import CropRule
 from misgiving.trainer import progress

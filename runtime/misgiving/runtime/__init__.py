@@ -6,13 +6,12 @@ from misgiving.runtime.public import lazily
 
 if TYPE_CHECKING:
     from misgiving.runtime.bundles.bundle import Bundle as Bundle
-    from misgiving.runtime.bundles.bundle import Manifest as Manifest
+    from misgiving.runtime.bundles.manifest import Manifest as Manifest
     from misgiving.runtime.bundles.releasing import pack_bundle as pack_bundle
     from misgiving.runtime.bundles.releasing import sign_bundle as sign_bundle
     from misgiving.runtime.bundles.trust import Trust as Trust
     from misgiving.runtime.bundles.trust import new_key as new_key
     from misgiving.runtime.client import Client as Client
-    from misgiving.runtime.client import make_frame as make_frame
     from misgiving.runtime.draw import draw_result as draw_result
     from misgiving.runtime.engines.base import Engine as Engine
     from misgiving.runtime.engines.base import Prediction as Prediction
@@ -31,20 +30,42 @@ if TYPE_CHECKING:
     from misgiving.runtime.keypoints import LSP as LSP
     from misgiving.runtime.keypoints import KeypointSet as KeypointSet
     from misgiving.runtime.labelset import LabelSet as LabelSet
+    from misgiving.runtime.nouns import Answer as Answer
+    from misgiving.runtime.nouns import Collection as Collection
+    from misgiving.runtime.nouns import Decision as Decision
+    from misgiving.runtime.nouns import Frame as Frame
+    from misgiving.runtime.nouns import FrameFailure as FrameFailure
+    from misgiving.runtime.nouns import ModelInfo as ModelInfo
+    from misgiving.runtime.nouns import NamedThreshold as NamedThreshold
+    from misgiving.runtime.nouns import Person as Person
+    from misgiving.runtime.nouns import Reason as Reason
+    from misgiving.runtime.nouns import StreamSummary as StreamSummary
+    from misgiving.runtime.nouns import make_frame as make_frame
     from misgiving.runtime.sources.recordings import Picture as Picture
     from misgiving.runtime.sources.recordings import Source as Source
     from misgiving.runtime.sources.recordings import open_source as open_source
     from misgiving.runtime.verbs.serve import ServeOptions as ServeOptions
     from misgiving.runtime.verbs.serve import run_server as run_server
+    from misgiving.runtime.wire.collected import KeptFrame as KeptFrame
     from misgiving.runtime.wire.records import result_record as result_record
 else:
     __getattr__, __dir__, __all__ = lazily(
         __name__,
         {
             "Bundle": "bundles.bundle",
-            "Manifest": "bundles.bundle",
+            "Manifest": "bundles.manifest",
             "Client": "client",
-            "make_frame": "client",
+            "Answer": "nouns",
+            "Collection": "nouns",
+            "Decision": "nouns",
+            "Frame": "nouns",
+            "FrameFailure": "nouns",
+            "ModelInfo": "nouns",
+            "NamedThreshold": "nouns",
+            "Person": "nouns",
+            "Reason": "nouns",
+            "StreamSummary": "nouns",
+            "make_frame": "nouns",
             "draw_result": "draw",
             "Engine": "engines.base",
             "Prediction": "engines.base",
@@ -63,6 +84,7 @@ else:
             "LSP": "keypoints",
             "KeypointSet": "keypoints",
             "LabelSet": "labelset",
+            "KeptFrame": "wire.collected",
             "result_record": "wire.records",
             "pack_bundle": "bundles.releasing",
             "sign_bundle": "bundles.releasing",

@@ -19,12 +19,13 @@ from misgiving.runtime.errors import (
     ResourceExhausted,
 )
 from misgiving.runtime.geometry import Region
-from misgiving.runtime.images import check_rgb, encode_png
 from misgiving.runtime.net.connecting import open_channel, through_proxy
-from misgiving.runtime.sending import Outbox
+from misgiving.runtime.net.sending import Outbox
+from misgiving.runtime.nouns import Answer, Frame, ModelInfo, StreamSummary, make_frame
+from misgiving.runtime.wire.frames import fill_frame, sendable
+from misgiving.runtime.wire.results import Reply, to_answer, to_info, to_reply
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import detector_pb2_grpc
-from misgiving.v1 import pose_pb2 as pose
 
 _ERRORS: dict[grpc.StatusCode, type[MisgivingError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidInput,
@@ -38,20 +39,13 @@ _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 IN_FLIGHT = 8
 """Unanswered frames of an in-order stream: enough to keep a server busy."""
 
-LARGEST_IMAGE_BYTES = 64 * 1024 * 1024 - 64 * 1024
-"""What a server's largest message leaves to the image."""
-
 _POLL_S = 0.25
 """Between two questions whether a server is there."""
-_CHANNEL = (
-    ("grpc.max_send_message_length", -1),  # requests are bounded by the server
-    ("grpc.initial_reconnect_backoff_ms", 250),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
+_CHANNEL = (("grpc.max_send_message_length", -1),)  # requests are bounded by the server
 
 log = logging.getLogger(__name__)
 
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
 
 class Client:
@@ -90,7 +84,7 @@ class Client:
         self._timeout_s = timeout_s
         self._wait_s = wait_s
         self._stop = stop or threading.Event()
-        self._channel = open_channel(server, _CHANNEL)
+        self._channel = open_channel(server, 1.0, _CHANNEL)
         self._stub = detector_pb2_grpc.FailureDetectorStub(self._channel)
 
     def __enter__(self) -> "Client":
@@ -114,7 +108,7 @@ class Client:
         frame_id: str = "",
         *,
         bgr: bool = False,
-    ) -> wire.FrameResult:
+    ) -> Answer:
         """Answer one image: JPEG or PNG bytes, or an array (H, W, 3), RGB unless ``bgr``.
 
         OpenCV's arrays are BGR, from ``cv2.imread`` and ``VideoCapture`` alike, and nothing in the
@@ -124,15 +118,15 @@ class Client:
             InvalidInput, ResourceExhausted: the server does not take it.
             MisgivingError: there is no server, or it failed.
         """
-        request = wire.InferRequest(frame=make_frame(image, regions, frame_id, bgr=bgr))
+        request = wire.InferRequest()
+        fill_frame(request.frame, sendable(make_frame(image, regions, frame_id, bgr=bgr)))
         with self._translated():
             response: wire.InferResponse = self._ask(self._stub.Infer, request, self._until())
-            return response.result
+            return to_answer(response.result)
 
-    def stream(
-        self, frames: Iterable[pose.Frame], *, live: bool = False
-    ) -> Iterator[wire.StreamInferResponse]:
-        """Send frames and yield replies: a result or an error for each, and the summary last.
+    def stream(self, frames: Iterable[Frame], *, live: bool = False) -> Iterator[Reply]:
+        """Send frames and yield replies: an Answer or a FrameFailure for each, and the
+        StreamSummary last.
 
         A server that goes away is waited for. Then a recording goes on where it was: what had
         not been answered is sent again, so that each frame gets one reply. Live, what comes
@@ -146,25 +140,25 @@ class Client:
         Raises:
             FailedPrecondition: the server has not come back within ``wait_s``.
         """
-        outbox = Outbox(frames, None if live else IN_FLIGHT)
+        outbox = Outbox(map(sendable, frames), None if live else IN_FLIGHT)
         try:
             with self._translated():
                 yield from self._replies(outbox)
         finally:
             outbox.close()
             self.missed = outbox.missed
-        yield wire.StreamInferResponse(summary=outbox.summary())
+        yield outbox.summary()
         if outbox.error is not None:
             raise outbox.error
 
-    def model(self) -> wire.Model:
+    def model(self) -> ModelInfo:
         """What the server has loaded."""
         with self._translated():
             request = wire.GetModelRequest()
             response: wire.GetModelResponse = self._ask(self._stub.GetModel, request, self._until())
-            return response.model
+            return to_info(response.model)
 
-    def _replies(self, outbox: Outbox) -> Iterator[wire.StreamInferResponse]:
+    def _replies(self, outbox: Outbox) -> Iterator[Reply]:
         """Replies to all frames, over as many calls as it takes."""
         until: float | None = None
         while True:
@@ -178,17 +172,16 @@ class Client:
                 raise loss or FailedPrecondition(f"{self._server} ends every stream; see its log")
             self._ask(self._stub.GetModel, wire.GetModelRequest(), until, outbox.nothing_to_wait)
 
-    def _one_call(
-        self, outbox: Outbox
-    ) -> Generator[wire.StreamInferResponse, None, tuple[int, grpc.RpcError | None]]:
+    def _one_call(self, outbox: Outbox) -> Generator[Reply, None, tuple[int, grpc.RpcError | None]]:
         """Replies until the server ends the call; gives their number, and the error if it broke."""
         mode = wire.STREAM_MODE_LIVE if outbox.live else wire.STREAM_MODE_IN_ORDER
         call = self._stub.StreamInfer(outbox.requests(mode))
         replies = 0
         try:
-            for reply in call:
+            for message in call:
+                reply = to_reply(message)
                 outbox.reply(reply)
-                if reply.WhichOneof("message") != "summary":
+                if not isinstance(reply, StreamSummary):
                     replies += 1
                     yield reply
         except grpc.RpcError as error:
@@ -205,11 +198,11 @@ class Client:
 
     def _ask(
         self,
-        method: Callable[..., Answer],
+        method: Callable[..., Response],
         request: Any,
         until: float,
         over: Callable[[], bool] = lambda: False,
-    ) -> Answer:
+    ) -> Response:
         """Call, again and again while nobody is there to answer."""
         said = False
         while True:
@@ -248,66 +241,3 @@ class Client:
 
     def _absent(self, error: grpc.RpcError) -> str:
         return f"no answer from {self._server}{through_proxy(self._server)} ({error.details()})"
-
-
-def make_frame(
-    image: bytes | NDArray[np.uint8],
-    regions: Iterable[Region] = (),
-    frame_id: str = "",
-    capture_time_unix_nano: int = 0,
-    stream_id: str = "",
-    *,
-    bgr: bool = False,
-) -> pose.Frame:
-    """A frame for the wire, of JPEG or PNG bytes or an array (H, W, 3), RGB unless ``bgr``.
-
-    >>> video = open_source(Path("drive.mp4"))
-    >>> frames = (make_frame(picture.image, frame_id=picture.name) for picture in video)
-    >>> with Client("127.0.0.1:50051") as client:
-    ...     replies = list(client.stream(frames))
-    >>> replies[0].result.frame_id, replies[-1].summary.answered
-    ('000000', 3)
-
-    Args:
-        image: bytes are sent as they are, an array raw, or as PNG where it is too large for that.
-        regions: persons' boxes in image px; none for the whole frame.
-        frame_id: comes back with the answer.
-        capture_time_unix_nano: 0 where it is not known; the answer has then no age.
-        stream_id: names the camera or recording.
-        bgr: an array's channels are blue, green, red, as OpenCV's are; of bytes it means nothing.
-
-    Raises:
-        ImageError: an array of another shape or type.
-        ResourceExhausted: more than LARGEST_IMAGE_BYTES.
-    """
-    return pose.Frame(
-        frame_id=frame_id,
-        stream_id=stream_id,
-        capture_time_unix_nano=capture_time_unix_nano,
-        image=_wire_image(image, bgr),
-        regions=[
-            pose.Region(x_px=r.x, y_px=r.y, width_px=r.width, height_px=r.height) for r in regions
-        ],
-    )
-
-
-def _wire_image(image: bytes | NDArray[np.uint8], bgr: bool) -> pose.Image:
-    if isinstance(image, bytes):
-        return pose.Image(encoded=_fitting(image, "the image is too large to be sent"))
-    height, width = check_rgb(image).shape[:2]
-    if bgr:
-        image = image[..., ::-1]
-    if image.size > LARGEST_IMAGE_BYTES:
-        what = f"frames of {width} × {height} px are too large to be sent, raw or as PNG"
-        return pose.Image(encoded=_fitting(encode_png(np.ascontiguousarray(image)), what))
-    pixels = image.tobytes()
-    return pose.Image(raw=pose.RawImage(pixels=pixels, height_px=height, width_px=width))
-
-
-def _fitting(encoded: bytes, what: str) -> bytes:
-    if len(encoded) > LARGEST_IMAGE_BYTES:
-        raise ResourceExhausted(
-            f"{what} ({len(encoded)} bytes); at most {LARGEST_IMAGE_BYTES} are taken. "
-            "Scale it, or encode it smaller"
-        )
-    return encoded

@@ -1,20 +1,20 @@
 """A bundle and an engine in one object: images in, answers out, in this process."""
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.answer.answerer import Detector
+from misgiving.runtime.answer.answerer import Model, answer
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.precisions import FP32
-from misgiving.runtime.client import make_frame
 from misgiving.runtime.engines.base import Engine
-from misgiving.runtime.engines.loading import load
-from misgiving.runtime.flags.policy import FlagPolicy
+from misgiving.runtime.engines.loading import ModelOptions, load
+from misgiving.runtime.flags.policy import FlagPolicy, FlagState, decide
 from misgiving.runtime.geometry import Region
-from misgiving.v1 import detector_pb2 as wire
+from misgiving.runtime.nouns import Answer, make_frame
 
 
 class Estimator:
@@ -41,7 +41,7 @@ class Estimator:
         self.bundle = bundle
         self.engine = engine
         policy = FlagPolicy(threshold=bundle.threshold(threshold), audit_rate=0.0)
-        self._detector = Detector(bundle, policy)
+        self._flagging = FlagState(policy)
 
     @classmethod
     def load(
@@ -69,8 +69,10 @@ class Estimator:
             BundleError, EngineError: it does not load, or computes something else here.
             FailedPrecondition: the trusted keys cannot be read.
         """
-        bundle, engine = load(path, device, threads, precision, trust=trust)
-        return cls(bundle, engine, threshold)
+        options = ModelOptions(
+            bundle=path, device=device, threads=threads, precision=precision, trust=trust
+        )
+        return cls(*load(options), threshold)
 
     def infer(
         self,
@@ -79,7 +81,7 @@ class Estimator:
         frame_id: str = "",
         *,
         bgr: bool = False,
-    ) -> wire.FrameResult:
+    ) -> Answer:
         """Answer one image, as ``Client.infer`` does.
 
         JPEG or PNG bytes, or an array (H, W, 3), RGB unless ``bgr``. OpenCV's arrays are BGR, and
@@ -92,4 +94,8 @@ class Estimator:
             ImageError, RegionError: the image or a region cannot be answered.
             ResourceExhausted: too many pixels or regions.
         """
-        return self._detector.detect(make_frame(image, regions, frame_id, bgr=bgr), self.engine)
+        frame = make_frame(image, regions, frame_id, bgr=bgr)
+        answered = answer(Model(self.bundle, self.engine), frame)
+        never = [1.0] * len(answered.persons)  # nobody is kept here
+        _, decisions = decide(self._flagging, frame, answered, time.monotonic(), never)
+        return answered.decided(decisions)

@@ -99,8 +99,7 @@ def from_raw(pixels: bytes, height: int, width: int, name: str = "frame") -> NDA
         ImageError: the number of bytes is not height × width × 3.
         ResourceExhausted: more than MAX_PIXELS.
     """
-    if height * width > MAX_PIXELS:
-        raise ResourceExhausted(f"{name} is {width} × {height} px; at most {MAX_PIXELS:,} pixels")
+    check_size(height, width, name)
     if height * width == 0 or len(pixels) != height * width * 3:
         alpha = len(pixels) == height * width * 4 > 0
         hint = ". Drop the alpha channel before sending" if alpha else ""
@@ -109,6 +108,12 @@ def from_raw(pixels: bytes, height: int, width: int, name: str = "frame") -> NDA
             f"expected uint8 RGB, {height * width * 3} bytes and at least one pixel{hint}"
         )
     return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+
+
+def check_size(height: int, width: int, name: str = "frame") -> None:
+    """Raise ResourceExhausted where a raw image has more than MAX_PIXELS."""
+    if height * width > MAX_PIXELS:
+        raise ResourceExhausted(f"{name} is {width} × {height} px; at most {MAX_PIXELS:,} pixels")
 
 
 def encode_jpeg(image: NDArray[np.uint8], quality: int = 92) -> bytes:

@@ -8,10 +8,10 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
+from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
 from misgiving.runtime.engines import building
 from misgiving.runtime.engines.cache import Plan
 from misgiving.runtime.engines.cuda import Gpu
-from misgiving.runtime.engines.loading import DEFAULT_BUNDLE
 from misgiving.runtime.engines.onnx import OnnxEngine
 
 

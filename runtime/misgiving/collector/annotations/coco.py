@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from misgiving.runtime.flags.policy import Reason
+from misgiving.runtime.nouns import Reason
 
 ANNOTATIONS = "annotations.json"
 """What annotators correct."""
@@ -29,7 +29,7 @@ class Origin(_Part):
     flagged: bool
     """By the score."""
     kept: str
-    """Why the vehicle kept this person, flagged or not: see flagging.Reason; empty where it was
+    """Why the vehicle kept this person, flagged or not: see nouns.Reason; empty where it was
     kept for another one of its frame."""
     predicted_loss: FiniteFloat
     sampling_probability: float = Field(gt=0, le=1)

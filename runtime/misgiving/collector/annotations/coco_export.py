@@ -18,13 +18,10 @@ from misgiving.collector.annotations.coco import (
 from misgiving.collector.store import Store
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError, MisgivingError
-from misgiving.runtime.flags.policy import Reason
 from misgiving.runtime.images import decode
 from misgiving.runtime.labelset import IMAGES
-from misgiving.runtime.outbox.spool import frame_name
-from misgiving.runtime.wire.decisions import of_flag
-from misgiving.v1.fleet_pb2 import CollectedFrame
-from misgiving.v1.pose_pb2 import Person
+from misgiving.runtime.nouns import Person, Reason
+from misgiving.runtime.wire.collected import KeptFrame
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +52,7 @@ def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
     Args:
         store: of the collector.
         out: must not exist.
-        bundle: only frames of the bundle whose digest begins so.
+        bundle: only frames of the bundle whose digest begins with this.
 
     Raises:
         DataError: ``out`` exists or cannot be written, nothing can be exported, an object of the
@@ -71,11 +68,11 @@ def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
             try:
                 image = _image(len(images) + 1, row.digest, frame)
             except MisgivingError as error:
-                log.warning("frame %s is not exported: %s", frame_name(frame.frame), error)
+                log.warning("frame %s is not exported: %s", frame.frame.name, error)
                 unusable += 1
                 continue
             category = _same_category(category, frame)
-            (folder / IMAGES / image.file_name).write_bytes(frame.frame.image.encoded)
+            (folder / IMAGES / image.file_name).write_bytes(_encoded(frame))
             images.append(image)
             annotations += _annotations(len(annotations) + 1, image, row.digest, frame)
         if category is None:
@@ -98,17 +95,23 @@ def frame_probability(persons: Sequence[Person]) -> float:
     return 1 - math.prod(1 - person.flag.sampling_probability for person in persons)
 
 
-def _image(number: int, digest: str, frame: CollectedFrame) -> Image:
+def _image(number: int, digest: str, frame: KeptFrame) -> Image:
     """The frame's image; MisgivingError where the frame cannot be annotated."""
     if reason := _unusable(frame):
         raise DataError(reason)
-    encoded = frame.frame.image.encoded
+    encoded = _encoded(frame)
     height, width = decode(encoded).shape[:2]
     suffix = "png" if encoded.startswith(b"\x89PNG") else "jpg"
     return Image(id=number, file_name=f"{digest[:16]}.{suffix}", width=width, height=height)
 
 
-def _unusable(frame: CollectedFrame) -> str:
+def _encoded(frame: KeptFrame) -> bytes:
+    image = frame.frame.image
+    assert isinstance(image, bytes)  # the store takes no other
+    return image
+
+
+def _unusable(frame: KeptFrame) -> str:
     joints = len(frame.keypoint_names)
     if not frame.persons or not joints:
         return "it has no persons, or no names of keypoints"
@@ -124,35 +127,31 @@ def _unusable(frame: CollectedFrame) -> str:
 def _numbers(person: Person) -> Iterator[float]:
     yield person.predicted_loss
     region = person.region
-    yield from (region.x_px, region.y_px, region.width_px, region.height_px)
-    for keypoint in person.keypoints:
-        yield from (keypoint.x_px, keypoint.y_px)
+    yield from (region.x, region.y, region.width, region.height)
+    yield from person.keypoints[:, :2].flat
 
 
-def _same_category(known: Category | None, frame: CollectedFrame) -> Category:
-    flat = frame.skeleton
+def _same_category(known: Category | None, frame: KeptFrame) -> Category:
     category = Category(
         id=1,
         name="person",
         supercategory="person",
         keypoints=tuple(frame.keypoint_names),
-        skeleton=tuple((a + 1, b + 1) for a, b in zip(flat[::2], flat[1::2], strict=False)),
+        skeleton=tuple((a + 1, b + 1) for a, b in frame.skeleton),
     )
     if known is not None and known.keypoints != category.keypoints:
         raise DataError(
-            f"frame {frame_name(frame.frame)} has {len(category.keypoints)} keypoints "
+            f"frame {frame.frame.name} has {len(category.keypoints)} keypoints "
             f"({', '.join(category.keypoints[:3])}…), the first one has others; expected one set. "
             f"Export each bundle alone, this one's with --bundle {frame.bundle_digest[:12]}"
         )
     return known or category
 
 
-def _annotations(
-    number: int, image: Image, digest: str, frame: CollectedFrame
-) -> Iterator[Annotation]:
+def _annotations(number: int, image: Image, digest: str, frame: KeptFrame) -> Iterator[Annotation]:
     probability = frame_probability(frame.persons)
     for index, person in enumerate(frame.persons):
-        region, decision = person.region, of_flag(person.flag)
+        region, decision = person.region, person.flag
         yield Annotation(
             id=number + index,
             image_id=image.id,
@@ -160,12 +159,12 @@ def _annotations(
             keypoints=tuple(_flat(person)),
             num_keypoints=len(person.keypoints),
             bbox=(
-                round(region.x_px, 3),
-                round(region.y_px, 3),
-                round(region.width_px, 3),
-                round(region.height_px, 3),
+                round(region.x, 3),
+                round(region.y, 3),
+                round(region.width, 3),
+                round(region.height, 3),
             ),
-            area=round(region.width_px * region.height_px, 3),
+            area=round(region.width * region.height, 3),
             score=-person.predicted_loss,
             misgiving=Origin(
                 frame_digest=digest,
@@ -182,8 +181,8 @@ def _annotations(
 
 
 def _flat(person: Person) -> Iterator[float]:
-    for keypoint in person.keypoints:
-        yield from (round(keypoint.x_px, 3), round(keypoint.y_px, 3), 2)
+    for x, y, _ in person.keypoints.tolist():
+        yield from (round(x, 3), round(y, 3), 2)
 
 
 def _write(

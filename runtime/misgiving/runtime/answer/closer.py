@@ -51,7 +51,7 @@ def asks(
     return bool(span < (1 + doubt) / 2 / rule.padding)
 
 
-def closer(
+def regions(
     points: Floats, confidence: Floats, window: Window, rule: CropRule, frame: Region
 ) -> list[Region]:
     """What to look at next: around all joints, around the surer half, and closely at the
@@ -71,8 +71,8 @@ def closer(
     reach = np.array([window.width, window.height]) * (_ZOOM / rule.padding / 2)
     centre = _likeliest(points, confidence, window)
     around = points, points[surer], np.stack([centre - reach, centre + reach])
-    regions = dict.fromkeys(_whole_pixels(some, frame) for some in around)  # each once, in order
-    return [region for region in regions if _is_useful(region, frame, rule)]
+    found = dict.fromkeys(_whole_pixels(some, frame) for some in around)  # each once, in order
+    return [region for region in found if _is_useful(region, frame, rule)]
 
 
 def best(predicted_loss: Floats) -> int:

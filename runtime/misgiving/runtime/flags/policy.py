@@ -4,30 +4,11 @@ Pure. Flagged is what the score says; kept is what the fleet gets to see.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from misgiving.runtime.errors import InvalidInput
-
-
-class Reason(Enum):
-    """Why a person is kept; the strongest first."""
-
-    PREDICTED_LOSS = "predicted_loss"
-    AUDIT = "audit"
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What is done with one person."""
-
-    raised: bool
-    """Flagged: the score has reached the threshold."""
-    kept: Reason | None
-    """None where it is not kept."""
-    threshold: float
-    sampling_probability: float
-    """Probability with which this person would be kept; weight by its inverse."""
+from misgiving.runtime.nouns import Answer, Decision, Frame, Reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,14 +31,37 @@ class FlagPolicy:
                 f"audit rate is {self.audit_rate:g}; expected a share from 0 to 1, for example 0.01"
             )
 
-    def decide(self, predicted_loss: float, draw: float) -> Decision:
-        """Decide on one person.
 
-        Args:
-            predicted_loss: NaN is flagged: a score that says nothing never passes as good.
-            draw: a fresh uniform random number in [0, 1).
-        """
-        if not predicted_loss < self.threshold:
-            return Decision(True, Reason.PREDICTED_LOSS, self.threshold, 1.0)
-        kept = Reason.AUDIT if draw < self.audit_rate else None
-        return Decision(False, kept, self.threshold, self.audit_rate)
+@dataclass(frozen=True, slots=True)
+class FlagState:
+    """What deciding carries from frame to frame: the policy in force."""
+
+    policy: FlagPolicy
+
+
+def decide(
+    state: FlagState, frame: Frame, answer: Answer, now_s: float, draws: Sequence[float]
+) -> tuple[FlagState, tuple[Decision, ...]]:
+    """Decide on a frame, once all of it is answered.
+
+    Args:
+        state: that the decision before left.
+        frame: names the stream.
+        answer: with the score and the embedding of each person. A NaN is flagged: a score that
+            says nothing never passes as good.
+        now_s: monotonic.
+        draws: a fresh uniform random number in [0, 1) for each person.
+
+    Returns:
+        The state for the next frame, and a decision for each person.
+    """
+    policy = state.policy
+    pairs = zip(answer.persons, draws, strict=True)
+    return state, tuple(_of_one(policy, one.predicted_loss, draw) for one, draw in pairs)
+
+
+def _of_one(policy: FlagPolicy, predicted_loss: float, draw: float) -> Decision:
+    if not predicted_loss < policy.threshold:
+        return Decision(True, Reason.PREDICTED_LOSS, policy.threshold, 1.0)
+    kept = Reason.AUDIT if draw < policy.audit_rate else None
+    return Decision(False, kept, policy.threshold, policy.audit_rate)

@@ -18,9 +18,7 @@ from pathlib import Path
 
 from misgiving.runtime.durable import Places, sync_folder
 from misgiving.runtime.errors import FailedPrecondition, ResourceExhausted
-from misgiving.runtime.images import encode_png, from_raw
-from misgiving.v1.fleet_pb2 import CollectedFrame
-from misgiving.v1.pose_pb2 import Frame
+from misgiving.runtime.wire.collected import KeptFrame, to_message
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +95,7 @@ class Spool:
         """Set whenever a frame has been stored; the one uploader clears it."""
         self._folder = folder
         self._quota_bytes = quota_bytes
-        self._queue: queue.Queue[CollectedFrame | None] = queue.Queue(queue_size)
+        self._queue: queue.Queue[KeptFrame | None] = queue.Queue(queue_size)
         self._queue_bytes = queue_bytes
         self._queued_bytes = 0
         self._counts: Counter[str] = Counter()
@@ -111,13 +109,13 @@ class Spool:
         self._writer = threading.Thread(target=self._write, name="spool", daemon=True)
         self._writer.start()
 
-    def offer(self, frame: CollectedFrame) -> bool:
-        """Hand over a frame, which must not be changed from then on; never blocks.
+    def offer(self, frame: KeptFrame) -> bool:
+        """Hand over a frame, whose image must not be changed from then on; never blocks.
 
         Returns:
             False where the frame is lost: the queue is full, or the spool closed.
         """
-        size = frame.ByteSize()
+        size = frame.size
         with self._state:
             self._counts["offered"] += 1
             try:
@@ -195,14 +193,14 @@ class Spool:
             except Exception as error:  # whatever it is, the next frame gets its chance
                 with self._state:
                     self._counts["lost"] += 1
-                log.warning("frame %s is lost: %s", frame_name(frame.frame), error)
+                log.warning("frame %s is lost: %s", frame.frame.name, error)
             with self._state:
-                self._queued_bytes -= frame.ByteSize()
+                self._queued_bytes -= frame.size
 
-    def _store(self, frame: CollectedFrame) -> None:
-        body = serialise(frame)
+    def _store(self, frame: KeptFrame) -> None:
+        body = to_message(frame).SerializeToString(deterministic=True)
         digest = hashlib.sha256(body).hexdigest()
-        entry = Entry(frame_name(frame.frame), len(body))
+        entry = Entry(frame.frame.name, len(body))
         self._check_places()
         evicted: list[Entry] = []
         with self._transaction() as database:
@@ -247,21 +245,6 @@ class Spool:
             ) from error
 
 
-def serialise(frame: CollectedFrame) -> bytes:
-    """The bytes that travel: deterministic, and a raw image as PNG.
-
-    Raises:
-        ImageError: a raw image whose bytes do not fit its shape.
-    """
-    if frame.frame.image.WhichOneof("data") == "raw":
-        raw = frame.frame.image.raw
-        encoded = encode_png(from_raw(raw.pixels, raw.height_px, raw.width_px))
-        original, frame = frame, CollectedFrame()
-        frame.CopyFrom(original)
-        frame.frame.image.encoded = encoded
-    return frame.SerializeToString(deterministic=True)
-
-
 def choose_victims(entries: dict[str, Entry], size: int, quota_bytes: int) -> list[str]:
     """Which frames go so that ``size`` bytes more fit the quota: refused ones, then the oldest.
 
@@ -285,11 +268,6 @@ def choose_victims(entries: dict[str, Entry], size: int, quota_bytes: int) -> li
         victims.append(digest)
         excess -= entries[digest].size
     return victims
-
-
-def frame_name(frame: Frame) -> str:
-    """What logs call a frame: its id, which is unique within its stream."""
-    return f"{frame.stream_id}/{frame.frame_id}" if frame.stream_id else frame.frame_id
 
 
 def _open(folder: Path) -> sqlite3.Connection:

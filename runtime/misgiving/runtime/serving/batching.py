@@ -9,7 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +83,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
+    engine: Engine
     crop: NDArray[np.uint8]
     outcome: "asyncio.Future[tuple[Prediction, Timing]]"
 
@@ -94,25 +95,33 @@ class Batcher:
     caller was cancelled (its deadline passed, its client is gone) is not run.
     """
 
-    def __init__(self, engine: Engine, max_batch: int = 8) -> None:
-        self.engine = engine
-        """Runs the next batch; may be replaced between any two."""
+    def __init__(self, max_batch: int = 8) -> None:
         self._max_batch = max_batch
         self._queue: deque[_Item] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
-        self._worker: asyncio.Task[None] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
 
-    async def infer(self, crops: Sequence[NDArray[np.uint8]]) -> tuple[Prediction, Timing]:
+    async def infer(
+        self, engine: Engine, crops: Sequence[NDArray[np.uint8]]
+    ) -> tuple[Prediction, Timing]:
         """Answer some crops, at least one; they may travel in different batches.
+
+        Args:
+            engine: runs them; a batch has crops of one engine only.
+            crops: of the engine's size.
 
         Raises:
             MisgivingError: the engine failed on a batch with one of these crops.
         """
         loop = asyncio.get_running_loop()
-        items = [_Item(crop, loop.create_future()) for crop in crops]
+        items = [_Item(engine, crop, loop.create_future()) for crop in crops]
         self._queue.extend(items)
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
+        if self._idle.is_set():
+            self._idle.clear()
+            loop.call_soon(self._run_next, loop)  # others that arrive right now come along
+        if len(items) == 1:  # the usual case, without a task of its own
+            return await items[0].outcome
         try:
             outcomes = await asyncio.gather(*(item.outcome for item in items))
         finally:
@@ -125,42 +134,56 @@ class Batcher:
 
     async def close(self) -> None:
         """Finish what waits, and stop the thread."""
-        if self._worker is not None:
-            await self._worker
+        await self._idle.wait()
         self._thread.shutdown()
 
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while batch := self._form():
-            try:
-                crops = [item.crop for item in batch]
-                outcomes = await loop.run_in_executor(self._thread, self._run, crops)
-            except Exception as error:
-                _fail(batch, error)
-            else:
-                for item, outcome in zip(batch, outcomes, strict=True):
-                    if not item.outcome.done():
-                        item.outcome.set_result(outcome)
+    def _run_next(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give the engine what waits; its thread calls back, so that it stands still no longer
+        than that takes."""
+        if not (batch := self._form()):
+            self._idle.set()
+            return
+        running = self._thread.submit(_run, batch[0].engine, [item.crop for item in batch])
+        running.add_done_callback(
+            lambda done: loop.call_soon_threadsafe(self._finished, loop, batch, done)
+        )
+
+    def _finished(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: "list[_Item]",
+        done: "Future[list[tuple[Prediction, Timing]]]",
+    ) -> None:
+        self._run_next(loop)
+        if (error := done.exception()) is not None:
+            _fail(batch, error)
+            return
+        for item, outcome in zip(batch, done.result(), strict=True):
+            if not item.outcome.done():
+                item.outcome.set_result(outcome)
 
     def _form(self) -> list[_Item]:
         batch: list[_Item] = []
         while self._queue and len(batch) < self._max_batch:
+            if batch and self._queue[0].engine is not batch[0].engine:
+                break
             item = self._queue.popleft()
             if not item.outcome.cancelled():
                 batch.append(item)
         return batch
 
-    def _run(self, crops: Sequence[NDArray[np.uint8]]) -> list[tuple[Prediction, Timing]]:
-        """In the engine's thread: one row for each crop."""
-        started = time.monotonic_ns()
-        prediction = self.engine.infer(np.stack(crops))
-        timing = Timing(started, time.monotonic_ns())
-        if len(prediction) != len(crops):
-            raise EngineError(f"graph answered {len(prediction)} rows; expected {len(crops)}")
-        return [(rows(prediction, slice(i, i + 1)), timing) for i in range(len(crops))]
+
+def _run(engine: Engine, crops: Sequence[NDArray[np.uint8]]) -> list[tuple[Prediction, Timing]]:
+    """In the engine's thread: one row for each crop."""
+    started = time.monotonic_ns()
+    prediction = engine.infer(np.stack(crops))
+    timing = Timing(started, time.monotonic_ns())
+    if len(prediction) != len(crops):
+        raise EngineError(f"graph answered {len(prediction)} rows; expected {len(crops)}")
+    return [(rows(prediction, slice(i, i + 1)), timing) for i in range(len(crops))]
 
 
-def _fail(batch: Sequence[_Item], error: Exception) -> None:
+def _fail(batch: Sequence[_Item], error: BaseException) -> None:
     log.error("engine failed on a batch of %d", len(batch), exc_info=error)
     first_line = (str(error).splitlines() or [type(error).__name__])[0]
     for item in batch:

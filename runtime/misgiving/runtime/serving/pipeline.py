@@ -1,89 +1,97 @@
-"""Frames of all streams and calls on their way through one engine, and to the spool."""
+"""Frames of all streams and calls on their way through one model, and to the spool."""
 
 import asyncio
 import logging
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol
 
-from misgiving.runtime.answer.answerer import Detector, Prepared, regions_of
-from misgiving.runtime.engines.base import Engine, Prediction
-from misgiving.runtime.geometry import Region
-from misgiving.runtime.serving.batching import Batcher, Places, Timing
-from misgiving.runtime.wire.decisions import is_kept
-from misgiving.v1 import detector_pb2 as wire
-from misgiving.v1 import fleet_pb2 as fleet
-from misgiving.v1 import pose_pb2 as pose
+from misgiving.runtime.answer.answerer import Look, Model, answering, crops_of, cut_out
+from misgiving.runtime.answer.describing import describe
+from misgiving.runtime.engines.base import Engine
+from misgiving.runtime.flags.policy import FlagPolicy, FlagState, decide
+from misgiving.runtime.geometry import CropRule, Region
+from misgiving.runtime.nouns import Answer, Collection, Frame, ModelInfo
+from misgiving.runtime.serving.batching import Batcher, Places
+from misgiving.runtime.wire.collected import KeptFrame
 
 log = logging.getLogger(__name__)
+
+_QUICK_PIXELS = 64 * 1024
 
 
 class Sink(Protocol):
     """Takes frames that are kept; a Spool is one."""
 
-    def offer(self, frame: fleet.CollectedFrame) -> bool:
+    def offer(self, frame: KeptFrame) -> bool:
         """Take a frame without waiting; False where it cannot."""
 
 
 class Pipeline:
-    """Decodes and cuts in a few threads, batches, and builds the answer."""
+    """Decodes and cuts in a few threads, batches, answers and decides."""
 
     def __init__(
         self,
-        detector: Detector,
-        engine: Engine,
+        model: Model,
+        policy: FlagPolicy,
         sink: Sink | None = None,
         *,
         device_id: str = "",
         max_waiting: int = 256,
         decoders: int = 2,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         """Start the threads.
 
         Args:
-            detector: prepares frames and builds results.
-            engine: used from one thread only.
+            model: answers; its engine is used from one thread only.
+            policy: decides about each person.
             sink: where kept frames go, None to collect nothing.
             device_id: goes into collected frames.
             max_waiting: crops that may be under way at once; a whole frame counts as one, also
                 while it is looked at more closely.
             decoders: threads that decode and cut.
+            draw: uniform random numbers in [0, 1) for the audit sample.
         """
-        self._detector = detector
+        self._model = model
+        self._flagging = FlagState(policy)
         self._sink = sink
         self._device_id = device_id
-        self._batcher = Batcher(engine)
+        self._draw = draw
+        self._batcher = Batcher()
         self._places = Places(max_waiting)
         self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
 
     @property
-    def model(self) -> wire.Model:
+    def info(self) -> ModelInfo:
         """What is loaded, and which engine answers now."""
-        return self._detector.model(self._batcher.engine)
+        return describe(self._model, self._flagging.policy)
 
     def switch(self, engine: Engine) -> None:
-        """Answer with another engine of the same bundle, from the next batch on."""
-        self._batcher.engine = engine
+        """Answer with another engine of the same bundle, from the next frame on."""
+        self._model = replace(self._model, engine=engine)
 
-    async def answer_now(self, frame: pose.Frame) -> wire.FrameResult:
+    async def answer_now(self, frame: Frame) -> Answer:
         """Answer a frame; refuse it with ResourceExhausted where too much waits already."""
         arrived = time.monotonic_ns()
-        count = max(1, len(regions_of(frame)))
+        count = crops_of(frame)
         self._places.take(count)
         try:
             return await self._answer(frame, arrived)
         finally:
             self._places.give_back(count)
 
-    async def answer_in_turn(self, frame: pose.Frame, arrived: int) -> wire.FrameResult:
+    async def answer_in_turn(self, frame: Frame, arrived: int) -> Answer:
         """Answer a frame as soon as there is a place for it.
 
         Args:
             frame: of a stream, which bounds how many of its frames are here at once.
             arrived: when, on the monotonic clock, in ns.
         """
-        count = max(1, len(regions_of(frame)))
+        count = crops_of(frame)
         await self._places.wait_for(count)
         try:
             return await self._answer(frame, arrived)
@@ -95,43 +103,67 @@ class Pipeline:
         await self._batcher.close()
         self._decoders.shutdown()
 
-    async def _answer(self, frame: pose.Frame, arrived: int) -> wire.FrameResult:
-        detector = self._detector
-        prepared, prediction, timing = await self._look(frame)
-        taken = timing.finished - timing.started
-        for _ in range(detector.rounds):
-            if not (regions := detector.closer(prepared, prediction)):
-                break
-            closer, answer, again = await self._look(frame, regions)
-            taken += again.finished - again.started
-            prepared, prediction = detector.kept(prepared, prediction, closer, answer)
-        result = detector.result(frame, prepared, prediction)
-        result.queue_nano = timing.started - arrived
-        result.inference_nano = taken
-        if self._sink is not None and is_kept(result):
-            result.collection = self._collect(self._sink, frame, result, prediction)
-        if frame.capture_time_unix_nano > 0:  # no camera's clock stands before 1970
-            result.age_nano = time.time_ns() - frame.capture_time_unix_nano
-        return result
+    async def _answer(self, frame: Frame, arrived: int) -> Answer:
+        model = self._model
+        answer = await self._asked(model, frame)
+        draws = [self._draw() for _ in answer.persons]
+        self._flagging, decisions = decide(self._flagging, frame, answer, time.monotonic(), draws)
+        known = frame.capture_time_unix_nano > 0  # no camera's clock stands before 1970
+        answer = answer.decided(
+            decisions,
+            queue_nano=answer.queue_nano - arrived,
+            age_nano=time.time_ns() - frame.capture_time_unix_nano if known else None,
+        )
+        if self._sink is None or not answer.kept:
+            return answer
+        return replace(answer, collection=self._collect(self._sink, model, frame, answer))
 
-    async def _look(
-        self, frame: pose.Frame, closer: Sequence[Region] = ()
-    ) -> tuple[Prepared, Prediction, Timing]:
+    async def _asked(self, model: Model, frame: Frame) -> Answer:
+        """Drive :func:`answering`, with other frames in between."""
+        steps = answering(model.bundle, frame)
+        regions = next(steps)
+        while True:
+            try:
+                regions = steps.send(await self._look(model, frame, regions))
+            except StopIteration as end:
+                answer: Answer = end.value
+                return answer
+
+    async def _look(self, model: Model, frame: Frame, regions: tuple[Region, ...]) -> Look:
         """One pass. A closer look decodes again: the pixels of all frames under way do not fit."""
-        loop = asyncio.get_running_loop()
-        prepare = self._detector.prepare
-        prepared = await loop.run_in_executor(self._decoders, prepare, frame, closer)
-        return prepared, *await self._batcher.infer(prepared.crops)
+        rule = model.bundle.manifest.crop
+        if _is_quick(frame, regions, rule):
+            cuts = cut_out(frame, regions, rule)
+        else:
+            loop = asyncio.get_running_loop()
+            cuts = await loop.run_in_executor(self._decoders, cut_out, frame, regions, rule)
+        said, timing = await self._batcher.infer(model.engine, cuts.crops)
+        return Look(cuts, said, timing.started, timing.finished)
 
-    def _collect(
-        self, sink: Sink, frame: pose.Frame, result: wire.FrameResult, prediction: Prediction
-    ) -> wire.Collection.ValueType:
+    def _collect(self, sink: Sink, model: Model, frame: Frame, answer: Answer) -> Collection:
         """Offer a frame that is to be kept; whatever goes wrong here, the answer is given."""
+        manifest = model.bundle.manifest
+        kept = KeptFrame(
+            frame,
+            answer.persons,
+            model.bundle.digest,
+            tuple(signal.name for signal in manifest.signals),
+            tuple(manifest.keypoints.names),
+            tuple(manifest.keypoints.skeleton),
+            self._device_id,
+        )
         try:
-            taken = sink.offer(
-                self._detector.collected(frame, result, prediction.embedding, self._device_id)
-            )
+            taken = sink.offer(kept)
         except Exception:
             log.exception("frame %r was to be kept and could not be collected", frame.frame_id)
             taken = False
-        return wire.COLLECTION_QUEUED if taken else wire.COLLECTION_LOST
+        return Collection.QUEUED if taken else Collection.LOST
+
+
+def _is_quick(frame: Frame, regions: tuple[Region, ...], rule: CropRule) -> bool:
+    """Whether a frame is cut in less time than a change of threads takes."""
+    if isinstance(frame.image, bytes):
+        return False
+    crop = rule.height * rule.width
+    areas = [region.width * region.height for region in regions] or [frame.image.size / 3]
+    return sum(max(crop, area) for area in areas) <= _QUICK_PIXELS

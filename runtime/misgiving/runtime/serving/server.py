@@ -5,15 +5,16 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
 
-from misgiving.runtime.errors import FailedPrecondition, InvalidInput, MisgivingError
-from misgiving.runtime.net.grpc_server import new_server
-from misgiving.runtime.net.listening import check_address
+from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.net.grpc_server import add_health, bind, new_server
+from misgiving.runtime.net.status import status_of
+from misgiving.runtime.nouns import FrameFailure
 from misgiving.runtime.serving.pipeline import Pipeline
 from misgiving.runtime.serving.session import (
     Abort,
@@ -37,9 +38,10 @@ from misgiving.runtime.serving.session import (
     Session,
     Submit,
 )
+from misgiving.runtime.wire.frames import to_frame
+from misgiving.runtime.wire.results import fill_result, to_model, to_response
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import detector_pb2_grpc
-from misgiving.v1 import pose_pb2 as pose
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,9 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
 
     async def Infer(self, request: wire.InferRequest, context: Any) -> wire.InferResponse:
         async with self._answering(context) as pipeline:
-            return wire.InferResponse(result=await pipeline.answer_now(request.frame))
+            answer = await pipeline.answer_now(to_frame(request.frame))
+            fill_result((response := wire.InferResponse()).result, answer)
+            return response
         raise AssertionError("a context that swallows errors aborts the call")
 
     async def StreamInfer(
@@ -81,7 +85,7 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
 
     async def GetModel(self, request: wire.GetModelRequest, context: Any) -> wire.GetModelResponse:
         async with self._answering(context) as pipeline:
-            return wire.GetModelResponse(model=pipeline.model)
+            return wire.GetModelResponse(model=to_model(pipeline.info))
         raise AssertionError("a context that swallows errors aborts the call")
 
     def drain(self) -> None:
@@ -168,16 +172,15 @@ class _Stream:
             await self._may_read.wait()
         self.handle(ClientClosed())
 
-    async def _answer(self, ticket: int, frame: pose.Frame, arrived: int) -> None:
+    async def _answer(self, ticket: int, message: Any, arrived: int) -> None:
         try:
-            result = await self._pipeline.answer_in_turn(frame, arrived)
+            answer = await self._pipeline.answer_in_turn(to_frame(message), arrived)
         except Exception as error:
-            code, message = status_of(error)
+            code, why = status_of(error)
             number, _ = code.value
-            failure = wire.FrameError(frame_id=frame.frame_id, code=number, message=message)
-            self.handle(FrameFailed(ticket, failure))
+            self.handle(FrameFailed(ticket, FrameFailure(message.frame_id, number, why)))
         else:
-            self.handle(FrameAnswered(ticket, result))
+            self.handle(FrameAnswered(ticket, answer))
 
     def _start(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -188,17 +191,6 @@ class _Stream:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self._outbox.put_nowait(error if isinstance(error, Exception) else Exception(error))
-
-
-def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """The one place where an exception becomes a gRPC status and a message."""
-    if isinstance(error, MisgivingError):
-        return grpc.StatusCode[error.status], str(error)
-    log.error("unexpected error", exc_info=error)
-    return (
-        grpc.StatusCode.INTERNAL,
-        f"unexpected {type(error).__name__}; the server goes on and has logged where it happened",
-    )
 
 
 def _event(request: wire.StreamInferRequest) -> Event:
@@ -212,17 +204,10 @@ def _event(request: wire.StreamInferRequest) -> Event:
 
 def _response(item: Reply | ReplyError | Finish | Exception) -> wire.StreamInferResponse:
     match item:
-        case Reply(answer, dropped):
-            answer.dropped_before = dropped
-            return wire.StreamInferResponse(result=answer)
-        case ReplyError(error, dropped):
-            error.dropped_before = dropped
-            return wire.StreamInferResponse(error=error)
-        case Finish(s):
-            summary = wire.StreamSummary(
-                received=s.received, answered=s.answered, dropped=s.dropped, failed=s.failed
-            )
-            return wire.StreamInferResponse(summary=summary)
+        case Reply(answer, dropped) | ReplyError(answer, dropped):
+            return to_response(replace(answer, dropped_before=dropped))
+        case Finish(summary):
+            return to_response(summary)
     raise item
 
 
@@ -231,14 +216,11 @@ class Server:
 
     def __init__(self) -> None:
         self.servicer = Servicer()
-        self._health = health.aio.HealthServicer()
         self._server = new_server(
             [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)], MAX_CALLS
         )
         detector_pb2_grpc.add_FailureDetectorServicer_to_server(self.servicer, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        self._health = add_health(self._server, SERVICE)
 
     async def start(self, listen: str) -> str:
         """Bind and answer NOT_SERVING; the address with the port that was really taken.
@@ -247,22 +229,15 @@ class Server:
             InvalidInput: ``listen`` is not HOST:PORT.
             FailedPrecondition: the port is in use, or not ours to take.
         """
-        host = check_address(listen)
-        try:
-            port = self._server.add_insecure_port(listen)
-        except RuntimeError as error:
-            raise FailedPrecondition(
-                f"{listen} cannot be bound; expected a free port of this machine. "
-                "Stop what listens there, or choose another with --listen"
-            ) from error
+        address = bind(self._server, listen)
         await self._set_health("")
         await self._server.start()
-        return f"{host}:{port}"
+        return address
 
     async def ready(self, pipeline: Pipeline) -> None:
         """Answer with this pipeline from now on; also when its engine has changed."""
         self.servicer.pipeline = pipeline
-        await self._set_health(pipeline.model.engine)
+        await self._set_health(pipeline.info.engine)
 
     async def stop(self, grace_s: float) -> None:
         """Say NOT_SERVING, refuse new calls, finish what was accepted, hang up."""

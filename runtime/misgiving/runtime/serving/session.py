@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from misgiving.runtime.nouns import StreamSummary
+
 
 class Mode(Enum):
     LIVE = "live"
@@ -121,18 +123,8 @@ class ResumeReading:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """Every frame received was answered, was dropped or failed."""
-
-    received: int
-    answered: int
-    dropped: int
-    failed: int
-
-
-@dataclass(frozen=True, slots=True)
 class Finish:
-    summary: Summary
+    summary: StreamSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +264,7 @@ class Session:
         if not self.closing or self.in_flight or self.waiting is not None:
             return []
         self.finished = True
-        return [Finish(Summary(self.received, self.answered, self.dropped, self.failed))]
+        return [Finish(StreamSummary(self.received, self.answered, self.dropped, self.failed))]
 
     def _abort(self, message: str) -> list[Instruction]:
         self.finished = True

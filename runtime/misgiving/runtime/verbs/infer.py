@@ -13,37 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime import draw, images
-from misgiving.runtime.bundles.precisions import FP32
 from misgiving.runtime.durable import write_durably
+from misgiving.runtime.engines.loading import ModelOptions
 from misgiving.runtime.errors import DataError, InvalidInput, MisgivingError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region, check_area
+from misgiving.runtime.nouns import Answer
 from misgiving.runtime.sources.recordings import Source, images_in, open_source
 from misgiving.runtime.wire.records import result_record
-from misgiving.v1 import detector_pb2 as wire
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class InferOptions:
+class InferOptions(ModelOptions):
     """What is answered, and how it is shown."""
 
     paths: tuple[Path, ...]
     """Images, folders of images, videos."""
-    bundle: Path | None = None
-    """None for the default bundle."""
     regions: tuple[Region, ...] = ()
     """Persons' boxes, the same for every image; none means the whole image, see framing.py."""
     threshold: float | str | None = None
     """In units of predicted_loss, or the name of one of the bundle's; None for its default."""
-    device: str = "cpu"
-    threads: int = 0
-    precision: str = FP32
     json: bool = False
     """One JSON line for each image instead of a table."""
     draw: Path | None = None
     """Folder that takes the drawn images."""
-    trust: Path | None = None
-    """Whose bundles are taken, see ``loading.load``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +167,11 @@ class _Work:
 _HEADER = f"{'predicted loss':>14}  {'P(failure)':>10}  {'flag':<4}  {'mean confidence':>15}  image"
 
 
-def _rows(name: str, result: wire.FrameResult) -> Iterator[str]:
+def _rows(name: str, result: Answer) -> Iterator[str]:
     for index, person in enumerate(result.persons):
-        confidence = np.mean([point.confidence for point in person.keypoints])
-        known = person.HasField("failure_probability")
-        probability = f"{person.failure_probability:.3f}" if known else "-"
+        confidence = person.keypoints[:, 2].mean()
+        known = person.failure_probability
+        probability = "-" if known is None else f"{known:.3f}"
         flag = "FLAG" if person.flag.raised else "-"
         which = f" #{index}" if len(result.persons) > 1 else ""
         numbers = f"{person.predicted_loss:14.4f}  {probability:>10}"

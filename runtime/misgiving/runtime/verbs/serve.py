@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from misgiving.runtime.answer.answerer import Detector
+from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.bundles.bundle import Bundle
-from misgiving.runtime.bundles.floor import Probation, raise_after_probation
-from misgiving.runtime.bundles.precisions import FP32
 from misgiving.runtime.engines.base import Engine
-from misgiving.runtime.engines.loading import Later, load_at_once
+from misgiving.runtime.engines.loading import Later, ModelOptions, load_at_once
+from misgiving.runtime.engines.probation import Probation, raise_after_probation
 from misgiving.runtime.errors import InvalidInput, MisgivingError
 from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.net.listening import check_address, stop_signal
@@ -29,18 +28,11 @@ its answers is then hung up on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ServeOptions:
+class ServeOptions(ModelOptions):
     """What a server is started with; see :func:`run_server`."""
 
-    bundle: Path | None = None
-    """None for the default bundle."""
     listen: str = "127.0.0.1:50051"
     """HOST:PORT; port 0 takes a free one."""
-    device: str = "cpu"
-    threads: int = 0
-    """CPU threads within one inference; 0 for half of the usable cores."""
-    precision: str = FP32
-    """One that the bundle has."""
     threshold: float | str | None = None
     """In units of predicted_loss, or the name of one of the bundle's; None for its default."""
     audit_rate: float = 0.01
@@ -51,9 +43,6 @@ class ServeOptions:
     """HOST:PORT that the spool is uploaded to."""
     device_id: str = ""
     """Goes into collected frames."""
-    trust: Path | None = None
-    """Folder of the public keys whose bundles are taken, or one such key; None for
-    MISGIVING_TRUST, else everybody's."""
 
     def __post_init__(self) -> None:
         if self.collector and not self.spool:
@@ -67,7 +56,7 @@ class ServeOptions:
             self.device_id.encode()
         except UnicodeEncodeError as error:
             raise InvalidInput(
-                f"device id is {self.device_id!r}, with bytes that are no UTF-8; expected text, "
+                f"device id is {self.device_id!r}, with bytes that are not UTF-8; expected text, "
                 "which collected frames carry. Name the device in UTF-8"
             ) from error
 
@@ -94,14 +83,7 @@ async def _serve(options: ServeOptions, sink: Sink | None) -> None:
     address = await server.start(options.listen)
     upgrade = None
     try:
-        bundle, engine, later = await asyncio.to_thread(
-            load_at_once,
-            options.bundle,
-            options.device,
-            options.threads,
-            options.precision,
-            options.trust,
-        )
+        bundle, engine, later = await asyncio.to_thread(load_at_once, options)
         probation = Probation()
         pipeline = _pipeline(options, bundle, probation.watch(engine), sink)
         await server.ready(pipeline)
@@ -118,15 +100,15 @@ async def _serve(options: ServeOptions, sink: Sink | None) -> None:
 
 async def upgraded(server: Server, pipeline: Pipeline, later: Later, probation: Probation) -> None:
     """Answer with a better engine as soon as there is one; with the present one where it fails."""
-    _say(f"building TensorRT's engine; {pipeline.model.engine} answers meanwhile")
+    _say(f"building TensorRT's engine; {pipeline.info.engine} answers meanwhile")
     try:
         pipeline.switch(probation.watch(await later()))
     except Exception as error:  # whatever it is, frames are answered
         ours = isinstance(error, MisgivingError)
-        log.error("%s; %s goes on", error, pipeline.model.engine, exc_info=not ours)
+        log.error("%s; %s goes on", error, pipeline.info.engine, exc_info=not ours)
         return
     await server.ready(pipeline)
-    _say(f"{pipeline.model.engine} answers now")
+    _say(f"{pipeline.info.engine} answers now")
 
 
 async def _ended(task: asyncio.Task[None] | None) -> None:
@@ -153,11 +135,11 @@ async def _on(probation: Probation, bundle: Bundle) -> AsyncIterator[None]:
 def _pipeline(options: ServeOptions, bundle: Bundle, engine: Engine, sink: Sink | None) -> Pipeline:
     threshold = bundle.threshold(options.threshold)
     policy = FlagPolicy(threshold=threshold, audit_rate=options.audit_rate)
-    return Pipeline(Detector(bundle, policy), engine, sink, device_id=options.device_id)
+    return Pipeline(Model(bundle, engine), policy, sink, device_id=options.device_id)
 
 
 def _say_ready(options: ServeOptions, pipeline: Pipeline, bundle: Bundle, address: str) -> None:
-    model = pipeline.model
+    model = pipeline.info
     _say(f"serving {model.name} {model.version} on {address} with {model.engine}")
     _say(_flagging(bundle, options, model.threshold))
     _say(f"weights of {model.name}, their licence: {bundle.manifest.weights_licence}")

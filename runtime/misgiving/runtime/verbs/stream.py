@@ -16,7 +16,7 @@ from typing import IO
 
 from pydantic import TypeAdapter, ValidationError
 
-from misgiving.runtime.client import Client, make_frame
+from misgiving.runtime.client import Client
 from misgiving.runtime.errors import (
     DataError,
     InvalidInput,
@@ -26,14 +26,15 @@ from misgiving.runtime.errors import (
 )
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import name_of
-from misgiving.runtime.sending import threads_ended
+from misgiving.runtime.net.sending import threads_ended
+from misgiving.runtime.nouns import Answer, Frame, FrameFailure, ModelInfo, make_frame
 from misgiving.runtime.sources.feeds import find_feed
 from misgiving.runtime.sources.live import Live
 from misgiving.runtime.sources.recordings import Picture, Source, open_source
 from misgiving.runtime.verbs.tally import Tally
+from misgiving.runtime.wire.frames import sendable
 from misgiving.runtime.wire.records import error_record, finite, result_record
-from misgiving.v1 import detector_pb2 as wire
-from misgiving.v1 import pose_pb2 as pose
+from misgiving.runtime.wire.results import Reply
 
 DEFAULT_FPS = 25.0
 GRACE_S = 5
@@ -189,7 +190,8 @@ def _exchange(
             try:
                 for reply in client.stream(frames, live=live):
                     latency_s = tally.take(reply, time.monotonic())
-                    if reply.result.bundle_digest not in ("", model.bundle_digest):
+                    known = model.bundle_digest
+                    if isinstance(reply, Answer) and reply.bundle_digest != known:
                         model = client.model()  # the server came back with another
                     _report(reply, latency_s, model, file)
                     _show(tally)
@@ -215,7 +217,7 @@ def _frames(
     stop: Stop,
     stream_id: str,
     live: bool,
-) -> Iterator[pose.Frame]:
+) -> Iterator[Frame]:
     """Frames for the wire; takes what it uses out of ``regions``.
 
     Raises:
@@ -226,7 +228,7 @@ def _frames(
         # A recording's capture time is not known; that of one that is played live is now.
         captured = picture.captured_unix_nano or (time.time_ns() if live else 0)
         try:
-            frame = make_frame(picture.image, boxes, picture.name, captured, stream_id)
+            frame = sendable(make_frame(picture.image, boxes, picture.name, captured, stream_id))
         except ResourceExhausted as error:
             if not (tally.sent or isinstance(picture.image, bytes)):
                 raise
@@ -248,22 +250,21 @@ def _writer(path: Path | None) -> "nullcontext[None] | IO[str]":
 
 
 def _report(
-    reply: wire.StreamInferResponse,
+    reply: Reply,
     latency_s: float | None,
-    model: wire.Model,
+    model: ModelInfo,
     file: IO[str] | None,
 ) -> None:
-    kind = reply.WhichOneof("message")
-    if kind == "error":
-        print(f"misgiving: {reply.error.message}", file=sys.stderr)
-    if file is None or kind == "summary":
-        return
-    if kind == "error":
-        record = error_record(reply.error)
-    else:
-        record = result_record(reply.result, model.keypoint_names, model.signals)
+    if isinstance(reply, FrameFailure):
+        print(f"misgiving: {reply.message}", file=sys.stderr)
+        record = error_record(reply)
+    elif isinstance(reply, Answer):
+        record = result_record(reply, model.keypoint_names, model.signals)
         record["round_trip_ms"] = None if latency_s is None else finite(latency_s * 1e3)
-    file.write(json.dumps(record) + "\n")
+    else:
+        return
+    if file is not None:
+        file.write(json.dumps(record) + "\n")
 
 
 def _show(tally: Tally) -> None:

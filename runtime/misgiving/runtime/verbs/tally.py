@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from misgiving.runtime.wire.decisions import is_flagged, is_kept
-from misgiving.v1 import detector_pb2 as wire
+from misgiving.runtime.nouns import Answer, Collection, FrameFailure, StreamSummary
+from misgiving.runtime.wire.results import Reply
 
 
 @dataclass(slots=True)
@@ -41,18 +41,18 @@ class Tally:
         self.sent += 1
         self._under_way.append((frame_id, now_s))
 
-    def take(self, reply: wire.StreamInferResponse, now_s: float) -> float | None:
+    def take(self, reply: Reply, now_s: float) -> float | None:
         """Count one reply; gives a result's round trip in seconds."""
-        match reply.WhichOneof("message"):
-            case "result":
-                self.dropped += reply.result.dropped_before
-                return self._take_result(reply.result, now_s)
-            case "error":
-                self.dropped += reply.error.dropped_before
+        match reply:
+            case Answer():
+                self.dropped += reply.dropped_before
+                return self._take_answer(reply, now_s)
+            case FrameFailure():
+                self.dropped += reply.dropped_before
                 self.failed += 1
-                self._since_sent(reply.error.frame_id, now_s)
-            case "summary":
-                self.dropped = reply.summary.dropped
+                self._since_sent(reply.frame_id, now_s)
+            case StreamSummary():
+                self.dropped = reply.dropped
         return None
 
     @property
@@ -94,14 +94,13 @@ class Tally:
         elif not self.all_read and (left := self.announced - self.unreadable - read) > 0:
             yield f"not sent: {left} of {self.announced} frames"
 
-    def _take_result(self, result: wire.FrameResult, now_s: float) -> float | None:
+    def _take_answer(self, answer: Answer, now_s: float) -> float | None:
         self.answered += 1
-        flagged = is_flagged(result)
-        self.flagged += flagged
-        self.audited += is_kept(result) and not flagged
-        self.queued += result.collection == wire.COLLECTION_QUEUED
-        self.lost += result.collection == wire.COLLECTION_LOST
-        if (latency := self._since_sent(result.frame_id, now_s)) is not None:
+        self.flagged += answer.flagged
+        self.audited += answer.kept and not answer.flagged
+        self.queued += answer.collection is Collection.QUEUED
+        self.lost += answer.collection is Collection.LOST
+        if (latency := self._since_sent(answer.frame_id, now_s)) is not None:
             self.latencies_s.append(latency)
         return latency
 

@@ -1,7 +1,6 @@
 """Decisions on the wire: written into a Flag, and read out of one of any release."""
 
-from misgiving.runtime.flags.policy import Decision, Reason
-from misgiving.v1 import detector_pb2 as wire
+from misgiving.runtime.nouns import Decision, Reason
 from misgiving.v1 import pose_pb2 as pose
 
 _KEPT = {
@@ -12,32 +11,20 @@ _KEPT = {
 _REASONS = {number: reason for reason, number in _KEPT.items()}
 
 
-def to_flag(decision: Decision) -> pose.Flag:
-    """A decision as the wire has it."""
-    raised = decision.raised
-    return pose.Flag(
-        raised=raised,
-        reason=pose.FLAG_REASON_PREDICTED_LOSS if raised else pose.FLAG_REASON_UNSPECIFIED,
-        threshold=decision.threshold,
-        sampling_probability=decision.sampling_probability,
-        kept=_KEPT[decision.kept],
-    )
+def fill_flag(message: pose.Flag, decision: Decision) -> None:
+    """Write a decision into an empty message."""
+    message.raised = decision.raised
+    if decision.raised:
+        message.reason = pose.FLAG_REASON_PREDICTED_LOSS
+    message.threshold = decision.threshold
+    message.sampling_probability = decision.sampling_probability
+    message.kept = _KEPT[decision.kept]
 
 
-def of_flag(flag: pose.Flag) -> Decision:
+def to_decision(flag: pose.Flag) -> Decision:
     """What a flag means. Before there was ``kept``, an audited person's was raised too."""
     raised, kept = flag.raised, _REASONS.get(flag.kept)
     if flag.kept == pose.KEEP_REASON_UNSPECIFIED and raised:
         kept = Reason.AUDIT if flag.reason == pose.FLAG_REASON_AUDIT else Reason.PREDICTED_LOSS
         raised = kept is Reason.PREDICTED_LOSS
     return Decision(raised, kept, flag.threshold, flag.sampling_probability)
-
-
-def is_flagged(result: wire.FrameResult) -> bool:
-    """Whether the score flags anybody in a frame."""
-    return any(of_flag(person.flag).raised for person in result.persons)
-
-
-def is_kept(result: wire.FrameResult) -> bool:
-    """Whether a frame is to be kept for the fleet, for whichever of its persons."""
-    return any(of_flag(person.flag).kept for person in result.persons)

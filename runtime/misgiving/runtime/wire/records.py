@@ -2,17 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
-from misgiving.runtime.wire.decisions import of_flag
-from misgiving.v1 import detector_pb2 as wire
-from misgiving.v1 import pose_pb2 as pose
-
-_COLLECTIONS = {wire.COLLECTION_QUEUED: "queued", wire.COLLECTION_LOST: "lost"}
+from misgiving.runtime.nouns import Answer, FrameFailure, Person
 
 
 def result_record(
-    result: wire.FrameResult, keypoint_names: Sequence[str], signal_names: Sequence[str]
+    result: Answer, keypoint_names: Sequence[str], signal_names: Sequence[str]
 ) -> dict[str, Any]:
     """A result with its keypoints and signals by name; numbers that are not finite become null.
 
@@ -35,41 +32,42 @@ def result_record(
         "persons": [person_record(p, keypoint_names, signal_names) for p in result.persons],
         "inference_ms": result.inference_nano / 1e6,
         "queue_ms": result.queue_nano / 1e6,
-        "age_ms": result.age_nano / 1e6 if result.age_nano else None,
+        "age_ms": None if result.age_nano is None else result.age_nano / 1e6,
         "dropped_before": result.dropped_before,
-        "collection": _COLLECTIONS.get(result.collection, "none"),
+        "collection": result.collection.value,
         "bundle_digest": result.bundle_digest,
     }
 
 
 def person_record(
-    person: pose.Person, keypoint_names: Sequence[str], signal_names: Sequence[str]
+    person: Person, keypoint_names: Sequence[str], signal_names: Sequence[str]
 ) -> dict[str, Any]:
-    region, decision = person.region, of_flag(person.flag)
-    known = person.HasField("failure_probability")
+    region, decision = person.region, person.flag
+    probability = person.failure_probability
     return {
-        "region": [region.x_px, region.y_px, region.width_px, region.height_px],
+        "region": [float(side) for side in astuple(region)],
         "predicted_loss": finite(person.predicted_loss),
-        "failure_probability": finite(person.failure_probability) if known else None,
+        "failure_probability": None if probability is None else finite(probability),
         "flagged": decision.raised,
         "kept": decision.kept.value if decision.kept else None,
         "threshold": finite(decision.threshold),
         "sampling_probability": decision.sampling_probability,
         "keypoints": {
-            name: [finite(point.x_px), finite(point.y_px), finite(point.confidence)]
-            for name, point in zip(keypoint_names, person.keypoints, strict=True)
+            name: [finite(value) for value in point]
+            for name, point in zip(keypoint_names, person.keypoints.tolist(), strict=True)
         },
         "keypoint_loss": {
             name: finite(loss)
-            for name, loss in zip(keypoint_names, person.keypoint_loss, strict=False)
+            for name, loss in zip(keypoint_names, person.keypoint_loss.tolist(), strict=False)
         },
         "signals": {
-            name: finite(value) for name, value in zip(signal_names, person.signals, strict=True)
+            name: finite(value)
+            for name, value in zip(signal_names, person.signals.tolist(), strict=True)
         },
     }
 
 
-def error_record(error: wire.FrameError) -> dict[str, Any]:
+def error_record(error: FrameFailure) -> dict[str, Any]:
     return {
         "frame_id": error.frame_id,
         "error": error.message,

@@ -2,22 +2,24 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from misgiving.runtime.answer import closer as framing
-from misgiving.runtime.answer.answerer import Detector
-from misgiving.runtime.client import make_frame
+from misgiving.runtime.answer import closer
 from misgiving.runtime.engines.base import Prediction
-from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.geometry import CropRule, Region, Window, window_of
+from misgiving.runtime.nouns import Answer, Frame, Person, make_frame
+from misgiving.runtime.wire.collected import KeptFrame
+from misgiving.runtime.wire.frames import fill_frame
+from misgiving.runtime.wire.records import person_record
+from misgiving.runtime.wire.results import to_answer
 from misgiving.v1 import detector_pb2 as wire
-from misgiving.v1 import fleet_pb2 as fleet
 from misgiving.v1 import pose_pb2 as pose
-from runtime import tiny
-from runtime.serving import Requests, Running, serving
+from shared import tiny
+from shared.serving import Requests, Running, serving
 
 RULE = CropRule(height=128, width=128, padding=1.25)
 WINDOW = Window(0, 0, 400, 400)
@@ -53,16 +55,16 @@ def upright(extent: float, centre: tuple[float, float] = (200.0, 200.0)) -> NDAr
     ],
 )
 def test_who_asks(extent: float, failure: float | None, asks: bool) -> None:
-    assert framing.asks(upright(extent), SURE, WINDOW, RULE, failure) == asks
+    assert closer.asks(upright(extent), SURE, WINDOW, RULE, failure) == asks
     lying = upright(extent)[:, ::-1]
-    assert framing.asks(lying, SURE, WINDOW, RULE, failure) == asks
+    assert closer.asks(lying, SURE, WINDOW, RULE, failure) == asks
 
 
 def test_unsure_joints_count_little() -> None:
     points, confidence = upright(100), SURE.copy()
     points[:2], confidence[:2] = [[0, 0], [400, 400]], 1e-6
-    assert framing.asks(points, confidence, WINDOW, RULE, 0.0)
-    assert not framing.asks(points, SURE, WINDOW, RULE, 0.0)
+    assert closer.asks(points, confidence, WINDOW, RULE, 0.0)
+    assert not closer.asks(points, SURE, WINDOW, RULE, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -76,14 +78,14 @@ def test_unsure_joints_count_little() -> None:
 def test_what_says_nothing_does_not_ask(
     points: NDArray[np.float64], confidence: NDArray[np.float64]
 ) -> None:
-    assert not framing.asks(points, confidence, WINDOW, RULE, None)
+    assert not closer.asks(points, confidence, WINDOW, RULE, None)
 
 
 def test_where_it_looks() -> None:
     """Around all joints; around the surer half; closely at where most of them are."""
     points, confidence = upright(60, (300.0, 100.0)), SURE.copy()
     points[:6], confidence[:6] = np.linspace([5.5, 390.5], [100.5, 300.5], 6), 0.4
-    all_of_them, surer, near = framing.closer(points, confidence, WINDOW, RULE, FRAME)
+    all_of_them, surer, near = closer.regions(points, confidence, WINDOW, RULE, FRAME)
     assert all_of_them == Region(5, 97, 295, 294)
     assert surer == Region(300, 97, 1, 36)  # of the other eight, on a line
     window = window_of(near, 400, 400, RULE)
@@ -101,7 +103,7 @@ def test_regions_are_whole_pixels_of_the_frame(shape: tuple[int, int]) -> None:
     window = window_of(None, height, width, RULE)
     for _ in range(100):
         points = rng.uniform(-0.2, 1.2, (14, 2)) * [width, height]
-        for region in framing.closer(points, rng.random(14), window, RULE, frame):
+        for region in closer.regions(points, rng.random(14), window, RULE, frame):
             sides = (region.x, region.y, region.width, region.height)
             assert all(side == int(side) for side in sides)
             assert min(region.x, region.y) >= 0
@@ -124,7 +126,7 @@ def test_regions_are_whole_pixels_of_the_frame(shape: tuple[int, int]) -> None:
     ],
 )
 def test_what_is_kept(losses: list[float], kept: int) -> None:
-    assert framing.best(np.array(losses)) == kept
+    assert closer.best(np.array(losses)) == kept
 
 
 class Counting:
@@ -147,6 +149,12 @@ class Counting:
         return replace(prediction, predicted_loss=losses)
 
 
+def told(person: Person) -> dict[str, Any]:
+    """All that a reply says of somebody."""
+    names = [str(number) for number in range(99)]
+    return person_record(person, names[: tiny.JOINTS], names[: len(person.signals)])
+
+
 def small_person() -> NDArray[np.uint8]:
     """Something bright in a dark frame: the closer it is looked at, the brighter."""
     image = np.zeros((560, 420, 3), np.uint8)
@@ -156,29 +164,28 @@ def small_person() -> NDArray[np.uint8]:
 
 def test_a_small_person_is_looked_at_again() -> None:
     frame = make_frame(small_person())
-    policy = FlagPolicy(threshold=0.75, audit_rate=0.0)
-    once = Detector(tiny.detector().bundle, policy, rounds=0).detect(frame, tiny.engine())
+    once = tiny.answered(frame, rounds=0)
     engine = Counting()
-    (person,) = tiny.detector().detect(frame, engine).persons
+    (person,) = tiny.answered(frame, engine).persons
     (before,) = once.persons
-    assert before.region == pose.Region(width_px=420, height_px=560)
+    assert before.region == Region(0, 0, 420, 560)
     assert before.flag.raised
     assert person.predicted_loss < 0.75 < before.predicted_loss
     assert not person.flag.raised  # decided on the answer that is kept
     region = person.region
-    assert 200 <= region.x_px <= region.x_px + region.width_px <= 360
-    assert 250 <= region.y_px <= region.y_px + region.height_px <= 430
+    assert 200 <= region.x <= region.x + region.width <= 360
+    assert 250 <= region.y <= region.y + region.height <= 430
     assert engine.sizes[0] == 1
-    assert len(engine.sizes) <= 1 + framing.ROUNDS
+    assert len(engine.sizes) <= 1 + closer.ROUNDS
     assert max(engine.sizes) <= 3
 
 
 def test_the_region_names_what_was_seen() -> None:
     """Whoever asks about it gets the same answer, and one look."""
-    (person,) = tiny.detector().detect(make_frame(small_person()), tiny.engine()).persons
-    r, engine = person.region, Counting()
-    asked = make_frame(small_person(), [Region(r.x_px, r.y_px, r.width_px, r.height_px)])
-    assert tiny.detector().detect(asked, engine).persons[0] == person
+    (person,) = tiny.answered(make_frame(small_person())).persons
+    engine = Counting()
+    (again,) = tiny.answered(make_frame(small_person(), [person.region]), engine).persons
+    assert told(again) == told(person)
     assert engine.sizes == [1]
 
 
@@ -186,15 +193,15 @@ def test_a_region_is_never_changed() -> None:
     """Also one of the whole frame, and several."""
     for regions in ([Region(0, 0, 420, 560)], [Region(0, 0, 420, 560), Region(9, 9, 300, 300)]):
         engine = Counting()
-        result = tiny.detector().detect(make_frame(small_person(), regions), engine)
+        result = tiny.answered(make_frame(small_person(), regions), engine)
         assert engine.sizes == [len(regions)]
-        assert [person.region.x_px for person in result.persons] == [r.x for r in regions]
+        assert [person.region.x for person in result.persons] == [r.x for r in regions]
 
 
 def test_a_well_framed_person_costs_nothing_more() -> None:
     engine = Counting()
     image = tiny.spots([3 * i for i in range(tiny.JOINTS)], scale=3)
-    tiny.detector().detect(make_frame(image), engine)
+    tiny.answered(make_frame(image), engine)
     assert engine.sizes == [1]
 
 
@@ -213,41 +220,42 @@ def test_a_well_framed_person_costs_nothing_more() -> None:
 )
 def test_never_worse_by_the_score(losses: tuple[float, ...], batches: int, kept: float) -> None:
     engine = Counting(*losses)
-    (person,) = tiny.detector().detect(make_frame(small_person()), engine).persons
+    (person,) = tiny.answered(make_frame(small_person()), engine).persons
     assert len(engine.sizes) == batches
     assert person.predicted_loss == pytest.approx(kept, nan_ok=True)
 
 
 class Sink:
     def __init__(self) -> None:
-        self.frames: list[fleet.CollectedFrame] = []
+        self.frames: list[KeptFrame] = []
 
-    def offer(self, frame: fleet.CollectedFrame) -> bool:
+    def offer(self, frame: KeptFrame) -> bool:
         self.frames.append(frame)
         return True
 
 
-def streamed(server: Running, mode: int, frame: pose.Frame) -> wire.FrameResult:
+def streamed(server: Running, mode: int, frame: Frame) -> Answer:
     requests = Requests(mode)
-    requests.put(frame=frame)
+    fill_frame(message := pose.Frame(), frame)
+    requests.put(frame=message)
     requests.close()
     result, summary = server.stub.StreamInfer(iter(requests), timeout=20)
     assert summary.summary.answered == 1
-    return result.result
+    return to_answer(result.result)
 
 
-def test_a_server_answers_as_the_detector() -> None:
+def test_a_server_answers_as_the_estimator() -> None:
     """Calls and both kinds of stream; what is collected says which region was seen."""
-    one, sink = tiny.detector(threshold=0.0), Sink()
+    policy, sink = tiny.policy(threshold=0.0), Sink()
     frame = make_frame(small_person(), frame_id="f")
-    (expected,) = one.detect(frame, tiny.engine()).persons
-    with serving(detector=one, sink=sink) as server:
-        request = wire.InferRequest(frame=frame)
-        results = [server.stub.Infer(request, timeout=20).result]
+    (expected,) = tiny.answered(frame, flagging=policy).persons
+    with serving(policy=policy, sink=sink) as server:
+        fill_frame((request := wire.InferRequest()).frame, frame)
+        answers = [to_answer(server.stub.Infer(request, timeout=20).result)]
         modes = wire.STREAM_MODE_LIVE, wire.STREAM_MODE_IN_ORDER
-        results += [streamed(server, mode, frame) for mode in modes]
-    assert [list(result.persons) for result in results] == [[expected]] * 3
-    assert all(result.inference_nano > 0 for result in results)
-    assert [list(frame.persons) for frame in sink.frames] == [[expected]] * 3
-    assert [len(frame.embeddings) for frame in sink.frames] == [1] * 3
-    assert [len(frame.frame.regions) for frame in sink.frames] == [0] * 3  # as the client sent it
+        answers += [streamed(server, mode, frame) for mode in modes]
+    for answer in [*answers, *sink.frames]:
+        assert [told(person) for person in answer.persons] == [told(expected)]
+    assert all(answer.inference_nano > 0 for answer in answers)
+    assert [len(kept.persons[0].embedding) for kept in sink.frames] == [8] * 3
+    assert [len(kept.frame.regions) for kept in sink.frames] == [0] * 3  # as the client sent it

@@ -10,8 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from misgiving.runtime.nouns import Answer, Frame, FrameFailure, StreamSummary
+from misgiving.runtime.wire.frames import fill_frame
+from misgiving.runtime.wire.results import Reply
 from misgiving.v1 import detector_pb2 as wire
-from misgiving.v1 import pose_pb2 as pose
 
 READER, LIVE_READER = "frames", "source"
 """Names of the threads that read, this one and that of ``live.py``; see ``command.py``."""
@@ -45,14 +47,14 @@ class Outbox:
     Live, a lost call's frames are lost, and so is what comes until there is another.
     """
 
-    def __init__(self, frames: Iterable[pose.Frame], in_flight: int | None) -> None:
+    def __init__(self, frames: Iterable[Frame], in_flight: int | None) -> None:
         self._frames = frames
         self._in_flight = in_flight
         self._state = threading.Condition()
         self._call = 0  # number of the one that may fetch
         self._wanted = self._passing = self._closed = False
-        self._next: deque[pose.Frame] = deque()
-        self._unanswered: deque[pose.Frame | None] = deque()
+        self._next: deque[Frame] = deque()
+        self._unanswered: deque[Frame | None] = deque()
         self.ended = False
         """There are no more frames to read."""
         self.error: Exception | None = None
@@ -85,16 +87,16 @@ class Outbox:
             self._missed, self._gap = self.missed, 0
         return self._requests(self._call, mode)
 
-    def reply(self, reply: wire.StreamInferResponse) -> None:
+    def reply(self, reply: Reply) -> None:
         """Count a reply, and forget the frames that it settles."""
         with self._state:
-            match reply.WhichOneof("message"):
-                case "result":
+            match reply:
+                case Answer():
                     self.answered += 1
-                    self._settle(reply.result.dropped_before)
-                case "error":
+                    self._settle(reply.dropped_before)
+                case FrameFailure():
                     self.failed += 1
-                    self._settle(reply.error.dropped_before)
+                    self._settle(reply.dropped_before)
             self._state.notify_all()
 
     def leave(self) -> None:
@@ -130,12 +132,10 @@ class Outbox:
         if threading.current_thread() is not self._thread:
             self._thread.join(END_S)
 
-    def summary(self) -> wire.StreamSummary:
+    def summary(self) -> StreamSummary:
         """What became of the frames of all calls."""
         received = self.answered + self.failed + self.dropped
-        return wire.StreamSummary(
-            received=received, answered=self.answered, failed=self.failed, dropped=self.dropped
-        )
+        return StreamSummary(received, self.answered, self.dropped, self.failed)
 
     def _settle(self, dropped: int) -> None:
         self.dropped += dropped
@@ -147,9 +147,11 @@ class Outbox:
     ) -> Iterator[wire.StreamInferRequest]:
         yield wire.StreamInferRequest(open=wire.StreamOpen(mode=mode))
         while (frame := self._fetch(call)) is not None:
-            yield wire.StreamInferRequest(frame=frame)
+            request = wire.StreamInferRequest()
+            fill_frame(request.frame, frame)
+            yield request
 
-    def _fetch(self, call: int) -> pose.Frame | None:
+    def _fetch(self, call: int) -> Frame | None:
         """The next frame to send; None where there is none, or the call is over."""
         with self._state:
             self._state.wait_for(lambda: call != self._call or self._has_place())
@@ -183,7 +185,7 @@ class Outbox:
             self._state.wait_for(lambda: self._closed or self._wanted or self._passing)
             return not self._closed
 
-    def _offer(self, frame: pose.Frame) -> None:
+    def _offer(self, frame: Frame) -> None:
         with self._state:
             if self._passing:
                 self._gap += 1

@@ -6,10 +6,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.answer.answerer import Detector
+from misgiving.runtime.answer.answerer import Model, answer
+from misgiving.runtime.answer.closer import ROUNDS
 from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.engines.onnx import OnnxEngine
-from misgiving.runtime.flags.policy import FlagPolicy
+from misgiving.runtime.flags.policy import FlagPolicy, FlagState, decide
+from misgiving.runtime.nouns import Answer, Frame
 
 BUNDLE = Path(__file__).parent / "tiny_bundle"
 HEIGHT, WIDTH, JOINTS, BAND = 56, 42, 14, 4
@@ -19,9 +22,26 @@ def engine() -> OnnxEngine:
     return OnnxEngine(BUNDLE / "model.onnx", threads=1)
 
 
-def detector(threshold: float = 0.75, audit_rate: float = 0.0, draw: float = 0.5) -> Detector:
-    policy = FlagPolicy(threshold=threshold, audit_rate=audit_rate)
-    return Detector(Bundle.load(BUNDLE), policy, lambda: draw)
+def model(runs: Engine | None = None) -> Model:
+    return Model(Bundle.load(BUNDLE), runs or engine())
+
+
+def policy(threshold: float = 0.75, audit_rate: float = 0.0) -> FlagPolicy:
+    return FlagPolicy(threshold=threshold, audit_rate=audit_rate)
+
+
+def answered(
+    frame: Frame,
+    runs: Engine | None = None,
+    flagging: FlagPolicy | None = None,
+    draw: float = 0.5,
+    rounds: int = ROUNDS,
+) -> Answer:
+    """What the tiny bundle says of a frame, and what is decided about its persons."""
+    said = answer(model(runs), frame, rounds)
+    state = FlagState(flagging or policy())
+    _, decisions = decide(state, frame, said, 0.0, [draw] * len(said.persons))
+    return said.decided(decisions)
 
 
 def spots(columns: list[int], brightness: int = 255, scale: int = 1) -> NDArray[np.uint8]:

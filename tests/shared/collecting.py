@@ -15,10 +15,21 @@ from misgiving.collector.service import start_server
 from misgiving.collector.store import Store
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
+from misgiving.runtime.outbox.spool import Spool
+from misgiving.runtime.wire.collected import KeptFrame, to_kept
 from misgiving.v1.fleet_pb2 import CollectedFrame, Embedding
-from misgiving.v1.pose_pb2 import Flag, Frame, Image, KeepReason, Keypoint, Person, Region
+from misgiving.v1.pose_pb2 import (
+    Flag,
+    FlagReason,
+    Frame,
+    Image,
+    KeepReason,
+    Keypoint,
+    Person,
+    Region,
+)
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 AUDIT_RATE = 0.01
 
@@ -34,6 +45,7 @@ def person(seed: int, *, loss: float = 2.0, threshold: float = 1.0) -> Person:
         predicted_loss=loss,
         flag=Flag(
             raised=raised,
+            reason=FlagReason.FLAG_REASON_PREDICTED_LOSS if raised else 0,
             kept=kept,
             threshold=threshold,
             sampling_probability=1.0 if raised else AUDIT_RATE,
@@ -61,6 +73,27 @@ def collected(
         skeleton=[index for bone in LSP.skeleton for index in bone],
         device_id="car-7",
     )
+
+
+def kept(frame_id: str) -> KeptFrame:
+    """The same, as a store reads it."""
+    return to_kept(collected(frame_id))
+
+
+def serialise(frame: CollectedFrame) -> bytes:
+    """As the spool does."""
+    return frame.SerializeToString(deterministic=True)
+
+
+def offer(spool: Spool, frame: CollectedFrame | KeptFrame) -> bool:
+    """Hand a frame over, as a pipeline does."""
+    return spool.offer(to_kept(frame) if isinstance(frame, CollectedFrame) else frame)
+
+
+def noisy_frame(frame_id: str, size_bytes: int) -> CollectedFrame:
+    """A frame whose body has a little more than ``size_bytes``."""
+    noise = np.random.default_rng(list(frame_id.encode())).bytes(size_bytes)
+    return collected(frame_id, persons=[], image=noise)
 
 
 def eventually(condition: Callable[[], bool]) -> None:

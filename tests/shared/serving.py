@@ -3,7 +3,7 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,17 +11,19 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.answer.answerer import Detector
-from misgiving.runtime.client import make_frame
 from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.flags.policy import FlagPolicy
+from misgiving.runtime.nouns import make_frame
 from misgiving.runtime.serving.pipeline import Pipeline, Sink
 from misgiving.runtime.serving.server import Server
+from misgiving.runtime.wire.frames import fill_frame
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
-from runtime import tiny
+from shared import tiny
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
+DEADLINE_S = 60.0
 
 
 class Gated:
@@ -42,7 +44,7 @@ class Gated:
         self.sizes.append(len(images))
         self.threads.add(threading.get_ident())
         self.entered.release()
-        self.permits.acquire()
+        assert self.permits.acquire(timeout=DEADLINE_S), "no permit came"
         if self.error is not None:
             error, self.error = self.error, None
             raise error
@@ -73,11 +75,12 @@ class Running:
 @contextmanager
 def serving(
     engine: Engine | None = None,
-    detector: Detector | None = None,
+    policy: FlagPolicy | None = None,
     sink: Sink | None = None,
     *,
     ready: bool = True,
     max_waiting: int = 256,
+    draw: Callable[[], float] = lambda: 0.5,
 ) -> Iterator[Running]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -86,10 +89,11 @@ def serving(
     async def build() -> tuple[Server, Pipeline, str]:
         server = Server()
         pipeline = Pipeline(
-            detector or tiny.detector(),
-            engine or tiny.engine(),
+            tiny.model(engine),
+            policy or tiny.policy(),
             sink,
             device_id="car 7",
+            draw=draw,
             max_waiting=max_waiting,
         )
         return server, pipeline, await server.start("127.0.0.1:0")
@@ -131,5 +135,11 @@ def infer(server: Running, frame: pose.Frame) -> wire.FrameResult:
     return server.stub.Infer(wire.InferRequest(frame=frame), timeout=20).result
 
 
+def wire_frame(image: bytes | NDArray[np.uint8], *arguments: Any, **named: Any) -> pose.Frame:
+    """As ``make_frame``, as it travels."""
+    fill_frame(message := pose.Frame(), make_frame(image, *arguments, **named))
+    return message
+
+
 def named(name: str, image: NDArray[np.uint8] = BLACK) -> pose.Frame:
-    return make_frame(image, frame_id=name)
+    return wire_frame(image, frame_id=name)

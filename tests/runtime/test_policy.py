@@ -3,12 +3,37 @@
 import math
 import random
 
+import numpy as np
 import pytest
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.runtime.flags.policy import Decision, FlagPolicy, Reason
+from misgiving.runtime.flags.policy import FlagPolicy, FlagState, decide
+from misgiving.runtime.geometry import Region
+from misgiving.runtime.nouns import Answer, Decision, Frame, Person, Reason
 
 NAN, INF = math.nan, math.inf
+NOTHING = np.empty(0, np.float32)
+
+
+def decided(policy: FlagPolicy, scores: list[float], draws: list[float]) -> tuple[Decision, ...]:
+    """What is decided about one frame's persons; the policy stays in force."""
+    persons = (Person(Region(0, 0, 9, 9), NOTHING, one, None, NOTHING, NOTHING) for one in scores)
+    answer = Answer("f", tuple(persons), "")
+    state, decisions = decide(FlagState(policy), Frame(b""), answer, 0.0, draws)
+    assert state.policy is policy
+    return decisions
+
+
+def of_one(policy: FlagPolicy, score: float, draw: float) -> Decision:
+    (decision,) = decided(policy, [score], [draw])
+    return decision
+
+
+def test_each_person_has_its_own_decision() -> None:
+    decisions = decided(
+        FlagPolicy(threshold=0.5, audit_rate=0.1), [0.9, 0.1, 0.1], [0.5, 0.05, 0.5]
+    )
+    assert [one.kept for one in decisions] == [Reason.PREDICTED_LOSS, Reason.AUDIT, None]
 
 
 @pytest.mark.parametrize(
@@ -37,18 +62,18 @@ def test_decisions(
     score: float, draw: float, raised: bool, kept: Reason | None, probability: float
 ) -> None:
     policy = FlagPolicy(threshold=0.5, audit_rate=0.1)
-    assert policy.decide(score, draw) == Decision(raised, kept, 0.5, probability)
+    assert of_one(policy, score, draw) == Decision(raised, kept, 0.5, probability)
 
 
 def test_an_audit_rate_of_zero_and_of_one() -> None:
-    assert not FlagPolicy(threshold=0.5, audit_rate=0).decide(0.1, 0.0).kept
-    assert FlagPolicy(threshold=0.5, audit_rate=1).decide(0.1, math.nextafter(1, 0)).kept
+    assert not of_one(FlagPolicy(threshold=0.5, audit_rate=0), 0.1, 0.0).kept
+    assert of_one(FlagPolicy(threshold=0.5, audit_rate=1), 0.1, math.nextafter(1, 0)).kept
 
 
 def test_an_infinite_threshold_leaves_the_audit() -> None:
     policy = FlagPolicy(threshold=INF, audit_rate=0.5)
-    assert policy.decide(1e30, 0.4).kept is Reason.AUDIT
-    assert not policy.decide(1e30, 0.6).kept
+    assert of_one(policy, 1e30, 0.4).kept is Reason.AUDIT
+    assert not of_one(policy, 1e30, 0.6).kept
 
 
 def test_inverse_probability_weights_undo_the_selection() -> None:
@@ -56,7 +81,7 @@ def test_inverse_probability_weights_undo_the_selection() -> None:
     rng = random.Random(3)
     policy = FlagPolicy(threshold=0.8, audit_rate=0.05)
     scores = [rng.random() for _ in range(40_000)]
-    kept = [(s, policy.decide(s, rng.random())) for s in scores]
+    kept = [(s, of_one(policy, s, rng.random())) for s in scores]
     kept = [(s, d) for s, d in kept if d.kept]
     weights = [1 / d.sampling_probability for _, d in kept]
     estimate = sum(s * w for (s, _), w in zip(kept, weights, strict=True)) / sum(weights)

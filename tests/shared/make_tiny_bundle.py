@@ -2,7 +2,7 @@
 
 The input of 56 × 42 px is cut into 14 bands of 4 rows; keypoint k is the brightest pixel of band
 k, its confidence that pixel's brightness. ``predicted_loss`` is one minus the mean brightness.
-Needs onnx. Run: python tests/runtime/make_tiny_bundle.py
+Needs onnx. Run: python tests/shared/make_tiny_bundle.py
 """
 
 from pathlib import Path
@@ -12,14 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
-from misgiving.runtime.bundles.bundle import (
-    FailureDefinition,
-    Manifest,
-    Provenance,
-    Signal,
-    sha256_file,
-    write_manifest,
-)
+from misgiving.runtime.bundles.bundle import sha256_file
 from misgiving.runtime.bundles.calibration import (
     Calibration,
     CalibrationError,
@@ -28,6 +21,13 @@ from misgiving.runtime.bundles.calibration import (
     Histogram,
     Reference,
     Threshold,
+)
+from misgiving.runtime.bundles.manifest import (
+    FailureDefinition,
+    Manifest,
+    Provenance,
+    Signal,
+    write_manifest,
 )
 from misgiving.runtime.bundles.precisions import Parity
 from misgiving.runtime.engines.base import REQUIRED

@@ -1,0 +1,94 @@
+"""Frames as messages, and back."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from misgiving.runtime import images
+from misgiving.runtime.errors import ImageError, ResourceExhausted
+from misgiving.runtime.geometry import Region
+from misgiving.runtime.nouns import Frame
+from misgiving.v1 import pose_pb2 as pose
+
+LARGEST_IMAGE_BYTES = 64 * 1024 * 1024 - 64 * 1024
+"""What a server's largest message leaves to the image."""
+
+
+def sendable(frame: Frame) -> Frame:
+    """The same frame, as PNG where it is too large to be sent raw.
+
+    Raises:
+        ResourceExhausted: more than LARGEST_IMAGE_BYTES.
+    """
+    if isinstance(frame.image, bytes):
+        _check_fits(frame.image, "the image is too large to be sent")
+        return frame
+    if frame.image.size <= LARGEST_IMAGE_BYTES:
+        return frame
+    height, width = frame.image.shape[:2]
+    encoded = images.encode_png(np.ascontiguousarray(frame.image))
+    _check_fits(encoded, f"frames of {width} × {height} px are too large to be sent, raw or as PNG")
+    return replace(frame, image=encoded)
+
+
+def fill_frame(message: pose.Frame, frame: Frame) -> None:
+    """Write a frame into an empty message: in place, since each nesting would copy the image."""
+    message.frame_id = frame.frame_id
+    message.stream_id = frame.stream_id
+    message.capture_time_unix_nano = frame.capture_time_unix_nano
+    for region in frame.regions:
+        fill_region(message.regions.add(), region)
+    if isinstance(frame.image, bytes):
+        message.image.encoded = frame.image
+        return
+    raw = message.image.raw
+    raw.height_px, raw.width_px = frame.image.shape[:2]
+    raw.pixels = frame.image.tobytes()
+
+
+def to_frame(message: pose.Frame) -> Frame:
+    """What a message holds.
+
+    Raises:
+        ImageError: there is no image, or a raw one has another size than it says.
+        ResourceExhausted: a raw image of too many pixels.
+    """
+    return Frame(
+        _image(message),
+        tuple(to_region(region) for region in message.regions),
+        message.frame_id,
+        message.stream_id,
+        message.capture_time_unix_nano,
+    )
+
+
+def _image(message: pose.Frame) -> "bytes | NDArray[np.uint8]":
+    """The image; each look at the message's bytes is a copy of them."""
+    match message.image.WhichOneof("data"):
+        case "encoded":
+            return message.image.encoded
+        case "raw":
+            raw = message.image.raw
+            name = f"frame {message.frame_id!r}"
+            return images.from_raw(raw.pixels, raw.height_px, raw.width_px, name)
+    raise ImageError(
+        f"frame {message.frame_id!r} has no image; expected 'encoded' or 'raw'. Set one of them"
+    )
+
+
+def fill_region(message: pose.Region, region: Region) -> None:
+    message.x_px, message.y_px = region.x, region.y
+    message.width_px, message.height_px = region.width, region.height
+
+
+def to_region(message: pose.Region) -> Region:
+    return Region(message.x_px, message.y_px, message.width_px, message.height_px)
+
+
+def _check_fits(encoded: bytes, what: str) -> None:
+    if len(encoded) > LARGEST_IMAGE_BYTES:
+        raise ResourceExhausted(
+            f"{what} ({len(encoded)} bytes); at most {LARGEST_IMAGE_BYTES} are taken. "
+            "Scale it, or encode it smaller"
+        )
