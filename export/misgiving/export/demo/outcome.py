@@ -111,7 +111,7 @@ def pick_table(replies: Replies, truth: Scores) -> dict[str, float | int]:
         "pck_oracle": _rounded(metrics.pck(found[picked(-shares, share)])),
         "auroc_predicted_loss": _rounded(metrics.auroc(risk, failed)),
         "auroc_mean_peak": _rounded(metrics.auroc(-replies.mean_peak[defined], failed)),
-        "spearman_missed": _rounded(metrics.spearman(risk, 1 - shares[defined])),
+        "spearman_missed": _rounded(metrics.spearman(risk, 1 - shares)),
         "spearman_true_loss": _rounded(metrics.spearman(risk, truth.true_loss[defined])),
     }
 
