@@ -25,10 +25,11 @@ demo: $(READY) ## run the whole loop on synthetic people; see demo/report.html
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest
 
-check: $(READY) ## formatting, lint, types, generated code
+check: $(READY) ## formatting, lint, types, order of imports, generated code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	PATH=$(CURDIR)/$(BIN):$$PATH ./protos/generate --check
 
 proto: $(READY) ## renew runtime/misgiving/v1 from protos/

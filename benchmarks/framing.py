@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime.answer.answerer import Model, answer
-from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.base import Engine, Prediction, Provider
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.nouns import Person, make_frame
@@ -51,7 +51,7 @@ class Counting:
         self.engine, self.crops = engine, 0
 
     @property
-    def provider(self) -> str:
+    def provider(self) -> Provider:
         return self.engine.provider
 
     def infer(self, images: Image) -> Prediction:

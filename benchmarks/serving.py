@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
 from misgiving.runtime.client import Client
-from misgiving.runtime.engines.loading import DEFAULT_BUNDLE
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import encode_jpeg

@@ -205,7 +205,7 @@ def test_port_in_use(store):
     async def scene():
         server, address = await start_server("127.0.0.1:0", store)
         try:
-            with pytest.raises(FailedPrecondition, match=f"cannot listen on {address}; expected"):
+            with pytest.raises(FailedPrecondition, match=f"{address} cannot be bound; expected"):
                 await start_server(address, store)
         finally:
             await server.stop(None)
@@ -244,7 +244,7 @@ def test_port_in_use_is_one_line(tmp_path):
         with child(COLLECT, tmp_path / "b", address) as second:
             assert second.wait(20) == 2
             (line,) = second.stderr.read().splitlines()
-    assert line.startswith(f"misgiving: cannot listen on {address}; expected")
+    assert line.startswith(f"misgiving: {address} cannot be bound; expected")
 
 
 def test_sigterm_ends_a_collector_that_is_alive_and_described(tmp_path):

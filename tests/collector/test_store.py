@@ -1,9 +1,11 @@
 """Stored frames survive, once each; unfinished uploads go on where they were cut."""
 
+import errno
 import hashlib
 import os
 import shutil
 import sqlite3
+import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -89,6 +91,34 @@ def test_upload_in_parts(store):
     assert store.stored(digest)
     assert store.read(digest) == kept("parts")
     store.close()
+
+
+def test_a_finished_upload_is_moved_and_not_copied(store):
+    digest, body = body_of("moved")
+    store.append(digest, 0, body)
+    written = (store.folder / "incoming" / f"{digest}.part").stat().st_ino
+    store.commit(digest)
+    assert object_of(store, digest).stat().st_ino == written
+
+
+@pytest.mark.parametrize("call", ["commit", "offset"])
+def test_an_upload_that_does_not_reach_the_disk_starts_anew(store, monkeypatch, call):
+    """The kernel tells of lost pages once; later they count as written."""
+    digest, body = body_of("unsynced")
+    store.append(digest, 0, body)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", failing_fsync)
+        with pytest.raises(OSError, match="Input/output error"):
+            getattr(store, call)(digest)
+    assert not store.stored(digest)
+    assert store.offset(digest) == 0
+    store.append(digest, 0, body)
+    assert store.commit(digest) is True
+
+
+def failing_fsync(handle):
+    if not stat.S_ISDIR(os.fstat(handle).st_mode):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_altered_upload_is_dropped(store):
@@ -193,13 +223,13 @@ def test_a_replaced_store_acknowledges_nothing(store, replace, caplog):
 
 def test_what_is_replaced_meanwhile_is_not_acknowledged(store, monkeypatch):
     """After the first look, and before the row is made."""
-    insert = store._insert
+    insert = store._rows.insert
 
     def replaced(row):
         moved_and_restored(store.folder)
         return insert(row)
 
-    monkeypatch.setattr(store, "_insert", replaced)
+    monkeypatch.setattr(store._rows, "insert", replaced)
     with pytest.raises(FailedPrecondition, match="another one than was opened"):
         store.put(body_of("f")[1])
 
@@ -319,6 +349,6 @@ def test_database_of_another_name(tmp_path):
 
 
 def test_commits_reach_the_disk(store):
-    with store._engine.connect() as database:
+    with store._rows._engine.connect() as database:
         assert database.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert database.exec_driver_sql("PRAGMA synchronous").scalar() == 2

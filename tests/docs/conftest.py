@@ -12,7 +12,7 @@ from collector.helpers import collected
 from export.helpers import tiny_checkpoint
 from misgiving.collector import Store, export_coco
 from misgiving.export.demo.processes import service
-from misgiving.runtime.engines.loading import BUNDLE_VARIABLE, DEFAULT_BUNDLE
+from misgiving.runtime.bundles.locate import BUNDLE_VARIABLE, DEFAULT_BUNDLE
 from misgiving.runtime.images import encode_jpeg
 from misgiving.trainer import open_data
 from runtime.tiny import write_video

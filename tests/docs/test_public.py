@@ -25,10 +25,12 @@ OPAQUE = (Network,)
 """Handed on, never looked into: the types in their methods are not a user's concern."""
 
 CLI_ONLY = {
-    "misgiving.runtime.verbs": "its cli: options that verbs share",
-    "misgiving.runtime.engines.building": "for this device; in Python that is Estimator.load",
+    "misgiving.runtime.verbs": "options that verbs share",
+    "misgiving.runtime.verbs.build": "for this device; in Python that is Estimator.load",
     "misgiving.export.bench.output": "prints a table; it times processes, not calls",
     "misgiving.export.bench.run": "what its verb is asked",
+    "misgiving.runtime.verbs.verify": "prints a line; in Python that is Bundle.load",
+    "misgiving.runtime.verbs.options": "options that verbs share",
     "misgiving.runtime.verbs.roles": "the list in its help",
     "misgiving.trainer.recipe_costs": "prints a table",
     "misgiving.runtime.verbs.infer": "prints a table; in Python that is Estimator",

@@ -20,6 +20,7 @@ from misgiving.export.promises import allowed
 from misgiving.runtime.bundles.bundle import Bundle, sha256_file
 from misgiving.runtime.engines.base import REQUIRED
 from misgiving.runtime.engines.onnx import OnnxEngine
+from misgiving.runtime.engines.self_check import self_check
 from misgiving.runtime.errors import BundleError, DataError, InvalidInput, ParityError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.keypoints import LSP, KeypointSet
@@ -36,7 +37,7 @@ CONFIG = ExportConfig(name="tiny", version="1.2.3")
 def test_it_loads_and_checks_itself(bundle: Bundle) -> None:
     loaded = Bundle.load(bundle.path)
     assert loaded.digest == bundle.digest
-    loaded.self_check(OnnxEngine(loaded.model))
+    self_check(loaded, OnnxEngine(loaded.model))
 
 
 def test_digests(bundle: Bundle) -> None:

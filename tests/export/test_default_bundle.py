@@ -10,7 +10,8 @@ from export.helpers import real_data
 from misgiving.export.parity import frame_of
 from misgiving.runtime.answer.answerer import Model, answer
 from misgiving.runtime.answer.closer import ROUNDS
-from misgiving.runtime.engines.loading import DEFAULT_BUNDLE, load
+from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
+from misgiving.runtime.engines.loading import ModelOptions, load
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
@@ -23,7 +24,7 @@ from misgiving.trainer.measures import metrics
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_it_loads_and_names_no_machine(precision: str) -> None:
-    bundle, _ = load(DEFAULT_BUNDLE, threads=1, precision=precision)
+    bundle, _ = load(ModelOptions(bundle=DEFAULT_BUNDLE, threads=1, precision=precision))
     assert bundle.manifest.name == "edge-lsp"
     assert "research" in bundle.manifest.weights_licence
     assert sum(file.stat().st_size for file in DEFAULT_BUNDLE.iterdir()) < 8e6
@@ -45,7 +46,7 @@ def found_in(persons: Sequence[Person], samples: Sequence[Sample]) -> float:
 
 def test_it_finds_real_people() -> None:
     data = open_data(f"lsp:{real_data('lsp')}#1001-1040")
-    bundle, engine = load(DEFAULT_BUNDLE, threads=1)
+    bundle, engine = load(ModelOptions(bundle=DEFAULT_BUNDLE, threads=1))
     model = Model(bundle, engine)
     samples = [data[i] for i in range(len(data))]
     persons = [answer(model, frame_of(sample)).persons[0] for sample in samples]
@@ -64,7 +65,7 @@ def in_a_corner(sample: Sample, corner: int) -> Sample:
 def test_it_finds_small_people_where_no_region_is_given() -> None:
     """Measured on these 60: PCK@0.2 .035 at first sight, .613 after closer looks."""
     data = open_data(f"lsp:{real_data('lsp')}#1001-1060")
-    bundle, engine = load(DEFAULT_BUNDLE, threads=1)
+    bundle, engine = load(ModelOptions(bundle=DEFAULT_BUNDLE, threads=1))
     model = Model(bundle, engine)
     samples = [in_a_corner(data[i], i % 4) for i in range(len(data))]
     frames = [make_frame(sample.image) for sample in samples]
@@ -80,7 +81,7 @@ def test_it_finds_small_people_where_no_region_is_given() -> None:
 
 def test_it_is_as_good_as_it_says() -> None:
     data = open_data(f"lsp:{real_data('lsp')}#1001-2000")
-    evaluation = evaluate(Estimator.load(DEFAULT_BUNDLE, threads=1), data)
+    evaluation = evaluate(Estimator.load(ModelOptions(bundle=DEFAULT_BUNDLE, threads=1)), data)
     said = evaluation.bundle.manifest.provenance.reports["lsp:lsp#1001-2000"]
     failures, free = evaluation.failures, evaluation.best_free
     learned = failures.row("predicted_loss")

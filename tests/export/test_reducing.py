@@ -18,8 +18,9 @@ from misgiving.export.gates import Reference
 from misgiving.export.parity import in_batches
 from misgiving.export.precision import Quantiser, layer_name
 from misgiving.runtime.bundles.bundle import MODEL, Bundle
-from misgiving.runtime.engines.loading import load
+from misgiving.runtime.engines.loading import ModelOptions, load
 from misgiving.runtime.engines.onnx import OnnxEngine
+from misgiving.runtime.engines.self_check import self_check
 from misgiving.runtime.errors import BundleError, DataError, ParityError
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.answers.scoring import score
@@ -90,9 +91,9 @@ def test_the_command(
 
 @pytest.mark.parametrize("name", ["fp32", *ALL])
 def test_each_loads_and_checks_itself(whole: Bundle, name: str) -> None:
-    bundle, engine = load(whole.path, threads=1, precision=name)
+    bundle, engine = load(ModelOptions(bundle=whole.path, threads=1, precision=name))
     assert bundle.precision == name
-    assert engine.provider == f"onnxruntime CPUExecutionProvider {name}"
+    assert str(engine.provider) == f"onnxruntime CPUExecutionProvider {name}"
 
 
 def test_the_self_check_knows_another_network(whole: Bundle, tmp_path: Path) -> None:
@@ -102,12 +103,12 @@ def test_the_self_check_knows_another_network(whole: Bundle, tmp_path: Path) -> 
     onnx.save_model(model, tmp_path / "other.onnx")
     for name in ALL:
         with pytest.raises(BundleError, match="self-check failed"):
-            whole.in_precision(name).self_check(OnnxEngine(tmp_path / "other.onnx"))
+            self_check(whole.in_precision(name), OnnxEngine(tmp_path / "other.onnx"))
 
 
 def test_a_precision_that_is_not_there(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match=r"precision is 'int8'; .* has fp32\. Take one of these"):
-        load(bundle.path, precision="int8")
+        load(ModelOptions(bundle=bundle.path, precision="int8"))
 
 
 def spoil(model: onnx.ModelProto, ending: str, factor: float) -> None:

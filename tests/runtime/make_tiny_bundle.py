@@ -12,14 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
-from misgiving.runtime.bundles.bundle import (
-    FailureDefinition,
-    Manifest,
-    Provenance,
-    Signal,
-    sha256_file,
-    write_manifest,
-)
+from misgiving.runtime.bundles.bundle import sha256_file
 from misgiving.runtime.bundles.calibration import (
     Calibration,
     CalibrationError,
@@ -28,6 +21,13 @@ from misgiving.runtime.bundles.calibration import (
     Histogram,
     Reference,
     Threshold,
+)
+from misgiving.runtime.bundles.manifest import (
+    FailureDefinition,
+    Manifest,
+    Provenance,
+    Signal,
+    write_manifest,
 )
 from misgiving.runtime.bundles.precisions import Parity
 from misgiving.runtime.engines.base import REQUIRED

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.base import Engine, Prediction, Provider
 from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.nouns import make_frame
 from misgiving.runtime.serving.pipeline import Pipeline, Sink
@@ -28,7 +28,7 @@ BLACK = np.zeros((48, 64, 3), np.uint8)
 class Gated:
     """The tiny engine behind a gate: says when it starts, and waits for a permit."""
 
-    provider = "gated"
+    provider = Provider("onnxruntime", "onnxruntime", "gated", "fp32")
 
     def __init__(self, permits: int = 0) -> None:
         self._engine = tiny.engine()

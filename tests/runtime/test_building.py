@@ -19,7 +19,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import misgiving.runtime
-from misgiving.runtime.bundles.bundle import MANIFEST, Bundle, sha256_file, write_manifest
+from misgiving.runtime.bundles.bundle import Bundle, sha256_file
+from misgiving.runtime.bundles.manifest import MANIFEST, write_manifest
 from misgiving.runtime.engines import building
 from misgiving.runtime.engines.cache import Plan, Profile
 from misgiving.runtime.engines.cuda import Gpu
@@ -246,13 +247,13 @@ def test_it_serves_while_it_builds_and_switches(tmp_path: Path) -> None:
         building = f"building TensorRT's engine; {ONNX} answers meanwhile"
         assert said(process) == building
         watched(address, "engine.tensorrt")
-        assert engine_of(address) == "tensorrt stand-in"
+        assert engine_of(address) == "tensorrt stand-in fp32"
         assert answered(address) == 1
-        assert said(process) == "tensorrt stand-in answers now"
+        assert said(process) == "tensorrt stand-in fp32 answers now"
         process.terminate()
         assert process.wait(30) == 0
     with served(cache) as (process, address):  # the plan is there now
-        assert engine_of(address) == "tensorrt stand-in"
+        assert engine_of(address) == "tensorrt stand-in fp32"
 
 
 def test_it_goes_on_where_the_build_fails(tmp_path: Path) -> None:

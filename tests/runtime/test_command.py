@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from misgiving.runtime import sending
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.images import encode_png
+from misgiving.runtime.net import sending
 from misgiving.runtime.verbs import cli, command
 from runtime import tiny
 

@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from misgiving.runtime import errors
-from misgiving.runtime.serving.server import status_of
+from misgiving.runtime.net.status import status_of
 
 CLASSES = [
     value

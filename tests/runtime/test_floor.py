@@ -12,10 +12,11 @@ import pytest
 
 from misgiving.runtime.bundles import floor
 from misgiving.runtime.bundles.bundle import Bundle
-from misgiving.runtime.bundles.floor import Probation, risen, survives
+from misgiving.runtime.bundles.floor import risen, survives
 from misgiving.runtime.bundles.trust import Trust
 from misgiving.runtime.client import Client
 from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import BundleError, FailedPrecondition
 from runtime import tiny
 from runtime.trusting import Fleet
@@ -242,7 +243,8 @@ import sys
 from pathlib import Path
 from misgiving.runtime import ServeOptions, run_server
 from misgiving.runtime.bundles import floor
-floor.PROBATION_PERSONS, floor.PROBATION_S, floor._LOOK_EVERY_S = 3, 0.0, 0.01
+from misgiving.runtime.engines import probation
+floor.PROBATION_PERSONS, floor.PROBATION_S, probation._LOOK_EVERY_S = 3, 0.0, 0.01
 bundle, trust = map(Path, sys.argv[1:])
 run_server(ServeOptions(bundle=bundle, listen="127.0.0.1:0", threads=1, trust=trust))
 """

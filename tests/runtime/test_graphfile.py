@@ -11,7 +11,7 @@ import pytest
 from misgiving.runtime.bundles import graphfile
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.graphfile import check_graph
-from misgiving.runtime.engines.loading import DEFAULT_BUNDLE
+from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
 from misgiving.runtime.errors import BundleError
 from misgiving.v1 import graph_pb2 as wire
 from runtime import tiny

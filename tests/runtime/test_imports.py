@@ -33,6 +33,16 @@ def test_the_command_starts_without_numpy_or_grpc() -> None:
     assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
+def test_the_verbs_of_a_vehicle_are_the_runtime_s_own() -> None:
+    """Before another part's are mounted."""
+    script = """
+from misgiving.runtime.verbs import cli
+print(*sorted(command.callback.__name__ for command in cli.app.registered_commands))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("build infer serve stream verify\n", "")
+
+
 def test_a_build_needs_nothing_of_the_other_parts() -> None:
     """On a vehicle: not even onnxruntime. It gets as far as it can without a GPU."""
     script = """

@@ -20,7 +20,7 @@ from misgiving.runtime.bundles import packing
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.releasing import pack_bundle
 from misgiving.runtime.bundles.trust import Trust
-from misgiving.runtime.engines.loading import load
+from misgiving.runtime.engines.loading import ModelOptions, load
 from misgiving.runtime.errors import BundleError, DataError
 from runtime import tiny
 from runtime.trusting import Fleet
@@ -40,9 +40,9 @@ def unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_bundle_comes_back(tmp_path: Path, unpacked: Path) -> None:
     pack_bundle(tiny.BUNDLE, out := tmp_path / "bundle.zip")
-    bundle, engine = load(out, threads=1)
+    bundle, engine = load(ModelOptions(bundle=out, threads=1))
     assert bundle.digest == Bundle.load(tiny.BUNDLE).digest
-    assert engine.provider.startswith("onnxruntime")
+    assert engine.provider.kind == "onnxruntime"
     assert {path.name: path.read_bytes() for path in bundle.path.iterdir()} == FILES
     assert [folder.stat().st_mode & 0o777 for folder in unpacked.iterdir()] == [0o700]
     assert bundle.digest[:12] in bundle.path.name

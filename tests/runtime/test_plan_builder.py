@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
 from misgiving.runtime.engines.base import REQUIRED
 from misgiving.runtime.engines.builder import (
     Library,
@@ -21,7 +22,6 @@ from misgiving.runtime.engines.builder import (
 )
 from misgiving.runtime.engines.cache import Profile
 from misgiving.runtime.engines.cuda import Driver, Gpu, driver_version
-from misgiving.runtime.engines.loading import DEFAULT_BUNDLE
 from misgiving.runtime.errors import EngineError
 from runtime import tiny
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from misgiving.runtime.net.sending import READER, Outbox, threads_ended
 from misgiving.runtime.nouns import Answer, Frame, FrameFailure, StreamSummary, make_frame
-from misgiving.runtime.sending import READER, Outbox, threads_ended
 from misgiving.v1 import detector_pb2 as wire
 
 BLACK = np.zeros((4, 6, 3), np.uint8)
@@ -32,8 +32,8 @@ def sent(requests: Iterator[wire.StreamInferRequest], number: int) -> list[str]:
 
 
 def opened(outbox: Outbox) -> Iterator[wire.StreamInferRequest]:
-    requests = outbox.requests(LIVE if outbox.live else IN_ORDER)
-    assert next(requests).WhichOneof("message") == "open"
+    requests = outbox.requests()
+    assert next(requests).open.mode == (LIVE if outbox.live else IN_ORDER)
     return requests
 
 
@@ -166,7 +166,7 @@ def test_the_end_waits_for_a_frame_that_is_being_read(outboxes: list[Outbox]) ->
 
 
 def test_threads_started_meanwhile_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("misgiving.runtime.sending.END_S", 0.2)
+    monkeypatch.setattr("misgiving.runtime.net.sending.END_S", 0.2)
     gates = [threading.Event() for _ in range(2)]
     older = threading.Thread(target=gates[1].wait, name="older", daemon=True)
     older.start()

@@ -10,8 +10,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
-from misgiving.runtime.bundles.floor import Probation
-from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.base import Engine, Prediction, Provider
+from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import EngineError
 from misgiving.runtime.verbs.serve import upgraded
 from misgiving.v1 import detector_pb2 as wire
@@ -22,7 +22,7 @@ from runtime.serving import Gated, Requests, Running, infer, named, serving, wir
 class Counted:
     """The tiny engine under a name of its own."""
 
-    def __init__(self, provider: str) -> None:
+    def __init__(self, provider: Provider) -> None:
         self.provider = provider
         self.rows = 0
         self._engine = tiny.engine()
@@ -80,12 +80,12 @@ def assert_right(result: wire.FrameResult, number: int) -> None:
 
 @pytest.fixture
 def first() -> Counted:
-    return Counted("onnxruntime CPUExecutionProvider")
+    return Counted(Provider("onnxruntime", "onnxruntime", "CPUExecutionProvider", "fp32"))
 
 
 @pytest.fixture
 def second() -> Counted:
-    return Counted("tensorrt 10.3.0 on Orin (SM87)")
+    return Counted(Provider("tensorrt", "tensorrt 10.3.0", "Orin (SM87)", "fp16"))
 
 
 @pytest.fixture
@@ -99,13 +99,13 @@ def test_health_and_model_name_the_engine(
 ) -> None:
     building = Building(server, second)
     assert engines_serving(server) == ["", "engine.onnxruntime"]
-    assert engine_of(server) == "onnxruntime CPUExecutionProvider"
+    assert engine_of(server) == "onnxruntime CPUExecutionProvider fp32"
     building.done()
     assert engines_serving(server) == ["", "engine.tensorrt"]
-    assert engine_of(server) == "tensorrt 10.3.0 on Orin (SM87)"
+    assert engine_of(server) == "tensorrt 10.3.0 Orin (SM87) fp16"
     assert capsys.readouterr().err.splitlines() == [
-        "building TensorRT's engine; onnxruntime CPUExecutionProvider answers meanwhile",
-        "tensorrt 10.3.0 on Orin (SM87) answers now",
+        "building TensorRT's engine; onnxruntime CPUExecutionProvider fp32 answers meanwhile",
+        "tensorrt 10.3.0 Orin (SM87) fp16 answers now",
     ]
 
 
@@ -187,8 +187,8 @@ def test_a_failed_build_leaves_the_first_engine(
 ) -> None:
     Building(server).done(error)
     assert engines_serving(server) == ["", "engine.onnxruntime"]
-    assert engine_of(server) == first.provider
+    assert engine_of(server) == str(first.provider)
     infer(server, named("0"))
     assert first.rows == 1
-    assert f"{error}; onnxruntime CPUExecutionProvider goes on" in caplog.text
+    assert f"{error}; onnxruntime CPUExecutionProvider fp32 goes on" in caplog.text
     assert ("Traceback" in caplog.text) == traced

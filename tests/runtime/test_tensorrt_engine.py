@@ -19,6 +19,7 @@ from misgiving.runtime.engines.base import OUTPUTS
 from misgiving.runtime.engines.builder import Library
 from misgiving.runtime.engines.cache import Plan, Profile
 from misgiving.runtime.engines.cuda import Buffer, Gpu
+from misgiving.runtime.engines.self_check import self_check
 from misgiving.runtime.engines.tensorrt import StalePlan, TensorrtEngine
 from misgiving.runtime.errors import BundleError, EngineError
 from runtime import tiny
@@ -208,7 +209,7 @@ def test_everything_is_made_once_and_the_graph_at_the_start() -> None:
     engine, cuda, _ = made(Profile(1, 2, 4))
     buffers = [f"buffer {4 * size}" for size in (BYTES_IN, *COPIES_OUT)]
     assert cuda.calls == ["enter", *buffers, *passed(2), "wait", "capture", *passed(2)]
-    assert engine.provider == "tensorrt 10.3.0 on Orin (SM87) fp16"
+    assert str(engine.provider) == "tensorrt 10.3.0 Orin (SM87) fp16"
 
 
 RUNS = [
@@ -253,7 +254,7 @@ def test_it_goes_on_without_a_graph(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_it_passes_the_bundle_s_self_check() -> None:
     engine, _, _ = made(Profile())
-    Bundle.load(tiny.BUNDLE).self_check(engine)
+    self_check(Bundle.load(tiny.BUNDLE), engine)
 
 
 def test_one_that_computes_something_else_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +262,7 @@ def test_one_that_computes_something_else_does_not(monkeypatch: pytest.MonkeyPat
     engine, _, trt = made(Profile())
     monkeypatch.setattr(Context, "_run", lambda self, batch: None)
     with pytest.raises(BundleError, match="self-check failed"):
-        Bundle.load(tiny.BUNDLE).self_check(engine)
+        self_check(Bundle.load(tiny.BUNDLE), engine)
 
 
 def test_a_plan_that_tensorrt_refuses() -> None:

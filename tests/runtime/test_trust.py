@@ -14,7 +14,7 @@ from misgiving.runtime.bundles import floor
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.releasing import pack_bundle, sign_bundle
 from misgiving.runtime.bundles.trust import TRUST_VARIABLE, Trust, new_key
-from misgiving.runtime.engines.loading import load
+from misgiving.runtime.engines.loading import ModelOptions, load
 from misgiving.runtime.errors import BundleError, DataError, FailedPrecondition, MisgivingError
 from runtime.trusting import Fleet
 
@@ -74,9 +74,9 @@ def test_taken(fleet: Fleet, name: str, packed: bool) -> None:
     path = fleet.bundle
     if packed:
         pack_bundle(fleet.bundle, path := fleet.folder / "bundle.zip")
-    loaded, engine = load(path, threads=1, trust=fleet.trusted)
+    loaded, engine = load(ModelOptions(bundle=path, threads=1, trust=fleet.trusted))
     assert loaded.signed_by == fleet.id
-    assert engine.provider.startswith("onnxruntime")
+    assert engine.provider.kind == "onnxruntime"
 
 
 def other_signature(fleet: Fleet) -> None:
@@ -153,7 +153,7 @@ def test_refused_in_one_line(fleet: Fleet, name: str) -> None:
     spoil, said = REFUSED[name]
     spoil(fleet)
     with pytest.raises(BundleError) as caught:
-        load(fleet.bundle, threads=1, trust=fleet.trusted)
+        load(ModelOptions(bundle=fleet.bundle, threads=1, trust=fleet.trusted))
     message = str(caught.value).replace(str(fleet.folder), "")  # which has the test's name
     assert said in message
     assert "\n" not in message
@@ -168,16 +168,16 @@ def test_a_signature_comes_before_anything_is_parsed(fleet: Fleet) -> None:
 
 def test_without_keys_everything_is_taken(fleet: Fleet) -> None:
     fleet.edit(expires="2020-01-01")
-    assert load(fleet.bundle, threads=1)[0].signed_by is None
+    assert load(ModelOptions(bundle=fleet.bundle, threads=1))[0].signed_by is None
 
 
 def test_the_environment_names_keys_too(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TRUST_VARIABLE, str(fleet.trusted))
     with pytest.raises(BundleError, match="is not signed"):
-        load(fleet.bundle)
+        load(ModelOptions(bundle=fleet.bundle))
     monkeypatch.setenv(TRUST_VARIABLE, str(fleet.folder / "gone"))  # a typing error trusts nobody
     with pytest.raises(FailedPrecondition, match="gone cannot be read"):
-        load(fleet.bundle)
+        load(ModelOptions(bundle=fleet.bundle))
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,13 @@ from collector.helpers import (
     offer,
     serialise,
 )
+from misgiving.collector.service import Ingest
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import InvalidInput, ResourceExhausted
+from misgiving.runtime.net.backoff import wait_s
 from misgiving.runtime.nouns import Frame
 from misgiving.runtime.outbox.spool import Spool
-from misgiving.runtime.outbox.uploader import PERMANENT, Uploader, wait_s
+from misgiving.runtime.outbox.uploader import PERMANENT, Uploader
 from misgiving.runtime.wire.collected import KeptFrame, to_kept, to_message
 
 
@@ -52,12 +54,13 @@ class StuckStore(Store):
 
 
 class FailingStore(Store):
-    """A store whose disk fails at the first write."""
+    """A store whose disk fails at the first write, of one frame or of all."""
 
     failures = 1
+    fails_at = ""
 
     def append(self, digest, offset, data):
-        if self.failures:
+        if self.failures and digest.startswith(self.fails_at):
             self.failures -= 1
             raise OSError(28, "No space left on device")
         return super().append(digest, offset, data)
@@ -165,14 +168,27 @@ def test_cut_upload_goes_on_where_it_was(spool, store):
     assert store.read(digest) == to_kept(frame)
 
 
+def test_the_collector_is_asked_at_the_start_and_after_a_failure(tmp_path, spool, monkeypatch):
+    asked, stat = [], Ingest._stat
+    monkeypatch.setattr(Ingest, "_stat", lambda self, d: asked.append(d) or stat(self, d))
+    digests = spooled(spool, *(collected(f"f{number}") for number in range(5)))
+    with FailingStore(tmp_path / "store") as store, collecting(store) as address:
+        store.fails_at = digests[2]
+        running = uploader(spool, address)
+        eventually(lambda: spool.counts().uploaded == 5)
+        running.stop(20)
+    assert asked == [digests[0], digests[2]]
+
+
 @pytest.mark.parametrize("wrong_bytes", [100, 1_000_000])  # shorter and longer than the frame
-def test_wrong_remains_at_the_collector_do_not_refuse_a_frame(spool, store, wrong_bytes):
+@pytest.mark.parametrize("before", [0, 1])  # the collector is asked about it at first, or not
+def test_wrong_remains_at_the_collector_do_not_refuse_a_frame(spool, store, wrong_bytes, before):
     frame = collected("mended")
-    (digest,) = spooled(spool, frame)
+    *_, digest = spooled(spool, *[collected("first")][:before], frame)
     store.append(digest, 0, b"?" * wrong_bytes)
     with collecting(store) as address:
         running = uploader(spool, address)
-        eventually(lambda: spool.counts().uploaded == 1)
+        eventually(lambda: spool.counts().uploaded == before + 1)
         running.stop(20)
     assert store.read(digest) == to_kept(frame)
     assert spool.counts().refused == 0

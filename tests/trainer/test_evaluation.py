@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from export.helpers import people, pose_set, real_data
-from misgiving.runtime.bundles.bundle import Bundle, FailureDefinition
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.manifest import FailureDefinition
 from misgiving.runtime.errors import BundleError, MisgivingError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from misgiving.runtime.bundles.bundle import Signal
+from misgiving.runtime.bundles.manifest import Signal
 from misgiving.runtime.errors import DataError
 from misgiving.trainer.answers.asking import Answers
 from misgiving.trainer.pool.score_file import (

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from export.helpers import people, real_data
-from misgiving.runtime.bundles.bundle import Signal
+from misgiving.runtime.bundles.manifest import Signal
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import cli
 from misgiving.trainer.answers.asking import Answers

@@ -21,13 +21,8 @@ from misgiving.export.graph import FusedGraph
 from misgiving.export.onnx import write_onnx
 from misgiving.export.precision import BATCH
 from misgiving.runtime.answer.answerer import Model
-from misgiving.runtime.bundles.bundle import (
-    MODEL,
-    SAMPLES,
-    Bundle,
-    sha256_file,
-    write_manifest,
-)
+from misgiving.runtime.bundles.bundle import MODEL, SAMPLES, Bundle, sha256_file
+from misgiving.runtime.bundles.manifest import write_manifest
 from misgiving.runtime.bundles.precisions import MODELS, Parity
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.engines.onnx import OnnxEngine

@@ -17,7 +17,7 @@ from misgiving.export import promises
 from misgiving.export.outcomes import Outcomes, ask_outcomes
 from misgiving.export.promises import Cut, Sample
 from misgiving.export.reference import reference
-from misgiving.runtime.bundles.bundle import Bundle, Manifest, write_manifest
+from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.calibration import (
     Calibration,
     CalibrationError,
@@ -25,6 +25,7 @@ from misgiving.runtime.bundles.calibration import (
     Target,
     Threshold,
 )
+from misgiving.runtime.bundles.manifest import Manifest, write_manifest
 from misgiving.runtime.durable import check_new, new_folder
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from misgiving.runtime.verbs import cli as runtime
+from misgiving.runtime.verbs import options as runtime
 from misgiving.trainer.specs import SPECS
 
 if TYPE_CHECKING:
@@ -258,35 +258,6 @@ def _print_calibration(manifest: "Manifest") -> None:
 
 
 @app.command()
-def build(
-    bundle: runtime.Bundle = None,
-    precision: Annotated[
-        str, typer.Option(metavar="NAME", help="fp32, fp16 or int8-trt, as the bundle has it.")
-    ] = "fp32",
-    min_batch: Annotated[
-        int, typer.Option(metavar="N", help="Smallest batch; fewer persons are padded to it.")
-    ] = 1,
-    opt_batch: Annotated[
-        int,
-        typer.Option(metavar="N", help="Batch to tune for: as many persons as come at a time."),
-    ] = 1,
-    max_batch: Annotated[
-        int, typer.Option(metavar="N", help="Largest batch; a server forms up to 8.")
-    ] = 8,
-) -> None:
-    """Build TensorRT's engine of a bundle on this device. --device tensorrt runs it.
-
-    It is kept in MISGIVING_CACHE, else in the user's cache folder, and built again when the
-    bundle, the GPU, its driver or TensorRT is another.
-
-    Example: misgiving build --bundle bundle --precision fp32 --opt-batch 2
-    """
-    from misgiving.runtime.engines.building import run_build
-
-    typer.echo(run_build(bundle, precision, (min_batch, opt_batch, max_batch)))
-
-
-@app.command()
 def sign(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
     key: Annotated[
@@ -309,31 +280,6 @@ def sign(
         Bundle.load(bundle)  # what cannot be signed leaves no key behind
         typer.echo(f"new key {make(key)} in {key}, its public half in {key}.pub")
     typer.echo(f"{bundle} signed by key {sign_bundle(bundle, key)}")
-
-
-@app.command()
-def verify(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder or zip of the bundle.")],
-    trust: Annotated[
-        Path,
-        typer.Option(
-            metavar="PATH", help="Folder of trusted keys (*.pub, revoked), or one such key."
-        ),
-    ],
-) -> None:
-    """Say whether a runtime that trusts these keys takes a bundle.
-
-    Example: misgiving verify bundle.zip --trust keys
-    """
-    from misgiving.runtime import Bundle, Trust
-
-    whole = Bundle.load(bundle, Trust.read(trust))
-    manifest = whole.manifest
-    typer.echo(
-        f"{bundle}: {manifest.name} {manifest.version}, release {manifest.release}, "
-        f"expires {manifest.expires or 'never'}; {len(manifest.files)} files as signed by key "
-        f"{whole.signed_by}\ndigest {whole.digest}"
-    )
 
 
 @app.command()

@@ -8,14 +8,9 @@ from typing import Literal
 from misgiving.export.calibrating import this_minute
 from misgiving.export.config import ExportConfig
 from misgiving.export.graph import FusedGraph
-from misgiving.runtime.bundles.bundle import (
-    Bundle,
-    FailureDefinition,
-    Manifest,
-    Provenance,
-    Signal,
-)
+from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.calibration import Calibration
+from misgiving.runtime.bundles.manifest import FailureDefinition, Manifest, Provenance, Signal
 from misgiving.runtime.bundles.precisions import Parity
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.estimator import Estimator

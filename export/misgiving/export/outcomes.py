@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.bundles.bundle import Manifest
 from misgiving.runtime.bundles.calibration import Unit
+from misgiving.runtime.bundles.manifest import Manifest
 from misgiving.runtime.errors import BundleError, DataError
 from misgiving.runtime.estimator import Estimator
 from misgiving.trainer.data import Collected, PoseSet

@@ -18,7 +18,7 @@ from misgiving.export import gates
 from misgiving.export.gates import LIMITS, Measured, Miss, Reference
 from misgiving.export.parity import in_batches
 from misgiving.export.precision import BATCH, Quantiser, layer_name, to_fp16
-from misgiving.runtime.bundles.bundle import MODEL, SAMPLES, sample_drift
+from misgiving.runtime.bundles.bundle import MODEL, SAMPLES
 from misgiving.runtime.bundles.precisions import (
     MODELS,
     CalibrationImages,
@@ -27,6 +27,7 @@ from misgiving.runtime.bundles.precisions import (
 )
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.engines.onnx import OnnxEngine
+from misgiving.runtime.engines.self_check import sample_drift
 from misgiving.runtime.errors import DataError, ParityError
 from misgiving.runtime.geometry import CropRule
 from misgiving.trainer import progress
@@ -73,7 +74,7 @@ def reduce(
         engine = OnnxEngine(part / MODELS[name], "cpu", 1, name)
         shift, drift = sample_drift(engine.infer(samples["image"]), samples)
         made[name] = ReducedPrecision(
-            gate=measured.as_gate(reference, engine.provider),
+            gate=measured.as_gate(reference, str(engine.provider)),
             samples=SampleDrift(keypoint_px=shift, predicted_loss=drift),
             calibration=None if training is None or name == "fp16" else _named(training),
             kept_fp32=kept,

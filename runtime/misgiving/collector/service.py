@@ -8,8 +8,7 @@ from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
 
 from misgiving.collector.store import Store, wrong_offset
 from misgiving.runtime.errors import (
@@ -18,8 +17,9 @@ from misgiving.runtime.errors import (
     MisgivingError,
     ResourceExhausted,
 )
-from misgiving.runtime.net.grpc_server import new_server
-from misgiving.runtime.net.listening import check_address, stop_signal
+from misgiving.runtime.net.grpc_server import add_health, bind, new_server
+from misgiving.runtime.net.listening import stop_signal
+from misgiving.runtime.net.status import status_of
 from misgiving.v1 import fleet_pb2
 from misgiving.v1.fleet_pb2 import (
     StatUploadRequest,
@@ -43,6 +43,12 @@ _SERVER = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
+
+
+class StoreFailed(MisgivingError):
+    """The disk does not take the frame now; a later attempt may find it better."""
+
+    status = "UNAVAILABLE"
 
 
 class Ingest(FleetCollectorServicer):
@@ -96,7 +102,7 @@ class Ingest(FleetCollectorServicer):
         durable = self._store.offset(start.digest)
         if durable > start.size_bytes:
             self._store.discard(start.digest)
-            raise InvalidInput(
+            raise FailedPrecondition(
                 f"upload of {start.size_bytes} bytes had {durable} already, which are dropped. "
                 "Send it again from byte 0"
             )
@@ -128,25 +134,14 @@ async def serve(listen: str, store: Store) -> None:
 
 async def start_server(listen: str, store: Store) -> tuple[grpc.aio.Server, str]:
     """Start the service with health and reflection; returns it and the HOST:PORT it has."""
-    host = check_address(listen)
     server = new_server(_SERVER)
     add_FleetCollectorServicer_to_server(Ingest(store), server)
-    checks = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    reflection.enable_server_reflection(
-        (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-    )
-    try:
-        bound = server.add_insecure_port(listen)
-    except RuntimeError as error:
-        raise FailedPrecondition(
-            f"cannot listen on {listen}; expected a free port of this machine. "
-            "Stop what holds it, or name another --listen"
-        ) from error
+    checks = add_health(server, SERVICE)
+    address = bind(server, listen)
     await server.start()
     for name in ("", SERVICE):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return server, f"{host}:{bound}"
+    return server, address
 
 
 async def _start_of(requests: AsyncIterator[UploadRequest]) -> UploadStart:
@@ -174,13 +169,8 @@ def _chunk_of(request: UploadRequest, start: UploadStart, at: int) -> bytes:
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
     """End a call with the status of an error; what is no fault of the call's is logged."""
-    if isinstance(error, MisgivingError):
-        status, text = grpc.StatusCode[error.status], str(error)
-    elif isinstance(error, OSError):
+    if isinstance(error, OSError):
         log.error("the store failed: %s", error)
-        status, text = grpc.StatusCode.UNAVAILABLE, f"the store failed: {error.strerror}"
-    else:
-        log.exception("a call failed")
-        status, text = grpc.StatusCode.INTERNAL, "the collector failed; its log says why"
-    await context.abort(status, text)
+        error = StoreFailed(f"the store failed: {error.strerror}")
+    await context.abort(*status_of(error))
     raise AssertionError("abort raises")

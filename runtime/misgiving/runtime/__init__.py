@@ -6,7 +6,7 @@ from misgiving.runtime.public import lazily
 
 if TYPE_CHECKING:
     from misgiving.runtime.bundles.bundle import Bundle as Bundle
-    from misgiving.runtime.bundles.bundle import Manifest as Manifest
+    from misgiving.runtime.bundles.manifest import Manifest as Manifest
     from misgiving.runtime.bundles.releasing import pack_bundle as pack_bundle
     from misgiving.runtime.bundles.releasing import sign_bundle as sign_bundle
     from misgiving.runtime.bundles.trust import Trust as Trust
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from misgiving.runtime.draw import draw_result as draw_result
     from misgiving.runtime.engines.base import Engine as Engine
     from misgiving.runtime.engines.base import Prediction as Prediction
+    from misgiving.runtime.engines.base import Provider as Provider
     from misgiving.runtime.errors import BundleError as BundleError
     from misgiving.runtime.errors import DataError as DataError
     from misgiving.runtime.errors import EngineError as EngineError
@@ -53,7 +54,7 @@ else:
         __name__,
         {
             "Bundle": "bundles.bundle",
-            "Manifest": "bundles.bundle",
+            "Manifest": "bundles.manifest",
             "Client": "client",
             "Answer": "nouns",
             "Collection": "nouns",
@@ -69,6 +70,7 @@ else:
             "draw_result": "draw",
             "Engine": "engines.base",
             "Prediction": "engines.base",
+            "Provider": "engines.base",
             "BundleError": "errors",
             "DataError": "errors",
             "EngineError": "errors",

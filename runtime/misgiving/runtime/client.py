@@ -20,8 +20,8 @@ from misgiving.runtime.errors import (
 )
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.net.connecting import open_channel, through_proxy
+from misgiving.runtime.net.sending import Outbox
 from misgiving.runtime.nouns import Answer, Frame, ModelInfo, StreamSummary, make_frame
-from misgiving.runtime.sending import Outbox
 from misgiving.runtime.wire.frames import fill_frame, sendable
 from misgiving.runtime.wire.results import Reply, to_answer, to_info, to_reply
 from misgiving.v1 import detector_pb2 as wire
@@ -41,11 +41,7 @@ IN_FLIGHT = 8
 
 _POLL_S = 0.25
 """Between two questions whether a server is there."""
-_CHANNEL = (
-    ("grpc.max_send_message_length", -1),  # requests are bounded by the server
-    ("grpc.initial_reconnect_backoff_ms", 250),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
+_CHANNEL = (("grpc.max_send_message_length", -1),)  # requests are bounded by the server
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +84,7 @@ class Client:
         self._timeout_s = timeout_s
         self._wait_s = wait_s
         self._stop = stop or threading.Event()
-        self._channel = open_channel(server, _CHANNEL)
+        self._channel = open_channel(server, 1.0, _CHANNEL)
         self._stub = detector_pb2_grpc.FailureDetectorStub(self._channel)
 
     def __enter__(self) -> "Client":
@@ -178,8 +174,7 @@ class Client:
 
     def _one_call(self, outbox: Outbox) -> Generator[Reply, None, tuple[int, grpc.RpcError | None]]:
         """Replies until the server ends the call; gives their number, and the error if it broke."""
-        mode = wire.STREAM_MODE_LIVE if outbox.live else wire.STREAM_MODE_IN_ORDER
-        call = self._stub.StreamInfer(outbox.requests(mode))
+        call = self._stub.StreamInfer(outbox.requests())
         replies = 0
         try:
             for message in call:

@@ -11,7 +11,7 @@ from misgiving.runtime.answer.answerer import Model, answer
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.precisions import FP32
 from misgiving.runtime.engines.base import Engine
-from misgiving.runtime.engines.loading import load
+from misgiving.runtime.engines.loading import ModelOptions, load
 from misgiving.runtime.flags.policy import FlagPolicy, FlagState, decide
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.nouns import Answer, make_frame
@@ -69,8 +69,10 @@ class Estimator:
             BundleError, EngineError: it does not load, or computes something else here.
             FailedPrecondition: the trusted keys cannot be read.
         """
-        bundle, engine = load(path, device, threads, precision, trust=trust)
-        return cls(bundle, engine, threshold)
+        options = ModelOptions(
+            bundle=path, device=device, threads=threads, precision=precision, trust=trust
+        )
+        return cls(*load(options), threshold)
 
     def infer(
         self,

@@ -8,15 +8,16 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
+from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
 from misgiving.runtime.engines import building
+from misgiving.runtime.engines.base import Provider
 from misgiving.runtime.engines.cache import Plan
 from misgiving.runtime.engines.cuda import Gpu
-from misgiving.runtime.engines.loading import DEFAULT_BUNDLE
 from misgiving.runtime.engines.onnx import OnnxEngine
 
 
 class StandIn(OnnxEngine):
-    provider = "tensorrt stand-in"
+    provider = Provider("tensorrt", "tensorrt", "stand-in", "fp32")
 
     def __init__(self, plan: Plan, *_: Any) -> None:
         assert len(plan.data) > 1_000_000

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from misgiving.runtime.bundles.bundle import MANIFEST
+from misgiving.runtime.bundles.manifest import MANIFEST
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError, InvalidInput, first_problem
 from misgiving.runtime.keypoints import KeypointSet

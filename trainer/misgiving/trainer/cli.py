@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from misgiving.runtime.durable import check_new
-from misgiving.runtime.verbs import cli as runtime
+from misgiving.runtime.verbs import options as runtime
 from misgiving.trainer.samplers import SAMPLERS
 from misgiving.trainer.specs import RECIPE_NAMES, SPECS
 

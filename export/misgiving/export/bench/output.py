@@ -6,8 +6,8 @@ from pathlib import Path
 from misgiving.export.bench.page import page, plot
 from misgiving.export.bench.run import BenchConfig, bench
 from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.locate import find_bundle
 from misgiving.runtime.durable import check_new, new_folder
-from misgiving.runtime.engines.loading import find_bundle
 
 
 def run(path: Path | None, config: BenchConfig, out: Path | None) -> None:

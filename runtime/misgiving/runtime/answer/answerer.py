@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime.answer import closer
-from misgiving.runtime.bundles.bundle import Bundle, Manifest
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.manifest import Manifest
 from misgiving.runtime.engines.base import Engine, Prediction, joined, rows
 from misgiving.runtime.errors import ResourceExhausted
 from misgiving.runtime.geometry import CropRule, Region, Window, cut, input_to_image, window_of

@@ -1,120 +1,25 @@
 """The bundle: a folder with one graph, its manifest and its self-check samples.
 
-The manifest is the contract between training and driving. It names every file with its sha256;
-what it does not name is refused, what it lacks is an error and never a default.
+A file that its manifest does not name is refused.
 """
 
 import errno
 import hashlib
-import io
-import json
 import stat
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timezone
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from misgiving.runtime.bundles import packing
-from misgiving.runtime.bundles.calibration import Calibration
 from misgiving.runtime.bundles.graphfile import check_graph
-from misgiving.runtime.bundles.precisions import (
-    FP32,
-    MODELS,
-    Parity,
-    Reduced,
-    ReducedPrecision,
-    SampleDrift,
-)
+from misgiving.runtime.bundles.manifest import MANIFEST, Manifest, parse_manifest
+from misgiving.runtime.bundles.precisions import FP32, MODELS, SampleDrift
 from misgiving.runtime.bundles.trust import MAX_SIGNATURES_BYTES, SIGNATURES, Trust, admit
-from misgiving.runtime.engines.base import Engine, Prediction
-from misgiving.runtime.errors import BundleError, InvalidInput, MisgivingError, first_problem
-from misgiving.runtime.geometry import CropRule
-from misgiving.runtime.keypoints import KeypointSet
+from misgiving.runtime.errors import BundleError, InvalidInput
 
-MANIFEST = "manifest.json"
 MODEL = MODELS[FP32]
 SAMPLES = "samples.npz"
-SCHEMA_VERSION = 2
 MAX_MANIFEST_BYTES = 4 << 20
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class Signal(_Part):
-    """A free score: it costs nothing beside the heatmaps."""
-
-    name: str
-    higher_is: Literal["safer", "riskier"]
-
-
-class FailureDefinition(_Part):
-    """What counts as a failure for this model."""
-
-    metric: str
-    """For example ``PCK@0.2``: the share of a person's labelled joints found."""
-    normaliser: str
-    below: float
-    """A person whose metric is below this has failed."""
-
-    def __str__(self) -> str:
-        return f"{self.metric} ({self.normaliser}) of the person < {self.below:g}"
-
-
-class Provenance(_Part):
-    """Where the weights come from."""
-
-    recipe: str
-    training_data: tuple[str, ...]
-    label_count: int
-    validation_data: str
-    commit: str
-    """Commit of the code that trained, empty where it was not a checkout."""
-    created: str
-    """ISO 8601, UTC."""
-    metrics: dict[str, float]
-    """Of the trained network, on the validation data."""
-    reports: dict[str, dict[str, float]]
-    """Data that neither trained nor calibrated the bundle → ``pck``, ``auroc``, ``augrc`` of the
-    fp32 graph there, with ``persons``, ``failures`` and the best free score's ``auroc_free``."""
-    config: dict[str, Any]
-
-
-class Manifest(_Part):
-    """Everything that a runtime must know about a graph.
-
-    >>> manifest = Bundle.load(Path("bundle")).manifest
-    >>> manifest.crop.padding, manifest.calibration.thresholds[0].target
-    (1.25, 'flag_rate')
-    """
-
-    schema_version: Literal[2]
-    name: str
-    version: str
-    release: int = Field(ge=0)
-    """Rises from one release of this model to the next; see ``floor.py``."""
-    expires: date | None
-    """The last day, in UTC, on which a runtime with keys starts it."""
-    keypoints: KeypointSet
-    crop: CropRule
-    outputs: tuple[str, ...]
-    signals: tuple[Signal, ...]
-    embedding_size: int
-    failure: FailureDefinition
-    calibration: Calibration
-    parity: Parity
-    """Of fp32."""
-    precisions: dict[Reduced, ReducedPrecision]
-    """The bundle's further graphs."""
-    provenance: Provenance
-    weights_licence: str
-    """What the weights may be used for, in words; ``serve`` prints it."""
-    files: dict[str, str]
-    """File name → sha256 in hex, of every file of the bundle but manifest and signatures."""
 
 
 @dataclass(frozen=True)
@@ -230,61 +135,13 @@ class Bundle:
         """
         return _read_listed(self.path, name, self.manifest.files[name], self.path)
 
-    def self_check(self, engine: Engine) -> None:
-        """Run the bundle's samples and compare with the answers recorded at export.
-
-        Raises:
-            BundleError: the engine answers otherwise.
-        """
-        try:
-            with np.load(io.BytesIO(self.read(SAMPLES)), allow_pickle=False) as archive:
-                samples = dict(archive)
-            got = engine.infer(samples["image"])
-            compare_samples(got, samples, self._measured_drift)
-        except MisgivingError:
-            raise
-        except (OSError, KeyError, ValueError) as error:
-            raise BundleError(f"{self.path / SAMPLES} cannot be used: {error}") from error
-
     @property
-    def _measured_drift(self) -> SampleDrift:
+    def measured_drift(self) -> SampleDrift:
         """What the export measured of this precision on the samples; nothing for fp32."""
         if self.precision == FP32:
             return SampleDrift(keypoint_px=0, predicted_loss=0)
         reduced = self.manifest.precisions.items()
         return next(one.samples for name, one in reduced if name == self.precision)
-
-
-def compare_samples(got: Prediction, expected: dict[str, Any], measured: SampleDrift) -> None:
-    """Raise BundleError where a prediction differs from the recorded one.
-
-    The tolerance admits another CPU's rounding, not another network. Of a lower precision it admits
-    twice what the export measured on top: another device rounds as coarsely, but elsewhere.
-    """
-    shift, drift = sample_drift(got, expected)
-    most_px = 0.1 + 2 * measured.keypoint_px
-    most = 0.05 + 2 * measured.predicted_loss
-    if not (drift <= most and shift <= most_px):
-        raise BundleError(
-            f"self-check failed: keypoints moved {shift:.3f} px and predicted_loss "
-            f"{drift:.3f} standard deviations from the bundle's samples; expected at most "
-            f"{most_px:.3g} px and {most:.3g}. The engine computes something else here: "
-            "try another device"
-        )
-
-
-def sample_drift(got: Prediction, expected: dict[str, Any]) -> tuple[float, float]:
-    """How far a prediction is from the recorded one, as the two numbers of a SampleDrift."""
-    spread = float(np.std(expected["predicted_loss"])) or 1.0
-    drift = float(np.abs(got.predicted_loss - expected["predicted_loss"]).max()) / spread
-    moved = np.linalg.norm(got.keypoints[..., :2] - expected["keypoints"][..., :2], axis=-1)
-    # A flat heatmap's peak may jump between equal cells; the median does not.
-    return float(np.median(moved)), drift
-
-
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write a manifest into its bundle's folder."""
-    (path / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def sha256_file(path: Path) -> str:
@@ -335,28 +192,10 @@ def _accept(
     if text is None:
         raise BundleError(f"{path} is no bundle: it holds no {MANIFEST}; pack one again")
     signed_by = trust.check(text, signatures, str(path)) if trust else None
-    manifest = _parse(text, path / MANIFEST)
+    manifest = parse_manifest(text, path / MANIFEST)
     if trust:
         admit(trust, manifest, str(path), datetime.now(timezone.utc))
     return manifest, hashlib.sha256(text).hexdigest(), signed_by
-
-
-def _parse(text: bytes, path: Path) -> Manifest:
-    try:
-        version = json.loads(text).get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise BundleError(
-                f"{path} has schema_version {version!r}; expected {SCHEMA_VERSION}. "
-                "Export again with this version of misgiving"
-            )
-        return Manifest.model_validate_json(text)
-    except ValidationError as error:
-        raise BundleError(
-            f"{path}: {first_problem(error)} ({error.error_count()} problem(s)); "
-            "expected a manifest written by 'misgiving export'. Export or copy it again"
-        ) from error
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{path} is not a JSON object: {error}. Copy the bundle again") from error
 
 
 def _read_listed(folder: Path, name: str, expected: str, shown: Path) -> bytes:

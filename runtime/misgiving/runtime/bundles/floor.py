@@ -9,20 +9,13 @@ loudly, and inference goes on. Whoever can damage the file could as well delete 
 would protect from nobody, and stop a car after a power loss.
 """
 
-import asyncio
 import json
 import logging
 import os
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from misgiving.runtime.durable import locked_folder, write_durably
-from misgiving.runtime.engines.base import Engine, Prediction
 from misgiving.runtime.errors import FailedPrecondition
 
 log = logging.getLogger(__name__)
@@ -31,7 +24,6 @@ STATE_VARIABLE = "MISGIVING_STATE"
 FILE = "floors.json"
 PROBATION_PERSONS = 1000
 PROBATION_S = 600.0
-_LOOK_EVERY_S = 10.0
 
 
 def survives(persons: int, seconds: float) -> bool:
@@ -97,63 +89,6 @@ def rise(name: str, release: int) -> bool:
         )
         return False
     return True
-
-
-class Probation:
-    """Counts what a bundle's engines answer, until the bundle has survived.
-
-    Written by the engine's thread and read by another, which may see numbers of a moment ago.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._persons = 0
-        self._since = clock()
-
-    def watch(self, engine: Engine) -> Engine:
-        """The engine, whose answers count from now on."""
-        return _Watched(engine, self)
-
-    def answered(self, persons: int) -> None:
-        self._persons += persons
-
-    def failed(self) -> None:
-        """It starts anew."""
-        self._persons, self._since = 0, self._clock()
-
-    def survived(self) -> bool:
-        return survives(self._persons, self._clock() - self._since)
-
-
-class _Watched:
-    def __init__(self, engine: Engine, probation: Probation) -> None:
-        self._engine = engine
-        self._probation = probation
-
-    @property
-    def provider(self) -> str:
-        return self._engine.provider
-
-    def infer(self, images: NDArray[np.uint8]) -> Prediction:
-        try:
-            prediction = self._engine.infer(images)
-        except Exception:
-            self._probation.failed()
-            raise
-        if np.isfinite(prediction.predicted_loss).all():
-            self._probation.answered(len(prediction))
-        else:
-            self._probation.failed()
-        return prediction
-
-
-async def raise_after_probation(probation: Probation, name: str, release: int) -> None:
-    """Wait until the bundle has survived, then raise the floor once, off the inference path."""
-    while not probation.survived():
-        await asyncio.sleep(_LOOK_EVERY_S)
-    if await asyncio.to_thread(rise, name, release):
-        line = f"{name} survived its probation: release {release} is the lowest taken from now on"
-        print(line, file=sys.stderr, flush=True)
 
 
 def _parse(text: bytes) -> dict[str, int]:

@@ -3,7 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from misgiving.runtime.bundles.bundle import MANIFEST, MAX_MANIFEST_BYTES, Bundle, read_plain
+from misgiving.runtime.bundles.bundle import MAX_MANIFEST_BYTES, Bundle, read_plain
+from misgiving.runtime.bundles.manifest import MANIFEST
 from misgiving.runtime.bundles.packing import write_zip
 from misgiving.runtime.bundles.trust import (
     MAX_SIGNATURES_BYTES,

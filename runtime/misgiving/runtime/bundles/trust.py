@@ -26,17 +26,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from misgiving.runtime.bundles import floor
+from misgiving.runtime.bundles.manifest import Manifest
 from misgiving.runtime.durable import sync_folder
 from misgiving.runtime.errors import BundleError, FailedPrecondition
-
-if TYPE_CHECKING:
-    from misgiving.runtime.bundles.bundle import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +124,7 @@ class Trust:
         return ", ".join(id for id in self.keys if id not in self.revoked) or "none (all revoked)"
 
 
-def admit(trust: Trust, manifest: "Manifest", name: str, now: datetime) -> None:
+def admit(trust: Trust, manifest: Manifest, name: str, now: datetime) -> None:
     """Raise BundleError for a signed bundle that has expired or is below the floor.
 
     A clock that stands before the bundle was made is wrong, as in a car that has no time yet:

@@ -1,5 +1,5 @@
 """Engines: what runs a bundle's graph."""
 
-from misgiving.runtime.engines.base import Engine, Prediction
+from misgiving.runtime.engines.base import Engine, Prediction, Provider
 
-__all__ = ["Engine", "Prediction"]
+__all__ = ["Engine", "Prediction", "Provider"]

@@ -5,7 +5,7 @@ Axes: B batch, K keypoints, S signals, D embedding.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,19 +43,43 @@ OUTPUTS = tuple(field.name for field in fields(Prediction))
 REQUIRED, KEYPOINT_LOSS = OUTPUTS[:-1], OUTPUTS[-1]
 
 
+Kind = Literal["onnxruntime", "tensorrt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """What really runs an :class:`Engine`.
+
+    >>> provider = Estimator.load().engine.provider
+    >>> provider.kind, provider.device, str(provider)
+    ('onnxruntime', 'CPUExecutionProvider', 'onnxruntime CPUExecutionProvider fp32')
+    """
+
+    kind: Kind
+    """The health service has a name for each."""
+    library: str
+    """With its version where that decides, for example ``tensorrt 10.3.0``."""
+    device: str
+    """As the library or the driver calls it."""
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.library} {self.device} {self.precision}"
+
+
 class Engine(Protocol):
     """Runs one bundle on one device. Not thread-safe: one call at a time.
 
     >>> engine = Estimator.load().engine
-    >>> engine.provider
-    'onnxruntime CPUExecutionProvider fp32'
+    >>> engine.provider.precision
+    'fp32'
     >>> engine.infer(np.zeros((2, 128, 128, 3), np.uint8)).keypoints.shape
     (2, 14, 3)
     """
 
     @property
-    def provider(self) -> str:
-        """What really runs, for example ``onnxruntime CPUExecutionProvider fp32``."""
+    def provider(self) -> Provider:
+        """What really runs."""
 
     def infer(self, images: NDArray[np.uint8]) -> Prediction:
         """Answer a batch of uint8 RGB crops, shape (B, H, W, 3), B ≥ 1."""

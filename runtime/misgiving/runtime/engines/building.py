@@ -1,4 +1,4 @@
-"""The verb ``build``, and what a server does with it: TensorRT's plan of a bundle, for this device.
+"""TensorRT's plan of a bundle, for this device: found in the cache, or built.
 
 Nothing here needs torch, onnx or onnxruntime.
 """
@@ -16,7 +16,7 @@ from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.engines.builder import Network, build_plan, find_library
 from misgiving.runtime.engines.cache import Plan, PlanCache, PlanKey, Profile, Say, find_cache
 from misgiving.runtime.engines.cuda import open_driver
-from misgiving.runtime.engines.loading import find_bundle
+from misgiving.runtime.engines.self_check import self_check
 from misgiving.runtime.engines.tensorrt import StalePlan, TensorrtEngine
 from misgiving.runtime.errors import EngineError, InvalidInput
 
@@ -110,7 +110,7 @@ class Workshop:
 
     def _engine(self, plan: Plan) -> Engine:
         engine = TensorrtEngine(plan, self.library, open_driver())
-        self.bundle.self_check(engine)
+        self_check(self.bundle, engine)
         return engine
 
     def _built(self, key: PlanKey, say: Say) -> bytes:
@@ -150,25 +150,3 @@ def shown(out: TextIO) -> Say:
             print(line, file=out, flush=True)
 
     return say
-
-
-def run_build(path: Path | None, precision: str, batches: tuple[int, int, int]) -> str:
-    """The verb's body; gives the line that it prints.
-
-    Args:
-        path: a bundle's folder, None for the default one.
-        precision: one of PRECISIONS.
-        batches: smallest, most usual and largest.
-
-    Raises:
-        InvalidInput, BundleError, EngineError: as :class:`Workshop`.
-    """
-    profile = Profile(*batches)
-    workshop = Workshop(Bundle.load(find_bundle(path)), precision)
-    built = workshop.build(profile, shown(sys.stderr))
-    done = "built" if built.is_new else "was built before"
-    return (
-        f"{precision} for batches of {profile.min} to {profile.max} on {workshop.gpu} with "
-        f"{workshop.library}: {done}, {len(built.plan.data) / 1e6:.1f} MB in {built.path} "
-        f"(next: misgiving serve --bundle {workshop.bundle.path} --device tensorrt)"
-    )

@@ -1,93 +1,79 @@
 """From a path to a bundle and an engine that has checked itself."""
 
 import importlib.util
-import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.locate import find_bundle
 from misgiving.runtime.bundles.precisions import FP32
 from misgiving.runtime.bundles.trust import read_trust
 from misgiving.runtime.cores import usable_cores
 from misgiving.runtime.engines.base import Engine
-from misgiving.runtime.errors import BundleError, EngineError
-
-BUNDLE_VARIABLE = "MISGIVING_BUNDLE"
-DEFAULT_BUNDLE = Path(__file__).parents[1] / "bundles" / "default"
+from misgiving.runtime.engines.self_check import self_check
+from misgiving.runtime.errors import EngineError
 
 
-def find_bundle(path: Path | None) -> Path:
-    """The asked bundle, else that of the environment, else the one that ships with the package.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelOptions:
+    """Which bundle answers, and on what."""
 
-    Raises:
-        BundleError: there is none of them.
-    """
-    if path is not None:
-        return path
-    if variable := os.environ.get(BUNDLE_VARIABLE):
-        return Path(variable)
-    if DEFAULT_BUNDLE.is_dir():
-        return DEFAULT_BUNDLE
-    raise BundleError(
-        f"no bundle was named and none ships with this package; expected --bundle DIR "
-        f"or {BUNDLE_VARIABLE}=DIR. Make one with 'misgiving export'"
-    )
+    bundle: Path | None = None
+    """None for MISGIVING_BUNDLE, else the package's own."""
+    device: str = "cpu"
+    """``cpu``, ``cuda``, or ``tensorrt``, whose plan is built where there is none."""
+    threads: int = 0
+    """CPU threads within one inference; 0 takes half of those that may be used, so that decoding
+    and the network have the rest."""
+    precision: str = FP32
+    """One that the bundle has."""
+    trust: Path | None = None
+    """Folder of the public keys whose bundles are taken, or one such key; None for
+    MISGIVING_TRUST, else everybody's."""
 
 
-def load(
-    path: Path | None,
-    device: str = "cpu",
-    threads: int = 0,
-    precision: str = FP32,
-    *,
-    trust: Path | None = None,
-) -> tuple[Bundle, Engine]:
+def load(options: ModelOptions) -> tuple[Bundle, Engine]:
     """Load a bundle, start its engine and let it check itself.
-
-    Args:
-        path: None for the default bundle.
-        device: ``cpu``, ``cuda``, or ``tensorrt``, whose plan is built first where there is none.
-        threads: CPU threads within one inference; 0 takes half of those that may be used, so
-            that decoding and the network have the rest.
-        precision: one that the bundle has.
-        trust: folder of the public keys whose bundles are taken, or one such key; None for
-            MISGIVING_TRUST, else everybody's.
 
     Raises:
         BundleError, EngineError: it does not load, or computes something else here.
         FailedPrecondition: the trusted keys cannot be read.
     """
-    bundle = Bundle.load(find_bundle(path), read_trust(trust)).in_precision(precision)
-    if device == "tensorrt":
+    bundle = _bundle(options)
+    if options.device == "tensorrt":
         from misgiving.runtime.engines.building import Workshop
 
-        return bundle, Workshop(bundle, precision).ready()
-    return bundle, _onnx(bundle, device, threads)
+        return bundle, Workshop(bundle, options.precision).ready()
+    return bundle, _onnx(bundle, options.device, options.threads)
 
 
 Later = Callable[[], Awaitable[Engine]]
 """Gives the engine that was asked for, when there is one."""
 
 
-def load_at_once(
-    path: Path | None, device: str, threads: int, precision: str, trust: Path | None
-) -> tuple[Bundle, Engine, Later | None]:
+def load_at_once(options: ModelOptions) -> tuple[Bundle, Engine, Later | None]:
     """As :func:`load`, but while a plan is to be built, ONNX Runtime answers.
 
     Returns:
         The third is None where the engine is already the one that was asked for.
     """
-    if device != "tensorrt":
-        return *load(path, device, threads, precision, trust=trust), None
+    if options.device != "tensorrt":
+        return *load(options), None
     from misgiving.runtime.engines.building import Workshop
 
-    bundle = Bundle.load(find_bundle(path), read_trust(trust)).in_precision(precision)
-    workshop = Workshop(bundle, precision)
+    bundle = _bundle(options)
+    workshop = Workshop(bundle, options.precision)
     if engine := workshop.find():
         return bundle, engine, None
     if importlib.util.find_spec("onnxruntime") is None:  # nothing else could answer
         return bundle, workshop.ready(), None
-    return bundle, _first(bundle, threads), workshop.ready_elsewhere
+    return bundle, _first(bundle, options.threads), workshop.ready_elsewhere
+
+
+def _bundle(options: ModelOptions) -> Bundle:
+    bundle = Bundle.load(find_bundle(options.bundle), read_trust(options.trust))
+    return bundle.in_precision(options.precision)
 
 
 def _first(bundle: Bundle, threads: int) -> Engine:
@@ -103,5 +89,5 @@ def _onnx(bundle: Bundle, device: str, threads: int) -> Engine:
     threads = threads or max(1, usable_cores() // 2)
     graph = bundle.read(bundle.model.name)
     engine = OnnxEngine(graph, device, threads, bundle.precision)
-    bundle.self_check(engine)
+    self_check(bundle, engine)
     return engine

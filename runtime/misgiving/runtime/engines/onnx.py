@@ -9,7 +9,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from misgiving.runtime.bundles.precisions import FP32
-from misgiving.runtime.engines.base import Prediction, outputs_of
+from misgiving.runtime.engines.base import Prediction, Provider, outputs_of
 from misgiving.runtime.errors import EngineError
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -51,8 +51,9 @@ class OnnxEngine:
         self._outputs = outputs_of(_name(model), names)
 
     @property
-    def provider(self) -> str:
-        return f"onnxruntime {self._session.get_providers()[0]} {self._precision}"
+    def provider(self) -> Provider:
+        device = self._session.get_providers()[0]
+        return Provider("onnxruntime", "onnxruntime", device, self._precision)
 
     def infer(self, images: NDArray[np.uint8]) -> Prediction:
         answers = self._session.run(self._outputs, {"image": images})

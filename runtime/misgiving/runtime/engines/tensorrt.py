@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.engines.base import Prediction, joined, outputs_of
+from misgiving.runtime.engines.base import Prediction, Provider, joined, outputs_of
 from misgiving.runtime.engines.builder import Library, new_logger
 from misgiving.runtime.engines.cache import Plan
 from misgiving.runtime.engines.cuda import Cuda
@@ -72,8 +72,8 @@ class TensorrtEngine:
         self._graph = self._capture(plan.profile.opt)
 
     @property
-    def provider(self) -> str:
-        return f"{self._library} on {self._cuda.gpu} {self._precision}"
+    def provider(self) -> Provider:
+        return Provider("tensorrt", str(self._library), str(self._cuda.gpu), self._precision)
 
     def infer(self, images: NDArray[np.uint8]) -> Prediction:
         self._cuda.enter()

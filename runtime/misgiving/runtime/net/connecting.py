@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
+from misgiving.runtime.net.backoff import reconnecting
 from misgiving.runtime.net.listening import check_address, is_loopback
 
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
@@ -14,14 +15,22 @@ _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 _BYPASSES = ("no_grpc_proxy", "no_proxy")
 
 
-def open_channel(address: str, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
+def open_channel(
+    address: str, longest_wait_s: float, options: Sequence[tuple[str, Any]] = ()
+) -> grpc.Channel:
     """A channel to HOST:PORT; it connects with its first call.
+
+    Args:
+        address: of the server.
+        longest_wait_s: between two attempts of gRPC to connect.
+        options: of gRPC, beside these.
 
     Raises:
         InvalidInput: ``address`` is something else.
     """
     proxies = not is_loopback(check_address(address))
-    return grpc.insecure_channel(address, [*options, ("grpc.enable_http_proxy", int(proxies))])
+    ours = (*reconnecting(longest_wait_s), ("grpc.enable_http_proxy", int(proxies)))
+    return grpc.insecure_channel(address, [*options, *ours])
 
 
 def through_proxy(address: str) -> str:

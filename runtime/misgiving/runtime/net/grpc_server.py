@@ -9,8 +9,12 @@ from typing import Any
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
-from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.errors import FailedPrecondition, InvalidInput
+from misgiving.runtime.net.listening import check_address
+from misgiving.runtime.net.status import status_of
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +43,33 @@ def new_server(options: Sequence[tuple[str, int]] = (), max_calls: int | None = 
         options=[*OPTIONS, *options],
         maximum_concurrent_rpcs=max_calls,
     )
+
+
+def add_health(server: grpc.aio.Server, service: str) -> health.aio.HealthServicer:
+    """Health and reflection beside a service; what it says of its health is up to the caller."""
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    return checks
+
+
+def bind(server: grpc.aio.Server, listen: str) -> str:
+    """Take an address for a server; gives it with the port that was really taken.
+
+    Raises:
+        InvalidInput: ``listen`` is not HOST:PORT.
+        FailedPrecondition: the port is in use, or not ours to take.
+    """
+    host = check_address(listen)
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise FailedPrecondition(
+            f"{listen} cannot be bound; expected a free port of this machine. "
+            "Stop what listens there, or choose another with --listen"
+        ) from error
+    return f"{host}:{port}"
 
 
 class _Malformed(grpc.aio.ServerInterceptor):
@@ -70,7 +101,7 @@ class _Malformed(grpc.aio.ServerInterceptor):
             try:
                 return await answer(checked(request, context), context)
             except InvalidInput as error:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                await context.abort(*status_of(error))
 
         return guarded
 
@@ -80,7 +111,7 @@ class _Malformed(grpc.aio.ServerInterceptor):
                 async for response in answer(checked(request, context), context):
                     yield response
             except InvalidInput as error:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                await context.abort(*status_of(error))
 
         return guarded
 

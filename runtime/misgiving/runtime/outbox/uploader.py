@@ -8,17 +8,21 @@ from collections.abc import Iterator
 import grpc
 
 from misgiving.runtime.errors import MisgivingError
+from misgiving.runtime.net.backoff import wait_s
 from misgiving.runtime.net.connecting import open_channel, through_proxy
 from misgiving.runtime.outbox.spool import Spool
-from misgiving.v1.fleet_pb2 import StatUploadRequest, UploadRequest, UploadStart
+from misgiving.v1.fleet_pb2 import (
+    StatUploadRequest,
+    StatUploadResponse,
+    UploadRequest,
+    UploadStart,
+)
 from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
 
 log = logging.getLogger(__name__)
 
 PERMANENT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
 """Answers that will not change for the same bytes."""
-
-_CHANNEL = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 10_000))
 
 
 class Uploader:
@@ -50,8 +54,9 @@ class Uploader:
         self._first_wait_s = first_wait_s
         self._longest_wait_s = longest_wait_s
         self._failures = 0  # in a row
+        self._unsure = True  # a process before this one may have been cut in an upload
         self._stopping = threading.Event()
-        self._channel = open_channel(target, _CHANNEL)
+        self._channel = open_channel(target, 10.0)
         self._stub = FleetCollectorStub(self._channel)
         self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
 
@@ -97,7 +102,7 @@ class Uploader:
         return True
 
     def _deliver(self, digest: str) -> None:
-        known = self._stub.StatUpload(StatUploadRequest(digest=digest), timeout=self._deadline_s)
+        known = self._known(digest)
         if not known.stored:
             try:
                 body = self._spool.read(digest)
@@ -116,8 +121,15 @@ class Uploader:
                 raise MisgivingError(f"it acknowledged {answer.digest!r}; expected {digest}")
         self._spool.remove(digest)
 
+    def _known(self, digest: str) -> StatUploadResponse:
+        """What the collector has of a frame; after a frame that went well, nothing of the next."""
+        if not self._unsure:
+            return StatUploadResponse()
+        return self._stub.StatUpload(StatUploadRequest(digest=digest), timeout=self._deadline_s)
+
     def _failed(self, error: Exception) -> None:
         self._failures += 1
+        self._unsure = True
         if self._failures == 1:
             pending = self._spool.counts().pending
             log.warning(
@@ -131,16 +143,7 @@ class Uploader:
         if self._failures:
             log.warning("collector %s takes frames again", self._target)
         self._failures = 0
-
-
-def wait_s(failures: int, first_wait_s: float, longest_wait_s: float, draw: float) -> float:
-    """How long to wait after ``failures`` attempts in a row, in seconds.
-
-    Doubles from the first to the longest wait; ``draw``, a random number in [0, 1), takes up
-    to half of it away, so that a fleet does not come back in step.
-    """
-    doubled = first_wait_s * 2.0 ** min(failures - 1, 30)
-    return min(doubled, longest_wait_s) * (1 - draw / 2)
+        self._unsure = False
 
 
 def _requests(digest: str, body: bytes, offset: int, chunk_bytes: int) -> Iterator[UploadRequest]:

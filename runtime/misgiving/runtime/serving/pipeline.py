@@ -11,7 +11,7 @@ from typing import Protocol
 
 from misgiving.runtime.answer.answerer import Look, Model, answering, crops_of, cut_out
 from misgiving.runtime.answer.describing import describe
-from misgiving.runtime.engines.base import Engine
+from misgiving.runtime.engines.base import Engine, Provider
 from misgiving.runtime.flags.policy import FlagPolicy, FlagState, decide
 from misgiving.runtime.geometry import CropRule, Region
 from misgiving.runtime.nouns import Answer, Collection, Frame, ModelInfo
@@ -69,6 +69,11 @@ class Pipeline:
     def info(self) -> ModelInfo:
         """What is loaded, and which engine answers now."""
         return describe(self._model, self._flagging.policy)
+
+    @property
+    def provider(self) -> Provider:
+        """What runs the engine that answers now."""
+        return self._model.engine.provider
 
     def switch(self, engine: Engine) -> None:
         """Answer with another engine of the same bundle, from the next frame on."""

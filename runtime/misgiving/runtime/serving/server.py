@@ -6,15 +6,15 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
 
-from misgiving.runtime.errors import FailedPrecondition, InvalidInput, MisgivingError
-from misgiving.runtime.net.grpc_server import new_server
-from misgiving.runtime.net.listening import check_address
+from misgiving.runtime.engines.base import Kind
+from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.net.grpc_server import add_health, bind, new_server
+from misgiving.runtime.net.status import status_of
 from misgiving.runtime.nouns import FrameFailure
 from misgiving.runtime.serving.pipeline import Pipeline
 from misgiving.runtime.serving.session import (
@@ -194,17 +194,6 @@ class _Stream:
             self._outbox.put_nowait(error if isinstance(error, Exception) else Exception(error))
 
 
-def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """The one place where an exception becomes a gRPC status and a message."""
-    if isinstance(error, MisgivingError):
-        return grpc.StatusCode[error.status], str(error)
-    log.error("unexpected error", exc_info=error)
-    return (
-        grpc.StatusCode.INTERNAL,
-        f"unexpected {type(error).__name__}; the server goes on and has logged where it happened",
-    )
-
-
 def _event(request: wire.StreamInferRequest) -> Event:
     match request.WhichOneof("message"):
         case "open":
@@ -228,14 +217,11 @@ class Server:
 
     def __init__(self) -> None:
         self.servicer = Servicer()
-        self._health = health.aio.HealthServicer()
         self._server = new_server(
             [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)], MAX_CALLS
         )
         detector_pb2_grpc.add_FailureDetectorServicer_to_server(self.servicer, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        self._health = add_health(self._server, SERVICE)
 
     async def start(self, listen: str) -> str:
         """Bind and answer NOT_SERVING; the address with the port that was really taken.
@@ -244,22 +230,15 @@ class Server:
             InvalidInput: ``listen`` is not HOST:PORT.
             FailedPrecondition: the port is in use, or not ours to take.
         """
-        host = check_address(listen)
-        try:
-            port = self._server.add_insecure_port(listen)
-        except RuntimeError as error:
-            raise FailedPrecondition(
-                f"{listen} cannot be bound; expected a free port of this machine. "
-                "Stop what listens there, or choose another with --listen"
-            ) from error
-        await self._set_health("")
+        address = bind(self._server, listen)
+        await self._set_health(None)
         await self._server.start()
-        return f"{host}:{port}"
+        return address
 
     async def ready(self, pipeline: Pipeline) -> None:
         """Answer with this pipeline from now on; also when its engine has changed."""
         self.servicer.pipeline = pipeline
-        await self._set_health(pipeline.info.engine)
+        await self._set_health(pipeline.provider.kind)
 
     async def stop(self, grace_s: float) -> None:
         """Say NOT_SERVING, refuse new calls, finish what was accepted, hang up."""
@@ -272,19 +251,18 @@ class Server:
         await self._server.stop(min(1.0, grace_s))
         await stopping
 
-    async def _set_health(self, engine: str) -> None:
+    async def _set_health(self, kind: Kind | None) -> None:
         status = health_pb2.HealthCheckResponse
-        for name, answers in health_of(engine).items():
+        for name, answers in health_of(kind).items():
             await self._health.set(name, status.SERVING if answers else status.NOT_SERVING)
 
 
-def health_of(engine: str) -> dict[str, bool]:
-    """Name in the health service → whether it is SERVING, with an engine or none ("").
+def health_of(kind: Kind | None) -> dict[str, bool]:
+    """Name in the health service → whether it is SERVING, with an engine of a kind or none.
 
     Each kind of engine has a name of its own, so that a client can wait for the one it wants.
     """
-    kinds = ("onnxruntime", "tensorrt")
     return {
-        **dict.fromkeys(("", SERVICE), bool(engine)),
-        **{f"engine.{kind}": engine.startswith(kind) for kind in kinds},
+        **dict.fromkeys(("", SERVICE), kind is not None),
+        **{f"engine.{one}": one == kind for one in get_args(Kind)},
     }

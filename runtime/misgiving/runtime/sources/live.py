@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime.errors import DataError
-from misgiving.runtime.outbox.uploader import wait_s
-from misgiving.runtime.sending import LIVE_READER
+from misgiving.runtime.net.backoff import wait_s
+from misgiving.runtime.net.sending import LIVE_READER
 from misgiving.runtime.sources.feeds import SILENCE_S, Capture, Feed
 from misgiving.runtime.sources.pictures import Picture
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from misgiving.runtime.verbs.options import Bundle, Device, Precision, Threads, Threshold, Trust
 from misgiving.runtime.verbs.roles import ByRole
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -45,44 +46,6 @@ def root(
     ] = False,
 ) -> None:
     """Human pose estimation that knows when it is wrong."""
-
-
-Bundle = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="PATH",
-        help="Bundle to answer with, folder or zip; else MISGIVING_BUNDLE, else the package's own.",
-    ),
-]
-Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or tensorrt.")]
-Threads = Annotated[
-    int,
-    typer.Option(
-        min=0, metavar="N", help="CPU threads within one inference; 0 for half of the usable cores."
-    ),
-]
-Precision = Annotated[
-    str,
-    typer.Option(metavar="NAME", help="fp32, or another that the bundle has: fp16, int8."),
-]
-Threshold = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LOSS|NAME",
-        help="predicted_loss from which on to flag a person, or the name of one of the bundle's "
-        "thresholds, for example flag_rate=0.1; else likely: failure more likely than not.",
-    ),
-]
-
-
-Trust = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Take only bundles that a key in there (*.pub) signed, or one such file; else "
-        "MISGIVING_TRUST, else every bundle.",
-    ),
-]
 
 
 @app.command()
@@ -243,6 +206,54 @@ def infer(
         trust=trust,
     )
     raise typer.Exit(run(options))
+
+
+@app.command()
+def build(
+    bundle: Bundle = None,
+    precision: Annotated[
+        str, typer.Option(metavar="NAME", help="fp32, fp16 or int8-trt, as the bundle has it.")
+    ] = "fp32",
+    min_batch: Annotated[
+        int, typer.Option(metavar="N", help="Smallest batch; fewer persons are padded to it.")
+    ] = 1,
+    opt_batch: Annotated[
+        int,
+        typer.Option(metavar="N", help="Batch to tune for: as many persons as come at a time."),
+    ] = 1,
+    max_batch: Annotated[
+        int, typer.Option(metavar="N", help="Largest batch; a server forms up to 8.")
+    ] = 8,
+) -> None:
+    """Build TensorRT's engine of a bundle on this device. --device tensorrt runs it.
+
+    It is kept in MISGIVING_CACHE, else in the user's cache folder, and built again when the
+    bundle, the GPU, its driver or TensorRT is another.
+
+    Example: misgiving build --bundle bundle --precision fp32 --opt-batch 2
+    """
+    from misgiving.runtime.verbs.build import build as run
+
+    typer.echo(run(bundle, precision, (min_batch, opt_batch, max_batch)))
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder or zip of the bundle.")],
+    trust: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH", help="Folder of trusted keys (*.pub, revoked), or one such key."
+        ),
+    ],
+) -> None:
+    """Say whether a runtime that trusts these keys takes a bundle.
+
+    Example: misgiving verify bundle.zip --trust keys
+    """
+    from misgiving.runtime.verbs.verify import verify as run
+
+    typer.echo(run(bundle, trust))
 
 
 @cache

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime import draw, images
-from misgiving.runtime.bundles.precisions import FP32
 from misgiving.runtime.durable import write_durably
+from misgiving.runtime.engines.loading import ModelOptions
 from misgiving.runtime.errors import DataError, InvalidInput, MisgivingError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region, check_area
@@ -24,26 +24,19 @@ from misgiving.runtime.wire.records import result_record
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class InferOptions:
+class InferOptions(ModelOptions):
     """What is answered, and how it is shown."""
 
     paths: tuple[Path, ...]
     """Images, folders of images, videos."""
-    bundle: Path | None = None
-    """None for the default bundle."""
     regions: tuple[Region, ...] = ()
     """Persons' boxes, the same for every image; none means the whole image, see framing.py."""
     threshold: float | str | None = None
     """In units of predicted_loss, or the name of one of the bundle's; None for its default."""
-    device: str = "cpu"
-    threads: int = 0
-    precision: str = FP32
     json: bool = False
     """One JSON line for each image instead of a table."""
     draw: Path | None = None
     """Folder that takes the drawn images."""
-    trust: Path | None = None
-    """Whose bundles are taken, see ``loading.load``."""
 
 
 @dataclass(frozen=True, slots=True)

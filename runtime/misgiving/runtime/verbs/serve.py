@@ -11,10 +11,9 @@ from pathlib import Path
 
 from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.bundles.bundle import Bundle
-from misgiving.runtime.bundles.floor import Probation, raise_after_probation
-from misgiving.runtime.bundles.precisions import FP32
 from misgiving.runtime.engines.base import Engine
-from misgiving.runtime.engines.loading import Later, load_at_once
+from misgiving.runtime.engines.loading import Later, ModelOptions, load_at_once
+from misgiving.runtime.engines.probation import Probation, raise_after_probation
 from misgiving.runtime.errors import InvalidInput, MisgivingError
 from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.net.listening import check_address, stop_signal
@@ -29,18 +28,11 @@ its answers is then hung up on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ServeOptions:
+class ServeOptions(ModelOptions):
     """What a server is started with; see :func:`run_server`."""
 
-    bundle: Path | None = None
-    """None for the default bundle."""
     listen: str = "127.0.0.1:50051"
     """HOST:PORT; port 0 takes a free one."""
-    device: str = "cpu"
-    threads: int = 0
-    """CPU threads within one inference; 0 for half of the usable cores."""
-    precision: str = FP32
-    """One that the bundle has."""
     threshold: float | str | None = None
     """In units of predicted_loss, or the name of one of the bundle's; None for its default."""
     audit_rate: float = 0.01
@@ -51,9 +43,6 @@ class ServeOptions:
     """HOST:PORT that the spool is uploaded to."""
     device_id: str = ""
     """Goes into collected frames."""
-    trust: Path | None = None
-    """Folder of the public keys whose bundles are taken, or one such key; None for
-    MISGIVING_TRUST, else everybody's."""
 
     def __post_init__(self) -> None:
         if self.collector and not self.spool:
@@ -94,14 +83,7 @@ async def _serve(options: ServeOptions, sink: Sink | None) -> None:
     address = await server.start(options.listen)
     upgrade = None
     try:
-        bundle, engine, later = await asyncio.to_thread(
-            load_at_once,
-            options.bundle,
-            options.device,
-            options.threads,
-            options.precision,
-            options.trust,
-        )
+        bundle, engine, later = await asyncio.to_thread(load_at_once, options)
         probation = Probation()
         pipeline = _pipeline(options, bundle, probation.watch(engine), sink)
         await server.ready(pipeline)

@@ -26,8 +26,8 @@ from misgiving.runtime.errors import (
 )
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import name_of
+from misgiving.runtime.net.sending import threads_ended
 from misgiving.runtime.nouns import Answer, Frame, FrameFailure, ModelInfo, make_frame
-from misgiving.runtime.sending import threads_ended
 from misgiving.runtime.sources.feeds import find_feed
 from misgiving.runtime.sources.live import Live
 from misgiving.runtime.sources.recordings import Picture, Source, open_source

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
+from misgiving.runtime.errors import DataError
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.nouns import ByValue, Frame, Person
 from misgiving.runtime.wire.frames import fill_frame, to_frame
@@ -62,6 +64,26 @@ def to_kept(message: CollectedFrame) -> KeptFrame:
         tuple(zip(flat[::2], flat[1::2], strict=False)),
         message.device_id,
     )
+
+
+def read_kept(body: bytes) -> KeptFrame:
+    """The frame in bytes that claim to be a collected one.
+
+    Raises:
+        DataError: they are not, or it lacks its encoded image.
+    """
+    try:
+        message = CollectedFrame.FromString(body)
+    except DecodeError as error:
+        raise DataError(
+            f"{len(body)} bytes are no CollectedFrame: {error}; send one as the spool writes it"
+        ) from error
+    if not message.frame.image.encoded:
+        raise DataError(
+            f"frame {message.frame.frame_id!r} has no encoded image; expected a JPEG or PNG in it. "
+            "Send a CollectedFrame as the spool writes it"
+        )
+    return to_kept(message)
 
 
 def _encoded(frame: Frame) -> Frame:

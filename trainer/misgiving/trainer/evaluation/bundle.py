@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.bundles.bundle import Bundle, Manifest
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.manifest import Manifest
 from misgiving.runtime.errors import BundleError
 from misgiving.runtime.estimator import Estimator
 from misgiving.trainer.answers.asking import ask

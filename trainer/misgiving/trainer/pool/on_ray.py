@@ -19,7 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from misgiving.runtime.bundles.bundle import MANIFEST, Bundle
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.manifest import MANIFEST
 from misgiving.runtime.errors import EngineError, MisgivingError
 from misgiving.runtime.estimator import Estimator
 from misgiving.trainer import progress

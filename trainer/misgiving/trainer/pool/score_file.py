@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from misgiving.runtime.bundles.bundle import Signal
+from misgiving.runtime.bundles.manifest import Signal
 from misgiving.runtime.errors import DataError, first_problem
 
 if TYPE_CHECKING:  # it imports torch, and choosing from a file needs none

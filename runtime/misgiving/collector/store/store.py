@@ -1,0 +1,216 @@
+"""Where collected frames stay: their bytes in a folder, one row for each in a database.
+
+::
+
+    FOLDER/objects/ab/<sha256>      serialised CollectedFrame, written once
+    FOLDER/incoming/<sha256>.part   an unfinished upload
+    FOLDER/store.sqlite             the rows, unless another database is named
+
+A frame is stored when its object and then its row are durable; an object without a row is what
+a crash or a restored database left, and gets its row when the store is opened. Nothing is
+acknowledged once another folder or database has taken the place of the opened one.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from misgiving.collector.store.indexing import index_objects
+from misgiving.collector.store.objects import Objects, check_whole
+from misgiving.collector.store.rows import Rows, StoredFrame, row_of
+from misgiving.runtime.durable import Places
+from misgiving.runtime.errors import DataError, FailedPrecondition
+from misgiving.runtime.wire.collected import KeptFrame, read_kept
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """The fleet side's frames. Every method may be called from any thread.
+
+    >>> with Store(Path("collected"), create=False) as store:
+    ...     rows = [row for row, frame in store.frames()]
+    >>> [(row.device_id, row.frame_id, row.reason) for row in rows]
+    [('car-7', 'first', 'predicted_loss'), ('car-7', 'second', 'predicted_loss')]
+
+    Args:
+        folder: of the objects.
+        url: SQLAlchemy's name of another database than SQLite in the folder.
+        create: make the folder where it is missing; else that is an error.
+
+    Raises:
+        FailedPrecondition: the folder or the database cannot be opened.
+    """
+
+    def __init__(self, folder: Path, url: str | None = None, *, create: bool = True) -> None:
+        if not create and not (folder / "objects").is_dir():
+            raise FailedPrecondition(
+                f"{folder} is no store; expected a folder written by 'misgiving collect'. "
+                "Name it with --store"
+            )
+        self.folder = folder
+        with self._translated():
+            self._objects = Objects(folder)
+            self._rows = Rows(url or sa.URL.create("sqlite", database=str(folder / "store.sqlite")))
+            self._places = Places([folder, self._objects.folder], self._rows.files)
+            self._replaced = False
+            index_objects(self._objects.folder, self._rows.digests, self._add_row)
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder and the database."""
+        self._places.close()
+        self._rows.close()
+
+    def count(self) -> int:
+        """Number of stored frames."""
+        with self._translated():
+            return self._rows.count()
+
+    def stored(self, digest: str) -> bool:
+        """Whether a frame is stored: row and object.
+
+        Raises:
+            FailedPrecondition: the store is another one than was opened.
+        """
+        self._check_places()
+        found = self._objects.has(digest)
+        with self._translated():
+            return found and self._rows.has(digest)
+
+    def offset(self, digest: str) -> int:
+        """How many bytes of an unfinished upload are durable; they are made so here."""
+        with self._objects.lock(digest):
+            return self._objects.offset(digest)
+
+    def append(self, digest: str, offset: int, data: bytes) -> int:
+        """Add bytes to an unfinished upload.
+
+        Returns:
+            The offset behind them.
+
+        Raises:
+            FailedPrecondition: the upload does not stand at ``offset``: another call has
+                written, or the client remembers wrongly.
+        """
+        with self._objects.lock(digest):
+            self._objects.append(digest, offset, data)
+        return offset + len(data)
+
+    def discard(self, digest: str) -> None:
+        """Drop an unfinished upload."""
+        with self._objects.lock(digest):
+            self._objects.discard(digest)
+
+    def commit(self, digest: str) -> bool:
+        """Store a finished upload; durable when this returns.
+
+        Returns:
+            False where it was stored already.
+
+        Raises:
+            DataError: the bytes, which are dropped, are not the digest's or no CollectedFrame.
+            FailedPrecondition: the store is another one than was opened.
+        """
+        with self._objects.lock(digest):
+            body = self._objects.received(digest)
+            if not body and self.stored(digest):  # a second call of the same frame was quicker
+                return False
+            try:
+                check_whole(digest, body)
+                row = row_of(digest, body, read_kept(body), time.time_ns())
+            except DataError:
+                self._objects.discard(digest)
+                raise
+            new = self._store(row, lambda: self._objects.adopt(digest))
+            self._objects.discard(digest)  # where the frame was stored before
+            return new
+
+    def put(self, body: bytes) -> str:
+        """Store a serialised CollectedFrame and return its digest; idempotent.
+
+        Raises:
+            DataError: the bytes are no CollectedFrame with an encoded image.
+        """
+        digest = hashlib.sha256(body).hexdigest()
+        row = row_of(digest, body, read_kept(body), time.time_ns())
+        self._store(row, lambda: self._objects.write(digest, body))
+        return digest
+
+    def read(self, digest: str) -> KeptFrame:
+        """A stored frame.
+
+        Raises:
+            DataError: its object is missing or altered.
+        """
+        return self._objects.read(digest)
+
+    def frames(self, bundle: str = "") -> Iterator[tuple[StoredFrame, KeptFrame]]:
+        """Every stored frame with its row, in order of arrival.
+
+        Args:
+            bundle: only frames whose bundle's digest begins so.
+
+        Raises:
+            DataError: an object is missing or altered.
+        """
+        with self._translated():
+            found = self._rows.of_bundle(bundle)
+        for row in found:
+            yield row, self.read(row.digest)
+
+    def _store(self, row: StoredFrame, make_object: Callable[[], None]) -> bool:
+        if self.stored(row.digest):
+            return False
+        make_object()
+        with self._translated():
+            new = self._rows.insert(row)
+        self._check_places()  # object and row are in the same store, under the names it has
+        return new
+
+    def _check_places(self) -> None:
+        if not (replaced := self._places.replaced()):
+            return
+        error = FailedPrecondition(
+            f"{replaced} is gone, or another one than was opened; expected the store to stay. "
+            "Nothing is taken until the collector is started again"
+        )
+        if not self._replaced:  # once: the vehicles will ask again and again
+            self._replaced = True
+            log.error("%s", error)
+        raise error
+
+    def _add_row(self, path: Path) -> bool:
+        """Make the row of an object; False where it has one by now, or is not whole."""
+        body = path.read_bytes()
+        if hashlib.sha256(body).hexdigest() != path.name:
+            return False
+        return self._rows.insert(row_of(path.name, body, read_kept(body), path.stat().st_mtime_ns))
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise FailedPrecondition(
+                f"store {self.folder}: {error.strerror}; expected a folder that can be written. "
+                "Name another --store"
+            ) from error
+        except sa.exc.SQLAlchemyError as error:
+            cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            damaged = "not a database" in cause or "malformed" in cause
+            hint = "Restore it" if damaged else "Free its disk, or let it be written"
+            raise FailedPrecondition(
+                f"database of store {self.folder}: {cause}; expected one written by "
+                f"'misgiving collect'. {hint}, or name another --store"
+            ) from error

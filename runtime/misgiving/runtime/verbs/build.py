@@ -1,0 +1,34 @@
+"""The verb ``build``: TensorRT's plan of a bundle, for this device.
+
+It needs neither torch nor onnx nor onnxruntime.
+"""
+
+import sys
+from pathlib import Path
+
+from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.locate import find_bundle
+from misgiving.runtime.engines.building import Workshop, shown
+from misgiving.runtime.engines.cache import Profile
+
+
+def build(path: Path | None, precision: str, batches: tuple[int, int, int]) -> str:
+    """Build; gives the line that is printed.
+
+    Args:
+        path: a bundle's folder, None for the default one.
+        precision: one that TensorRT reads.
+        batches: smallest, most usual and largest.
+
+    Raises:
+        InvalidInput, BundleError, EngineError: as :class:`Workshop`.
+    """
+    profile = Profile(*batches)
+    workshop = Workshop(Bundle.load(find_bundle(path)), precision)
+    built = workshop.build(profile, shown(sys.stderr))
+    done = "built" if built.is_new else "was built before"
+    return (
+        f"{precision} for batches of {profile.min} to {profile.max} on {workshop.gpu} with "
+        f"{workshop.library}: {done}, {len(built.plan.data) / 1e6:.1f} MB in {built.path} "
+        f"(next: misgiving serve --bundle {workshop.bundle.path} --device tensorrt)"
+    )
