@@ -6,10 +6,12 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A worker a core, each a file at a time, in the order of the files; more would want memory.
+WORKERS := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check proto errors bench clean test-runtime
+.PHONY: help demo test check docs proto errors bench clean test-runtime
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -23,14 +25,18 @@ demo: $(READY) ## run the whole loop on synthetic people; see demo/report.html
 	$(BIN)/misgiving demo
 
 test: $(READY) ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
-check: $(READY) ## formatting, lint, types, order of imports, generated code
+check: $(READY) ## formatting, lint, types, order of imports, generated code, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	PATH=$(CURDIR)/$(BIN):$$PATH ./protos/generate --check
+	$(MAKE) docs
+
+docs: $(READY) ## build the documentation site; see site/index.html
+	$(BIN)/python -m sphinx -c docs -W -n -E -q --keep-going . site
 
 proto: $(READY) ## renew runtime/misgiving/v1 from protos/
 	PATH=$(CURDIR)/$(BIN):$$PATH ./protos/generate
@@ -44,8 +50,8 @@ bench: $(READY) ## run the benchmarks that need no data
 # Another interpreter, for example PYTHON=python3.10, in an environment of its own.
 test-runtime: ## run the runtime's and the collector's tests without torch
 	$(PYTHON) -m venv .venv-runtime
-	.venv-runtime/bin/python $(PIP_INSTALL) -e '.[cpu,collector]' pytest pytest-timeout
-	.venv-runtime/bin/python -m pytest tests/runtime tests/collector
+	.venv-runtime/bin/python $(PIP_INSTALL) -e '.[cpu,collector]' pytest pytest-timeout pytest-xdist
+	.venv-runtime/bin/python -m pytest $(WORKERS) tests/runtime tests/collector
 
 clean: ## remove what make made
-	rm -rf $(VENV) .venv-runtime demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-runtime demo site .pytest_cache .mypy_cache .ruff_cache

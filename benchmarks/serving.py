@@ -1,7 +1,7 @@
 """What serving costs, beside the least that a server can do with the same protos and work.
 
 The server runs on the first core, the client on the second. Round trips of one frame at a time
-through a near-zero network (tests/runtime/tiny_bundle): small raw frames, 720p JPEGs and raw 1080p.
+through a near-zero network (tests/shared/tiny_bundle): small raw frames, 720p JPEGs and raw 1080p.
 Throughput of eight streams of raw crops through the bundle that ships, beside the bare engine
 with batches of eight. Ours is asked through ``Client``, ``peers/minimal.py`` through a plain stub.
 
@@ -37,7 +37,7 @@ from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
 
 HERE = Path(__file__).parent
-TINY = HERE.parent / "tests" / "runtime" / "tiny_bundle"
+TINY = HERE.parent / "tests" / "shared" / "tiny_bundle"
 WARM_UP, CALLS, ROUNDS = 20, 100, 5
 STREAMS, FRAMES = 8, 100
 OURS, MINIMAL = "misgiving serve", "minimal"

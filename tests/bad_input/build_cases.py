@@ -9,7 +9,7 @@ BUILD = [
     Case("no bundle there", "build --bundle empty", "empty is no bundle"),
     Case("a bundle with an altered file", "build --bundle cut-bundle", "copy the bundle"),
     Case(
-        "a precision that there is none of",
+        "an unknown precision",
         "build --bundle bundle --precision int4",
         "expected one of fp32, fp16, int8-trt",
     ),
@@ -33,14 +33,14 @@ BUILD = [
         "TensorRT is not installed",
         lacks=("tensorrt", "tensorrt_rtx"),
     ),
-    Case("no GPU", "build --bundle bundle", "libcuda.so.1 is not here"),
+    Case("no GPU", "build --bundle bundle", "libcuda.so.1 was not found"),
 ]
 
 ON_TENSORRT = [
     Case(
         "no GPU for TensorRT",
         "serve --bundle bundle --listen 127.0.0.1:0 --device tensorrt",
-        "libcuda.so.1 is not here",
+        "libcuda.so.1 was not found",
     ),
     Case(
         "no TensorRT",
@@ -51,6 +51,6 @@ ON_TENSORRT = [
     Case(
         "no GPU for TensorRT",
         "infer a.png --bundle bundle --device tensorrt",
-        "libcuda.so.1 is not here",
+        "libcuda.so.1 was not found",
     ),
 ]

@@ -17,12 +17,12 @@ from bad_input.trust_cases import TRUST
 SERVE = "serve --bundle bundle --listen 127.0.0.1:0"
 
 GENERAL = [
-    Case("a verb that there is none of", "teach", "No such command 'teach'"),
-    Case("an option that there is none of", "--speed", "No such option: --speed"),
+    Case("an unknown verb", "teach", "No such command 'teach'"),
+    Case("an unknown option", "--speed", "No such option: --speed"),
     Case("a shell variable that is not set", "infer a.png --bundle ''", "an argument is empty"),
     Case("the same, with an equals sign", "infer a.png --bundle=", "an argument is empty"),
     Case(
-        "a verb of a verb that there is none of",
+        "an unknown verb below it",
         "annotations teach",
         "see 'misgiving annotations --help'",
     ),
@@ -58,7 +58,9 @@ INFER = [
     ),
     Case("a device", "infer a.png --bundle bundle --device gpu", "expected one of cpu, cuda"),
     Case("a GPU that is not there", "infer a.png --bundle bundle --device cuda", "was asked for"),
-    Case("fewer threads than none", "infer a.png --threads -1", "see 'misgiving infer --help'"),
+    Case(
+        "a negative number of threads", "infer a.png --threads -1", "see 'misgiving infer --help'"
+    ),
     Case("threads in words", "infer a.png --threads many", "see 'misgiving infer --help'"),
     Case("a bundle that is not there", "infer a.png --bundle no", "no is no bundle"),
     Case("an empty folder as a bundle", "infer a.png --bundle empty", "empty is no bundle"),
@@ -86,7 +88,7 @@ SERVE_ = [
     Case("no bundle there", "serve --bundle empty --listen 127.0.0.1:0", "empty is no bundle"),
     Case("a device", f"{SERVE} --device tpu", "expected one of cpu, cuda"),
     Case("a rate above one", f"{SERVE} --audit-rate 2", "expected a share from 0 to 1"),
-    Case("a device id", f"{SERVE} --device-id van\udce9", "no UTF-8"),
+    Case("a device id", f"{SERVE} --device-id van\udce9", "not UTF-8"),
     Case("a rate of NaN", f"{SERVE} --audit-rate nan", "expected a share from 0 to 1"),
     Case("a threshold of NaN", f"{SERVE} --threshold nan", "threshold is nan"),
     Case("a collector without a spool", f"{SERVE} --collector {{nobody}}", "Add --spool DIR"),
@@ -191,7 +193,7 @@ DEMO = [
     Case("a kind of pool", "demo --pool voc:there --out new", "data spec is 'voc:there'"),
     Case("a kind of data", "demo --data voc:there --out new", "data spec is 'voc:there'"),
     Case("a recipe", "demo --recipe fast --out new", "expected one of demo, cpu, paper"),
-    Case("somebody's folder", "demo --out bundle", "holds something else than a demo"),
+    Case("somebody's folder", "demo --out bundle", "holds something other than a demo"),
     Case("a file as a folder", "demo --out notes.txt", "notes.txt is a file"),
     Case(
         "nothing but the base install",
@@ -231,7 +233,7 @@ ANNOTATIONS = [
         largest=50_000,
     ),
     Case("no export", "annotations import empty --out new", "'misgiving annotations export'"),
-    Case("annotations of junk", "annotations import cut-batch --out new", "no JSON"),
+    Case("annotations of junk", "annotations import cut-batch --out new", "not JSON"),
     Case(
         "pre-labels that nobody has corrected",
         "annotations import batch-untouched --out new",

@@ -10,9 +10,9 @@ import pytest
 
 from bad_input.case import VERBS, Case
 from bad_input.cases import CASES
-from bad_input.world import build, state
+from bad_input.world import state
 from misgiving.runtime.verbs import command
-from runtime.serving import serving
+from shared.serving import serving
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 NOBODY = "127.0.0.1:1"
@@ -29,7 +29,7 @@ or image of many, the others are answered.
 |---|---|
 | 0 | done |
 | 1 | part of the work failed: a frame, an image; or misgiving itself did, and prints a traceback |
-| 2 | nothing was done, for a reason that you can mend: each command below, unless it says else |
+| 2 | nothing was done, and you can mend why: each command below, unless it says otherwise |
 | 130, 143 | stopped by Ctrl-C, by SIGTERM |
 
 A command that is stopped keeps what it has finished, and leaves nothing half-done under its final
@@ -38,13 +38,6 @@ of them at once.
 """
 
 Answers = dict[Case, tuple[int, str]]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    build(folder, tmp_path_factory.getbasetemp())
-    return folder
 
 
 @pytest.fixture(scope="module")

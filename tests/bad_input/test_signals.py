@@ -16,8 +16,7 @@ from typing import IO
 
 import pytest
 
-from bad_input.test_bad_input import world  # noqa: F401  # a fixture
-from runtime.serving import Gated, serving
+from shared.serving import Gated, serving
 
 COMMAND = ["-m", "misgiving"]
 TRAIN = "train --data synthetic:1,16 --val synthetic:2,8 --threads 1 --out new"
@@ -29,7 +28,7 @@ INT, TERM = signal.SIGINT, signal.SIGTERM
 
 
 @pytest.fixture(autouse=True)
-def _tidy(world: Path) -> Iterator[None]:  # noqa: F811
+def _tidy(world: Path) -> Iterator[None]:
     yield
     for path in world.glob("new*"):
         shutil.rmtree(path)
@@ -110,7 +109,7 @@ def test_a_signal_ends_a_command(
     arguments: str,
     moment: str,
     number: signal.Signals,
-    world: Path,  # noqa: F811
+    world: Path,
 ) -> None:
     with started(world, *arguments.split(), imports=True) as process:
         wait_for(process.stderr, moment)
@@ -126,7 +125,7 @@ def test_a_signal_ends_a_command(
 
 
 @pytest.mark.slow
-def test_the_demo_takes_its_processes_along(world: Path) -> None:  # noqa: F811
+def test_the_demo_takes_its_processes_along(world: Path) -> None:
     """The signal comes while the first one is being started."""
     with started(world, "demo", "--out", "new") as process:
         wait_for(process.stdout, "$ misgiving cycle")
@@ -137,7 +136,7 @@ def test_the_demo_takes_its_processes_along(world: Path) -> None:  # noqa: F811
             os.killpg(process.pid, 0)
 
 
-def test_a_stream_that_waits_for_its_server_can_be_stopped(world: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_stream_that_waits_for_its_server_can_be_stopped(world: Path, tmp_path: Path) -> None:
     for name, source in (("0.png", "cut.png"), ("1.png", "a.png")):
         (tmp_path / name).write_bytes((world / source).read_bytes())
     gate = Gated()  # which never answers
@@ -160,7 +159,7 @@ def test_a_collector_finishes_and_ends_with_0(number: signal.Signals, tmp_path: 
         assert words(process.stderr) == []
 
 
-def test_a_server_that_dies_is_told(world: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_server_that_dies_is_told(world: Path, tmp_path: Path) -> None:
     """Killed while a stream waits for it; what was answered until then is in the file."""
     serve = ("serve", "--bundle", "bundle", "--listen", "127.0.0.1:0")
     with started(world, *serve) as server:
@@ -186,7 +185,7 @@ def test_a_server_that_dies_is_told(world: Path, tmp_path: Path) -> None:  # noq
             assert " of 500 frames" in process.stdout.read().splitlines()[-1]
 
 
-def test_a_pipe_that_closes_says_nothing(world: Path) -> None:  # noqa: F811
+def test_a_pipe_that_closes_says_nothing(world: Path) -> None:
     many = ["a.png"] * 2000
     with started(world, "infer", "--bundle", "bundle", *many) as process:
         assert process.stdout is not None

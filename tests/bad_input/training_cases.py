@@ -137,7 +137,7 @@ TRAIN_ = [
     Case(
         "the working folder to write",
         "train --data synthetic:1,16 --val synthetic:2,8 --out .",
-        "is no name for a new folder",
+        "is not the name of a new folder",
     ),
     Case("a bundle to train on from", f"{TRAIN} --init bundle", "bundle is no checkpoint"),
     Case(
@@ -280,7 +280,7 @@ THEORY = [
         "nothing is overwritten. Give another name",
     ),
     Case("a file to write into", "theory --out notes.txt", "nothing is overwritten"),
-    Case("the working folder to write", "theory --out .", "is no name for a new folder"),
+    Case("the working folder to write", "theory --out .", "is not the name of a new folder"),
     Case(
         "a folder below a file",
         "theory --out notes.txt/new",

@@ -13,9 +13,6 @@ import numpy as np
 from nacl.signing import SigningKey
 from scipy.io import savemat
 
-from collector.annotating import edit, touch
-from collector.helpers import collected
-from export.helpers import TINY, tiny_checkpoint
 from misgiving.collector.annotations import export_coco
 from misgiving.collector.store import Store
 from misgiving.runtime.bundles.releasing import pack_bundle, sign_bundle
@@ -26,7 +23,10 @@ from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.config import to_dict
 from misgiving.trainer.data.synthetic import open_synthetic
 from misgiving.trainer.pool.pool_scores import score_pool
-from runtime import tiny
+from shared import tiny
+from shared.annotating import edit, touch
+from shared.collecting import collected
+from shared.training import TINY, tiny_checkpoint
 
 
 def build(folder: Path, base: Path) -> None:

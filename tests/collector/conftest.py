@@ -1,13 +1,15 @@
 """An export for the tests of what comes back."""
 
+from pathlib import Path
+
 import pytest
 
-from collector.annotating import FRAMES, stored
 from misgiving.collector.annotations import export_coco
+from shared.annotating import FRAMES, stored
 
 
 @pytest.fixture
-def export(tmp_path):
+def export(tmp_path: Path) -> Path:
     """An export of FRAMES, as the annotator finds it."""
     with stored(tmp_path / "store", *FRAMES) as store:
         export_coco(store, tmp_path / "export")

@@ -5,20 +5,25 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from collector.annotating import FRAMES, drop_key, edit, points_of, stored, touch
-from collector.helpers import collected, files_below, person, serialise
 from misgiving.collector.annotations import export_coco, import_coco, read_corrected
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.labelset import read_labels
+from shared.annotating import FRAMES, drop_key, edit, points_of, stored, touch
+from shared.collecting import collected, files_below, person, serialise
 
 
 @pytest.mark.parametrize("change", [lambda document: None, drop_key])  # with our key and without
-def test_round_trip_without_edits(tmp_path, export, change):
+def test_round_trip_without_edits(
+    tmp_path: Path, export: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
     edit(export, change)
     labels = import_coco(export, tmp_path / "labels", trust_untouched=True)
     assert read_labels(tmp_path / "labels") == labels
@@ -40,7 +45,7 @@ def test_round_trip_without_edits(tmp_path, export, change):
     assert files_below(tmp_path / "labels" / "images") == files_below(export / "images")
 
 
-def test_version_is_the_content(tmp_path, export):
+def test_version_is_the_content(tmp_path: Path, export: Path) -> None:
     edit(export, touch)
     first = import_coco(export, tmp_path / "first").version
     assert import_coco(export, tmp_path / "second").version == first
@@ -48,8 +53,8 @@ def test_version_is_the_content(tmp_path, export):
     assert import_coco(export, tmp_path / "third").version != first
 
 
-def test_corrections_arrive(export):
-    def correct(document):
+def test_corrections_arrive(export: Path) -> None:
+    def correct(document: dict[str, Any]) -> None:
         one, two, three = document["annotations"]
         one["keypoints"][:6] = [1.5, 2.5, 1, 0, 0, 0]  # hidden joint, joint not labelled
         two["keypoints"] = [0] * 42  # nothing left to label
@@ -68,7 +73,9 @@ def test_corrections_arrive(export):
     assert said.endswith("annotations.json: 1 without keypoints left out")
 
 
-def test_deleted_persons_are_counted_and_their_image_not_copied(tmp_path, export):
+def test_deleted_persons_are_counted_and_their_image_not_copied(
+    tmp_path: Path, export: Path
+) -> None:
     edit(export, touch)
     edit(export, lambda document: document["annotations"].pop(0))
     corrected = read_corrected(export)
@@ -77,21 +84,23 @@ def test_deleted_persons_are_counted_and_their_image_not_copied(tmp_path, export
     assert len(files_below(tmp_path / "labels" / "images")) == 1
 
 
-def rounded(digits):
-    def change(document):
+def rounded(digits: int) -> Callable[[dict[str, Any]], None]:
+    def change(document: dict[str, Any]) -> None:
         for one in document["annotations"]:
             one["keypoints"] = [round(number, digits) for number in one["keypoints"]]
 
     return change
 
 
-def cut(document):
+def cut(document: dict[str, Any]) -> None:
     for one in document["annotations"]:
         one["keypoints"] = list(map(int, one["keypoints"]))
 
 
 @pytest.mark.parametrize("tool", [drop_key, rounded(2), rounded(1), rounded(0), cut])
-def test_untouched_persons_are_left_out(export, tool):
+def test_untouched_persons_are_left_out(
+    export: Path, tool: Callable[[dict[str, Any]], object]
+) -> None:
     """However the tool rounds; and one joint that was moved is enough."""
     edit(export, tool)
     edit(export, lambda document: document["annotations"][1]["keypoints"].__setitem__(4, 30))
@@ -101,19 +110,19 @@ def test_untouched_persons_are_left_out(export, tool):
     assert len(read_corrected(export, trust_untouched=True).labels.persons) == 3
 
 
-def test_nobody_was_looked_at(tmp_path, export):
+def test_nobody_was_looked_at(tmp_path: Path, export: Path) -> None:
     with pytest.raises(DataError, match=r"has all 3 persons as they were.* --trust-untouched"):
         import_coco(export, tmp_path / "labels")
     assert not (tmp_path / "labels").exists()
 
 
-def test_persons_whom_annotators_add_are_labels(tmp_path):
+def test_persons_whom_annotators_add_are_labels(tmp_path: Path) -> None:
     """Their frame was kept with one probability for everybody in it; nobody asked about them."""
     rare = collected("rare", persons=[person(0, loss=0.25)])
     with stored(tmp_path / "store", rare) as store:
         export_coco(store, tmp_path / "export")
 
-    def add(document):
+    def add(document: dict[str, Any]) -> None:
         first = document["annotations"][0]
         points = [[x + 40, y, 2] for x, y in points_of(rare, 0)]
         new = {**first, "id": 70, "keypoints": np.ravel(points).tolist(), "bbox": [41, 2, 90, 20]}
@@ -133,8 +142,8 @@ def test_persons_whom_annotators_add_are_labels(tmp_path):
         assert np.abs(np.array(added.points) - points_of(rare, 0) - [40, 0]).max() < 0.001
 
 
-def test_who_is_written_twice_is_one(export):
-    def double(document):
+def test_who_is_written_twice_is_one(export: Path) -> None:
+    def double(document: dict[str, Any]) -> None:
         document["annotations"].append({**document["annotations"][0], "id": 70})
 
     edit(export, touch)
@@ -147,13 +156,13 @@ def test_who_is_written_twice_is_one(export):
     assert said.endswith("has the joints of 1: left out")
 
 
-def test_failures_of_the_network_come_back(tmp_path):
+def test_failures_of_the_network_come_back(tmp_path: Path) -> None:
     """It looked in the wrong place, and the tool counted ids anew: still nobody is lost."""
     frames = [collected(str(n), persons=[person(0), person(1)][: 1 + n % 2]) for n in range(6)]
     with stored(tmp_path / "store", *frames) as store:
         export_coco(store, tmp_path / "export")
 
-    def correct(document):
+    def correct(document: dict[str, Any]) -> None:
         drop_key(document)
         document["images"].sort(key=lambda image: image["file_name"])
         document["annotations"].sort(key=lambda one: -one["id"])
@@ -169,10 +178,10 @@ def test_failures_of_the_network_come_back(tmp_path):
     assert (corrected.added, corrected.deleted, corrected.untouched) == (0, 0, 0)
 
 
-def test_tool_that_counts_anew_and_renames(export):
+def test_tool_that_counts_anew_and_renames(export: Path) -> None:
     """As CVAT does (ids from 1 in its own order) and Label Studio (folder, hash and dash)."""
 
-    def rewrite(document):
+    def rewrite(document: dict[str, Any]) -> None:
         drop_key(document)
         del document["annotations"][0]
         for number, image in enumerate(document["images"]):
@@ -196,11 +205,11 @@ def test_tool_that_counts_anew_and_renames(export):
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 640), (60, 30), (97, 31)])
-def test_labels_of_resized_images_are_scaled_back(export, width, height):
+def test_labels_of_resized_images_are_scaled_back(export: Path, width: int, height: int) -> None:
     edit(export, lambda document: touch({"annotations": document["annotations"][:2]}))
     before = json.loads((export / "annotations.json").read_text())["annotations"][0]["keypoints"]
 
-    def change(document):
+    def change(document: dict[str, Any]) -> None:
         drop_key(document)
         for one in document["annotations"]:
             flat = np.reshape(one["keypoints"], (-1, 3)) * [width / 120, height / 60, 1]
@@ -220,10 +229,12 @@ def test_labels_of_resized_images_are_scaled_back(export, width, height):
 
 
 @pytest.mark.parametrize("choose", [min, max])
-def test_black_edges_and_cuts_are_no_stretched_images(export, choose):
+def test_black_edges_and_cuts_are_no_stretched_images(
+    export: Path, choose: Callable[[float, float], float]
+) -> None:
     """Roboflow's other ways to make an image square: fit within it, or fill it."""
 
-    def change(document):
+    def change(document: dict[str, Any]) -> None:
         drop_key(document)
         for one in document["annotations"]:
             middle = np.array([60, 30, 0])
@@ -239,29 +250,29 @@ def test_black_edges_and_cuts_are_no_stretched_images(export, choose):
         read_corrected(export)
 
 
-def backslashes(document):
+def backslashes(document: dict[str, Any]) -> None:
     for image in document["images"]:
         image["file_name"] = f"images\\{image['file_name']}"
 
 
-def roboflow(document):
+def roboflow(document: dict[str, Any]) -> None:
     for image in document["images"]:
         image["file_name"] = image["file_name"].replace(".png", f"_png.rf.{'0a' * 16}.jpg")
     document["categories"].insert(0, {"id": 0, "name": "batch", "supercategory": "none"})
 
 
-def another_order(document):
+def another_order(document: dict[str, Any]) -> None:
     document["categories"][0]["keypoints"].reverse()
     for one in document["annotations"]:
         one["keypoints"] = np.reshape(one["keypoints"], (-1, 3))[::-1].ravel().tolist()
 
 
-def another_spelling(document):
+def another_spelling(document: dict[str, Any]) -> None:
     category = document["categories"][0]
     category["keypoints"] = [name.title().replace("_", "") for name in category["keypoints"]]
 
 
-def texts(document):
+def texts(document: dict[str, Any]) -> None:
     for part in (*document["images"], *document["annotations"], *document["categories"]):
         part |= {key: str(value) for key, value in part.items() if key.endswith("id")}
 
@@ -282,7 +293,7 @@ def texts(document):
         texts,
     ],
 )
-def test_what_tools_do_to_a_file(export, tool):
+def test_what_tools_do_to_a_file(export: Path, tool: Callable[[dict[str, Any]], object]) -> None:
     edit(export, touch)
     expected = read_corrected(export).labels
     edit(export, drop_key)
@@ -293,28 +304,28 @@ def test_what_tools_do_to_a_file(export, tool):
 
 
 @pytest.mark.parametrize("mark", [codecs.BOM_UTF8, b""])
-def test_a_byte_order_mark_does_no_harm(export, mark):
+def test_a_byte_order_mark_does_no_harm(export: Path, mark: bytes) -> None:
     edit(export, touch)
     path = export / "annotations.json"
     path.write_bytes(mark + path.read_bytes())
     assert len(read_corrected(export).labels.persons) == 3
 
 
-def joints(document):
+def joints(document: dict[str, Any]) -> list[Any]:
     return document["annotations"][0]["keypoints"]
 
 
-def strangers(document):
+def strangers(document: dict[str, Any]) -> None:
     document["images"].append({"id": 99, "file_name": "street.png"})
     document["annotations"][0]["image_id"] = 99
 
 
-def rename(document):
+def rename(document: dict[str, Any]) -> None:
     for number, image in enumerate(document["images"]):
         image["file_name"] = f"frame_{number}.png"
 
 
-def augment(document):
+def augment(document: dict[str, Any]) -> None:
     first = document["images"][0]
     stem = first["file_name"].removesuffix(".png")
     for number in (50, 51):
@@ -346,7 +357,9 @@ def augment(document):
         (augment, "are the same exported image; expected each once"),
     ],
 )
-def test_broken_annotations(tmp_path, export, change, text):
+def test_broken_annotations(
+    tmp_path: Path, export: Path, change: Callable[[dict[str, Any]], object], text: str
+) -> None:
     edit(export, touch)
     edit(export, change)
     with pytest.raises(DataError) as caught:
@@ -359,9 +372,11 @@ def test_broken_annotations(tmp_path, export, change, text):
 @pytest.mark.parametrize("name", ["annotations.json", "original.json"])
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(None, "No such file"), (b"{", "no JSON"), (b"", "no JSON"), (b"\xff", "no JSON")],
+    [(None, "No such file"), (b"{", "not JSON"), (b"", "not JSON"), (b"\xff", "not JSON")],
 )
-def test_files_that_are_none(tmp_path, export, name, content, text):
+def test_files_that_are_none(
+    tmp_path: Path, export: Path, name: str, content: bytes | None, text: str
+) -> None:
     (export / name).unlink()
     if content is not None:
         (export / name).write_bytes(content)
@@ -370,7 +385,7 @@ def test_files_that_are_none(tmp_path, export, name, content, text):
     assert "\n" not in str(caught.value)
 
 
-def test_an_original_without_our_keys(tmp_path, export):
+def test_an_original_without_our_keys(tmp_path: Path, export: Path) -> None:
     """Somebody has put the tool's file in place of both."""
     edit(export, drop_key)
     shutil.copy(export / "annotations.json", export / "original.json")
@@ -378,7 +393,7 @@ def test_an_original_without_our_keys(tmp_path, export):
         import_coco(export, tmp_path / "labels")
 
 
-def test_missing_image(tmp_path, export):
+def test_missing_image(tmp_path: Path, export: Path) -> None:
     edit(export, touch)
     shutil.rmtree(export / "images")
     with pytest.raises(DataError, match=r"images lacks [0-9a-f]{16}.png; copy"):

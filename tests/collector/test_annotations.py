@@ -3,13 +3,13 @@
 import json
 import math
 import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from collector.annotating import FRAMES, edit, stored, touch
-from collector.helpers import AUDIT_RATE, collected, files_below
 from misgiving.collector.annotations import export_coco, import_coco
 from misgiving.collector.annotations.coco_export import frame_probability
 from misgiving.collector.cli import app
@@ -18,10 +18,13 @@ from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
 from misgiving.runtime.images import encode_jpeg
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.labelset import read_labels
+from misgiving.v1.fleet_pb2 import CollectedFrame
 from misgiving.v1.pose_pb2 import Flag, Person
+from shared.annotating import FRAMES, edit, stored, touch
+from shared.collecting import AUDIT_RATE, collected, files_below
 
 
-def test_export_is_coco_and_says_where_each_person_is_from(tmp_path):
+def test_export_is_coco_and_says_where_each_person_is_from(tmp_path: Path) -> None:
     jpeg = encode_jpeg(np.zeros((20, 30, 3), np.uint8))
     store = stored(tmp_path / "store", *FRAMES, collected("jpeg", image=jpeg))
     counts = export_coco(store, tmp_path / "out")
@@ -71,12 +74,12 @@ def test_export_is_coco_and_says_where_each_person_is_from(tmp_path):
         ([0.5, 0.5], 0.75),  # two draws
     ],
 )
-def test_probability_of_a_frame(probabilities, expected):
+def test_probability_of_a_frame(probabilities: list[float], expected: float) -> None:
     persons = [Person(flag=Flag(sampling_probability=p)) for p in probabilities]
     assert frame_probability(persons) == pytest.approx(expected)
 
 
-def test_nothing_is_overwritten_and_nothing_left_half_done(tmp_path, export):
+def test_nothing_is_overwritten_and_nothing_left_half_done(tmp_path: Path, export: Path) -> None:
     edit(export, touch)
     with pytest.raises(DataError, match="is there already; nothing is overwritten"):
         import_coco(export, tmp_path)
@@ -87,14 +90,16 @@ def test_nothing_is_overwritten_and_nothing_left_half_done(tmp_path, export):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "export", "store"]
 
 
-def strange(frame_id, **changes):
+def strange(frame_id: str, **changes: Any) -> CollectedFrame:
     frame = collected(frame_id)
     for name, value in changes.items():
         setattr(frame.persons[0], name, value)
     return frame
 
 
-def test_frames_that_cannot_be_annotated_are_named_and_left_out(tmp_path, caplog):
+def test_frames_that_cannot_be_annotated_are_named_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     fewer = collected("fewer")
     del fewer.persons[0].keypoints[3:]
     improbable = collected("improbable")
@@ -113,7 +118,7 @@ def test_frames_that_cannot_be_annotated_are_named_and_left_out(tmp_path, caplog
         assert f"frame front/{name} is not exported: " in caplog.text
 
 
-def test_frames_with_other_keypoints(tmp_path):
+def test_frames_with_other_keypoints(tmp_path: Path) -> None:
     other = collected("other")
     other.bundle_digest = "c" * 64
     other.keypoint_names[13] = "tail"
@@ -130,11 +135,11 @@ def test_frames_with_other_keypoints(tmp_path):
     assert labels.keypoints.skeleton == LSP.skeleton
 
 
-def run(*arguments):
+def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-def test_commands(tmp_path, export):
+def test_commands(tmp_path: Path, export: Path) -> None:
     shutil.rmtree(export)
     told = run("annotations", "export", "--store", tmp_path / "store", "--out", export)
     assert told.exit_code == 0
@@ -159,6 +164,6 @@ def test_commands(tmp_path, export):
 @pytest.mark.parametrize(
     "verb", [["collect"], ["annotations", "export"], ["annotations", "import"]]
 )
-def test_help_shows_an_example(verb):
+def test_help_shows_an_example(verb: list[str]) -> None:
     told = run(*verb, "--help")
     assert f"Example:\n      misgiving {' '.join(verb)} " in told.output

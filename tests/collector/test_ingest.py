@@ -4,34 +4,41 @@ import asyncio
 import hashlib
 import shutil
 import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from collector.helpers import child, collected, files_below, kept, serialise
 from misgiving.collector.service import MAX_FRAME_BYTES, SERVICE, start_server
 from misgiving.collector.store import Store
-from misgiving.runtime.errors import FailedPrecondition, InvalidInput
+from misgiving.runtime.errors import FailedPrecondition, InvalidInput, MisgivingError
 from misgiving.runtime.wire.collected import to_message
 from misgiving.v1.fleet_pb2 import StatUploadRequest, UploadRequest, UploadStart
 from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
+from shared.collecting import child, collected, files_below, kept, serialise
+
+if TYPE_CHECKING:  # known to the types alone
+    from misgiving.v1.fleet_pb2_grpc import FleetCollectorAsyncStub
 
 BODY = serialise(collected("f0"))
 DIGEST = hashlib.sha256(BODY).hexdigest()
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Iterator[Store]:
     store = Store(tmp_path / "store")
     yield store
     store.close()
 
 
 @asynccontextmanager
-async def serving(store):
+async def serving(store: Store) -> AsyncIterator["FleetCollectorAsyncStub"]:
     """A real server on a free port, and a stub that talks to it."""
     server, address = await start_server(store=store, listen="127.0.0.1:0")
     try:
@@ -41,22 +48,22 @@ async def serving(store):
         await server.stop(None)
 
 
-def start(digest=DIGEST, size=len(BODY), offset=0):
+def start(digest: str = DIGEST, size: int = len(BODY), offset: int = 0) -> UploadRequest:
     upload = UploadStart(digest=digest, size_bytes=size, offset_bytes=offset)
     return UploadRequest(start=upload)
 
 
-def chunk(data):
+def chunk(data: bytes) -> UploadRequest:
     return UploadRequest(chunk=data)
 
 
-def upload_of(body, offset=0, step=4096):
+def upload_of(body: bytes, offset: int = 0, step: int = 4096) -> Iterator[UploadRequest]:
     yield start(hashlib.sha256(body).hexdigest(), len(body), offset)
     yield from (chunk(body[at : at + step]) for at in range(offset, len(body), step))
 
 
-def test_upload_is_stored_and_the_second_one_known(store):
-    async def scene():
+def test_upload_is_stored_and_the_second_one_known(store: Store) -> None:
+    async def scene() -> None:
         async with serving(store) as stub:
             before = await stub.StatUpload(StatUploadRequest(digest=DIGEST))
             first = await stub.Upload(upload_of(BODY))
@@ -72,10 +79,10 @@ def test_upload_is_stored_and_the_second_one_known(store):
     assert files_below(store.folder / "incoming") == []
 
 
-def test_upload_resumes(store):
+def test_upload_resumes(store: Store) -> None:
     store.append(DIGEST, 0, BODY[:777])
 
-    async def scene():
+    async def scene() -> None:
         async with serving(store) as stub:
             known = await stub.StatUpload(StatUploadRequest(digest=DIGEST))
             assert (known.stored, known.offset_bytes) == (False, 777)
@@ -106,8 +113,10 @@ TOO_LARGE = MAX_FRAME_BYTES + 1
         (list(upload_of(PICTURELESS)), "INVALID_ARGUMENT", "no encoded image"),
     ],
 )
-def test_what_is_not_taken(store, requests, code, text):
-    async def scene():
+def test_what_is_not_taken(
+    store: Store, requests: list[UploadRequest], code: str, text: str
+) -> None:
+    async def scene() -> None:
         async with serving(store) as stub:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stub.Upload(iter(requests))
@@ -119,11 +128,12 @@ def test_what_is_not_taken(store, requests, code, text):
     assert store.count() == 0
 
 
-def test_altered_upload_leaves_nothing_behind(store):
-    async def scene():
+def test_altered_upload_leaves_nothing_behind(store: Store) -> None:
+    async def scene() -> None:
         async with serving(store) as stub:
-            with pytest.raises(grpc.aio.AioRpcError):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stub.Upload(iter([start(), chunk(BODY[1:] + b"?")]))
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert (await stub.StatUpload(StatUploadRequest(digest=DIGEST))).offset_bytes == 0
             await stub.Upload(upload_of(BODY))
 
@@ -131,10 +141,10 @@ def test_altered_upload_leaves_nothing_behind(store):
     assert store.count() == 1
 
 
-def test_remains_longer_than_the_upload_are_dropped(store):
+def test_remains_longer_than_the_upload_are_dropped(store: Store) -> None:
     store.append(DIGEST, 0, BODY * 2)
 
-    async def scene():
+    async def scene() -> None:
         async with serving(store) as stub:
             with pytest.raises(grpc.aio.AioRpcError, match="Send it again from byte 0"):
                 await stub.Upload(upload_of(BODY, offset=2 * len(BODY)))
@@ -144,23 +154,23 @@ def test_remains_longer_than_the_upload_are_dropped(store):
     assert store.count() == 1
 
 
-def test_concurrent_uploads_of_one_frame(store):
-    """At least one gets through, the others are told to resume; the frame is there once, whole."""
+def test_concurrent_uploads_of_one_frame(store: Store) -> None:
+    """Whoever is behind is told to resume; then the frame is there once, whole."""
 
-    async def attempt(stub):
+    async def attempt(stub: "FleetCollectorAsyncStub") -> str:
         try:
             return (await stub.Upload(upload_of(BODY, step=500))).digest
         except grpc.aio.AioRpcError as error:
             return error.code().name
 
-    async def scene():
+    async def scene() -> list[str]:
         async with serving(store) as stub:
             return await asyncio.gather(*(attempt(stub) for _ in range(16)))
 
     assert set(asyncio.run(scene())) <= {DIGEST, "FAILED_PRECONDITION"}
     assert store.count() <= 1
 
-    async def again():
+    async def again() -> None:
         async with serving(store) as stub:
             known = await stub.StatUpload(StatUploadRequest(digest=DIGEST))
             await stub.Upload(upload_of(BODY, offset=known.offset_bytes))
@@ -169,10 +179,12 @@ def test_concurrent_uploads_of_one_frame(store):
     assert [frame for _, frame in store.frames()] == [kept("f0")]
 
 
-def test_disk_that_fails_is_not_the_vehicles_fault(store, caplog):
+def test_disk_that_fails_is_not_the_vehicles_fault(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     store.folder.joinpath("incoming").rmdir()  # every write fails from here on
 
-    async def scene():
+    async def scene() -> None:
         async with serving(store) as stub:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stub.Upload(upload_of(BODY))
@@ -183,12 +195,43 @@ def test_disk_that_fails_is_not_the_vehicles_fault(store, caplog):
     assert str(store.folder) in caplog.text
 
 
-def test_a_vehicle_keeps_its_frame_when_the_store_is_replaced(store):
+class BrokenStore(Store):
+    """A store with a fault of its own."""
+
+    def __init__(self, folder: Path, error: Exception) -> None:
+        super().__init__(folder)
+        self.error = error
+
+    def stored(self, digest: str) -> bool:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [MisgivingError("said"), ZeroDivisionError("secret")])
+def test_a_fault_of_the_collector_is_internal(
+    tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(store: Store) -> None:
+        async with serving(store) as stub:
+            for call in (
+                stub.StatUpload(StatUploadRequest(digest=DIGEST)),
+                stub.Upload(upload_of(BODY)),
+            ):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call
+                assert caught.value.code() is grpc.StatusCode.INTERNAL
+                assert "secret" not in str(caught.value.details())
+
+    with BrokenStore(tmp_path, error) as store:
+        asyncio.run(scene(store))
+    assert ("secret" in caplog.text) == isinstance(error, ZeroDivisionError)
+
+
+def test_a_vehicle_keeps_its_frame_when_the_store_is_replaced(store: Store) -> None:
     store.put(serialise(collected("before")))
     store.folder.rename(store.folder.with_name("moved"))
     shutil.copytree(store.folder.with_name("moved"), store.folder)
 
-    async def scene():
+    async def scene() -> None:
         async with serving(store) as stub:
             asked = stub.StatUpload(StatUploadRequest(digest=DIGEST)), stub.Upload(upload_of(BODY))
             for call in asked:
@@ -201,8 +244,8 @@ def test_a_vehicle_keeps_its_frame_when_the_store_is_replaced(store):
         assert [frame for _, frame in restored.frames()] == [kept("before")]
 
 
-def test_port_in_use(store):
-    async def scene():
+def test_port_in_use(store: Store) -> None:
+    async def scene() -> None:
         server, address = await start_server("127.0.0.1:0", store)
         try:
             with pytest.raises(FailedPrecondition, match=f"{address} cannot be bound; expected"):
@@ -216,7 +259,7 @@ def test_port_in_use(store):
 @pytest.mark.parametrize(
     "listen", ["", "50052", "127.0.0.1", "127.0.0.1:", ":1", "h:65536", "h:-1"]
 )
-def test_address_that_is_none(store, listen):
+def test_address_that_is_none(store: Store, listen: str) -> None:
     with pytest.raises(InvalidInput, match="expected HOST:PORT"):
         asyncio.run(start_server(listen, store))
 
@@ -231,14 +274,14 @@ main()
 """
 
 
-def address_of(process, folder):
+def address_of(process: "subprocess.Popen[str]", folder: Path) -> str:
     line = process.stderr.readline().strip()
     assert line.startswith("collecting on 127.0.0.1:"), line + process.stderr.read()
     assert line.endswith(f" into {folder}")
     return line.split()[2]
 
 
-def test_port_in_use_is_one_line(tmp_path):
+def test_port_in_use_is_one_line(tmp_path: Path) -> None:
     with child(COLLECT, tmp_path / "a") as first:
         address = address_of(first, tmp_path / "a")
         with child(COLLECT, tmp_path / "b", address) as second:
@@ -247,7 +290,7 @@ def test_port_in_use_is_one_line(tmp_path):
     assert line.startswith(f"misgiving: {address} cannot be bound; expected")
 
 
-def test_sigterm_ends_a_collector_that_is_alive_and_described(tmp_path):
+def test_sigterm_ends_a_collector_that_is_alive_and_described(tmp_path: Path) -> None:
     with child(COLLECT, tmp_path) as process:
         with grpc.insecure_channel(address_of(process, tmp_path)) as channel:
             health = health_pb2_grpc.HealthStub(channel)
@@ -263,7 +306,7 @@ def test_sigterm_ends_a_collector_that_is_alive_and_described(tmp_path):
         assert process.stderr.read() == ""
 
 
-def test_killed_collector_has_what_it_acknowledged(tmp_path):
+def test_killed_collector_has_what_it_acknowledged(tmp_path: Path) -> None:
     bodies = [serialise(collected(f"f{number}")) for number in range(5)]
     with child(COLLECT, tmp_path) as process:
         with grpc.insecure_channel(address_of(process, tmp_path)) as channel:

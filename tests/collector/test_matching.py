@@ -1,6 +1,8 @@
 """Nobody is mistaken for another, and nobody is lost, however far annotators moved them."""
 
 import itertools
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,7 +13,12 @@ K = 3
 KEY = ("d", 0)
 
 
-def persons(*rows, ids=None, keys=None, tolerance=0.01):
+def persons(
+    *rows: float | tuple[float, float],
+    ids: Sequence[int | str] | None = None,
+    keys: Sequence[tuple[str, int] | None] | None = None,
+    tolerance: float = 0.01,
+) -> Persons:
     """A row is x, or x and y: a person of K joints on a line of 4 px, without a box."""
     corners = np.array([(*np.atleast_1d(row), 0)[:2] for row in rows], float).reshape(-1, 1, 2)
     count = len(rows)
@@ -39,17 +46,17 @@ def persons(*rows, ids=None, keys=None, tolerance=0.01):
         ([60, 70, 200], [0, 100], [0, 1, -1]),
     ],
 )
-def test_places(corrected, exported, expected):
+def test_places(corrected: list[float], exported: list[float], expected: list[int]) -> None:
     assert match(persons(*corrected), persons(*exported)) == expected
 
 
-def test_ids_decide_between_equal_places_only():
+def test_ids_decide_between_equal_places_only() -> None:
     assert match(persons(0, 0, ids=[2, 1]), persons(0, 0, ids=[1, 2])) == [1, 0]
     assert match(persons(0, 9, ids=[2, 1]), persons(0, 9, ids=[1, 2])) == [0, 1]
     assert match(persons(0, 0, ids=["b", "a"]), persons(0, 0, ids=[1, 2])) in ([0, 1], [1, 0])
 
 
-def test_a_key_goes_before_every_place():
+def test_a_key_goes_before_every_place() -> None:
     keys = [KEY, ("d", 1)]
     swapped = persons(100, 0, keys=keys)
     assert match(swapped, persons(0, 100, keys=keys)) == [0, 1]
@@ -61,14 +68,14 @@ def test_a_key_goes_before_every_place():
     assert match(persons(100, 0, keys=[KEY, None]), persons(0, 100, keys=keys)) == [0, 1]
 
 
-def test_the_region_tells_who_had_the_neighbours_joints():
+def test_the_region_tells_who_had_the_neighbours_joints() -> None:
     """The network found one person twice; the annotator put the joints of the other in place."""
     exported = persons(100, 101)
     exported.boxes[:] = [[0, 0, 20, 20], [95, 0, 20, 20]]
     assert match(persons(102, 8), exported) == [1, 0]
 
 
-def test_as_good_as_trying_all():
+def test_as_good_as_trying_all() -> None:
     random = np.random.default_rng(3)
     for corrected, exported in itertools.product(range(1, 5), range(1, 5)):
         ours = persons(*random.uniform(0, 300, (corrected, 2)))
@@ -82,12 +89,12 @@ def test_as_good_as_trying_all():
         assert sum(one >= 0 for one in found) == min(corrected, exported)
 
 
-def _cost(ours, theirs, choice):
+def _cost(ours: Persons, theirs: Persons, choice: Sequence[int]) -> float:
     pairs = [(one, other) for one, other in enumerate(choice) if other >= 0]
-    return sum(2 * np.linalg.norm(ours.points[a, 0] - theirs.points[b, 0]) for a, b in pairs)
+    return sum(2 * math.dist(ours.points[a, 0], theirs.points[b, 0]) for a, b in pairs)
 
 
-def test_copies():
+def test_copies() -> None:
     assert copies(persons(0, 5, 0, 0)) == {2: 0, 3: 0}
     assert copies(persons(0, 0, keys=[None, KEY])) == {0: 1}  # who kept the key stays
     hidden = persons(0, 0)
@@ -106,7 +113,7 @@ def test_copies():
         (0, 0, False),
     ],
 )
-def test_untouched(moved, visibility, untouched):
+def test_untouched(moved: float, visibility: int, untouched: bool) -> None:
     exported, corrected = persons(7, 0), persons(0)
     corrected.points[0, 1, 1] += moved
     corrected.visibility[0, 1] = visibility

@@ -1,17 +1,18 @@
 """What earlier releases stored and exported is read as what it meant."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from collector.helpers import collected, person, serialise
 from misgiving.collector import Store, export_coco, read_corrected
 from misgiving.v1.pose_pb2 import Flag, FlagReason
+from shared.collecting import collected, person, serialise
 
 
 @pytest.fixture
-def store(tmp_path: Path):
+def store(tmp_path: Path) -> Iterator[Store]:
     """A flagged and an audited person, as releases before ``Flag.kept`` wrote them."""
     reasons = (FlagReason.FLAG_REASON_PREDICTED_LOSS, FlagReason.FLAG_REASON_AUDIT)
     with Store(tmp_path / "store") as store:

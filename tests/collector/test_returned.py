@@ -34,11 +34,11 @@ HASH = "7f3a" * 8
         ("", -1),
     ],
 )
-def test_names(name, place):
+def test_names(name: str, place: int) -> None:
     assert match_images([name], [A, B]) == [place]
 
 
-def images(*sizes):
+def images(*sizes: tuple[int, int]) -> Images:
     names = [A if number == 0 else B for number in range(len(sizes))]
     return Images(names, np.array(sizes, np.int64).reshape(-1, 2))
 
@@ -54,7 +54,9 @@ def images(*sizes):
         ((480, 270), (960, 540), (2, 2)),
     ],
 )
-def test_scales(claimed, real, factors):
+def test_scales(
+    claimed: tuple[int, int], real: tuple[int, int], factors: tuple[float, float]
+) -> None:
     got, said = scales(Path("a.json"), images(claimed), images(real), [0])
     assert got.tolist() == [list(factors)]
     assert bool(said) == (factors != (1, 1))
@@ -62,19 +64,19 @@ def test_scales(claimed, real, factors):
         assert f"{A} is {real[0]} x {real[1]} px; a.json says {claimed[0]} x {claimed[1]}" in said
 
 
-def test_an_image_that_was_not_exported_has_no_scale():
+def test_an_image_that_was_not_exported_has_no_scale() -> None:
     got, said = scales(Path("a.json"), images((9, 9), (5, 6)), images((18, 18)), [0, -1])
     assert got.tolist() == [[2, 2], [1, 1]]
     assert "of 1 resized images" in said
 
 
 @pytest.mark.parametrize("claimed", [(540, 960), (270, 480), (541, 960)])
-def test_turned(claimed):
+def test_turned(claimed: tuple[int, int]) -> None:
     with pytest.raises(DataError, match=rf"{A} is 960 x 540 px; a.json says {claimed[0]} x"):
         scales(Path("a.json"), images(claimed), images((960, 540)), [0])
 
 
-def people(*coordinates):
+def people(*coordinates: float) -> People:
     points = np.array(coordinates, np.float32).reshape(1, -1, 2)
     return People(
         ids=[1],
@@ -98,7 +100,7 @@ def people(*coordinates):
         ((1.234, 7.5), 0.3, 0.15),  # of a resized image, whose sides were rounded
     ],
 )
-def test_tolerances(coordinates, factor, expected):
+def test_tolerances(coordinates: tuple[float, ...], factor: float, expected: float) -> None:
     got = tolerances(people(*coordinates), np.full((1, 2), float(factor)))
     assert got == pytest.approx(np.full((1, 2), expected), abs=0.0006)
     assert (got < expected + 1e-9).all()

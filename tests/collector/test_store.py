@@ -7,42 +7,45 @@ import shutil
 import sqlite3
 import stat
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from collector.helpers import collected, files_below, kept, person, serialise
 from misgiving.collector.store import Store, reason_of
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput, MisgivingError
 from misgiving.runtime.wire.collected import to_kept
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from misgiving.v1.pose_pb2 import Flag, KeepReason, Person
+from shared.collecting import collected, files_below, kept, person, serialise
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Iterator[Store]:
     store = Store(tmp_path / "deep" / "store")
     yield store
     store.close()
 
 
-def body_of(frame_id):
+def body_of(frame_id: str) -> tuple[str, bytes]:
     body = serialise(collected(frame_id))
     return hashlib.sha256(body).hexdigest(), body
 
 
-def object_of(store, digest):
+def object_of(store: Store, digest: str) -> Path:
     return store.folder / "objects" / digest[:2] / digest
 
 
-def test_empty_store(store):
+def test_empty_store(store: Store) -> None:
     assert store.count() == 0
     assert list(store.frames()) == []
     assert not store.stored("0" * 64)
     assert store.offset("0" * 64) == 0
 
 
-def test_frame_and_its_row_survive_reopening(store):
+def test_frame_and_its_row_survive_reopening(store: Store) -> None:
     frame = collected("f0", persons=[person(0, loss=0.5), person(1, loss=1.5)])
     digest = store.put(serialise(frame))
     store.close()
@@ -57,7 +60,7 @@ def test_frame_and_its_row_survive_reopening(store):
     store.close()
 
 
-def test_rows_come_in_order_of_arrival_and_by_bundle(store):
+def test_rows_come_in_order_of_arrival_and_by_bundle(store: Store) -> None:
     other = collected("c")
     other.bundle_digest = "c%" + "c" * 62
     for frame in (collected("b"), collected("a"), other):
@@ -67,7 +70,7 @@ def test_rows_come_in_order_of_arrival_and_by_bundle(store):
     assert [row.frame_id for row, _ in store.frames("%")] == []
 
 
-def test_same_bytes_are_stored_once(store):
+def test_same_bytes_are_stored_once(store: Store) -> None:
     digest, body = body_of("one")
     assert store.put(body) == store.put(body) == digest
     store.append(digest, 0, body)
@@ -77,7 +80,7 @@ def test_same_bytes_are_stored_once(store):
     assert files_below(store.folder / "objects") == [f"{digest[:2]}/{digest}"]
 
 
-def test_upload_in_parts(store):
+def test_upload_in_parts(store: Store) -> None:
     digest, body = body_of("parts")
     at = store.append(digest, 0, body[:100])
     assert store.offset(digest) == at == 100
@@ -93,7 +96,7 @@ def test_upload_in_parts(store):
     store.close()
 
 
-def test_a_finished_upload_is_moved_and_not_copied(store):
+def test_a_finished_upload_is_moved_and_not_copied(store: Store) -> None:
     digest, body = body_of("moved")
     store.append(digest, 0, body)
     written = (store.folder / "incoming" / f"{digest}.part").stat().st_ino
@@ -102,7 +105,9 @@ def test_a_finished_upload_is_moved_and_not_copied(store):
 
 
 @pytest.mark.parametrize("call", ["commit", "offset"])
-def test_an_upload_that_does_not_reach_the_disk_starts_anew(store, monkeypatch, call):
+def test_an_upload_that_does_not_reach_the_disk_starts_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     """The kernel tells of lost pages once; later they count as written."""
     digest, body = body_of("unsynced")
     store.append(digest, 0, body)
@@ -116,12 +121,12 @@ def test_an_upload_that_does_not_reach_the_disk_starts_anew(store, monkeypatch, 
     assert store.commit(digest) is True
 
 
-def failing_fsync(handle):
+def failing_fsync(handle: int) -> None:
     if not stat.S_ISDIR(os.fstat(handle).st_mode):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def test_altered_upload_is_dropped(store):
+def test_altered_upload_is_dropped(store: Store) -> None:
     digest, body = body_of("altered")
     store.append(digest, 0, body[:-1] + b"?")
     with pytest.raises(DataError, match=r"upload has sha256 .*; expected .* again from 0"):
@@ -137,7 +142,7 @@ def test_altered_upload_is_dropped(store):
         (CollectedFrame(device_id="x").SerializeToString(), "no encoded image"),
     ],
 )
-def test_bytes_that_are_no_frame(store, body, why):
+def test_bytes_that_are_no_frame(store: Store, body: bytes, why: str) -> None:
     digest = hashlib.sha256(body).hexdigest()
     store.append(digest, 0, body)
     with pytest.raises(DataError, match=why):
@@ -148,7 +153,7 @@ def test_bytes_that_are_no_frame(store, body, why):
     assert files_below(store.folder) == ["store.sqlite", "store.sqlite-shm", "store.sqlite-wal"]
 
 
-def test_crash_between_object_and_row_is_completed(store):
+def test_crash_between_object_and_row_is_completed(store: Store) -> None:
     digest, body = body_of("crashed")
     object_of(store, digest).parent.mkdir()
     object_of(store, digest).write_bytes(body[:50])  # not even whole
@@ -158,7 +163,7 @@ def test_crash_between_object_and_row_is_completed(store):
     assert store.read(digest) == kept("crashed")
 
 
-def test_lost_object_is_taken_again(store):
+def test_lost_object_is_taken_again(store: Store) -> None:
     digest, body = body_of("restored")
     store.put(body)
     object_of(store, digest).unlink()
@@ -170,30 +175,30 @@ def test_lost_object_is_taken_again(store):
     assert store.count() == 1
 
 
-def test_altered_object_is_not_given_out(store):
+def test_altered_object_is_not_given_out(store: Store) -> None:
     digest = store.put(body_of("rotten")[1])
     object_of(store, digest).write_bytes(b"rotten")
     with pytest.raises(DataError, match="is altered: its sha256 differs from its name"):
         list(store.frames())
 
 
-def moved_and_restored(folder):
+def moved_and_restored(folder: Path) -> None:
     """Another folder of the same name and content, as a backup makes it."""
     folder.rename(folder.with_name("moved"))
     shutil.copytree(folder.with_name("moved"), folder)
 
 
-def another_database(folder):
+def another_database(folder: Path) -> None:
     copy = folder / "copy"
     shutil.copy(folder / "store.sqlite", copy)
     copy.replace(folder / "store.sqlite")
 
 
-def another_objects(folder):
+def another_objects(folder: Path) -> None:
     moved_and_restored(folder / "objects")
 
 
-def made_anew(folder):
+def made_anew(folder: Path) -> None:
     """A new folder is likely to get the number of the one that was deleted."""
     shutil.rmtree(folder / "objects")
     (folder / "objects").mkdir()
@@ -211,7 +216,9 @@ def made_anew(folder):
         lambda folder: shutil.rmtree(folder / "objects"),
     ],
 )
-def test_a_replaced_store_acknowledges_nothing(store, replace, caplog):
+def test_a_replaced_store_acknowledges_nothing(
+    store: Store, replace: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
     (before, kept), (_, body) = body_of("before"), body_of("after")
     store.put(kept)
     replace(store.folder)
@@ -221,11 +228,13 @@ def test_a_replaced_store_acknowledges_nothing(store, replace, caplog):
     assert len(caplog.records) == 1  # the vehicles will ask again and again
 
 
-def test_what_is_replaced_meanwhile_is_not_acknowledged(store, monkeypatch):
+def test_what_is_replaced_meanwhile_is_not_acknowledged(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After the first look, and before the row is made."""
     insert = store._rows.insert
 
-    def replaced(row):
+    def replaced(row: Any) -> bool:
         moved_and_restored(store.folder)
         return insert(row)
 
@@ -234,7 +243,7 @@ def test_what_is_replaced_meanwhile_is_not_acknowledged(store, monkeypatch):
         store.put(body_of("f")[1])
 
 
-def test_objects_without_a_row_get_one(store, caplog):
+def test_objects_without_a_row_get_one(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """In a store whose database was lost or restored from an older copy."""
     digests = [store.put(body_of(f"{number}")[1]) for number in range(3)]
     for age, digest in enumerate(digests):
@@ -257,7 +266,7 @@ def test_objects_without_a_row_get_one(store, caplog):
     assert caplog.text == ""
 
 
-def test_rows_without_an_object_are_said(store, caplog):
+def test_rows_without_an_object_are_said(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     lost = store.put(body_of("lost")[1])
     store.put(body_of("kept")[1])
     object_of(store, lost).unlink()
@@ -268,13 +277,13 @@ def test_rows_without_an_object_are_said(store, caplog):
 
 @pytest.mark.parametrize("digest", ["", "../../etc/passwd", "A" * 64, "0" * 63, "0" * 64 + "\n"])
 @pytest.mark.parametrize("call", ["stored", "offset", "commit", "discard", "read"])
-def test_digest_is_never_a_path(store, call, digest):
+def test_digest_is_never_a_path(store: Store, call: str, digest: str) -> None:
     with pytest.raises(InvalidInput, match="expected a sha256 as 64 hex digits"):
         getattr(store, call)(digest)
 
 
 @pytest.fixture
-def _hasty_threads():
+def _hasty_threads() -> Iterator[None]:
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -282,11 +291,11 @@ def _hasty_threads():
 
 
 @pytest.mark.usefixtures("_hasty_threads")
-def test_threads_that_upload_the_same_frame(store):
+def test_threads_that_upload_the_same_frame(store: Store) -> None:
     """Whoever is behind is told so; what is stored is whole, and stored once."""
     digest, body = body_of("race")
 
-    def upload(_):
+    def upload(_: int) -> bool | None:
         try:
             at = 0
             while at < len(body):
@@ -302,7 +311,7 @@ def test_threads_that_upload_the_same_frame(store):
     assert store.read(digest) == kept("race")
 
 
-def test_reason_is_the_strongest():
+def test_reason_is_the_strongest() -> None:
     audit = Person(flag=Flag(kept=KeepReason.KEEP_REASON_AUDIT))
     for persons, expected in [
         ([], ""),
@@ -314,14 +323,14 @@ def test_reason_is_the_strongest():
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), None])
-def test_loss_that_is_no_number(store, loss):
+def test_loss_that_is_no_number(store: Store, loss: float | None) -> None:
     persons = [] if loss is None else [person(0), person(1, loss=loss)]
     store.put(serialise(collected("f", persons=persons)))
     ((row, _),) = store.frames()
     assert row.max_predicted_loss is None
 
 
-def test_folder_that_is_no_store(tmp_path):
+def test_folder_that_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(FailedPrecondition, match="missing is no store; .*'misgiving collect'"):
         Store(tmp_path / "missing", create=False)
     assert not (tmp_path / "missing").exists()
@@ -330,14 +339,14 @@ def test_folder_that_is_no_store(tmp_path):
         Store(tmp_path / "file")
 
 
-def test_database_that_is_none(tmp_path):
+def test_database_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "store.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(FailedPrecondition, match="file is not a database; .* Restore it") as caught:
         Store(tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_database_of_another_name(tmp_path):
+def test_database_of_another_name(tmp_path: Path) -> None:
     store = Store(tmp_path / "store", url=f"sqlite:///{tmp_path / 'other.sqlite'}")
     store.put(body_of("f")[1])
     store.close()
@@ -348,7 +357,7 @@ def test_database_of_another_name(tmp_path):
         Store(tmp_path / "store", url="sqlite:////nowhere/at/all.sqlite")
 
 
-def test_commits_reach_the_disk(store):
+def test_commits_reach_the_disk(store: Store) -> None:
     with store._rows._engine.connect() as database:
         assert database.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert database.exec_driver_sql("PRAGMA synchronous").scalar() == 2

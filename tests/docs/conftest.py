@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from collector.annotating import edit, touch
-from collector.helpers import collected
-from export.helpers import tiny_checkpoint
+from docs.helpers import ROOT
 from misgiving.collector import Store, export_coco
 from misgiving.export.demo.processes import service
 from misgiving.runtime.bundles.locate import BUNDLE_VARIABLE, DEFAULT_BUNDLE
 from misgiving.runtime.images import encode_jpeg
 from misgiving.trainer import open_data
-from runtime.tiny import write_video
+from shared.annotating import edit, touch
+from shared.collecting import collected
+from shared.once import run_folder
+from shared.tiny import write_video
+from shared.training import tiny_checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -23,9 +25,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files, made once; read them, never write among them."""
     folder = tmp_path_factory.mktemp("prepared")
     (folder / "runner.jpg").write_bytes(encode_jpeg(open_data("synthetic:7,1")[0].image))
+    (folder / "docs").mkdir()
+    shutil.copy(ROOT / "docs/photo.jpg", folder / "docs")
     write_video(folder / "drive.mp4", 3)
     shutil.copytree(DEFAULT_BUNDLE, folder / "bundle")
-    shutil.copytree(tiny_checkpoint(tmp_path_factory.getbasetemp()), folder / "runs/first")
+    shutil.copytree(tiny_checkpoint(run_folder(tmp_path_factory)), folder / "runs/first")
     with Store(folder / "collected") as store:
         for name in ("first", "second"):
             store.put(collected(name).SerializeToString(deterministic=True))

@@ -10,14 +10,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.core import TyperGroup
 
-from collector.annotating import edit, touch
 from docs.helpers import ROOT, Block, blocks_of, command_tree, invoke, parse
-from export.helpers import real_data
 from misgiving.export.demo.processes import service
+from misgiving.runtime import images
+from shared.annotating import edit, touch
+from shared.training import real_data
 
+DRAWING = ROOT / "docs" / "photo.pose.jpg"
 MADE = ROOT / "docs" / "errors.md"
 """Of commands that tests/bad_input runs, and compared there."""
 DOCS = [page for page in sorted((ROOT / "docs").glob("*.md")) if page != MADE]
@@ -29,6 +32,9 @@ SERVICES = ("serve", "collect")
 
 LONG = ("train", "cycle", "evaluate", "score", "select", "export", "calibrate")
 """Verbs that take long as written: parsed there, and run on a little of the real data."""
+
+PATH = ("train", "calibrate", "evaluate", "collect")
+"""The guides in the order in which somebody trains, and trains on."""
 
 CYCLED = "runs/cycle/seed-{}/learned_loss-conv-kl/stage-3"
 SMALLER = {
@@ -70,6 +76,8 @@ class Reader:
                     self.type(words)
             case "text":
                 check_text(block.text)
+            case directive if directive.startswith("{"):
+                pass  # Sphinx's own, which `make docs` reads strictly
             case other:
                 pytest.fail(f"block in {other!r}; expected python, bash or text")
 
@@ -81,7 +89,7 @@ class Reader:
                     self.run(words[1:])
             case ["make", *targets]:
                 check_targets(targets)
-            case ["pip", "install", requirement]:
+            case ["pip", "install", "-c", "constraints.txt", "-e", requirement]:
                 check_extras(requirement)
             case [".venv/bin/pre-commit", "install"]:
                 assert (ROOT / ".pre-commit-config.yaml").is_file()
@@ -161,23 +169,44 @@ def check_demo_output(text: str) -> None:
         assert _form(text) == _form(invoke(["demo"]))
 
 
+def check_answer(text: str) -> None:
+    """What ``infer`` prints of the photograph: the same words, and numbers as near as rounding."""
+    printed = invoke(["infer", "docs/photo.jpg"])
+    assert _form(text) == _form(printed)
+    wanted, found = ([float(n) for n in re.findall(r"\d+\.\d+", t)] for t in (text, printed))
+    assert found == pytest.approx(wanted, abs=0.002)
+
+
+def test_the_drawing_is_the_commands_own(desk: Path) -> None:
+    """docs/photo.pose.jpg is what ``infer --draw`` writes, but for JPEG's losses."""
+    invoke(["infer", "docs/photo.jpg", "--draw", "drawn"])
+    drawn, kept = (images.read(path) for path in (desk / "drawn/photo.pose.png", DRAWING))
+    assert np.abs(drawn.astype(int) - kept).mean() < 6  # 3.3 of JPEG; 9.3 without a drawing
+
+
 def check_layout(text: str) -> None:
-    """Every module and folder that begins a line of the layout is there."""
-    folder, count = ROOT, 0
+    """What begins a line of the map is there, and the map has every room of a part."""
+    drawn: dict[Path, set[str]] = {}
     for line in text.splitlines():
         first = re.split(r"\s{2,}", line.strip())[0].split()
         if not line.startswith(" "):
             folder = ROOT / first[0]
+            drawn[folder] = set()
             assert folder.is_dir(), folder
         elif re.match(r" {4}\S", line):
-            names = [name for name in first if name.endswith((".py", "/"))]
-            assert [n for n in names if not (folder / n).exists()] == [], folder
-            count += len(names)
-    assert count > 40
+            drawn[folder] |= {name for name in first if name.endswith((".py", "/"))}
+    for folder, names in drawn.items():
+        assert [name for name in names if not (folder / name).exists()] == [], folder
+        rooms = (
+            {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")} if names else set()
+        )
+        assert rooms <= names, folder
+    assert sum(map(len, drawn.values())) > 30
 
 
 TEXTS = {
     "PCK@0.2 of": check_demo_output,
+    "predicted loss  P(failure)": check_answer,
     "labelled set": lambda text: None,  # the loop, drawn
     "protos/misgiving/v1/": check_layout,
 }
@@ -193,14 +222,15 @@ def test_blocks(page: Path, desk: Path) -> None:
 
 
 def test_long_commands_on_a_little_real_data(desk: Path) -> None:
-    """The README's path from a cycle to the next training, in its order."""
+    """The guides' path from a cycle to the next training, in its order."""
     (desk / "DATA").mkdir()
     for name in ("lsp", "lspet"):
         (desk / "DATA" / name).symlink_to(real_data(name))
     done = set()
     with ExitStack() as undo:
         reader = Reader(desk, undo)
-        for block in blocks_of(PAGES[0].read_text(encoding="utf-8")):
+        guides = [(ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in PATH]
+        for block in (block for page in guides for block in blocks_of(page)):
             for words in commands_of(block) if block.language == "bash" else ():
                 if words[:1] == ["misgiving"] and words[1] in (*LONG, "annotations"):
                     reader.run([SMALLER.get(word, word) for word in words[1:]])
@@ -220,6 +250,13 @@ def test_names_within_the_text(page: Path) -> None:
         check_targets(words.split())
     for requirement in re.findall(r"(?:misgiving|\.)\[[\w,]+\]", text):
         check_extras(requirement)
+
+
+@by_page
+def test_links_lead_to_files(page: Path) -> None:
+    """Those of README and CONTRIBUTING too, which Sphinx does not check as a code host has them."""
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def _options(command: Any) -> Iterator[str]:

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.helpers import CPU, people, tiny_checkpoint
 from misgiving.export.bundling import export_bundle
 from misgiving.export.config import ExportConfig
 from misgiving.export.graph import FusedGraph
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.data import PoseSet
+from shared.once import made_once, run_folder
+from shared.training import CPU, people, tiny_checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,7 +23,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained checkpoint; read it, never write into it."""
-    return tiny_checkpoint(tmp_path_factory.getbasetemp())
+    return tiny_checkpoint(run_folder(tmp_path_factory))
 
 
 @pytest.fixture
@@ -42,5 +43,9 @@ def bundle(
 ) -> Bundle:
     """The whole export; read it, never write into it."""
     config = ExportConfig(name="tiny", version="1.2.3", licence="CC0-1.0")
-    out = tmp_path_factory.mktemp("export") / "bundle"
-    return export_bundle(checkpoint, validation, out, config, CPU, [people(4, 40, 0.0, 1.0)])
+    others = [people(4, 40, 0.0, 1.0)]
+    out = made_once(
+        run_folder(tmp_path_factory) / "exported" / "bundle",
+        lambda path: export_bundle(checkpoint, validation, path, config, CPU, others),
+    )
+    return Bundle.load(out)

@@ -1,4 +1,4 @@
-"""Every pose net as an ONNX file, written once in a test session."""
+"""Every pose net as an ONNX file, written once in a test run."""
 
 from functools import cache
 from pathlib import Path
@@ -8,13 +8,14 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from export.helpers import NETS, people
 from misgiving.export.graph import FusedGraph
 from misgiving.export.onnx import write_onnx
 from misgiving.export.precision import Quantiser, to_fp16
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.models import Network
+from shared.once import made_once
+from shared.training import NETS, people
 
 COUNT = 16
 
@@ -27,8 +28,7 @@ def exported(name: str, root: Path) -> tuple[FusedGraph, Path, NDArray[np.uint8]
     crops = np.stack([evaluation_crop(data[i], model.crop)[0] for i in range(COUNT)])
     seen = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
     graph = FusedGraph(_decided(Network(model, LSP), seen))
-    file = root / f"{name}.onnx"
-    write_onnx(graph, file, {})
+    file = made_once(root / name / "model.onnx", lambda path: write_onnx(graph, path, {}))
     return graph, file, crops
 
 

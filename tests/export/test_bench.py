@@ -23,7 +23,7 @@ from misgiving.export.bench.cases import (
     prepare,
     with_outputs,
 )
-from misgiving.export.bench.page import page, plot
+from misgiving.export.bench.page import figure, page, plot, verdict
 from misgiving.export.bench.run import ROUNDS, Bench, BenchConfig, Row, bench
 from misgiving.export.bench.worker import Timing, measure
 from misgiving.runtime.bundles.bundle import Bundle
@@ -192,9 +192,40 @@ def test_the_page(bundle: Bundle) -> None:
     assert "- cores: 2" in text
 
 
+def test_the_page_begins_with_its_verdict(bundle: Bundle) -> None:
+    """The fewest persons a call count, and of these the median; other variants do not."""
+    slow, fast = row(FUSED, (4.0, 6.0)), row(FUSED, (3.0, 3.0, 8.0))
+    single = [replace(one, case=replace(one.case, batch=1)) for one in (slow, fast)]
+    result = result_of(bundle, row(FUSED, (1.0,)), row(POSE, (0.5,)), *single)
+    sentence = list(page(result))[2]
+    assert sentence == (
+        "For one person a call, onnxruntime with model.onnx is the fastest of 2 timed: 3.00 ms in "
+        "the median, 7.90 ms at the 99th percentile."
+    )
+    assert verdict(result.rows[:1]).startswith("For 2 persons a call, ")
+    assert verdict([replace(slow, timings=[])]) == (
+        "Nothing gave all outputs here; the table says why."
+    )
+
+
 def test_the_plot(bundle: Bundle, tmp_path: Path) -> None:
-    plot(result_of(bundle, row(FUSED, (2.0, 2.5)), row(POSE, (1.0,))), tmp_path / "a.png")
+    """Dots, no bars, over whole decades; a line from each median to its 99th percentile."""
+    result = result_of(bundle, row(FUSED, (2.0, 2.5)), row(POSE, (1.5, 40.0)))
+    drawn = figure(result)
+    (axes,) = drawn.axes
+    assert not axes.patches
+    assert (axes.get_xscale(), axes.get_xlim()) == ("log", (1, 100))
+    (tails,) = axes.collections
+    expected = [[(20.75, 0), (39.615, 0)], [(2.25, 1), (2.495, 1)]]
+    for segment, ends in zip(tails.get_segments(), expected, strict=True):
+        assert segment == pytest.approx(np.array(ends))
+    dots = next(line for line in axes.get_lines() if line.get_label() == "p50")
+    assert dots.get_xdata() == pytest.approx([20.75, 2.25])
+    names = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert names == [f"onnxruntime model, batch 2{variant}" for variant in (f", {POSE}", "")]
+    plot(result, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 5000
+    assert figure(result_of(bundle)).axes[0].get_lines()  # nothing was timed: an empty chart
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The whole export: everything a runtime needs is in the bundle, or there is no bundle."""
 
 import shutil
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from export.helpers import CPU, JOINTS, TINY, TINY_MODEL, TRAINING_SPEC, people
 from misgiving.export import bundling, parity
 from misgiving.export.bundling import SAMPLE_COUNT, export_bundle
 from misgiving.export.calibrating import Targets
@@ -30,14 +30,13 @@ from misgiving.trainer.data import PoseSet, open_data
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.evaluation.bundle import evaluate
 from misgiving.trainer.heatmaps import SIGNALS
+from shared.training import CPU, JOINTS, TINY, TINY_MODEL, TRAINING_SPEC, people
 
 CONFIG = ExportConfig(name="tiny", version="1.2.3")
 
 
-def test_it_loads_and_checks_itself(bundle: Bundle) -> None:
-    loaded = Bundle.load(bundle.path)
-    assert loaded.digest == bundle.digest
-    self_check(loaded, OnnxEngine(loaded.model))
+def test_it_checks_itself(bundle: Bundle) -> None:
+    self_check(bundle, OnnxEngine(bundle.model))
 
 
 def test_digests(bundle: Bundle) -> None:
@@ -199,8 +198,8 @@ def test_nothing_is_left_when_the_way_is_wrong(
 
     def shifted(sample: Any) -> Any:
         frame = honest(sample)
-        frame.regions[0].x_px += 4
-        return frame
+        (region,) = frame.regions
+        return replace(frame, regions=(replace(region, x=region.x + 4),))
 
     monkeypatch.setattr(bundling, "write_onnx", FromBundle(bundle))
     monkeypatch.setattr(parity, "frame_of", shifted)
@@ -226,6 +225,7 @@ def test_other_rates(
     fields = {"release": 7, "expires": date(2999, 12, 31)}
     again = exported(checkpoint, validation, tmp_path / "bundle", targets=targets, **fields)
     assert {name: getattr(again.manifest, name) for name in fields} == fields
+    assert Bundle.load(again.path) == again
     flagged = (predicted(again, validation) >= again.threshold(f"flag_rate={rate:g}")).mean()
     assert flagged == allowed(256, rate, 0.9) / 256
     assert set(threads) == {1}

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.helpers import JOINTS, people, pose_set
 from misgiving.export.calibrating import (
     Targets,
     calibrate_bundle,
@@ -23,8 +22,9 @@ from misgiving.runtime.bundles.calibration import Calibration
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.errors import BundleError, DataError
 from misgiving.runtime.estimator import Estimator
-from misgiving.trainer.data import KeptFrame, PoseSet, Sample
+from misgiving.trainer.data import Collected, PoseSet, Sample
 from misgiving.trainer.data.synthetic import open_synthetic
+from shared.training import JOINTS, people, pose_set
 
 TARGETS = Targets(flag_rates=(0.2,), miss_rates=(0.3,))
 COUNT = 120
@@ -283,7 +283,7 @@ def torsoless(index: int, sample: Sample) -> Sample:
 
 
 def of_two_cars(index: int, sample: Sample) -> Sample:
-    kept = KeptFrame(0.5, f"car-{index % 2}", f"camera-{index % 3}", None)
+    kept = Collected(0.5, f"car-{index % 2}", f"camera-{index % 3}", None)
     return replace(sample, collected=kept)
 
 

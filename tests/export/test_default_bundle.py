@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from export.helpers import real_data
 from misgiving.export.parity import frame_of
 from misgiving.runtime.answer.answerer import Model, answer
 from misgiving.runtime.answer.closer import ROUNDS
@@ -20,6 +19,7 @@ from misgiving.trainer.data import Sample, open_data
 from misgiving.trainer.data.rendering.scenery import backdrop
 from misgiving.trainer.evaluation.bundle import evaluate
 from misgiving.trainer.measures import metrics
+from shared.training import real_data
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

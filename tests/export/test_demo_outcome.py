@@ -1,6 +1,7 @@
 """The demo says when it fell short, and its table is right."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from misgiving.export.demo import outcome
 from misgiving.export.demo.processes import DemoError, run, service
 from misgiving.export.demo.run import _fresh
 from misgiving.runtime.errors import DataError
+from misgiving.runtime.geometry import Region
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.answers.scoring import Scores
 from misgiving.trainer.heatmaps import SIGNALS
@@ -45,7 +47,10 @@ def reply(index: int, **changes: Any) -> dict[str, Any]:
     """Frame i is answered with predicted loss i; from the sixth on every joint is 11 px off."""
     points = truth().true_points[index] + (11 if index >= 5 else 9) * np.array([1, 0])
     person = {
+        "region": [0, 0, 60, 70],
         "predicted_loss": float(index),
+        "failure_probability": index / COUNT,
+        "keypoint_loss": {},
         "signals": {"mean_peak": index / COUNT},
         "flagged": index >= 7,
         "kept": "predicted_loss" if index >= 7 else ("audit" if index == 0 else None),
@@ -63,6 +68,30 @@ def replies(folder: Path, records: list[dict[str, Any]]) -> outcome.Replies:
     return outcome.read_replies(path, POSITION)
 
 
+def test_how_persons_are_drawn(tmp_path: Path) -> None:
+    drawn = replies(tmp_path, [reply(i) for i in range(COUNT)]).drawn
+    assert [one.flagged for one in drawn] == 7 * [False] + 3 * [True]
+    assert drawn[6].label == "P(failure) 0.60"
+    assert drawn[6].region == Region(0, 0, 60, 70)
+    assert drawn[0].points[8].tolist() == [9, 50, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("picks", "said"),
+    [
+        ((0.3, 0.312, 0.5), "Predicted loss is ahead of the mean heatmap peak by 0.012 in PCK of"),
+        ((0.4, 0.5, 0.388), "Random is ahead of predicted loss by 0.012 in PCK of"),
+        ((0.5, 0.3, 0.3), "The mean heatmap peak and random are level in PCK of the picked; one"),
+        ((math.nan, 0.3, 0.3), "No flagged frame has a labelled torso"),
+    ],
+)
+def test_the_verdict(picks: tuple[float, float, float], said: str) -> None:
+    names = ("pck_flagged", "pck_mean_peak", "pck_random")
+    sentence = outcome.verdict(dict(zip(names, picks, strict=True)))
+    assert sentence.startswith(said)
+    assert sentence.endswith("; one seed: no evidence.") == math.isfinite(picks[0])
+
+
 def test_the_table_by_hand(tmp_path: Path) -> None:
     read = replies(tmp_path, [reply(i) for i in reversed(range(COUNT))])
     assert read.flagged.nonzero()[0].tolist() == [7, 8, 9]
@@ -76,6 +105,7 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     assert table["pck_mean_peak"] == 1.0  # here the lowest peaks are the best frames
     assert (table["auroc_predicted_loss"], table["auroc_mean_peak"]) == (1.0, 0.0)
     assert 0.4 < table["pck_random"] < 0.7
+    assert table["spearman_missed"] == pytest.approx(10 / (60 * 20 / 9) ** 0.5, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +133,7 @@ def test_a_vehicle_that_disagrees_with_the_trainer_is_an_error(tmp_path: Path) -
 def test_only_a_demo_s_folder_is_cleared(tmp_path: Path) -> None:
     mine = tmp_path / "thesis.tex"
     mine.touch()
-    with pytest.raises(DataError, match="holds something else than a demo"):
+    with pytest.raises(DataError, match="holds something other than a demo"):
         _fresh(tmp_path)
     assert mine.exists()
     out = tmp_path / "demo"

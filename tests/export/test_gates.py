@@ -5,11 +5,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from export.helpers import JOINTS, scores_of, standing
 from misgiving.export.gates import LIMITS, Limits, Measured, Reference, measure, misses
 from misgiving.runtime.bundles.precisions import Reduced
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.geometry import CropRule, Window
+from shared.training import JOINTS, scores_of, standing
 
 GOOD = Measured(0.0, 0.0, 1.0, 1.0, 0.0)
 FP16, INT8 = LIMITS["fp16"], LIMITS["int8"]

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.helpers import JOINTS, TINY_MODEL, people
 from misgiving.export.graph import FusedGraph
 from misgiving.export.onnx import write_onnx
 from misgiving.export.parity import check, graph_drift
@@ -26,6 +25,7 @@ from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import HeadConfig
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.models import Network
+from shared.training import JOINTS, TINY_MODEL, people
 
 DATA = (11, 7)
 

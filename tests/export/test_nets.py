@@ -7,12 +7,13 @@ import numpy as np
 import onnx
 import pytest
 
-from export.helpers import NETS
 from export.nets import exported, lowered
 from misgiving.export.parity import check, graph_drift
 from misgiving.runtime.bundles.precisions import Reduced
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.engines.onnx import OnnxEngine
+from shared.once import run_folder
+from shared.training import NETS
 
 OTHERS = [name for name in NETS if name != "hourglass"]
 
@@ -20,7 +21,7 @@ OTHERS = [name for name in NETS if name != "hourglass"]
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_parity(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    graph, file, crops = exported(name, tmp_path_factory.getbasetemp())
+    graph, file, crops = exported(name, run_folder(tmp_path_factory))
     check(graph_drift(graph, OnnxEngine(file, threads=1), crops), name, "input px")
 
 
@@ -31,7 +32,7 @@ def test_lower_precisions(
     name: str, precision: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Of an untrained net no more can be asked: the gates are for trained ones."""
-    _, file, images = exported(name, tmp_path_factory.getbasetemp())
+    _, file, images = exported(name, run_folder(tmp_path_factory))
     path = lowered(file, images, precision, tmp_path)
     model, source = onnx.load(path), onnx.load(file)
     onnx.checker.check_model(model, full_check=True)

@@ -10,7 +10,6 @@ import onnx
 import pytest
 from google.protobuf.message import Message
 
-from export.helpers import JOINTS, TINY_MODEL, people
 from misgiving.export.graph import FusedGraph
 from misgiving.export.parity import run_torch
 from misgiving.runtime.bundles.bundle import Bundle
@@ -19,6 +18,7 @@ from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.heatmaps import SIGNALS
+from shared.training import JOINTS, TINY_MODEL, people
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from export.helpers import JOINTS, TINY_MODEL, people
 from misgiving.export import parity
 from misgiving.export.graph import FusedGraph
 from misgiving.export.parity import Drift, check, drift_of, frame_of, graph_drift, run_torch
@@ -24,6 +23,7 @@ from misgiving.runtime.images import decode
 from misgiving.trainer.answers.scoring import Scores, score
 from misgiving.trainer.data import PoseSet, Sample, subset
 from misgiving.trainer.data.crops import evaluation_crop
+from shared.training import JOINTS, TINY_MODEL, people
 
 COUNT = 24
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from export.helpers import NETS
 from export.nets import exported, lowered
 from misgiving.runtime.engines.builder import Network, build_plan, find_library
 from misgiving.runtime.engines.cache import Profile
 from misgiving.runtime.engines.cuda import Gpu
+from shared.once import run_folder
+from shared.training import NETS
 
 tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
 
@@ -29,7 +30,7 @@ PROFILES = {
 def test_every_net_builds(
     name: str, precision: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    _, file, crops = exported(name, tmp_path_factory.getbasetemp())
+    _, file, crops = exported(name, run_folder(tmp_path_factory))
     if precision != "fp32":
         file = lowered(file, crops[:2], precision, tmp_path)
     size = NETS[name].input_size

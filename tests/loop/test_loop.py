@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,10 +24,24 @@ from misgiving.trainer.config import HeadConfig, ModelConfig, to_json
 from misgiving.trainer.data import PoseSet, open_data, subset
 from misgiving.trainer.net_config import HourglassConfig
 from misgiving.trainer.recipes import RECIPES
-from runtime import tiny
+from shared import tiny
 
 FRAMES = 24
 DEADLINE_S = 60.0
+TELLING = """
+from misgiving.collector.store import Store
+from misgiving.runtime.verbs import command
+
+commit = Store.commit
+def told(store, digest):
+    new = commit(store, digest)
+    if new:
+        print("stored", flush=True)
+    return new
+Store.commit = told
+command.main()
+"""
+"""The command, whose collector says on stdout what it has stored."""
 
 
 def _data(kind: str) -> PoseSet:
@@ -43,32 +56,26 @@ def _data(kind: str) -> PoseSet:
 @contextmanager
 def _service(*arguments: object) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A service and its HOST:PORT; killed at the end where the test has not ended it."""
-    command = [sys.executable, "-m", "misgiving", *map(str, arguments)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            if match := re.search(r" on (\S+:\d+) ", line):
-                break
-        else:
-            pytest.fail(f"{arguments[0]} did not become ready")
-        yield process, match[1]
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
+    program = ["-c", TELLING] if arguments[0] == "collect" else ["-m", "misgiving"]
+    command = [sys.executable, *program, *map(str, arguments)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if match := re.search(r" on (\S+:\d+) ", line):
+                    break
+            else:
+                pytest.fail(f"{arguments[0]} did not become ready")
+            yield process, match[1]
+        finally:
+            process.kill()
 
 
-def _stored(folder: Path, at_least: int) -> list[str]:
-    """Frame ids at the collector once there are enough of them."""
-    store = Store(folder, create=False)
-    try:
-        deadline = time.monotonic() + DEADLINE_S
-        while store.count() < at_least and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return sorted(row.frame_id for row, _ in store.frames())
-    finally:
-        store.close()
+def _wait_until_stored(collector: "subprocess.Popen[str]", count: int) -> None:
+    """Wait until a collector has stored so many frames more."""
+    assert collector.stdout is not None
+    assert [collector.stdout.readline() for _ in range(count)] == ["stored\n"] * count
 
 
 def _ended(process: "subprocess.Popen[str]") -> int:
@@ -96,19 +103,23 @@ def _drive(folder: Path, first: Recording, second: Recording) -> None:
         serve += ["--spool", spool, "--collector", collector]
         with _service(*serve) as (server, address):
             _stream(first, address, folder)
-            _stored(store, 1)
+            _wait_until_stored(victim, 1)
             victim.kill()
             victim.wait()
             _stream(second, address, folder)  # inference does not wait for a collector
             assert _ended(server) == 0
+        with Store(store, create=False) as stopped:
+            left = FRAMES - stopped.count()
         with (
             _service("collect", "--listen", collector, "--store", store) as (again, _),
             _service(*serve) as (server, _),
         ):
-            # Both recordings number their frames alike: every id arrives twice, no more.
-            names = _stored(store, FRAMES)
+            _wait_until_stored(again, left)
             assert _ended(server) == 0
             assert _ended(again) == 0
+    with Store(store, create=False) as kept:
+        names = sorted(row.frame_id for row, _ in kept.frames())
+    # Both recordings number their frames alike: every id arrives twice, no more.
     assert names == sorted([*first.position, *second.position])
 
 

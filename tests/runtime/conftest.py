@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.serving import Running, serving
+from shared.serving import Running, serving
 
 
 @pytest.fixture(scope="module")

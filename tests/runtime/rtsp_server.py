@@ -5,6 +5,7 @@ PASSWORD]]``; port 0 takes a free one. ``--check`` only says whether all that it
 """
 
 import sys
+from typing import Any
 
 import gi
 
@@ -34,7 +35,7 @@ def serve(port: str, user: str = "", password: str = "") -> None:
     GLib.MainLoop().run()
 
 
-def demand_login(server, factory, user: str, password: str) -> None:
+def demand_login(server: Any, factory: Any, user: str, password: str) -> None:
     role = "viewer,media.factory.access=true,media.factory.construct=true"
     factory.add_role_from_structure(Gst.Structure.new_from_string(role))
     token = GstRtspServer.RTSPToken()

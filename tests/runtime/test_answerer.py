@@ -17,7 +17,7 @@ from misgiving.runtime.nouns import Person, Reason, make_frame
 from misgiving.runtime.wire.frames import to_frame
 from misgiving.runtime.wire.records import result_record
 from misgiving.v1 import pose_pb2 as pose
-from runtime.tiny import (
+from shared.tiny import (
     BUNDLE,
     HEIGHT,
     JOINTS,

@@ -28,8 +28,8 @@ from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.engines.tensorrt import StalePlan
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
-from runtime import tiny
-from runtime.serving import BLACK, wire_frame
+from shared import tiny
+from shared.serving import BLACK, wire_frame
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed; it builds here")
 

@@ -15,7 +15,7 @@ from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.engines.loading import ModelOptions, load
 from misgiving.runtime.engines.self_check import self_check
 from misgiving.runtime.errors import BundleError, EngineError
-from runtime.tiny import BUNDLE, engine
+from shared.tiny import BUNDLE, engine
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from misgiving.runtime.bundles.calibration import (
     Threshold,
 )
 from misgiving.runtime.errors import InvalidInput
-from runtime.tiny import BUNDLE
+from shared.tiny import BUNDLE
 
 TINY = Bundle.load(BUNDLE).manifest.calibration
 

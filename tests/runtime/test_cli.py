@@ -5,10 +5,8 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -25,10 +23,9 @@ from misgiving.runtime.sources.recordings import Picture, Video
 from misgiving.runtime.verbs import cli
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
-from runtime import tiny
-from runtime.serving import wire_frame
-
-COMMAND = [sys.executable, "-m", "misgiving"]
+from runtime.commands import COMMAND, server
+from shared import tiny
+from shared.serving import wire_frame
 
 
 @pytest.fixture(autouse=True)
@@ -43,26 +40,6 @@ def invoke(*arguments: object) -> Result:
 def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
     command = [*COMMAND, *(str(argument) for argument in arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-
-@contextmanager
-def server(*arguments: object) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """``misgiving serve`` as a process, and its address once it says that it is ready."""
-    command = [*COMMAND, "serve", "--listen", "127.0.0.1:0", "--bundle", str(tiny.BUNDLE)]
-    command += [str(argument) for argument in arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            line = process.stderr.readline()
-            assert line.startswith("serving bright-spots 1 on 127.0.0.1:"), line
-            assert line.endswith(" with onnxruntime CPUExecutionProvider fp32\n")
-            flagging = process.stderr.readline()
-            assert flagging.startswith("flags from predicted_loss "), flagging
-            licence = process.stderr.readline()
-            assert licence == "weights of bright-spots, their licence: Apache-2.0\n"
-            yield process, line.split()[4]
-        finally:
-            process.kill()
 
 
 @pytest.fixture

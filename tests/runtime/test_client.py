@@ -24,8 +24,8 @@ from misgiving.runtime.images import decode, encode_png
 from misgiving.runtime.nouns import Answer, Frame, StreamSummary, make_frame
 from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES
 from misgiving.runtime.wire.frames import LARGEST_IMAGE_BYTES, sendable
-from runtime import tiny
-from runtime.serving import Gated, serving, wire_frame
+from shared import tiny
+from shared.serving import Gated, serving, wire_frame
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
 

@@ -18,8 +18,8 @@ from misgiving.runtime.wire.records import person_record
 from misgiving.runtime.wire.results import to_answer
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
-from runtime import tiny
-from runtime.serving import Requests, Running, serving
+from shared import tiny
+from shared.serving import Requests, Running, serving
 
 RULE = CropRule(height=128, width=128, padding=1.25)
 WINDOW = Window(0, 0, 400, 400)

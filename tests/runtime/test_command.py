@@ -19,7 +19,7 @@ from misgiving.runtime.errors import DataError
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.net import sending
 from misgiving.runtime.verbs import cli, command
-from runtime import tiny
+from shared import tiny
 
 
 def raising(error: BaseException) -> Callable[..., int]:
@@ -51,7 +51,7 @@ def missing(module: str) -> ModuleNotFoundError:
             UnicodeEncodeError("utf-8", "a\udcdf", 1, 2, "surrogates not allowed"),
             "train",
             2,
-            "misgiving: 'a\\udcdf' is no UTF-8, which a library that is used here expects",
+            "misgiving: 'a\\udcdf' is not UTF-8, which a library that is used here expects",
         ),
         (UnicodeEncodeError("ascii", "é", 0, 1, "ordinal"), "train", 1, "that is a fault of misg"),
         # whoever read stdout went away: nobody to tell

@@ -8,7 +8,7 @@ import pytest
 from misgiving.runtime.client import Client
 from misgiving.runtime.errors import FailedPrecondition
 from misgiving.runtime.net.connecting import through_proxy
-from runtime.serving import serving
+from shared.serving import serving
 
 VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 

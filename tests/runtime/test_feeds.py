@@ -62,7 +62,7 @@ def test_the_url_of_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found("env:CAMERA").name == "rtsp://cam.example/x"
     assert SECRET not in repr(found("env:CAMERA").name)
     monkeypatch.setenv("CAMERA", "hunter2")
-    with pytest.raises(InvalidInput, match="no URL of rtsp") as caught:
+    with pytest.raises(InvalidInput, match="not a URL of rtsp") as caught:
         find_feed("env:CAMERA")
     assert SECRET not in str(caught.value)
     with pytest.raises(InvalidInput, match="no variable 'NONE'"):
@@ -77,7 +77,7 @@ def test_files_are_no_feeds(tmp_path: object) -> None:
 @pytest.mark.parametrize(
     ("source", "name", "why"),
     [
-        ("97", "/dev/video97", "no such device; here are: "),
+        ("97", "/dev/video97", "no such device; this machine has: "),
         ("/dev/v4l/by-id/usb-none", "/dev/v4l/by-id/usb-none", "no such device"),
         ("/dev/null", "/dev/null", "no camera"),
     ],

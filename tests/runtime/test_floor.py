@@ -18,8 +18,8 @@ from misgiving.runtime.client import Client
 from misgiving.runtime.engines.base import Engine, Prediction
 from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import BundleError, FailedPrecondition
-from runtime import tiny
 from runtime.trusting import Fleet
+from shared import tiny
 
 NAME = "bright-spots"
 

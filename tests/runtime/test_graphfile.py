@@ -14,7 +14,7 @@ from misgiving.runtime.bundles.graphfile import check_graph
 from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
 from misgiving.runtime.errors import BundleError
 from misgiving.v1 import graph_pb2 as wire
-from runtime import tiny
+from shared import tiny
 
 Change = Callable[[wire.Model], object]
 GRAPH = (tiny.BUNDLE / "model.onnx").read_bytes()

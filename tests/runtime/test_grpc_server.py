@@ -9,7 +9,7 @@ import pytest
 
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
-from runtime.serving import BLACK, Requests, Running, serving, wire_frame
+from shared.serving import BLACK, Requests, Running, serving, wire_frame
 
 NO_PROTOBUF = (b"\xff\xff", b"\x00", b'{"frame": 1}', b"\x0a\xff")
 DETECTOR = "/misgiving.v1.FailureDetector"

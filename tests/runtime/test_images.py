@@ -4,6 +4,7 @@ import contextlib
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -77,7 +78,7 @@ def test_bad_bytes_are_refused_in_one_line(name: str) -> None:
 
 
 @pytest.mark.parametrize("make", [png_header, jpeg_header])
-def test_a_huge_header_is_refused_before_it_is_decoded(make) -> None:  # type: ignore[no-untyped-def]
+def test_a_huge_header_is_refused_before_it_is_decoded(make: Callable[[int, int], bytes]) -> None:
     with pytest.raises(ResourceExhausted, match="30000 × 30000"):
         images.decode(make(30000, 30000))
 

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,14 +17,10 @@ from misgiving.runtime.images import decode
 from misgiving.runtime.outbox.spool import Spool
 from misgiving.v1 import pose_pb2 as pose
 from misgiving.v1.fleet_pb2 import CollectedFrame
-from runtime.test_cli import COMMAND, server
+from runtime.cameras import PASSWORD, SERVERS, USER, camera
+from runtime.commands import COMMAND, server
 
-HERE = Path(__file__).parent
-SERVERS = {
-    "rtsp": ["/usr/bin/python3", str(HERE / "rtsp_server.py")],
-    "http": [sys.executable, str(HERE / "mjpeg_server.py")],
-}
-USER, PASSWORD, TOKEN = "anneliese", "geh@eim", "tok3nt0ken"
+TOKEN = "tok3nt0ken"
 SECRETS = (USER, PASSWORD, "geh%40eim", TOKEN)
 AROUND = {
     "http_proxy": "http://127.0.0.1:9",  # neither the camera nor the server lies behind it
@@ -48,18 +43,6 @@ def scheme(request: pytest.FixtureRequest) -> str:
         if check.returncode:
             pytest.skip("no GStreamer RTSP server; .ci/run names the packages to install")
     return str(request.param)
-
-
-@contextmanager
-def camera(scheme: str, port: int = 0) -> Iterator[tuple["subprocess.Popen[str]", int]]:
-    """A server of red pictures behind a login, and its port; killed at the end."""
-    command = [*SERVERS[scheme], str(port), USER, PASSWORD]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process, int(process.stdout.readline())
-        finally:
-            process.kill()
 
 
 @contextmanager

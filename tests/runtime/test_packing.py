@@ -22,8 +22,8 @@ from misgiving.runtime.bundles.releasing import pack_bundle
 from misgiving.runtime.bundles.trust import Trust
 from misgiving.runtime.engines.loading import ModelOptions, load
 from misgiving.runtime.errors import BundleError, DataError
-from runtime import tiny
 from runtime.trusting import Fleet
+from shared import tiny
 
 FILES = {path.name: path.read_bytes() for path in sorted(tiny.BUNDLE.iterdir())}
 

@@ -16,8 +16,8 @@ from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES, Server
 from misgiving.runtime.wire.collected import KeptFrame
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
-from runtime import tiny
-from runtime.serving import BLACK, Gated, Requests, Running, infer, named, serving, wire_frame
+from shared import tiny
+from shared.serving import BLACK, Gated, Requests, Running, infer, named, serving, wire_frame
 
 GOOD = wire_frame(tiny.spots([7] * 14), frame_id="good")
 LIVE, IN_ORDER = wire.STREAM_MODE_LIVE, wire.STREAM_MODE_IN_ORDER

@@ -8,8 +8,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput
 from misgiving.runtime.serving.server import SERVICE, Server
 from misgiving.v1 import detector_pb2 as wire
-from runtime import tiny
-from runtime.serving import Gated, Requests, Running, infer, named, serving, wire_frame
+from shared import tiny
+from shared.serving import Gated, Requests, Running, infer, named, serving, wire_frame
 
 GOOD = wire_frame(tiny.spots([7] * 14), frame_id="good")
 LIVE, IN_ORDER = wire.STREAM_MODE_LIVE, wire.STREAM_MODE_IN_ORDER

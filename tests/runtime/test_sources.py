@@ -7,7 +7,7 @@ import pytest
 
 from misgiving.runtime.errors import DataError, ImageError
 from misgiving.runtime.sources.recordings import open_source
-from runtime.tiny import write_video
+from shared.tiny import write_video
 
 
 def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:

@@ -4,37 +4,36 @@ import hashlib
 import logging
 import shutil
 import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from collector.helpers import child, collected, eventually, line_of, offer, serialise
 from misgiving.runtime.errors import FailedPrecondition, ResourceExhausted
 from misgiving.runtime.images import decode, encode_png
 from misgiving.runtime.nouns import Frame
-from misgiving.runtime.outbox.spool import Entry, Spool, choose_victims
+from misgiving.runtime.outbox.spool import Entry, Spool, SpoolCounts, choose_victims
 from misgiving.runtime.wire.collected import KeptFrame, to_message
 from misgiving.v1.fleet_pb2 import CollectedFrame
+from shared.collecting import child, collected, eventually, line_of, noisy_frame, offer, serialise
 
 
-def raw_frame(pixels):
+def raw_frame(pixels: NDArray[np.uint8]) -> KeptFrame:
     return KeptFrame(Frame(pixels, frame_id="raw"), (), "b" * 64)
 
 
-def noisy_frame(frame_id, size_bytes):
-    """A frame whose body has a little more than ``size_bytes``."""
-    noise = np.random.default_rng(list(frame_id.encode())).bytes(size_bytes)
-    return collected(frame_id, persons=[], image=noise)
-
-
-def filled(folder, frames, **options):
+def filled(folder: Path, frames: Sequence[CollectedFrame], **options: Any) -> SpoolCounts:
     spool = Spool(folder, **options)
     assert all(offer(spool, frame) for frame in frames)
     spool.close()
     return spool.counts()
 
 
-def test_stored_frames_survive_a_restart_in_order(tmp_path):
+def test_stored_frames_survive_a_restart_in_order(tmp_path: Path) -> None:
     frames = [collected(f"f{number}") for number in range(5)]
     counts = filled(tmp_path / "deep" / "spool", frames)
     assert (counts.offered, counts.stored, counts.lost, counts.pending) == (5, 5, 0, 5)
@@ -47,7 +46,7 @@ def test_stored_frames_survive_a_restart_in_order(tmp_path):
     spool.close()
 
 
-def test_raw_image_becomes_png_and_the_offered_frame_stays():
+def test_raw_image_becomes_png_and_the_offered_frame_stays() -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (7, 5, 3), np.uint8)
     frame = raw_frame(pixels)
     body = serialise(to_message(frame))
@@ -57,14 +56,16 @@ def test_raw_image_becomes_png_and_the_offered_frame_stays():
     assert frame.frame.image is pixels
 
 
-def test_frame_that_cannot_be_serialised_is_lost_and_the_next_is_stored(tmp_path, caplog):
+def test_frame_that_cannot_be_serialised_is_lost_and_the_next_is_stored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = raw_frame(np.zeros((2, 2, 4), np.uint8))
     counts = filled(tmp_path, [broken, collected("good")])
     assert (counts.lost, counts.stored, counts.pending) == (1, 1, 1)
     assert "frame raw is lost: frame is (2, 2, 4); expected (H, W, 3) uint8 RGB" in caplog.text
 
 
-def test_same_frame_is_stored_once(tmp_path):
+def test_same_frame_is_stored_once(tmp_path: Path) -> None:
     counts = filled(tmp_path, [collected("one"), collected("one")])
     assert (counts.stored, counts.pending) == (2, 1)
 
@@ -86,16 +87,20 @@ SOME = {
         (SOME, 105, 105, ["refused", "old", "new"]),  # nothing else fits
     ],
 )
-def test_choose_victims(entries, size, quota, victims):
+def test_choose_victims(
+    entries: dict[str, Entry], size: int, quota: int, victims: list[str]
+) -> None:
     assert choose_victims(entries, size, quota) == victims
 
 
-def test_frame_larger_than_the_quota():
+def test_frame_larger_than_the_quota() -> None:
     with pytest.raises(ResourceExhausted, match="11 bytes; the spool's quota is 10. Raise"):
         choose_victims(SOME, 11, 10)
 
 
-def test_quota_evicts_the_oldest_and_says_so(tmp_path, caplog):
+def test_quota_evicts_the_oldest_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     frames = [noisy_frame(f"f{number}", 1000) for number in range(5)]
     size = len(serialise(frames[0]))
     counts = filled(tmp_path, [*frames, noisy_frame("huge", 4000)], quota_bytes=3 * size)
@@ -109,7 +114,7 @@ def test_quota_evicts_the_oldest_and_says_so(tmp_path, caplog):
     spool.close()
 
 
-def test_a_queue_s_bytes_are_bounded_and_given_back(tmp_path):
+def test_a_queue_s_bytes_are_bounded_and_given_back(tmp_path: Path) -> None:
     frame = noisy_frame("f", 100_000)
     spool = Spool(tmp_path, queue_bytes=100_000 - 1)
     assert not offer(spool, frame)
@@ -117,12 +122,12 @@ def test_a_queue_s_bytes_are_bounded_and_given_back(tmp_path):
     spool = Spool(tmp_path, queue_bytes=100_000)
     for number in range(3):  # each fits alone: the next one when the last one is on disk
         following = noisy_frame(str(number), 100_000)
-        eventually(lambda following=following: offer(spool, following))
+        eventually(partial(offer, spool, following))
     spool.close()
 
 
 @pytest.mark.parametrize("bound", [{"queue_size": 1}, {"queue_bytes": 250_000}])
-def test_full_queue_loses_and_counts(tmp_path, bound):
+def test_full_queue_loses_and_counts(tmp_path: Path, bound: dict[str, int]) -> None:
     spool = Spool(tmp_path, **bound)
     frame = noisy_frame("f", 100_000)
     taken = [offer(spool, frame) for _ in range(3000)]
@@ -133,7 +138,7 @@ def test_full_queue_loses_and_counts(tmp_path, bound):
     assert counts.stored == taken.count(True)
 
 
-def test_after_close_frames_are_lost(tmp_path):
+def test_after_close_frames_are_lost(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.close()
     spool.close()
@@ -143,7 +148,9 @@ def test_after_close_frames_are_lost(tmp_path):
         spool.read("0" * 64)
 
 
-def test_removed_frames_are_gone_and_refused_ones_stay(tmp_path, caplog):
+def test_removed_frames_are_gone_and_refused_ones_stay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     filled(tmp_path, [collected("a"), collected("b"), collected("c")])
     spool = Spool(tmp_path)
     first, second, third = spool.pending()
@@ -162,7 +169,7 @@ def test_removed_frames_are_gone_and_refused_ones_stay(tmp_path, caplog):
     spool.close()
 
 
-def test_arrival_wakes_the_uploader(tmp_path):
+def test_arrival_wakes_the_uploader(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     assert not spool.arrived.is_set()
     offer(spool, collected("a"))
@@ -171,13 +178,13 @@ def test_arrival_wakes_the_uploader(tmp_path):
     spool.close()
 
 
-def test_folder_that_is_a_file(tmp_path):
+def test_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FailedPrecondition, match="file cannot be opened: File exists; expected"):
         Spool(tmp_path / "file")
 
 
-def test_database_that_is_none(tmp_path):
+def test_database_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "spool.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(FailedPrecondition, match="file is not a database; .* Move it away"):
         Spool(tmp_path)
@@ -186,7 +193,7 @@ def test_database_that_is_none(tmp_path):
 SPOOLING = """
 import sys
 from pathlib import Path
-from collector.helpers import collected, offer
+from shared.collecting import collected, offer
 from misgiving.runtime.outbox.spool import Spool
 
 spool = Spool(Path(sys.argv[1]))
@@ -202,7 +209,7 @@ for number in range(10_000):
 """
 
 
-def test_kill_keeps_what_was_stored_and_frees_the_lock(tmp_path):
+def test_kill_keeps_what_was_stored_and_frees_the_lock(tmp_path: Path) -> None:
     with child(SPOOLING, tmp_path) as process:
         stored = [line_of(process) for _ in range(20)]
         with pytest.raises(FailedPrecondition, match="locked; .* Stop the other process"):
@@ -219,9 +226,8 @@ def test_kill_keeps_what_was_stored_and_frees_the_lock(tmp_path):
 FULL_DISK = """
 import logging, resource, sys
 from pathlib import Path
-from collector.helpers import eventually, offer
+from shared.collecting import eventually, noisy_frame, offer
 from misgiving.runtime.outbox.spool import Spool
-from runtime.test_spool import noisy_frame
 
 logging.basicConfig()
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -237,7 +243,7 @@ print(counts.stored, counts.lost, counts.pending)
 """
 
 
-def test_full_disk_loses_frames_and_harms_nothing_else(tmp_path):
+def test_full_disk_loses_frames_and_harms_nothing_else(tmp_path: Path) -> None:
     with child(FULL_DISK, tmp_path) as process:
         stored, lost, pending = map(int, line_of(process).split())
         errors = process.stderr.read()
@@ -253,7 +259,7 @@ def test_full_disk_loses_frames_and_harms_nothing_else(tmp_path):
     spool.close()
 
 
-def test_commits_reach_the_disk(tmp_path):
+def test_commits_reach_the_disk(tmp_path: Path) -> None:
     """WAL and synchronous FULL: without them a commit is not an fsync."""
     spool = Spool(tmp_path)
     with spool._transaction() as database:
@@ -265,7 +271,7 @@ def test_commits_reach_the_disk(tmp_path):
     database.close()
 
 
-def test_vehicle_loads_neither_torch_nor_the_database_of_the_fleet():
+def test_vehicle_loads_neither_torch_nor_the_database_of_the_fleet() -> None:
     code = """
 import sys
 import misgiving.runtime.outbox.spool, misgiving.runtime.outbox.uploader
@@ -276,12 +282,14 @@ print({"torch", "sqlalchemy", "misgiving.collector"} & sys.modules.keys() or "cl
 
 
 @pytest.fixture(autouse=True)
-def _log_warnings(caplog):
+def _log_warnings(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
 
 
 @pytest.mark.parametrize("deleted", [True, False])
-def test_a_replaced_spool_stores_nothing(tmp_path, caplog, deleted):
+def test_a_replaced_spool_stores_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, deleted: bool
+) -> None:
     """What went into the old file would be gone with the process: it is counted as lost."""
     folder = tmp_path / "spool"
     spool = Spool(folder)

@@ -18,9 +18,9 @@ from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES
 from misgiving.runtime.sources.recordings import Picture
 from misgiving.runtime.verbs.stream import StreamOptions, paced, read_regions, stream
 from misgiving.runtime.verbs.tally import Tally
-from runtime import tiny
-from runtime.serving import Gated, serving
-from runtime.tiny import write_video
+from shared import tiny
+from shared.serving import Gated, serving
+from shared.tiny import write_video
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from typing import IO
 
 import pytest
 
-from runtime import tiny
-from runtime.test_cli import COMMAND
-from runtime.test_network_streams import PASSWORD, USER, camera
-from runtime.tiny import write_video
+from runtime.cameras import PASSWORD, USER, camera
+from runtime.commands import COMMAND
+from shared import tiny
+from shared.tiny import write_video
 
 FRAMES = 400
 

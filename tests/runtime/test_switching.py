@@ -15,8 +15,8 @@ from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import EngineError
 from misgiving.runtime.verbs.serve import upgraded
 from misgiving.v1 import detector_pb2 as wire
-from runtime import tiny
-from runtime.serving import Gated, Requests, Running, infer, named, serving, wire_frame
+from shared import tiny
+from shared.serving import Gated, Requests, Running, infer, named, serving, wire_frame
 
 
 class Counted:

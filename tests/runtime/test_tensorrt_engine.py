@@ -22,7 +22,7 @@ from misgiving.runtime.engines.cuda import Buffer, Gpu
 from misgiving.runtime.engines.self_check import self_check
 from misgiving.runtime.engines.tensorrt import StalePlan, TensorrtEngine
 from misgiving.runtime.errors import BundleError, EngineError
-from runtime import tiny
+from shared import tiny
 
 SHAPES = {
     "image": (tiny.HEIGHT, tiny.WIDTH, 3),

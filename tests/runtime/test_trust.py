@@ -93,7 +93,7 @@ REFUSED: dict[str, tuple[Callable[[Fleet], object], str]] = {
         "; expected one of",
     ),
     "a revoked key": (lambda f: (f.sign(), f.revoke(f.id)), "which is revoked"),
-    "the only key revoked, nothing signed": (lambda f: f.revoke(f.id), "none (all revoked)"),
+    "the only key revoked, nothing signed": (lambda f: f.revoke(f.id), "all of ours are revoked"),
     "a revoked bundle": (
         lambda f: (f.sign(), f.revoke(Bundle.load(f.bundle).digest)),
         "bundle is revoked (digest",

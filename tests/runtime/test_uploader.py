@@ -4,11 +4,23 @@ import hashlib
 import logging
 import socket
 import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
-from collector.helpers import (
+from misgiving.collector.service import Ingest
+from misgiving.collector.store import Store
+from misgiving.runtime.errors import InvalidInput, ResourceExhausted
+from misgiving.runtime.net.backoff import wait_s
+from misgiving.runtime.nouns import Frame
+from misgiving.runtime.outbox.spool import Spool
+from misgiving.runtime.outbox.uploader import PERMANENT, Uploader
+from misgiving.runtime.wire.collected import KeptFrame, to_kept, to_message
+from misgiving.v1.fleet_pb2 import CollectedFrame, StatUploadResponse
+from shared.collecting import (
     child,
     collected,
     collecting,
@@ -18,24 +30,16 @@ from collector.helpers import (
     offer,
     serialise,
 )
-from misgiving.collector.service import Ingest
-from misgiving.collector.store import Store
-from misgiving.runtime.errors import InvalidInput, ResourceExhausted
-from misgiving.runtime.net.backoff import wait_s
-from misgiving.runtime.nouns import Frame
-from misgiving.runtime.outbox.spool import Spool
-from misgiving.runtime.outbox.uploader import PERMANENT, Uploader
-from misgiving.runtime.wire.collected import KeptFrame, to_kept, to_message
 
 
 class RecordingStore(Store):
     """A store that remembers where its uploads began and how they went on."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.offsets = []
+        self.offsets: list[int] = []
 
-    def append(self, digest, offset, data):
+    def append(self, digest: str, offset: int, data: bytes) -> int:
         self.offsets.append(offset)
         return super().append(digest, offset, data)
 
@@ -43,11 +47,11 @@ class RecordingStore(Store):
 class StuckStore(Store):
     """A store whose disk does not answer until it is let."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.asked, self.free = threading.Event(), threading.Event()
 
-    def stored(self, digest):
+    def stored(self, digest: str) -> bool:
         self.asked.set()
         self.free.wait(20)
         return super().stored(digest)
@@ -59,38 +63,53 @@ class FailingStore(Store):
     failures = 1
     fails_at = ""
 
-    def append(self, digest, offset, data):
+    def append(self, digest: str, offset: int, data: bytes) -> int:
         if self.failures and digest.startswith(self.fails_at):
             self.failures -= 1
             raise OSError(28, "No space left on device")
         return super().append(digest, offset, data)
 
 
+class AskedSpool(Spool):
+    """A spool that counts how often it was asked for what is pending."""
+
+    asked = 0
+
+    def pending(self) -> list[str]:
+        self.asked += 1
+        return super().pending()
+
+
 @pytest.fixture
-def spool(tmp_path):
-    spool = Spool(tmp_path / "spool")
+def spool(tmp_path: Path) -> Iterator[AskedSpool]:
+    spool = AskedSpool(tmp_path / "spool")
     yield spool
     spool.close()
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Iterator[RecordingStore]:
     store = RecordingStore(tmp_path / "store")
     yield store
     store.close()
 
 
-def spooled(spool, *frames):
+def spooled(spool: Spool, *frames: CollectedFrame) -> list[str]:
     for frame in frames:
         assert offer(spool, frame)
     eventually(lambda: spool.counts().pending == len(frames))
     return spool.pending()
 
 
-def uploader(spool, target, **options):
+def uploader(spool: Spool, target: str, **options: Any) -> Uploader:
     made = Uploader(spool, target, first_wait_s=0.01, longest_wait_s=0.05, **options)
     made.start()
     return made
+
+
+def uploading() -> bool:
+    """Whether the thread of an uploader is alive."""
+    return any(thread.name == "uploader" for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize(
@@ -104,11 +123,11 @@ def uploader(spool, target, **options):
         (5, 0.5, 6.0),  # jitter takes up to half of it
     ],
 )
-def test_waits_double_up_to_a_bound(failures, draw, expected):
+def test_waits_double_up_to_a_bound(failures: int, draw: float, expected: float) -> None:
     assert wait_s(failures, 0.5, 60.0, draw) == expected
 
 
-def test_frames_arrive_once_and_leave_the_spool(spool, store):
+def test_frames_arrive_once_and_leave_the_spool(spool: Spool, store: RecordingStore) -> None:
     digests = spooled(spool, *(collected(f"f{number}") for number in range(5)))
     with collecting(store) as address:
         running = uploader(spool, address, chunk_bytes=1000)
@@ -123,13 +142,16 @@ def test_frames_arrive_once_and_leave_the_spool(spool, store):
     assert spool.pending() == []
 
 
-def test_collector_that_comes_later_is_noted_once(spool, store, caplog):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+def test_collector_that_comes_later_is_noted_once(
+    spool: AskedSpool, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
     spooled(spool, collected("patient"))
-    running = uploader(spool, address)
-    eventually(lambda: running._failures >= 4)
+    before = spool.asked
+    with socket.socket() as taken:  # and listens to nobody
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        running = uploader(spool, address)
+        eventually(lambda: spool.asked > before + 4)
     assert caplog.text.count("UNAVAILABLE") == 1
     assert "trying on, 1 pending" in caplog.text
     with collecting(store, address):
@@ -139,7 +161,12 @@ def test_collector_that_comes_later_is_noted_once(spool, store, caplog):
     assert store.count() == 1
 
 
-def test_a_proxy_is_passed_by_or_named(spool, store, caplog, monkeypatch):
+def test_a_proxy_is_passed_by_or_named(
+    spool: Spool,
+    store: RecordingStore,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("http_proxy", "http://user:hunter2@127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     spooled(spool, collected("near"))
@@ -155,7 +182,7 @@ def test_a_proxy_is_passed_by_or_named(spool, store, caplog, monkeypatch):
     assert "hunter2" not in caplog.text
 
 
-def test_cut_upload_goes_on_where_it_was(spool, store):
+def test_cut_upload_goes_on_where_it_was(spool: Spool, store: RecordingStore) -> None:
     frame = collected("half")
     body = serialise(frame)
     (digest,) = spooled(spool, frame)
@@ -168,9 +195,17 @@ def test_cut_upload_goes_on_where_it_was(spool, store):
     assert store.read(digest) == to_kept(frame)
 
 
-def test_the_collector_is_asked_at_the_start_and_after_a_failure(tmp_path, spool, monkeypatch):
-    asked, stat = [], Ingest._stat
-    monkeypatch.setattr(Ingest, "_stat", lambda self, d: asked.append(d) or stat(self, d))
+def test_the_collector_is_asked_at_the_start_and_after_a_failure(
+    tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[str]()
+    stat = Ingest._stat
+
+    def asking(ingest: Ingest, digest: str) -> StatUploadResponse:
+        asked.append(digest)
+        return stat(ingest, digest)
+
+    monkeypatch.setattr(Ingest, "_stat", asking)
     digests = spooled(spool, *(collected(f"f{number}") for number in range(5)))
     with FailingStore(tmp_path / "store") as store, collecting(store) as address:
         store.fails_at = digests[2]
@@ -182,7 +217,9 @@ def test_the_collector_is_asked_at_the_start_and_after_a_failure(tmp_path, spool
 
 @pytest.mark.parametrize("wrong_bytes", [100, 1_000_000])  # shorter and longer than the frame
 @pytest.mark.parametrize("before", [0, 1])  # the collector is asked about it at first, or not
-def test_wrong_remains_at_the_collector_do_not_refuse_a_frame(spool, store, wrong_bytes, before):
+def test_wrong_remains_at_the_collector_do_not_refuse_a_frame(
+    spool: Spool, store: RecordingStore, wrong_bytes: int, before: int
+) -> None:
     frame = collected("mended")
     *_, digest = spooled(spool, *[collected("first")][:before], frame)
     store.append(digest, 0, b"?" * wrong_bytes)
@@ -194,7 +231,9 @@ def test_wrong_remains_at_the_collector_do_not_refuse_a_frame(spool, store, wron
     assert spool.counts().refused == 0
 
 
-def test_refused_frame_is_moved_aside_and_blocks_nobody(spool, store, caplog):
+def test_refused_frame_is_moved_aside_and_blocks_nobody(
+    spool: Spool, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
     pictureless = KeptFrame(Frame(b"", frame_id="pictureless", stream_id="front"), (), "b" * 64)
     first, _ = spooled(spool, pictureless, collected("good"))
     with collecting(store) as address:
@@ -208,7 +247,9 @@ def test_refused_frame_is_moved_aside_and_blocks_nobody(spool, store, caplog):
     assert [row.frame_id for row, _ in store.frames()] == ["good"]
 
 
-def test_collector_whose_disk_is_full_does_not_refuse_a_frame(tmp_path, spool, caplog):
+def test_collector_whose_disk_is_full_does_not_refuse_a_frame(
+    tmp_path: Path, spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
     spooled(spool, collected("patient"))
     with FailingStore(tmp_path / "store") as store, collecting(store) as address:
         running = uploader(spool, address)
@@ -218,7 +259,7 @@ def test_collector_whose_disk_is_full_does_not_refuse_a_frame(tmp_path, spool, c
     assert "UNAVAILABLE: the store failed: No space left on device" in caplog.text
 
 
-def test_evicted_frame_is_passed_over(tmp_path, store):
+def test_evicted_frame_is_passed_over(tmp_path: Path, store: RecordingStore) -> None:
     frames = [collected("a"), collected("b")]
     quota = max(len(serialise(frame)) for frame in frames)
     spool = Spool(tmp_path / "small", quota_bytes=quota)
@@ -234,37 +275,39 @@ def test_evicted_frame_is_passed_over(tmp_path, store):
     spool.close()
 
 
-def test_stop_ends_a_call_under_way(tmp_path, spool):
+def test_stop_ends_a_call_under_way(tmp_path: Path, spool: Spool) -> None:
     store = StuckStore(tmp_path / "store")
     digests = spooled(spool, collected("kept"))
     with collecting(store) as address:
         running = uploader(spool, address)
         assert store.asked.wait(20)
         running.stop(20)
-        assert not running._thread.is_alive()
+        assert not uploading()
         store.free.set()
     assert spool.pending() == digests
     store.close()
 
 
-def test_stop_of_an_idle_or_waiting_uploader(spool):
+def test_stop_of_an_idle_or_waiting_uploader(
+    spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
     idle = uploader(spool, "127.0.0.1:1")
     idle.stop(20)
-    assert not idle._thread.is_alive()
+    assert not uploading()
     Uploader(spool, "127.0.0.1:1").stop()  # never started
     spooled(spool, collected("a"))
     waiting = Uploader(spool, "127.0.0.1:1", first_wait_s=1000, longest_wait_s=1000)
     waiting.start()
-    eventually(lambda: waiting._failures == 1)
+    eventually(lambda: "trying on, 1 pending" in caplog.text)
     waiting.stop(20)
-    assert not waiting._thread.is_alive()
+    assert not uploading()
 
 
 CUT = """
 import sys
 from pathlib import Path
 import grpc
-from collector.helpers import collected, eventually, offer
+from shared.collecting import collected, eventually, offer
 from misgiving.runtime.outbox.spool import Spool
 from misgiving.v1.fleet_pb2 import UploadRequest, UploadStart
 from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
@@ -288,7 +331,9 @@ with grpc.insecure_channel(sys.argv[2]) as channel:
 """
 
 
-def test_vehicle_killed_in_an_upload_delivers_everything_once(tmp_path, store):
+def test_vehicle_killed_in_an_upload_delivers_everything_once(
+    tmp_path: Path, store: RecordingStore
+) -> None:
     with collecting(store) as address:
         with child(CUT, tmp_path / "spool", address) as process:
             stored = [line_of(process) for _ in range(5)]
@@ -308,10 +353,10 @@ def test_vehicle_killed_in_an_upload_delivers_everything_once(tmp_path, store):
     assert hashlib.sha256(serialise(collected("f0"))).hexdigest() == stored[0]
 
 
-def test_every_permanent_answer_is_one_that_the_collector_gives():
+def test_every_permanent_answer_is_one_that_the_collector_gives() -> None:
     assert {grpc.StatusCode[e.status] for e in (InvalidInput, ResourceExhausted)} == set(PERMANENT)
 
 
 @pytest.fixture(autouse=True)
-def _log_warnings(caplog):
+def _log_warnings(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)

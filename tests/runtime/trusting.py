@@ -7,7 +7,7 @@ from typing import Any
 
 from misgiving.runtime.bundles.releasing import sign_bundle
 from misgiving.runtime.bundles.trust import new_key
-from runtime import tiny
+from shared import tiny
 
 
 class Fleet:

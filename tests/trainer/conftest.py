@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.helpers import tiny_checkpoint
+from shared.once import run_folder
+from shared.training import tiny_checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,4 +17,4 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained checkpoint; read it, never write into it."""
-    return tiny_checkpoint(tmp_path_factory.getbasetemp())
+    return tiny_checkpoint(run_folder(tmp_path_factory))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.helpers import real_data
 from misgiving.runtime.keypoints import COCO, LSP, MPII
 from misgiving.trainer.data import open_data
 from misgiving.trainer.measures.accuracy import (
@@ -18,6 +17,7 @@ from misgiving.trainer.measures.accuracy import (
     pckh_hits,
     weighted_pckh,
 )
+from shared.training import real_data
 
 Floats = NDArray[np.float64]
 NAN = math.nan

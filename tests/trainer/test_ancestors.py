@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.helpers import JOINTS, NETS
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import heatmaps
 from misgiving.trainer.models import Network
 from misgiving.trainer.models.deeppose import Deeppose
 from misgiving.trainer.models.pose import PoseOutput
 from misgiving.trainer.models.tompson import SpatialModel
+from shared.training import JOINTS, NETS
 
 
 def deeppose() -> Deeppose:

@@ -40,11 +40,8 @@ def _same(
 ) -> None:
     """PNG keeps every pixel, so that only the batch differs."""
     (person,) = estimator.infer(images.encode_png(image), regions).persons
-    points = [(k.x_px, k.y_px) for k in person.keypoints]
-    np.testing.assert_allclose(part.points[i], points, atol=0.02)
-    np.testing.assert_allclose(
-        part.confidence[i], [k.confidence for k in person.keypoints], atol=1e-4
-    )
+    np.testing.assert_allclose(part.points[i], person.keypoints[:, :2], atol=0.02)
+    np.testing.assert_allclose(part.confidence[i], person.keypoints[:, 2], atol=1e-4)
     assert part.predicted_loss[i] == pytest.approx(person.predicted_loss, abs=1e-3)
     np.testing.assert_allclose(part.signals[i], person.signals, atol=1e-3)
     assert part.embedding[i].shape == (estimator.bundle.manifest.embedding_size,)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.helpers import TINY, TRAINING_SPEC
 from misgiving.runtime.bundles.releasing import pack_bundle
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import LSP
@@ -21,7 +20,8 @@ from misgiving.trainer.checkpoint import (
     save_checkpoint,
 )
 from misgiving.trainer.models import Network
-from runtime import tiny
+from shared import tiny
+from shared.training import TINY, TRAINING_SPEC
 
 WEIGHTS, RECIPE, RECORD = "model.safetensors", "recipe.json", "record.json"
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from export.helpers import TINY
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import COCO, LSP
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.cli import app
 from misgiving.trainer.config import to_json
+from shared.training import TINY
 from trainer.annotating import annotation, coco, document
 
 LSP_SPEC = "synthetic:3,8"

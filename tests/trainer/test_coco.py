@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.helpers import real_data
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.keypoints import COCO, KeypointSet
 from misgiving.trainer.data import open_data
+from shared.training import real_data
 from trainer.annotating import NAMES, annotation, coco, document
 
 
@@ -117,9 +117,9 @@ ONE_SIDE = [{"id": 1, "name": "x", "keypoints": ["left_ear", "chin", "tip"]}]
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"a.json: no JSON \(Expecting value"),
-        ('{"images": [', r"a.json: no JSON"),  # cut off
-        ("[" * 100_000, r"a.json: no JSON"),  # too deep
+        ("", r"a.json: not JSON \(Expecting value"),
+        ('{"images": [', r"a.json: not JSON"),  # cut off
+        ("[" * 100_000, r"a.json: not JSON"),  # too deep
         ("[]", r"a.json: no list 'images'; expected images, annotations and categories"),
         ({"images": []}, r"no list 'annotations'"),
         (document(3), r"annotations\[0\] has no image_id"),

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from export.helpers import CONV_KL, NETS, TINY, TINY_MODEL
 from misgiving.runtime.errors import InvalidInput
 from misgiving.trainer.config import FitConfig, HeadConfig, Recipe, read_recipe, to_dict, to_json
 from misgiving.trainer.net_config import HourglassConfig
 from misgiving.trainer.recipes import RECIPES, recipe_named, with_changes
 from misgiving.trainer.specs import RECIPE_NAMES
+from shared.training import CONV_KL, NETS, TINY, TINY_MODEL
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES.values(), TINY], ids=lambda recipe: recipe.name)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.helpers import JOINTS, STILL, people, pose_set, standing
 from misgiving.runtime import geometry
 from misgiving.runtime.errors import DataError, ResourceExhausted
 from misgiving.runtime.geometry import CropRule
@@ -27,6 +26,7 @@ from misgiving.trainer.data.augmentation import (
     shuffled,
 )
 from misgiving.trainer.data.crops import CONTEXT, Batch, Crops, evaluation_crop, load_crops
+from shared.training import JOINTS, STILL, people, pose_set, standing
 
 CPU = torch.device("cpu")
 RULE = CropRule(height=64, width=64, padding=1.25)

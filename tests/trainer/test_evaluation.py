@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from export.helpers import people, pose_set, real_data
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.manifest import FailureDefinition
 from misgiving.runtime.errors import BundleError, MisgivingError
@@ -24,6 +23,7 @@ from misgiving.trainer.evaluation.output import lines, record
 from misgiving.trainer.measures import metrics
 from misgiving.trainer.measures.oks import average_precision
 from misgiving.trainer.report import NUMBERS
+from shared.training import people, pose_set, real_data
 
 NAN = math.nan
 COUNT = 30

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from export.helpers import people
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.cli import app
+from shared.training import people
 
 COUNT = 6
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.helpers import STILL, TINY, TINY_MODEL, people
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.keypoints import COCO, LSP, MPII, KeypointSet
 from misgiving.trainer import heatmaps
@@ -18,6 +17,7 @@ from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import EpochLog, fit
 from misgiving.trainer.heads.head_objectives import OBJECTIVES, Truth, make_objective
 from misgiving.trainer.models import Network
+from shared.training import STILL, TINY, TINY_MODEL, people
 
 B, K, SIZE = 4, 3, 16
 CHAIN = KeypointSet(name="chain", names=("a", "b", "c"), skeleton=((0, 1), (1, 2)), torso=())

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from export.helpers import TINY_MODEL
 from misgiving.trainer.models import PoseOutput
 from misgiving.trainer.models.hourglass import Hourglass, Residual, StackedHourglass
 from misgiving.trainer.net_config import HourglassConfig
+from shared.training import TINY_MODEL
 
 JOINTS = 5
 TINY_NET = TINY_MODEL.net

@@ -1,53 +1,19 @@
 """Label sets that came back from annotators, as training data."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from export.helpers import JOINTS, standing
 from misgiving.runtime.errors import DataError, ImageError
 from misgiving.runtime.geometry import CropRule, Region, window_of
-from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.labelset import read_labels
-from misgiving.trainer.data import KeptFrame, open_data
+from misgiving.trainer.data import Collected, open_data
 from misgiving.trainer.data.crops import asked_window
-
-IMAGE = np.arange(30 * 20 * 3, dtype=np.uint8).reshape(30, 20, 3)
-
-
-def person(name: str, image: str, visibility: list[int] | None = None) -> dict[str, Any]:
-    return {
-        "id": name,
-        "image": image,
-        "region": [1.0, 2.0, 10.0, 20.0],
-        "points": standing().tolist(),
-        "visibility": visibility or [2] * JOINTS,
-        "sampling_probability": 0.5,
-        "predicted_loss": 1.5,
-        "bundle_digest": "d",
-        "device_id": "car",
-        "stream_id": "front",
-    }
-
-
-def label_set(folder: Path, *persons: dict[str, Any], **changes: object) -> Path:
-    """A label set as the collector writes it, with one PNG for each image it names."""
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    for name in {p["image"] for p in persons}:
-        (folder / "images" / name).write_bytes(encode_png(IMAGE))
-    content = {
-        "schema_version": 3,
-        "version": "v3",
-        "keypoints": LSP.model_dump(),
-        "persons": list(persons),
-        **changes,
-    }
-    (folder / "labels.json").write_text(json.dumps(content), encoding="utf-8")
-    return folder
+from shared.training import JOINTS, standing
+from trainer.labelling import IMAGE, label_set, person
 
 
 def test_a_label_set_is_training_data(tmp_path: Path) -> None:
@@ -65,7 +31,7 @@ def test_a_label_set_is_training_data(tmp_path: Path) -> None:
     assert sample.labelled.tolist() == [one > 0 for one in partly]
     assert sample.hidden is not None
     assert sample.hidden.tolist() == [one == 1 for one in partly]
-    assert sample.collected == KeptFrame(0.5, "car", "front", Region(1, 2, 10, 20))
+    assert sample.collected == Collected(0.5, "car", "front", Region(1, 2, 10, 20))
 
 
 def test_a_label_set_of_before_is_read(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.helpers import CONV_KL, GAP_MARGIN, JOINTS, TINY_MODEL
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.config import HeadConfig
 from misgiving.trainer.heads.loss_heads import ConvHead, EvidenceHead, GapHead, make_head
 from misgiving.trainer.models import Level, Network, PoseNet, PoseOutput
 from misgiving.trainer.models.network import make_pose_net
 from misgiving.trainer.recipes import RECIPES
+from shared.training import CONV_KL, GAP_MARGIN, JOINTS, TINY_MODEL
 
 PAPER = RECIPES["paper"].model
 KINDS = ["gap", "conv", "levels", "evidence"]

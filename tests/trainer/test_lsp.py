@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.io import savemat
 
-from export.helpers import JOINTS, real_data
 from misgiving.runtime.errors import DataError, ImageError
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.data import PoseSet, lsp, open_data
+from shared.training import JOINTS, real_data
 
 BLANK = np.zeros((8, 8, 3), np.uint8)
 R_ANKLE, L_ANKLE, HEAD_TOP = 0, 5, 13

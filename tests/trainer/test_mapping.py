@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.helpers import JOINTS, standing
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.keypoints import COCO, LSP, MPII, SETS, KeypointSet
 from misgiving.trainer.data import PoseSet, Sample, join, keypoints_named, open_data
 from misgiving.trainer.data.mapping import mapped
+from shared.training import JOINTS, standing
 
 IMAGE = np.zeros((200, 160, 3), np.uint8)
 ARMS = ("left_wrist", "right_wrist", "left_elbow", "right_elbow")

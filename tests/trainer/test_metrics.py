@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.helpers import JOINTS, standing
 from misgiving.runtime.keypoints import LSP, KeypointSet
 from misgiving.trainer.measures import metrics
+from shared.training import JOINTS, standing
 
 NAN = math.nan
 R_HIP, L_HIP, R_SHOULDER, L_SHOULDER, HEAD_TOP = 2, 3, 8, 9, 13

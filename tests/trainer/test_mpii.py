@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from export.helpers import real_data
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.keypoints import MPII
 from misgiving.trainer.data import open_data
+from shared.training import real_data
 from trainer.annotating import write_images
 
 NO_JOINT = [-1.0, -1.0]
@@ -171,7 +171,7 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.json").write_bytes(json.dumps([person()]).encode(encoding))
     assert len(open_data(spec)) == 1
     (tmp_path / "a.json").write_bytes(b"[\xff]")
-    with pytest.raises(DataError, match=r"a.json: no JSON \(.*; copy or export"):
+    with pytest.raises(DataError, match=r"a.json: not JSON \(.*; copy or export"):
         open_data(spec)
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from export.helpers import JOINTS, NETS, STILL, TINY, people
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.checkpoint import Record, load_checkpoint, save_checkpoint
@@ -20,6 +19,7 @@ from misgiving.trainer.models import Network, PoseNet, PoseOutput
 from misgiving.trainer.models.network import make_pose_net
 from misgiving.trainer.models.resnet import Resnet
 from misgiving.trainer.recipes import RECIPES
+from shared.training import JOINTS, NETS, STILL, TINY, people
 
 by_net = pytest.mark.parametrize("name", NETS)
 

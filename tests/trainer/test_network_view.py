@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.helpers import CONV_KL, TINY, TINY_MODEL, people, pose_set
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import heatmaps, network_view
@@ -20,6 +19,7 @@ from misgiving.trainer.models import Network
 from misgiving.trainer.net_config import HourglassConfig
 from misgiving.trainer.samplers import egl, sampler_named
 from misgiving.trainer.samplers.base import Candidates, NetworkView, spread
+from shared.training import CONV_KL, TINY, TINY_MODEL, people, pose_set
 
 CPU = torch.device("cpu")
 NAN, INF = float("nan"), float("inf")

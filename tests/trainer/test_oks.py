@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
 
-from export.helpers import real_data
 from misgiving.trainer.measures.oks import AveragePrecision, average_precision
+from shared.training import real_data
 
 Floats = NDArray[np.float64]
 NAN = math.nan

@@ -27,7 +27,7 @@ from misgiving.trainer.data import PoseSet, Sample, open_data
 from misgiving.trainer.pool import on_ray, pool_scores
 from misgiving.trainer.pool.on_ray import score_pool_on_ray
 from misgiving.trainer.pool.pool_scores import score_pool
-from runtime import tiny
+from shared import tiny
 
 POOL = "synthetic:3,11,0-0.5"
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.helpers import people, pose_set
 from misgiving.runtime.durable import locked_folder
 from misgiving.runtime.errors import DataError, ImageError
 from misgiving.runtime.estimator import Estimator
@@ -22,7 +21,8 @@ from misgiving.trainer.data import PoseSet, Sample, open_data, readable, subset
 from misgiving.trainer.pool import pool_scores
 from misgiving.trainer.pool.pool_scores import score_pool
 from misgiving.trainer.pool.score_file import SUFFIXES, open_scores
-from runtime import tiny
+from shared import tiny
+from shared.training import people, pose_set
 
 POOL = "synthetic:3,11,0-0.5"
 

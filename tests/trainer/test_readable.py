@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from export.helpers import TINY, people
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import Region
@@ -19,6 +18,7 @@ from misgiving.trainer import Compute, cycle_named, load_checkpoint, run_cycle, 
 from misgiving.trainer.data import PoseSet, Sample, open_data, readable
 from misgiving.trainer.evaluation.bundle import evaluate
 from misgiving.trainer.training import _restart
+from shared.training import TINY, people
 
 COUNT = 12
 CPU = Compute(device="cpu", threads=1)

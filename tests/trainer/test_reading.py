@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.helpers import people
 from misgiving.runtime.errors import ImageError
 from misgiving.runtime.geometry import CropRule
 from misgiving.trainer.answers import reading
 from misgiving.trainer.answers.reading import batches
 from misgiving.trainer.data import PoseSet, Sample
 from misgiving.trainer.data.crops import evaluation_crop
+from shared.training import people
 
 RULE = CropRule(height=32, width=24, padding=1.25)
 

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from export.helpers import scores_of
 from misgiving.trainer.answers.scoring import Scores
 from misgiving.trainer.report import (
     COLUMNS,
@@ -18,6 +17,7 @@ from misgiving.trainer.report import (
     picked,
     score_table,
 )
+from shared.training import scores_of
 
 FAR = 500.0
 NAN = math.nan

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.helpers import CPU, TINY, people
 from misgiving.runtime import durable
 from misgiving.runtime.errors import DataError
 from misgiving.trainer import restart, training
@@ -21,6 +20,7 @@ from misgiving.trainer.config import Recipe
 from misgiving.trainer.fit import EpochLog
 from misgiving.trainer.restart import Restart
 from misgiving.trainer.training import train
+from shared.training import CPU, TINY, people
 
 EPOCHS = 4
 RECIPE = replace(TINY, fit=replace(TINY.fit, epochs=EPOCHS))
@@ -100,7 +100,7 @@ def test_a_real_kill(tmp_path: Path, whole: dict[str, Tensor]) -> None:
 import os, signal, sys
 sys.path.insert(0, {str(tests)!r})
 from pathlib import Path
-from export.helpers import CPU, people
+from shared.training import CPU, people
 from misgiving.trainer import restart
 from misgiving.trainer.recipes import recipe_named
 from misgiving.trainer.training import train

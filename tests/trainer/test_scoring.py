@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.helpers import GAP_MARGIN, JOINTS, TINY, people, pose_set, scores_of
 from misgiving.runtime import geometry
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import heatmaps
@@ -19,6 +18,7 @@ from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.data import PoseSet, Sample
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.models import Network, NetworkOutput, PoseOutput
+from shared.training import GAP_MARGIN, JOINTS, TINY, people, pose_set, scores_of
 
 CPU = torch.device("cpu")
 DATA = (11, 7)

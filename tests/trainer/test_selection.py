@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from export.helpers import people, real_data
 from misgiving.runtime.bundles.manifest import Signal
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import cli
@@ -16,7 +15,8 @@ from misgiving.trainer.pool.score_file import ScoreRecord, as_table, schema_of, 
 from misgiving.trainer.pool.selection import select
 from misgiving.trainer.samplers import SAMPLERS
 from misgiving.trainer.samplers.base import Candidates
-from runtime import tiny
+from shared import tiny
+from shared.training import people, real_data
 
 SIGNALS = (
     Signal(name="mean_peak", higher_is="safer"),
@@ -120,7 +120,7 @@ def test_what_a_sampler_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (
             "min_peak",
             1,
-            r"sampler is 'min_peak', a free score that is not here; there are mean_peak, en",
+            r"sampler is 'min_peak', a free score that is not there; there are mean_peak, en",
         ),
     ],
 )

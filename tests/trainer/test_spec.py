@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from export.helpers import people, pose_set, standing
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import COCO, LSP, KeypointSet
 from misgiving.trainer.data import PoseSet, Sample, check_labelled, join, open_data, subset
 from misgiving.trainer.data.spec import shared_persons, without_folders
+from shared.training import people, pose_set, standing
 from trainer.annotating import annotation, coco, document, write_images
-from trainer.test_labels import label_set, person
+from trainer.labelling import label_set, person
 
 BLANK = np.zeros((200, 160, 3), np.uint8)
 

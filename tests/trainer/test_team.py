@@ -1,6 +1,7 @@
 """Real processes, started by torchrun on the CPU, train what one process that does all would."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -15,10 +16,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from export.helpers import CONV_KL, CPU, TINY, people
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.keypoints import LSP
-from misgiving.trainer import fit as fitting
 from misgiving.trainer import heatmaps
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import HeadConfig
@@ -29,6 +28,7 @@ from misgiving.trainer.heads import objectives
 from misgiving.trainer.models import Network
 from misgiving.trainer.team import Team
 from misgiving.trainer.training import Compute
+from shared.training import CONV_KL, CPU, TINY, people
 
 EPOCHS, HEAD_EPOCHS = 3, 2
 GAP_ALL = HeadConfig(kind="gap", objective="margin", pairs="all")
@@ -129,11 +129,20 @@ def loss_of(network: Network, batch: Batch) -> Tensor:
     return observed.mean() + kl + margin
 
 
+def one_cycle(steps: int) -> list[float]:
+    """Shares of the highest learning rate: a straight rise, then half a cosine."""
+    rise = max(1, round(RECIPE.fit.warmup * steps))
+    fall = [0.5 + 0.5 * math.cos(math.pi * i / (steps - rise)) for i in range(steps - rise)]
+    return [*((i + 1) / rise for i in range(rise)), *fall]
+
+
 def accumulated() -> dict[str, Tensor]:
     """The weights after one process went through both processes' parts of each batch."""
     network = start().eval()  # batch normalisation is frozen, and nothing else knows the mode
     network.to(memory_format=torch.channels_last)  # else Adam makes other rounding into 1e-4
-    optimiser, schedule = fitting._optimiser(network, RECIPE.fit, EPOCHS * 3, HEAD_EPOCHS * 3)
+    parts = [{"params": part.parameters()} for part in (network.pose, network.heads)]
+    optimiser = torch.optim.AdamW(parts, weight_decay=RECIPE.fit.weight_decay)
+    rates = [*one_cycle(EPOCHS * 3), *one_cycle(HEAD_EPOCHS * 3)]
     generators = [torch.Generator().manual_seed(RECIPE.fit.seed) for _ in range(2)]
     for epoch in range(EPOCHS + HEAD_EPOCHS):
         network.pose.requires_grad_(epoch < EPOCHS)
@@ -145,8 +154,11 @@ def accumulated() -> dict[str, Tensor]:
             optimiser.zero_grad()
             for batch in both:
                 (loss_of(network, batch) / 2).backward()
+            share = rates.pop(0)
+            pose, heads = optimiser.param_groups
+            pose["lr"] = share * RECIPE.fit.learning_rate
+            heads["lr"] = share * RECIPE.fit.head_learning_rate
             optimiser.step()
-            schedule.step()
     return network.state_dict()
 
 

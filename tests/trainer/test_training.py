@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from export.helpers import CONV_KL, CPU, GAP_MARGIN, TINY, TRAINING_SPEC, people
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import LSP, KeypointSet
 from misgiving.trainer import training
@@ -16,6 +15,7 @@ from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import AugmentConfig, HeadConfig
 from misgiving.trainer.data import PoseSet, join, open_data, subset
 from misgiving.trainer.training import Compute, Trained, train
+from shared.training import CONV_KL, CPU, GAP_MARGIN, TINY, TRAINING_SPEC, people
 from trainer.annotating import write_images
 
 NEW = HeadConfig(kind="levels", objective="kl")

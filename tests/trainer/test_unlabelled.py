@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from export.helpers import people
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.images import encode_png
 from misgiving.trainer import score_pool, select
 from misgiving.trainer.data import open_data
+from shared.training import people
 from trainer.annotating import write_images
 
 

@@ -9,6 +9,7 @@ from misgiving.runtime import Bundle, Estimator
 from misgiving.trainer import open_data
 from misgiving.trainer.evaluation import verdict
 from misgiving.trainer.evaluation.bundle import LEARNED, Evaluation, evaluate
+from misgiving.trainer.evaluation.output import lines
 from misgiving.trainer.measures.bootstrap import Estimate
 
 
@@ -37,6 +38,7 @@ def test_what_the_thresholds_catch(evaluation: Evaluation) -> None:
     found = [0.0, 1.0, 0.0, 1.0, 0.0, np.nan]
     catch = verdict.catches(made_up(evaluation, losses, found))[0]
     assert (catch.flagged, catch.persons, catch.caught, catch.failures) == (3, 5, 2, 3)
+    assert (catch.accepted, catch.missed) == (0.4, 0.5)
     assert str(catch) == (
         f"likely (predicted_loss from {cut:.4g} on) flags 60 % of 5 persons, catches 2 of 3 "
         "failures"
@@ -46,10 +48,18 @@ def test_what_the_thresholds_catch(evaluation: Evaluation) -> None:
 @pytest.mark.parametrize(
     ("draws", "answer", "said"),
     [
-        ([0.01, 0.03], "yes", "? yes: AUROC 0.020 [0.0"),
-        ([-0.03, -0.01], "no", "? no, worse: AUROC -0.020 [-0.0"),
+        (
+            [0.01, 0.03],
+            "yes",
+            "failures better than -mean_peak, the best free score: AUROC difference 0.020 [0.0",
+        ),
+        (
+            [-0.03, -0.01],
+            "no",
+            "failures worse than -mean_peak, the best free score: AUROC difference -0.020 [",
+        ),
         ([-0.01, 0.01], "cannot be told", "an interval that holds 0"),
-        ([np.nan, np.nan], "cannot be told", "? cannot be told: AUROC"),
+        ([np.nan, np.nan], "cannot be told", ", without an interval; more failures"),
     ],
 )
 def test_is_it_better(evaluation: Evaluation, draws: list[float], answer: str, said: str) -> None:
@@ -60,14 +70,16 @@ def test_is_it_better(evaluation: Evaluation, draws: list[float], answer: str, s
     rows = tuple(learned if row.name == LEARNED else row for row in evaluation.failures.rows)
     changed = replace(evaluation, best_free=free, failures=replace(evaluation.failures, rows=rows))
     assert verdict.better_than_free(changed) == answer
-    assert said in list(verdict.lines(changed))[-1]
+    sentence = verdict.sentence(changed)
+    assert said in sentence
+    assert next(lines(changed)) == sentence  # it comes first
     assert verdict.record(changed)["better_than_best_free"] == answer
 
 
 def test_nothing_to_compare_with(evaluation: Evaluation) -> None:
     alone = replace(evaluation, best_free=None)
     assert verdict.better_than_free(alone) == "cannot be told"
-    assert list(verdict.lines(alone))[-1].endswith("no free score has an AUROC here")
+    assert verdict.sentence(alone).endswith("no free score has an AUROC here.")
 
 
 def test_the_record_has_no_infinity(evaluation: Evaluation) -> None:

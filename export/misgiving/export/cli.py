@@ -100,7 +100,7 @@ def export(
 ) -> None:
     """Export a checkpoint to a bundle that answers alike. Refuses where it does not.
 
-    Calibrates it on --val, as 'misgiving calibrate' does; without a rate for --flag-rate 0.1.
+    Calibrates it on --val, as 'misgiving calibrate' does; without a rate, by --flag-rate 0.1.
 
     A lower precision that is asked for must find the joints that fp32 finds and order the persons
     by predicted loss as it does, or there is no bundle. int8 is calibrated on a sample of the
@@ -147,9 +147,7 @@ def demo(
     ] = "synthetic:1,500,0-0.5",
     pool: Annotated[
         str,
-        typer.Option(
-            metavar="SPEC", help="Data out there: selected from, streamed, validated and tested on."
-        ),
+        typer.Option(metavar="SPEC", help="Data to select from, stream, validate and test on."),
     ] = "synthetic:2,1400",
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder to write; an earlier demo's is replaced.")
@@ -166,7 +164,7 @@ def demo(
     ] = 1,
 ) -> None:
     """Run the whole loop here: train, serve, collect, train on.
-    Train, select, export, serve, flag, collect, label, train on.
+    The steps: train, select, export, serve, flag, collect, label, train on.
 
     Example: misgiving demo --data lsp:data/lsp#1-1000 --pool lspet:data/lspet --out runs/real
     """
@@ -212,8 +210,8 @@ def calibrate(
     device: runtime.Device = "cpu",
     threads: runtime.Threads = 0,
 ) -> None:
-    """Make a score a promise: probabilities and thresholds.
-    Probability of failure, and thresholds that keep a named rate.
+    """Turn a score into probabilities and thresholds.
+    Adds a probability of failure, and thresholds that keep a named rate.
 
     Writes a new bundle with the same graph. The promises hold for frames drawn like those of
     --data. Under shift, and for the correlated frames of a video, there is no such guarantee:
@@ -330,9 +328,9 @@ def bench(
     ] = None,
 ) -> None:
     """Time a bundle on this machine, beside other ways.
-    Its graphs on every engine that is installed, and what others would run instead of one pass (no
-    score, 10 passes, an ensemble). Prints a Markdown page that says what the machine is, a Jetson's
-    power mode and clocks too.
+    Runs its graphs on every engine that is installed, and what others would run instead of one
+    pass (no score, 10 passes, an ensemble). Prints a Markdown page that says what the machine is,
+    a Jetson's power mode and clocks too.
 
     Example: misgiving bench --batch 1 --seconds 0.5 --out bench
     """

@@ -22,7 +22,8 @@ class Format(str, Enum):
 @app.command()
 def collect(
     listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Serve there; port 0 takes a free one.")
+        str,
+        typer.Option(metavar="HOST:PORT", help="Address to listen on; port 0 takes a free one."),
     ] = "127.0.0.1:50052",
     store: StoreOption = Path("collected"),
 ) -> None:
@@ -53,7 +54,7 @@ def export(
     ] = Format.COCO,
     bundle: Annotated[
         str,
-        typer.Option(metavar="HEX", help="Only frames of the bundle whose digest begins so."),
+        typer.Option(metavar="HEX", help="Only frames of the bundle whose digest begins with HEX."),
     ] = "",
 ) -> None:
     """Write the collected frames as a folder for an annotation tool.

@@ -269,7 +269,7 @@ def _parse(file: Path, rows: _Rows, expected: str) -> dict[str, list[Any]]:
     except OSError as error:
         raise DataError(f"{error.strerror}; expected {expected}") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"no JSON ({error}); copy or export the file again") from error
+        raise DataError(f"not JSON ({error}); copy or export the file again") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(document, dict) or not isinstance(document.get(key), list):
             raise DataError(f"no list {key!r}; expected images, annotations and categories")

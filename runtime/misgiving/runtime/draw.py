@@ -1,34 +1,131 @@
-"""Skeletons on pictures: left and right in different colours, doubtful joints hollow.
+"""How persons are drawn, in every picture and page: what their limbs, boxes and labels look like.
+
+A box is the part that was looked at, in the colour of the person's state. Left and right limbs
+differ, doubtful ones are pale, and strokes grow with the person.
 
 Axes: K keypoints, H W picture.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from misgiving.runtime.geometry import Region
 from misgiving.runtime.joint_names import side_of
 from misgiving.runtime.keypoints import KeypointSet
+from misgiving.runtime.lettering import (
+    SHADOW,
+    Box,
+    Colour,
+    Mark,
+    Picture,
+    Row,
+    draw_key,
+    draw_label,
+)
 from misgiving.runtime.nouns import Person
 
-Colour = tuple[int, int, int]
-Picture = NDArray[np.uint8]
-
-LEFT: Colour = (255, 150, 40)
-RIGHT: Colour = (40, 170, 255)
-CENTRE: Colour = (240, 240, 240)
-FLAGGED: Colour = (220, 40, 50)
-CALM: Colour = (30, 130, 70)
-SHADOW: Colour = (20, 20, 20)
+LEFT: Final[Colour] = (60, 220, 240)
+RIGHT: Final[Colour] = (150, 90, 255)
+CENTRE: Final[Colour] = (240, 240, 240)
+RED: Final[Colour] = (214, 40, 50)
+AMBER: Final[Colour] = (255, 176, 0)
+GREY: Final[Colour] = (125, 125, 125)
+SIDES = "left in cyan, right in violet, doubtful joints hollow and pale"
+BOXES = "Box: what was looked at, red where flagged, amber where P(failure) >= 0.5, else grey"
+"""What a page says of its pictures, in place of the key."""
 
 DOUBTFUL_BELOW = 0.3
-"""Confidence below which a joint is drawn hollow and its bones thin."""
+"""Confidence below which a joint is doubtful, where the head does not tell joints apart."""
+EVEN_ODDS = 0.5
+"""Probability from which on a failure, or the miss of a joint, is more likely than not."""
 SMALLEST_SIDE = 480
 """Pictures whose longer side is smaller are enlarged, so that lines do not cover the person."""
 
+_PALE = 0.4  # how much of a doubtful limb is seen
+_STROKES = 90  # strokes of a bone's width in a person's longer side
+_SIDES = ((LEFT, "left"), (RIGHT, "right"))
+_STATES = (
+    (RED, "looked at, flagged"),
+    (AMBER, "looked at, P(failure) >= 0.5"),
+    (GREY, "looked at, not flagged"),
+)
+_NOWHERE = np.empty((0, 2))
 _SHIFT = 4  # cv2 draws at 1/16 px
+_FAR = 1e5  # px, beyond which cv2's fixed point overflows
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A person as it is drawn; all lengths in px of the picture."""
+
+    points: NDArray[np.floating]
+    """(K, 3): x, y and confidence. A joint that is not finite is left out."""
+    joint_loss: NDArray[np.floating] | None = None
+    """(K,) where the head tells joints apart."""
+    region: Region | None = None
+    """The part that was looked at; None draws no box."""
+    predicted_loss: float = float("nan")
+    failure_probability: float | None = None
+    flagged: bool = False
+
+    @property
+    def colour(self) -> Colour:
+        """Red: flagged. Amber: not flagged, though it more likely failed than not. Grey: else."""
+        if self.flagged:
+            return RED
+        return AMBER if (self.failure_probability or 0) >= EVEN_ODDS else GREY
+
+    @property
+    def label(self) -> str:
+        """P(failure), or the predicted loss where nothing is calibrated."""
+        known = self.failure_probability is not None
+        said = f"P(failure) {self.failure_probability:.2f}" if known else self._uncalibrated
+        return f"{said}, flagged" if self.flagged else said
+
+    @property
+    def _uncalibrated(self) -> str:
+        return f"predicted loss {self.predicted_loss:.3f}"
+
+    @property
+    def doubtful(self) -> NDArray[np.bool_]:
+        """(K,): joints that the head holds to be missed, or else of low confidence.
+
+        Joint losses outside [0, 1] are no chances of a miss, and say nothing here.
+        """
+        loss = self.joint_loss
+        if loss is not None and len(loss) and ((loss >= 0) & (loss <= 1)).all():
+            return np.asarray(loss >= EVEN_ODDS)
+        return ~(self.points[:, 2] >= DOUBTFUL_BELOW)
+
+    @property
+    def drawable(self) -> NDArray[np.bool_]:
+        """(K,): joints that are somewhere."""
+        near = np.abs(self.points) < _FAR
+        return np.asarray(near.all(axis=-1))  # and so neither NaN nor infinite
+
+    def box(self, picture: Picture) -> Box | None:
+        """The region as far as it lies in the picture; None where nothing was looked at."""
+        if self.region is None:
+            return None
+        one, (high, wide) = self.region, picture.shape[:2]
+        sides = np.round((one.x, one.y, one.x + one.width, one.y + one.height))
+        inside = np.clip(np.nan_to_num(sides), 0, (wide, high, wide, high))
+        return Box(*inside.astype(int).tolist())
+
+    def moved(self, scale: Sequence[float], shift: Sequence[float] = (0, 0)) -> "Drawn":
+        """The same in another picture, whose px are ``scale * (px - shift)``; x before y."""
+        points = self.points.astype(float)
+        points[:, :2] = (points[:, :2] - shift) * scale
+        if (one := self.region) is None:
+            return replace(self, points=points)
+        left, top = np.subtract((one.x, one.y), shift) * scale
+        width, height = np.multiply((one.width, one.height), scale)
+        return replace(self, points=points, region=Region(left, top, width, height))
 
 
 def draw_result(image: Picture, persons: Iterable[Person], keypoints: KeypointSet) -> Picture:
@@ -48,40 +145,40 @@ def draw_result(image: Picture, persons: Iterable[Person], keypoints: KeypointSe
     scale = max(1.0, SMALLEST_SIDE / max(image.shape[:2]))
     canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     picture = np.ascontiguousarray(canvas, np.uint8)
-    for person in persons:
-        draw_skeleton(
-            picture, person.keypoints * np.array([scale, scale, 1], np.float32), keypoints
-        )
-    for person in persons:
-        _draw_score(picture, person, scale)
+    draw_persons(picture, [_drawn(person).moved((scale, scale)) for person in persons], keypoints)
     return picture
 
 
-def draw_skeleton(
-    picture: Picture,
-    points: NDArray[np.floating],
-    keypoints: KeypointSet,
-    doubtful_below: float = DOUBTFUL_BELOW,
-) -> None:
-    """Draw one person into an RGB picture.
+def draw_persons(picture: Picture, persons: Sequence[Drawn], keypoints: KeypointSet) -> None:
+    """Draw persons with their labels into an RGB picture, and the key of what is seen.
 
     Args:
         picture: shape (H, W, 3), written to.
-        points: shape (K, 3): x, y in px of this picture, and confidence. A joint that is not
-            finite is left out.
-        keypoints: gives the bones, and by their names the sides.
-        doubtful_below: joints with less confidence are drawn hollow.
+        persons: as they are drawn.
+        keypoints: give the bones, and by their names the sides.
     """
-    unit = max(1, round(max(picture.shape[:2]) / 320))
-    drawable = np.isfinite(points).all(axis=-1) & (np.abs(points) < 1e6).all(axis=-1)
-    sure = points[:, 2] >= doubtful_below
-    for bone in keypoints.skeleton:
-        if drawable[list(bone)].all():
-            width = 2 * unit if sure[list(bone)].all() else unit
-            _bone(picture, points[list(bone), :2], side_colour(keypoints.names, bone), width)
-    for index in np.flatnonzero(drawable):
-        colour = side_colour(keypoints.names, (int(index),))
-        _joint(picture, points[index, :2], colour, 2 * unit + 1, bool(sure[index]))
+    draw_figures(picture, persons, keypoints)
+    boxed = [(person, box) for person in persons if (box := person.box(picture))]
+    seen = [person.points[person.drawable, :2] for person in persons]
+    seen += [np.array([(box.left, box.top), (box.right - 1, box.bottom - 1)]) for _, box in boxed]
+    key = draw_key(picture, _key(persons, keypoints), np.concatenate(seen or [_NOWHERE]))
+    taken = [key] if key else []
+    for person, box in sorted(boxed, key=lambda one: not one[0].flagged):
+        if place := draw_label(picture, person.label, box, person.colour, taken):
+            taken.append(place)
+
+
+def draw_figures(picture: Picture, persons: Sequence[Drawn], keypoints: KeypointSet) -> None:
+    """Draw boxes, limbs and joints alone, the doubtful ones pale; for pictures with a caption."""
+    for person in sorted(persons, key=lambda person: person.flagged):  # flags are not covered
+        if box := person.box(picture):
+            _draw_box(picture, box, person.colour)
+    faint = picture.copy()
+    for person in persons:
+        _skeleton(faint, person, keypoints, doubtful=True)
+    cv2.addWeighted(faint, _PALE, picture, 1 - _PALE, 0, dst=picture)
+    for person in persons:
+        _skeleton(picture, person, keypoints, doubtful=False)
 
 
 def side_colour(names: Sequence[str], joints: Sequence[int]) -> Colour:
@@ -92,45 +189,72 @@ def side_colour(names: Sequence[str], joints: Sequence[int]) -> Colour:
     return LEFT if sides == {"left"} else RIGHT
 
 
-def draw_label(picture: Picture, text: str, left: int, top: int, colour: Colour) -> None:
-    """White text on a coloured bar, moved so that it stays inside the picture."""
-    size = max(0.4, max(picture.shape[:2]) / 1200)
-    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
-    margin = height // 2
-    bar_width, bar_height = width + 2 * margin, height + below + margin
-    left = max(0, min(left, picture.shape[1] - bar_width))
-    top = max(0, min(top, picture.shape[0] - bar_height))
-    cv2.rectangle(picture, (left, top), (left + bar_width, top + bar_height), colour, -1)
-    at = (left + margin, top + height + margin // 2)
-    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, (255,) * 3, 1, cv2.LINE_AA)
+def stroke(extent: float, picture: Picture) -> float:
+    """Width in px of a bone of a person, or of a box, whose longer side is ``extent`` px."""
+    return float(np.clip(extent / _STROKES, 1, max(1, max(picture.shape[:2]) / _STROKES)))
 
 
-def _draw_score(picture: Picture, person: Person, scale: float) -> None:
-    flagged = person.flag.raised
-    colour = FLAGGED if flagged else CALM
-    region = person.region
-    left, top, width, height = (
-        round(max(-1e6, min(1e6, side * scale)))
-        for side in (region.x, region.y, region.width, region.height)
+def _drawn(person: Person) -> Drawn:
+    return Drawn(
+        person.keypoints,
+        person.keypoint_loss,
+        person.region,
+        person.predicted_loss,
+        person.failure_probability,
+        person.flag.raised,
     )
-    thickness = max(1, max(picture.shape[:2]) // 400)
-    cv2.rectangle(picture, (left, top), (left + width, top + height), colour, thickness)
-    text = f"predicted loss {person.predicted_loss:.3f}{' FLAGGED' if flagged else ''}"
-    draw_label(picture, text, left, top, colour)
 
 
-def _bone(picture: Picture, ends: NDArray[np.floating], colour: Colour, width: int) -> None:
+def _key(persons: Sequence[Drawn], keypoints: KeypointSet) -> list[Row]:
+    """Of what is to be seen."""
+    shown = {
+        side_colour(keypoints.names, [int(index)])
+        for person in persons
+        for index in np.flatnonzero(person.drawable)
+    }
+    rows = [
+        Row(Mark.DOT, colour, f"the person's {side}") for colour, side in _SIDES if colour in shown
+    ]
+    if any((person.doubtful & person.drawable).any() for person in persons):
+        rows.append(Row(Mark.RING, CENTRE, "doubtful"))
+    states = {person.colour for person in persons if person.region}
+    return rows + [Row(Mark.BOX, colour, said) for colour, said in _STATES if colour in states]
+
+
+def _draw_box(picture: Picture, box: Box, colour: Colour) -> None:
+    extent = max(box.right - box.left, box.bottom - box.top)
+    width = max(2, round(stroke(extent, picture)))
+    corners = (box.left, box.top), (box.right - 1, box.bottom - 1)
+    cv2.rectangle(picture, *corners, SHADOW, width + 2)
+    cv2.rectangle(picture, *corners, colour, width)
+
+
+def _skeleton(picture: Picture, person: Drawn, keypoints: KeypointSet, *, doubtful: bool) -> None:
+    """The sure or the doubtful part of a person; a bone is as sure as its two ends."""
+    drawable, doubt, points = person.drawable, person.doubtful, person.points
+    extent = np.ptp(points[drawable, :2], axis=0).max() if drawable.any() else 0
+    width = stroke(extent, picture)
+    for bone in map(list, keypoints.skeleton):
+        if drawable[bone].all() and doubt[bone].any() == doubtful:
+            _bone(picture, points[bone, :2], side_colour(keypoints.names, bone), width)
+    for index in np.flatnonzero(drawable & (doubt == doubtful)):
+        colour = side_colour(keypoints.names, [int(index)])
+        _joint(picture, points[index, :2], colour, width, hollow=doubtful)
+
+
+def _bone(picture: Picture, ends: NDArray[np.floating], colour: Colour, width: float) -> None:
     start, stop = (_fixed(end) for end in ends)
-    cv2.line(picture, start, stop, SHADOW, width + 2, cv2.LINE_AA, _SHIFT)
-    cv2.line(picture, start, stop, colour, width, cv2.LINE_AA, _SHIFT)
+    cv2.line(picture, start, stop, SHADOW, round(1.6 * width) + 1, cv2.LINE_AA, _SHIFT)
+    cv2.line(picture, start, stop, colour, round(width), cv2.LINE_AA, _SHIFT)
 
 
 def _joint(
-    picture: Picture, point: NDArray[np.floating], colour: Colour, radius: int, sure: bool
+    picture: Picture, point: NDArray[np.floating], colour: Colour, width: float, *, hollow: bool
 ) -> None:
-    centre, fixed_radius = _fixed(point), radius << _SHIFT
-    cv2.circle(picture, centre, fixed_radius, SHADOW, 3, cv2.LINE_AA, _SHIFT)
-    cv2.circle(picture, centre, fixed_radius, colour, -1 if sure else 1, cv2.LINE_AA, _SHIFT)
+    centre, radius = _fixed(point), round((2.2 if hollow else 1.5) * width * (1 << _SHIFT))
+    around, rim = round(0.6 * width) + 1, round(0.6 * width) if hollow else -1
+    cv2.circle(picture, centre, radius, SHADOW, around, cv2.LINE_AA, _SHIFT)
+    cv2.circle(picture, centre, radius, colour, rim, cv2.LINE_AA, _SHIFT)
 
 
 def _fixed(point: NDArray[np.floating]) -> tuple[int, int]:

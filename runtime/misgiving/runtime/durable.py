@@ -69,7 +69,7 @@ def _is_still(path: Path, was: os.stat_result) -> bool:
 def check_new(out: Path) -> None:
     """Raise DataError where something is there already: results are never overwritten."""
     if not out.name:
-        raise DataError(f"{out} is no name for a new folder; expected one. Give another --out")
+        raise DataError(f"{out} is not the name of a new folder; expected one. Give another --out")
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise DataError(f"{out} is there already; nothing is overwritten. Give another name")
 

@@ -102,7 +102,7 @@ class KeypointSet(BaseModel):
             labelled: shape (K,).
 
         Returns:
-            NaN where a torso joint is not labelled: the normaliser is then undefined.
+            NaN where a torso joint is not labelled, because the normaliser is then undefined.
         """
         joints = sorted({index for pair in self.torso for index in pair})
         if not self.torso or not labelled[joints].all():

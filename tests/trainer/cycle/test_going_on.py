@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from export.helpers import people
 from misgiving.runtime.durable import locked_folder
 from misgiving.runtime.errors import DataError
 from misgiving.trainer.checkpoint import WEIGHTS
 from misgiving.trainer.cycle import record, run, stage
 from misgiving.trainer.cycle.recipe import CycleRecipe, to_dict
+from shared.training import people
 from trainer.cycle.whole import BASE, BUDGET, POOL, RECIPE, TEST, Run, chosen, go
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from export.helpers import TINY
 from misgiving.runtime.errors import InvalidInput
 from misgiving.trainer.config import to_json
 from misgiving.trainer.cycle.recipe import (
@@ -19,6 +18,7 @@ from misgiving.trainer.cycle.recipe import (
     to_dict,
 )
 from misgiving.trainer.recipes import RECIPES
+from shared.training import TINY
 
 RECIPE = CycleRecipe(name="mine", training=TINY, methods=("random",), budget=3, stages=2)
 

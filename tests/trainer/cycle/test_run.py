@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from export.helpers import CPU, people
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.answers.scoring import score
@@ -22,6 +21,7 @@ from misgiving.trainer.heatmaps import SIGNALS
 from misgiving.trainer.network_view import network_view
 from misgiving.trainer.samplers import sampler_named
 from misgiving.trainer.samplers.base import Candidates
+from shared.training import CPU, people
 from trainer.annotating import write_images
 from trainer.cycle.whole import BASE, BUDGET, POOL, RECIPE, STAGES, TEST, Run, chosen, go
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from export.helpers import CPU, TINY, people
 from misgiving.trainer.cycle import record, stage
 from misgiving.trainer.cycle.recipe import CycleRecipe
 from misgiving.trainer.cycle.record import CycleRun, StageResult
 from misgiving.trainer.cycle.run import run_cycle
 from misgiving.trainer.data import PoseSet
+from shared.training import CPU, TINY, people
 
 RECIPE = CycleRecipe(
     name="tiny",

@@ -24,11 +24,11 @@ Epochs = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="All epochs of a training, instead of the recipe's; of them the heads alone keep "
-        "their share.",
+        help="Epochs of the whole training, instead of the recipe's; the heads alone keep their "
+        "share of them.",
     ),
 ]
-Seed = Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed, instead of the recipe's.")]
 Keypoints = Annotated[
     str | None,
     typer.Option(
@@ -168,7 +168,7 @@ def cycle(
     threads: Threads = None,
 ) -> None:
     """Run active-learning cycles: train, score, select, train on.
-    Each method as often as is asked for.
+    Every method runs once for each repeat.
 
     All methods of a repeat share its first stage. Stopped, even killed, the same command goes on
     where it was; started several times at once, on other GPUs for example, it shares the work.
@@ -231,7 +231,7 @@ def evaluate(
     precision: runtime.Precision = "fp32",
 ) -> None:
     """Measure a bundle: its poses, and what its scores find.
-    How good the poses are, and how well the scores find the failures.
+    Says how good the poses are, and how well the scores find the failures.
 
     Prints PCK@0.2, PCKh@0.5 where the data has heads (mpii:), and AP by OKS where it has areas; of
     predicted_loss, of each free score, of random and of the true error: AUROC of failure, Spearman
@@ -267,10 +267,10 @@ def score(
     ] = None,
 ) -> None:
     """Score a pool with a bundle, a row for each person.
-    Predicted loss, free scores and embedding.
+    A row has predicted loss, free scores and embedding.
 
     Stopped, even killed, the same command goes on where it was. Exit code 1 if a person was
-    skipped because it could not be read.
+    skipped because they could not be read.
 
     Example: misgiving score --pool synthetic:2,800 --out pool.parquet
     """
@@ -309,14 +309,18 @@ def select(
             "look for what is new keep away from them.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of random and adversarial.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Seed of random and adversarial.")
+    ] = 0,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="File to write; must be new. Without it stdout."),
+        typer.Option(
+            metavar="FILE", help="File to write; must be new. Without it, ids go to stdout."
+        ),
     ] = None,
 ) -> None:
     """Pick whom to label from a score file.
-    Ids, one a line, in the order of picking.
+    Gives their ids, one a line, in the order of picking.
 
     Example: misgiving select pool.parquet --budget 50 --sampler coreset --out picked.txt
     """
@@ -345,7 +349,7 @@ def select(
 @app.command()
 def theory(out: Out) -> None:
     """Reproduce the mathematics of the LearningLoss++ paper.
-    Its Tables 1 and 2, Figures 1 to 3.
+    Its Tables 1 and 2, and its Figures 1 to 3.
 
     Fits the distribution of losses, which the paper does not print, to its Table 1; prints both
     tables beside the paper's own; writes theory.json and the pictures.

@@ -143,7 +143,7 @@ RECIPES = {
 def recipe_named(name: str, epochs: int | None = None, seed: int | None = None) -> Recipe:
     """A recipe by its name or by the path of its JSON file, with the daily changes.
 
-    ``epochs`` counts all of a training, those of the heads alone too; see :func:`with_changes`.
+    ``epochs`` counts all of a training, those of the heads alone too; see ``with_changes``.
 
     >>> recipe_named("cpu", epochs=10).fit.epochs, recipe_named("runs/first/recipe.json").name
     (9, 'tiny')

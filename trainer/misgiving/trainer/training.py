@@ -102,8 +102,8 @@ def train(
 ) -> Trained:
     """Train, measure on the validation data, write the checkpoint.
 
-    What a killed process left in ``<out>.restart`` is gone on with; the same options are then
-    expected, and on the CPU the weights become the same bit by bit.
+    A training that was killed goes on from ``<out>.restart``. It then expects the same options,
+    and on the CPU its weights become the same bit by bit.
 
     >>> trained = train(
     ...     recipe_named("demo", epochs=1),

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime import geometry
-from misgiving.runtime.draw import draw_skeleton
+from misgiving.runtime.draw import Drawn, draw_figures
 from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.data.base import Sample
@@ -19,16 +19,16 @@ def views(
     sample: Sample,
     rule: CropRule,
     keypoints: KeypointSet,
-    drawn: Sequence[NDArray[np.floating]],
+    drawn: Sequence[Drawn],
     height: int,
 ) -> NDArray[np.uint8]:
-    """The person's crop, side by side once for each set of joints.
+    """The person's crop, side by side once for each way to draw it.
 
     Args:
         sample: the person.
         rule: of the crop.
         keypoints: of the joints.
-        drawn: (K, 3) each: x and y in image px, and the confidence; NaN is left out.
+        drawn: in px of the image.
         height: of the picture in px.
 
     Raises:
@@ -39,15 +39,15 @@ def views(
     crop = geometry.cut(sample.image, window, height, width)
     gap = np.full((height, _GAP, 3), 255, np.uint8)
     parts: list[NDArray[np.uint8]] = []
-    for joints in drawn:
+    scale = width / window.width, height / window.height
+    for one in drawn:
         view = crop.copy()
-        points_view = geometry.image_to_input(joints[:, :2], window, height, width)
-        draw_skeleton(view, np.column_stack([points_view, joints[:, 2]]), keypoints)
+        draw_figures(view, [one.moved(scale, (window.left, window.top))], keypoints)
         parts += [gap, view] if parts else [view]
     return np.concatenate(parts, axis=1)
 
 
-def as_labelled(sample: Sample) -> NDArray[np.floating]:
-    """A person's labels as joints to draw, (K, 3)."""
+def as_labelled(sample: Sample) -> Drawn:
+    """A person's labels, of which none is doubtful."""
     points = np.where(sample.labelled[:, None], sample.points, np.nan)
-    return np.column_stack([points, np.ones(len(points))])
+    return Drawn(np.column_stack([points, np.ones(len(points))]))

@@ -1,13 +1,18 @@
 """What a run of ``misgiving bench`` shows: a Markdown page and a plot."""
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from misgiving.export.bench.board import Reading
 from misgiving.export.bench.cases import FUSED, POSE
 from misgiving.export.bench.run import ROUNDS, Bench, Row
+
+if TYPE_CHECKING:  # a vehicle has no matplotlib
+    from matplotlib.figure import Figure
 
 PERCENTILES = (50, 90, 99)
 
@@ -16,6 +21,8 @@ def page(result: Bench) -> Iterator[str]:
     """The lines of the page."""
     manifest, config = result.bundle.manifest, result.config
     yield f"# Latency of {manifest.name} {manifest.version}"
+    yield ""
+    yield verdict(result.rows)
     yield ""
     yield (
         f"Bundle {result.bundle.digest[:12]}, input {manifest.crop.height} × "
@@ -51,6 +58,21 @@ def page(result: Bench) -> Iterator[str]:
             "W and GPU MHz are means while a row ran. GPU MiB: the most in use on the GPU, on a "
             "Jetson on the whole board, by all processes."
         )
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """The fastest way to all outputs, at the fewest persons a call."""
+    timed = [row for row in rows if row.timings and row.case.variant == FUSED]
+    if not timed:
+        return "Nothing gave all outputs here; the table says why."
+    first = min(timed, key=lambda row: (row.case.batch, row.percentile(50)))
+    case, count = first.case, sum(row.case.batch == first.case.batch for row in timed)
+    who = "one person" if case.batch == 1 else f"{case.batch} persons"
+    return (
+        f"For {who} a call, {case.engine} with {case.file} is the fastest of {count} timed: "
+        f"{first.percentile(50):.2f} ms in the median, {first.percentile(99):.2f} ms at the 99th "
+        "percentile."
+    )
 
 
 def _cells(row: Row, board: bool) -> list[str]:
@@ -97,30 +119,41 @@ def _ratio(row: Row, other: Row) -> float:
 
 
 def plot(result: Bench, path: Path) -> None:
-    """Median, 90th and 99th percentile of every row, logarithmic.
+    """Write :func:`figure` as a picture.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
-    import matplotlib
+    figure(result).savefig(path, dpi=110)
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+
+def figure(result: Bench) -> "Figure":
+    """Every row's median as a dot, with a line to its 99th percentile and a stroke at the 90th.
+
+    The axis is logarithmic and shows whole decades.
+    """
+    from matplotlib.figure import Figure
 
     rows = [row for row in result.rows if row.timings][::-1]
-    names = [
-        f"{r.case.engine} {r.case.file.removesuffix('.onnx')}, batch {r.case.batch}" for r in rows
-    ]
-    names = [
-        n if r.case.variant == FUSED else f"{n}, {r.case.variant}"
-        for n, r in zip(names, rows, strict=True)
-    ]
-    figure, axes = pyplot.subplots(figsize=(9, 1 + 0.32 * len(rows)), layout="constrained")
-    middle, *tails = ([row.percentile(p) for row in rows] for p in PERCENTILES)
-    axes.barh(names, middle, color="#4477aa", label="p50")
-    for mark, values, percent in zip("|x", tails, PERCENTILES[1:], strict=True):
-        axes.plot(values, names, mark, color="black", label=f"p{percent}")
+    drawn = Figure(figsize=(9, 1.4 + 0.32 * len(rows)), layout="constrained")
+    axes, places = drawn.subplots(), range(len(rows))
+    middle, high, highest = ([row.percentile(p) for row in rows] for p in PERCENTILES)
+    axes.hlines(places, middle, highest, color="#4477aa", linewidth=1.5, label="to p99")
+    axes.plot(high, places, "|", color="#4477aa", markersize=9, label="p90")
+    axes.plot(middle, places, "o", color="#4477aa", label="p50")
+    axes.set_yticks(places, [_name(row) for row in rows])
     axes.set(xscale="log", xlabel="ms a call")
-    axes.legend()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    if rows:
+        axes.set_xlim(10 ** np.floor(np.log10(min(middle))), 10 ** np.ceil(np.log10(max(highest))))
+    axes.grid(axis="x", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    drawn.suptitle(textwrap.fill(verdict(result.rows), 100), fontsize=10, parse_math=False)
+    drawn.legend(frameon=False, ncols=3, loc="outside lower center")
+    return drawn
+
+
+def _name(row: Row) -> str:
+    case = row.case
+    name = f"{case.engine} {case.file.removesuffix('.onnx')}, batch {case.batch}"
+    return name if case.variant == FUSED else f"{name}, {case.variant}"

@@ -4,6 +4,7 @@ Axes: N streamed frames, one person each, K keypoints.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.export.demo.processes import DemoError
+from misgiving.runtime.draw import Drawn
+from misgiving.runtime.geometry import Region
 from misgiving.trainer.answers.scoring import Floats, Scores
 from misgiving.trainer.measures import metrics
 from misgiving.trainer.report import picked
@@ -36,6 +39,8 @@ class Replies:
     """(N,): by the threshold."""
     collected: NDArray[np.bool_]
     """(N,): by the threshold or as audit sample."""
+    drawn: tuple[Drawn, ...]
+    """(N,): how each person is drawn into its frame."""
     dropped: int
     round_trip_ms: Floats
     """(N,): client to client."""
@@ -62,8 +67,20 @@ def read_replies(path: Path, position: dict[str, int]) -> Replies:
         mean_peak=np.array([person["signals"]["mean_peak"] for person in persons]),
         flagged=np.array([person["flagged"] for person in persons]),
         collected=np.array([person["kept"] is not None for person in persons]),
+        drawn=tuple(map(_drawn, persons, joints)),
         dropped=sum(record["dropped_before"] for record in records),
         round_trip_ms=np.array([record["round_trip_ms"] for record in records]),
+    )
+
+
+def _drawn(person: dict[str, Any], joints: Floats) -> Drawn:
+    return Drawn(
+        joints,
+        np.array(list(person["keypoint_loss"].values())),
+        Region(*person["region"]),
+        person["predicted_loss"],
+        person["failure_probability"],
+        person["flagged"],
     )
 
 
@@ -96,8 +113,26 @@ def pick_table(replies: Replies, truth: Scores) -> dict[str, float | int]:
         "pck_oracle": _rounded(metrics.pck(found[picked(-shares[defined], share)])),
         "auroc_predicted_loss": _rounded(metrics.auroc(risk, failed)),
         "auroc_mean_peak": _rounded(metrics.auroc(-replies.mean_peak[defined], failed)),
+        "spearman_missed": _rounded(metrics.spearman(risk, 1 - shares[defined])),
         "spearman_true_loss": _rounded(metrics.spearman(risk, truth.true_loss[defined])),
     }
+
+
+def verdict(picks: Mapping[str, float]) -> str:
+    """What a table of picks comes to, in one sentence."""
+    ways = {
+        "predicted loss": picks["pck_flagged"],
+        "the mean heatmap peak": picks["pck_mean_peak"],
+        "random": picks["pck_random"],
+    }
+    first, second = sorted(ways, key=lambda way: ways[way])[:2]
+    gap = ways[second] - ways[first]
+    if not np.isfinite(list(ways.values())).all():
+        return "No flagged frame has a labelled torso: which way of picking is ahead is not known."
+    lead = f"{first} is ahead of {second} by {gap:.3f} in PCK of the picked"
+    if not gap:
+        lead = f"{first} and {second} are level in PCK of the picked"
+    return f"{lead[0].upper()}{lead[1:]}; one seed: no evidence."
 
 
 def budget_curves(replies: Replies, truth: Scores) -> dict[str, list[float]]:

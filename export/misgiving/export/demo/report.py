@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from misgiving.export.demo import outcome
 from misgiving.export.demo.outcome import Replies
-from misgiving.runtime.draw import draw_skeleton
+from misgiving.runtime.draw import BOXES, SIDES, draw_figures
 from misgiving.trainer import page
 from misgiving.trainer.answers.scoring import Floats, Scores
 from misgiving.trainer.data import PoseSet
@@ -41,10 +41,12 @@ def write_report(
         "misgiving.export.demo",
         "report.html.j2",
         summary=summary,
+        verdict=outcome.verdict(summary["picks"]),
+        look=f"{SIDES}. {BOXES}",
         synthetic=streamed.spec.startswith("synthetic:"),
         highest=_pictures(order[:PICTURES], replies, truth, shares, streamed),
         lowest=_pictures(order[::-1][:PICTURES], replies, truth, shares, streamed),
-        scatter=_scatter(replies, truth),
+        scatter=_scatter(replies, 1 - shares),
         curves=_curves(outcome.budget_curves(replies, truth)),
     )
     path.write_text(text, encoding="utf-8")
@@ -60,7 +62,7 @@ def _pictures(
     return [
         {
             "image": _drawn(int(index), replies, truth, streamed),
-            "score": f"{replies.predicted_loss[index]:.3f}",
+            "score": replies.drawn[index].label,
             "found": "no torso label" if np.isnan(shares[index]) else f"{shares[index]:.0%} found",
         }
         for index in chosen
@@ -72,12 +74,11 @@ def _drawn(index: int, replies: Replies, truth: Scores, streamed: PoseSet) -> st
     scale = PICTURE_PX / max(image.shape[:2])
     size = round(image.shape[1] * scale), round(image.shape[0] * scale)
     picture = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    points = np.column_stack([replies.points[index] * scale, replies.confidence[index]])
-    draw_skeleton(picture, points, truth.keypoints)
+    draw_figures(picture, [replies.drawn[index].moved((scale, scale))], truth.keypoints)
     return page.jpeg(picture, 85)
 
 
-def _scatter(replies: Replies, truth: Scores) -> str:
+def _scatter(replies: Replies, missed: Floats) -> str:
     with page.styled():
         figure = Figure(figsize=(5.2, 3.8), layout="constrained")
         axes = figure.subplots()
@@ -86,7 +87,7 @@ def _scatter(replies: Replies, truth: Scores) -> str:
             (replies.flagged, _LEARNED, "flagged"),
         ):
             axes.scatter(
-                truth.true_loss[mask],
+                missed[mask],
                 replies.predicted_loss[mask],
                 9,
                 colour,
@@ -94,7 +95,8 @@ def _scatter(replies: Replies, truth: Scores) -> str:
                 alpha=0.6,
                 linewidths=0,
             )
-        axes.set_xlabel("true loss (heatmap MSE, targets peak at 30)")
+        axes.set_xlabel("share of joints missed")
+        axes.set_xlim(-0.02, 1.02)
         axes.set_ylabel("predicted loss (unitless)")
         axes.legend(frameon=False)
         return page.svg(figure)

@@ -104,7 +104,7 @@ def _fresh(out: Path) -> _Folders:
     if out.is_file():
         raise DataError(f"{out} is a file; expected a folder to write. Give another --out")
     if out.exists() and any(out.iterdir()) and not marker.exists():
-        raise DataError(f"{out} holds something else than a demo; give another folder with --out")
+        raise DataError(f"{out} holds something other than a demo; give another folder with --out")
     shutil.rmtree(out, ignore_errors=True)
     (out / "logs").mkdir(parents=True)
     marker.touch()

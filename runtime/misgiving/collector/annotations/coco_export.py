@@ -52,7 +52,7 @@ def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
     Args:
         store: of the collector.
         out: must not exist.
-        bundle: only frames of the bundle whose digest begins so.
+        bundle: only frames of the bundle whose digest begins with this.
 
     Raises:
         DataError: ``out`` exists or cannot be written, nothing can be exported, an object of the

@@ -57,8 +57,8 @@ def read_corrected(folder: Path, *, trust_untouched: bool = False) -> Corrected:
     """Match corrected annotations with the exported persons.
 
     Images are told by the digest in their names, persons by our key where the tool kept it, else
-    by their places in the image. Who is one too many was added by an annotator, and is a label
-    too: the vehicle kept the frame with one probability for everybody in it.
+    by their places in the image. A person who matches nobody was added by an annotator, and is a
+    label too: the vehicle kept the frame with one probability for everybody in it.
 
     >>> corrected = read_corrected(Path("batch"))
     >>> len(corrected.labels.persons), corrected.deleted, corrected.untouched

@@ -159,7 +159,7 @@ class Store:
         """Every stored frame with its row, in order of arrival.
 
         Args:
-            bundle: only frames whose bundle's digest begins so.
+            bundle: only frames whose bundle's digest begins with this.
 
         Raises:
             DataError: an object is missing or altered.

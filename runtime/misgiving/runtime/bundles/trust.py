@@ -96,8 +96,8 @@ class Trust:
             raise BundleError(f"{name} is revoked (digest {digest[:12]}…); install a newer one")
         if signatures is None:
             raise BundleError(
-                f"{name} is not signed; expected {SIGNATURES} by one of {self._known()}. "
-                "Sign it with 'misgiving sign', or get it from who does"
+                f"{name} is not signed; expected {SIGNATURES} by {self._known()}. "
+                "Sign it with 'misgiving sign', or get a signed one"
             )
         signed = parse_signatures(signatures, name)
         ours = [id for id in signed if id in self.keys]
@@ -112,16 +112,17 @@ class Trust:
             )
         if ours:
             raise BundleError(
-                f"{name} is signed by key {ours[0]}, which is revoked; expected one of "
+                f"{name} is signed by key {ours[0]}, which is revoked; expected "
                 f"{self._known()}. Install a newer bundle"
             )
         raise BundleError(
-            f"{name} is signed by key {', '.join(signed)}; expected one of {self._known()}. "
-            "Get it from who you trust, or add that key to the trusted ones"
+            f"{name} is signed by key {', '.join(signed)}; expected {self._known()}. "
+            "Get one from somebody whom you trust, or add that key to the trusted ones"
         )
 
     def _known(self) -> str:
-        return ", ".join(id for id in self.keys if id not in self.revoked) or "none (all revoked)"
+        known = [id for id in self.keys if id not in self.revoked]
+        return f"one of {', '.join(known)}" if known else "another key (all of ours are revoked)"
 
 
 def admit(trust: Trust, manifest: Manifest, name: str, now: datetime) -> None:

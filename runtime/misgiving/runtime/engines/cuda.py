@@ -228,7 +228,7 @@ def _open(name: str) -> ctypes.CDLL:
         return ctypes.CDLL(name)
     except OSError as error:
         raise EngineError(
-            f"{name} is not here; expected NVIDIA's driver, which brings it. Install the driver "
+            f"{name} was not found; expected NVIDIA's driver, which brings it. Install the driver "
             "(in a container: start it with the GPU), or take --device cpu"
         ) from error
 

@@ -100,7 +100,7 @@ def public_name(url: str) -> str:
     parts = _URL.fullmatch(url)
     if parts is None:
         raise InvalidInput(
-            f"the source is no URL of {', '.join(_PORTS)}; expected "
+            f"the source is not a URL of {', '.join(_PORTS)}; expected "
             "rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH. Write / ? # @ in a password as "
             "%2F %3F %23 %40"
         )
@@ -159,7 +159,7 @@ def _open(target: str, backend: int, parameters: tuple[int, ...] = ()) -> Captur
 def _why_no_camera(device: Path) -> str:
     if not device.exists():
         present = sorted(str(path) for path in Path("/dev").glob("video*"))
-        return f"there is no such device; here are: {', '.join(present) or 'none'}"
+        return f"there is no such device; this machine has: {', '.join(present) or 'none'}"
     if not os.access(device, os.R_OK | os.W_OK):
         return "this user may not open it; add the user to the group 'video'"
     return "it is in use, or no camera; close other programs that read it"

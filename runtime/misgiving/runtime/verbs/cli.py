@@ -52,7 +52,8 @@ def root(
 def serve(
     bundle: Bundle = None,
     listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Serve there; port 0 takes a free one.")
+        str,
+        typer.Option(metavar="HOST:PORT", help="Address to listen on; port 0 takes a free one."),
     ] = "127.0.0.1:50051",
     device: Device = "cpu",
     threads: Threads = 0,
@@ -68,7 +69,7 @@ def serve(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Keep flagged and audited frames there until they are uploaded; else nothing.",
+            help="Folder in which kept frames wait for their upload; without it none is kept.",
         ),
     ] = None,
     collector: Annotated[
@@ -112,7 +113,7 @@ def stream(
             "rtsps:// or MJPEG over http(s)://; env:NAME for a variable that holds such a URL."
         ),
     ],
-    server: Annotated[str, typer.Option(help="HOST:PORT.")] = "127.0.0.1:50051",
+    server: Annotated[str, typer.Option(help="HOST:PORT of the server.")] = "127.0.0.1:50051",
     live: Annotated[
         bool,
         typer.Option(
@@ -125,12 +126,14 @@ def stream(
     regions: Annotated[
         Path | None, typer.Option(help="JSON file: frame name to list of [x,y,w,h].")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="File for one JSON line a reply.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="File to write, with one JSON line for each reply.")
+    ] = None,
     wait: Annotated[
         float,
         typer.Option(
             metavar="SECONDS",
-            help="Longest wait for a server that is not there yet, or no longer; 0 fails at once.",
+            help="Longest wait for a server that is not there yet, or has gone; 0 fails at once.",
         ),
     ] = 60.0,
 ) -> None:
@@ -170,15 +173,17 @@ def infer(
         list[str] | None,
         typer.Option(
             metavar="X,Y,W,H",
-            help="A person's box in image px; may be given more than once; holds for each image. "
-            "Else the whole image, and a closer look where the person is small in it.",
+            help="A person's box in image px, for every image; may be given more than once. "
+            "Without it the whole image, with a closer look where the person is small in it.",
         ),
     ] = None,
     threshold: Threshold = None,
     device: Device = "cpu",
     threads: Threads = 0,
     precision: Precision = "fp32",
-    json: Annotated[bool, typer.Option("--json", help="One JSON line an image.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON line for each image.")
+    ] = False,
     draw: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write each image there, with its keypoints drawn."),
@@ -228,7 +233,7 @@ def build(
     """Build TensorRT's engine of a bundle on this device. --device tensorrt runs it.
 
     It is kept in MISGIVING_CACHE, else in the user's cache folder, and built again when the
-    bundle, the GPU, its driver or TensorRT is another.
+    bundle, the GPU, its driver or TensorRT has changed.
 
     Example: misgiving build --bundle bundle --precision fp32 --opt-batch 2
     """

@@ -192,8 +192,8 @@ def _mendable(error: Exception, arguments: Sequence[str]) -> str:
         )
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return (
-            f"{ascii(error.object)} is no UTF-8, which a library that is used here expects of "
-            "names. Rename it; or is it, and the locale is none of UTF-8? Then set LC_ALL=C.UTF-8"
+            f"{ascii(error.object)} is not UTF-8, which a library that is used here expects of "
+            "names. Rename it or, where the name is UTF-8 and the locale is not, set LC_ALL=C.UTF-8"
         )
     if isinstance(error, MemoryError):
         return f"out of memory ({error}); expected to have enough. Name less data, or a smaller net"

@@ -27,15 +27,15 @@ Threshold = Annotated[
     str | None,
     typer.Option(
         metavar="LOSS|NAME",
-        help="predicted_loss from which on to flag a person, or the name of one of the bundle's "
-        "thresholds, for example flag_rate=0.1; else likely: failure more likely than not.",
+        help="Flag a person from this predicted_loss on, or by one of the bundle's thresholds, for "
+        "example flag_rate=0.1; without it by likely: failure is more likely than not.",
     ),
 ]
 Trust = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Take only bundles that a key in there (*.pub) signed, or one such file; else "
-        "MISGIVING_TRUST, else every bundle.",
+        help="Folder of trusted keys (*.pub), or one such key: take only bundles that one of them "
+        "signed; else MISGIVING_TRUST, else every bundle.",
     ),
 ]

@@ -56,7 +56,7 @@ class ServeOptions(ModelOptions):
             self.device_id.encode()
         except UnicodeEncodeError as error:
             raise InvalidInput(
-                f"device id is {self.device_id!r}, with bytes that are no UTF-8; expected text, "
+                f"device id is {self.device_id!r}, with bytes that are not UTF-8; expected text, "
                 "which collected frames carry. Name the device in UTF-8"
             ) from error
 

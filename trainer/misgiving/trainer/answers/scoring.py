@@ -82,7 +82,7 @@ def score(
 ) -> Scores:
     """Run a network over a data set, on the runtime's own crops and without augmentation.
 
-    Who cannot be read is left out, named and counted.
+    Persons who cannot be read are left out, named and counted.
 
     >>> network, recipe, _ = load_checkpoint(Path("runs/first"))
     >>> device = Compute(device="cpu", threads=1).prepare()

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from misgiving.runtime.draw import Drawn
 from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.geometry import CropRule
 from misgiving.trainer import page
-from misgiving.trainer.answers.scoring import Floats, Scores
+from misgiving.trainer.answers.scoring import Scores
 from misgiving.trainer.data.base import PoseSet
 from misgiving.trainer.measures import metrics
 from misgiving.trainer.views import as_labelled, views
@@ -28,8 +29,8 @@ _QUALITY = 75
 class Prediction:
     """What a network said of a person."""
 
-    joints: Floats
-    """(K, 3): x and y in image px, confidence."""
+    drawn: Drawn
+    """In px of the image, without a box: nobody is flagged here."""
     pck: float
     """Share of the person's joints found, NaN where undefined."""
 
@@ -48,8 +49,11 @@ class Picture:
 def predictions(scores: Scores) -> dict[str, Prediction]:
     """Of a pool, by id."""
     joints = np.dstack([scores.points, scores.confidence])
-    rows = zip(scores.ids, joints, metrics.person_pck(scores.found), strict=True)
-    return {name: Prediction(points, float(share)) for name, points, share in rows}
+    shares = metrics.person_pck(scores.found)
+    rows = zip(scores.ids, joints, scores.keypoint_loss, shares, strict=True)
+    return {
+        name: Prediction(Drawn(points, loss), float(share)) for name, points, loss, share in rows
+    }
 
 
 def pictures(
@@ -69,7 +73,7 @@ def pictures(
 
 def _picture(pool: PoseSet, index: int, rule: CropRule, predicted: Prediction | None) -> Picture:
     sample = pool[index]
-    drawn = [predicted.joints] if predicted else []
+    drawn = [predicted.drawn] if predicted else []
     large = views(sample, rule, pool.keypoints, [*drawn, as_labelled(sample)], _DRAWN_HEIGHT)
     size = round(large.shape[1] * HEIGHT / len(large)), HEIGHT
     small = cv2.resize(large, size, interpolation=cv2.INTER_AREA)

@@ -8,12 +8,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from misgiving.runtime.draw import SIDES
 from misgiving.runtime.durable import write_durably
 from misgiving.runtime.errors import DataError
 from misgiving.trainer import page
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.cycle import summary
-from misgiving.trainer.cycle.curves import curves, lines
+from misgiving.trainer.cycle.curves import DRAWN, curves, lines
 from misgiving.trainer.cycle.picks import chosen_alone, compare_picks
 from misgiving.trainer.cycle.pictures import Prediction, pictures, predictions
 from misgiving.trainer.cycle.recipe import CycleRecipe, method_of
@@ -51,16 +52,19 @@ def write_cycle_report(
         pool: what was selected from; who cannot be read any more is not shown.
     """
     base_model = _base_predictions(out, runs[0].seed, pool)
-    count = summary.stage_count(runs)
+    count, drawn = summary.stage_count(runs), curves(runs)
     text = page.render(
         __package__,
         REPORT + ".j2",
         **_facts(out, recipe, runs, pool),
         recipe=recipe,
+        verdict=summary.verdict(runs),
+        look=SIDES,
         seed=runs[0].seed,
         titles=list(summary.NUMBERS.values()),
         reference=summary.reference(runs),
-        curves=curves(runs),
+        together=drawn[: len(DRAWN)],
+        apart=drawn[len(DRAWN) :],
         lines=lines(list(summary.by_method(runs))),
         predicted=bool(base_model),
         stages=[

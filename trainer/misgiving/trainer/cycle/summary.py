@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.trainer.cycle.record import CycleRun, StageResult
+from misgiving.trainer.measures.bootstrap import LEVEL
+from misgiving.trainer.measures.nested import t_interval
 
 NUMBERS = {
     "test_pck": "test PCK ↑",
-    "selected_pck": "PCK of the selected ↓",
-    "pool_pck": "PCK of the pool",
-    "selected_loss": "loss of the selected ↑",
+    "selected_missed": "missed of selected ↑",
+    "pool_missed": "missed of the pool",
 }
-"""Columns of the table; the arrow says where it is better."""
-_BETTER = {"test_pck": 1, "selected_pck": -1, "selected_loss": 1}
-"""The sign of a difference for the better; a number without is not compared."""
+"""Columns of the table, of which missed is the share of joints; higher is better where an arrow is,
+and a number without is not compared."""
+_COMPARED = ("test_pck", "selected_missed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,11 @@ class Comparison:
     """A number of one method less that of the reference, seed by seed."""
 
     differences: Cell
-    better: int
-    """The sign of a difference for the better."""
 
     @property
     def wins(self) -> int:
         """Seeds where the method is better."""
-        return int((self.better * self.differences.values > 0).sum())
+        return int((self.differences.values > 0).sum())
 
     @property
     def compared(self) -> int:
@@ -91,8 +90,14 @@ class Entry:
 
 def number(stage: StageResult, name: str) -> float:
     """One of NUMBERS of a stage, NaN where undefined."""
-    value = stage.test.get("pck") if name == "test_pck" else getattr(stage, name)
-    return float("nan") if value is None else float(value)
+    found = {
+        "test_pck": stage.test.get("pck"),
+        "selected_missed": stage.selected_pck,
+        "pool_missed": stage.pool_pck,
+    }[name]
+    if found is None:
+        return float("nan")
+    return 1 - found if name.endswith("missed") else found
 
 
 def by_method(runs: Sequence[CycleRun]) -> Mapping[str, list[CycleRun]]:
@@ -130,19 +135,50 @@ def entries(runs: Sequence[CycleRun], stage: int) -> dict[str, dict[str, Entry]]
         table[method] = {}
         for name in NUMBERS:
             one, other = cell(some, stage, name), cell(grouped[base], stage, name)
-            compared = name in _BETTER and method != base
-            difference = Cell(one.values - other.values)
-            against = Comparison(difference, _BETTER[name]) if compared else None
+            compared = name in _COMPARED and method != base
+            against = Comparison(Cell(one.values - other.values)) if compared else None
             table[method][name] = Entry(one, against)
     return table
 
 
+def verdict(runs: Sequence[CycleRun]) -> str:
+    """Which method is ahead after the last stage, and whether that is more than luck."""
+    last, base = stage_count(runs) - 1, reference(runs)
+    scores = {m: cell(some, last, "test_pck").values for m, some in by_method(runs).items()}
+    after = f"test PCK after {runs[0].stages[last].labels} labels"
+    if not np.isfinite(list(scores.values())).all():
+        return f"Which method is ahead is not known: nobody has a {after}."
+    first = max(scores, key=lambda method: scores[method].mean())
+    others = {method: values for method, values in scores.items() if method != first}
+    if not others:
+        return f"{first} is compared with nothing: {scores[first].mean():.3f} {after}."
+    second = base if base in others else max(others, key=lambda method: others[method].mean())
+    differences = scores[first] - scores[second]
+    if not differences.any():
+        return f"{first} and {second} are level: {scores[first].mean():.3f} {after}."
+    lead = f"{first} is ahead of {second} by {differences.mean():.3f} in {after}"
+    return f"{lead}; {_evidence(differences, len(others) if second == base else 1)}."
+
+
+def _evidence(differences: NDArray[np.float64], compared: int) -> str:
+    """What seeds say of a lead: its differences, seed by seed, the largest of so many methods'."""
+    if len(differences) == 1:
+        return "one seed: no evidence"
+    low, high = t_interval(differences)
+    interval = f"the {LEVEL:.0%} interval over {len(differences)} seeds, [{low:.3f} {high:.3f}],"
+    if low <= 0:
+        return f"{interval} holds 0: no evidence"
+    chosen = f", but for the choice of the best of {compared}" if compared > 1 else ""
+    return f"{interval} does not hold 0{chosen}"
+
+
 def cycle_table(runs: Sequence[CycleRun]) -> str:
-    """Stages and methods as text, mean ± sd over the repeats; see :func:`run_cycle`."""
+    """The verdict, and stages and methods as text, mean ± sd over the repeats; see
+    :func:`run_cycle`."""
     methods = by_method(runs)
     width = max(len("method"), *map(len, methods))
     heading = "".join(f"{title:>22}{'':8}" for title in NUMBERS.values())
-    lines = [f"stage  labels  {'method':{width}}{heading}".rstrip()]
+    lines = [verdict(runs), f"stage  labels  {'method':{width}}{heading}".rstrip()]
     for stage in range(stage_count(runs)):
         labels = runs[0].stages[stage].labels
         for method, row in entries(runs, stage).items():

@@ -70,7 +70,7 @@ def _parse(file: Path) -> list[_Person]:
             f"{file}: {error.strerror}; expected a JSON file of MPII persons"
         ) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{file}: no JSON ({error}); copy or export the file again") from error
+        raise DataError(f"{file}: not JSON ({error}); copy or export the file again") from error
     except ValidationError as error:
         raise DataError(
             f"{file}: {first_problem(error)}; expected a list of persons with image, center, "

@@ -41,6 +41,8 @@ from misgiving.trainer.report import (
 def lines(evaluation: Evaluation) -> Iterator[str]:
     """The evaluation as text."""
     bundle, manifest = evaluation.bundle, evaluation.bundle.manifest
+    yield verdict.sentence(evaluation)
+    yield ""
     yield f"data     {without_folders(evaluation.data.spec)}"
     model = f"{manifest.name} {manifest.version} {bundle.precision}"
     yield f"bundle   {model}, digest {bundle.digest[:12]}"

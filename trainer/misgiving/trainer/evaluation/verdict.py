@@ -40,6 +40,17 @@ class Catch:
         finite = math.isfinite(self.predicted_loss)
         return said if finite else {**said, "predicted_loss": None}
 
+    @property
+    def accepted(self) -> float:
+        """The share that is not flagged; NaN of nobody."""
+        return 1 - self.flagged / self.persons if self.persons else math.nan
+
+    @property
+    def missed(self) -> float:
+        """The share that failed of those who are not flagged; NaN where all are."""
+        kept = self.persons - self.flagged
+        return (self.failures - self.caught) / kept if kept else math.nan
+
 
 def catches(evaluation: Evaluation) -> list[Catch]:
     """What each of the bundle's own thresholds does here, its default first."""
@@ -67,23 +78,31 @@ def better_than_free(evaluation: Evaluation) -> Answer:
     return "no" if high < 0 else "cannot be told"
 
 
-def lines(evaluation: Evaluation) -> Iterator[str]:
-    """The verdict in words."""
-    yield "what the bundle's own thresholds do here (the first is its default)"
-    yield from (f"  {one}" for one in catches(evaluation))
-    yield f"is {LEARNED} better at finding failures than the best free score? {_answer(evaluation)}"
-
-
-def _answer(evaluation: Evaluation) -> str:
+def sentence(evaluation: Evaluation) -> str:
+    """What the evaluation comes to, as its report begins."""
     answer, free = better_than_free(evaluation), evaluation.best_free
     if free is None:
-        return f"{answer}: no free score has an AUROC here"
+        return (
+            f"Whether {LEARNED} finds failures better than a free score cannot be told: no free "
+            "score has an AUROC here."
+        )
     difference = evaluation.failures.row(LEARNED).auroc - free.auroc
-    said = {"yes": "yes", "no": "no, worse", "cannot be told": "cannot be told"}[answer]
-    few = (
-        "" if answer != "cannot be told" else ", an interval that holds 0: more failures would say"
-    )
-    return f"{said}: AUROC {difference} over {free.name}{few}"
+    end = f"than {free.name}, the best free score"
+    if answer == "cannot be told":
+        known = np.isfinite(difference.interval).all()
+        why = "an interval that holds 0" if known else "without an interval"
+        return (
+            f"Whether {LEARNED} finds failures better {end}, cannot be told: AUROC difference "
+            f"{difference}, {why}; more failures would say."
+        )
+    word = "better" if answer == "yes" else "worse"
+    return f"{LEARNED} finds failures {word} {end}: AUROC difference {difference}."
+
+
+def lines(evaluation: Evaluation) -> Iterator[str]:
+    """What the thresholds do, in words."""
+    yield "what the bundle's own thresholds do here (the first is its default)"
+    yield from (f"  {one}" for one in catches(evaluation))
 
 
 def record(evaluation: Evaluation) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Accuracy:
     """One measure of the poses of some persons; see :func:`evaluate`."""
 
     persons: int
-    """With the length that distances are told in; the others are left out."""
+    """Those who have the length that distances are measured in; the others are left out."""
     left_out: int
     rate: Estimate
     """Share of joints found."""

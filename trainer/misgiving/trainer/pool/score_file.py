@@ -170,7 +170,7 @@ def open_scores(path: Path) -> ScoreFile:
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read: {_line(error)}; {expected}") from error
     if not text:
-        raise DataError(f"{path} says nothing of a bundle and a pool; {expected}")
+        raise DataError(f"{path} names neither a bundle nor a pool; {expected}")
     try:
         record = ScoreRecord.model_validate_json(text)
     except ValidationError as error:

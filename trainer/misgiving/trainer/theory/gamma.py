@@ -65,7 +65,7 @@ class GammaLosses:
         )
 
     def gap_density(self, gap: ArrayLike) -> Floats:
-        """Of |l_i − l_j|, in 1 / unit of loss, for any alpha, whole or not.
+        """Of ``|l_i − l_j|``, in 1 / unit of loss, for any alpha, whole or not.
 
         With ν = alpha − ½, z = beta · gap and K the modified Bessel function of the second kind:
         2 beta / (Γ(alpha) √π) · (z / 2)^ν K_ν(z). At gap 0 it is infinite for alpha ≤ ½.
@@ -79,7 +79,7 @@ class GammaLosses:
         return np.asarray(scale * np.where(finite, product, tied))
 
     def mixture(self) -> list[float]:
-        """Eq 5: |l_i − l_j| is drawn from Gamma(m + 1, beta) with the m-th of these weights.
+        """Eq 5: ``|l_i − l_j|`` is drawn from Gamma(m + 1, beta) with the m-th of these weights.
 
         The weights, m from 0 to alpha − 1, are C(2 alpha − 2 − m, alpha − 1) / 2^(2 alpha − 2 − m).
 
@@ -128,7 +128,7 @@ class GammaLosses:
 
     def inside_margin(self, margin: float = 1.0) -> float:
         """Share of random pairs that Learning Loss still pushes apart where l̂ is exactly log l,
-        which is what LearningLoss++ would have it be: P(|log l_i − log l_j| < margin)."""
+        which is what LearningLoss++ would have it be: P(``|log l_i − log l_j|`` < margin)."""
         return float(1 - 2 * special.betainc(self.alpha, self.alpha, special.expit(-margin)))
 
     def _whole(self) -> int:

@@ -29,7 +29,7 @@ from misgiving.v1.pose_pb2 import (
     Region,
 )
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 AUDIT_RATE = 0.01
 
@@ -88,6 +88,12 @@ def serialise(frame: CollectedFrame) -> bytes:
 def offer(spool: Spool, frame: CollectedFrame | KeptFrame) -> bool:
     """Hand a frame over, as a pipeline does."""
     return spool.offer(to_kept(frame) if isinstance(frame, CollectedFrame) else frame)
+
+
+def noisy_frame(frame_id: str, size_bytes: int) -> CollectedFrame:
+    """A frame whose body has a little more than ``size_bytes``."""
+    noise = np.random.default_rng(list(frame_id.encode())).bytes(size_bytes)
+    return collected(frame_id, persons=[], image=noise)
 
 
 def eventually(condition: Callable[[], bool]) -> None:

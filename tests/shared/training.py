@@ -28,6 +28,7 @@ from misgiving.trainer.net_config import (
     TompsonConfig,
 )
 from misgiving.trainer.training import Compute, train
+from shared.once import made_once
 
 JOINTS = len(LSP)
 CPU = Compute(device="cpu", threads=1)
@@ -70,12 +71,12 @@ def people(seed: int, count: int, low: float = 0.0, high: float = 0.5) -> PoseSe
     return PoseSet(data.spec, data.keypoints, data.ids, cache(data.read))
 
 
-@cache
 def tiny_checkpoint(root: Path) -> Path:
-    """A checkpoint of TINY, trained once below a session's temporary folder."""
-    folder = root / "tiny" / "checkpoint"
-    train(TINY, people(1, 48), people(2, 8), folder, CPU)
-    return folder
+    """A checkpoint of TINY, trained once below a run's temporary folder."""
+    return made_once(
+        root / "tiny" / "checkpoint",
+        lambda folder: train(TINY, people(1, 48), people(2, 8), folder, CPU),
+    )
 
 
 def real_data(name: str) -> Path:

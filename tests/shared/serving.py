@@ -3,7 +3,7 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,9 +20,10 @@ from misgiving.runtime.wire.frames import fill_frame
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
-from runtime import tiny
+from shared import tiny
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
+DEADLINE_S = 60.0
 
 
 class Gated:
@@ -43,7 +44,7 @@ class Gated:
         self.sizes.append(len(images))
         self.threads.add(threading.get_ident())
         self.entered.release()
-        self.permits.acquire()
+        assert self.permits.acquire(timeout=DEADLINE_S), "no permit came"
         if self.error is not None:
             error, self.error = self.error, None
             raise error
@@ -79,6 +80,7 @@ def serving(
     *,
     ready: bool = True,
     max_waiting: int = 256,
+    draw: Callable[[], float] = lambda: 0.5,
 ) -> Iterator[Running]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -91,7 +93,7 @@ def serving(
             policy or tiny.policy(),
             sink,
             device_id="car 7",
-            draw=lambda: 0.5,
+            draw=draw,
             max_waiting=max_waiting,
         )
         return server, pipeline, await server.start("127.0.0.1:0")

@@ -2,7 +2,7 @@
 
 The input of 56 × 42 px is cut into 14 bands of 4 rows; keypoint k is the brightest pixel of band
 k, its confidence that pixel's brightness. ``predicted_loss`` is one minus the mean brightness.
-Needs onnx. Run: python tests/runtime/make_tiny_bundle.py
+Needs onnx. Run: python tests/shared/make_tiny_bundle.py
 """
 
 from pathlib import Path
