@@ -83,9 +83,7 @@ def train_for(recipe: Recipe, data: Path, folder: Path) -> None:
 
 def aurocs(scores: Scores) -> dict[str, float]:
     """PCK, and how well the first head and the free score find failures."""
-    shares = metrics.person_pck(scores.found)
-    defined = np.isfinite(shares)
-    failed = shares[defined] < metrics.FAILURE_BELOW
+    failed, defined = metrics.failed(scores.found)
     free = scores.risk_scores()[FREE]
     return {
         "pck": metrics.pck(scores.found),

@@ -155,12 +155,10 @@ def authors_pck(scores: Scores, picked: NDArray[np.intp]) -> float:
 def measure(scores: Scores, risk: NDArray[np.floating] | None, picked: NDArray[np.intp]) -> Picked:
     """What was picked, and how the whole order goes with the true loss."""
     found, loss = scores.found, scores.true_loss
-    shares = metrics.person_pck(found)
-    defined = np.isfinite(shares)
+    failed, defined = metrics.failed(found)
     constant = risk is not None and float(np.ptp(risk)) == 0.0
     orders = risk is not None and not constant
     nothing = float("nan")
-    failed = shares[defined] < metrics.FAILURE_BELOW
     return Picked(
         pck=metrics.pck(found[picked]),
         torsos=BUDGET * float(defined[picked].mean()),

@@ -26,7 +26,7 @@ from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.keypoints import LSP, KeypointSet
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import to_dict
-from misgiving.trainer.data import PoseSet, open_data
+from misgiving.trainer.data import PoseSet, Sample, open_data
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.evaluation.bundle import evaluate
 from misgiving.trainer.heatmaps import SIGNALS
@@ -35,8 +35,10 @@ from shared.training import CPU, JOINTS, TINY, TINY_MODEL, TRAINING_SPEC, people
 CONFIG = ExportConfig(name="tiny", version="1.2.3")
 
 
-def test_it_checks_itself(bundle: Bundle) -> None:
-    self_check(bundle, OnnxEngine(bundle.model))
+def test_it_loads_and_checks_itself(bundle: Bundle) -> None:
+    loaded = Bundle.load(bundle.path)
+    assert loaded.digest == bundle.digest
+    self_check(loaded, OnnxEngine(loaded.model))
 
 
 def test_digests(bundle: Bundle) -> None:
@@ -206,6 +208,25 @@ def test_nothing_is_left_when_the_way_is_wrong(
     with pytest.raises(ParityError, match=r"end-to-end parity failed"):
         exported(checkpoint, validation, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_person_is_read_for_the_trainer_once(
+    checkpoint: Path,
+    validation: PoseSet,
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And once more as the file that a vehicle sends."""
+    monkeypatch.setattr(bundling, "write_onnx", FromBundle(bundle))
+    asked: list[int] = []
+
+    def read(index: int) -> Sample:
+        asked.append(index)
+        return validation.read(index)
+
+    exported(checkpoint, replace(validation, read=read), tmp_path / "out")
+    assert sorted(asked) == sorted([*range(256), *range(256)])
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.5])

@@ -80,6 +80,9 @@ def test_how_persons_are_drawn(tmp_path: Path) -> None:
     ("picks", "said"),
     [
         ((0.3, 0.312, 0.5), "Predicted loss is ahead of the mean heatmap peak by 0.012 in PCK of"),
+        # as the table shows them, not 0.002
+        ((0.1396, 0.1414, 0.6), "Predicted loss is ahead of the mean heatmap peak by 0.001 in"),
+        ((0.13952, 0.14048, 0.6), "Predicted loss and the mean heatmap peak are level in PCK"),
         ((0.4, 0.5, 0.388), "Random is ahead of predicted loss by 0.012 in PCK of"),
         ((0.5, 0.3, 0.3), "The mean heatmap peak and random are level in PCK of the picked; one"),
         ((math.nan, 0.3, 0.3), "No flagged frame has a labelled torso"),

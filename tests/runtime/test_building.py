@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +28,7 @@ from misgiving.runtime.engines.tensorrt import StalePlan
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
 from shared import tiny
+from shared.collecting import eventually
 from shared.serving import BLACK, wire_frame
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed; it builds here")
@@ -279,10 +279,11 @@ def test_it_ends_while_it_builds(tmp_path: Path) -> None:
 
 def builder_of(pid: int) -> int:
     """Its child process, as soon as that is what it shall be."""
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        for child in path.read_text().split():
-            if b"build" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return int(child)
-    raise AssertionError("it started none")
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+
+    def builders() -> list[int]:
+        commands = {child: Path(f"/proc/{child}/cmdline") for child in children.read_text().split()}
+        return [int(child) for child, path in commands.items() if b"build" in path.read_bytes()]
+
+    eventually(lambda: bool(builders()))
+    return builders()[0]

@@ -14,6 +14,7 @@ from misgiving.runtime.geometry import (
     cut,
     image_to_input,
     input_to_image,
+    inputs_to_images,
     window_of,
 )
 
@@ -111,6 +112,18 @@ def test_image_and_input_are_inverses(dtype: type) -> None:
     back = input_to_image(there, window, 256, 192)
     assert back.dtype == dtype
     assert np.abs(back - points).max() < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [0, 1, 7])  # nobody, a batch of one, several
+def test_a_batch_goes_back_as_each_alone(count: int, dtype: type) -> None:
+    rng = np.random.default_rng(count)
+    points = rng.uniform(0, 256, (count, 14, 2)).astype(dtype)
+    windows = [Window(*(int(side) for side in rng.integers(1, 999, 4))) for _ in range(count)]
+    got = inputs_to_images(points, windows, 256, 192)
+    assert (got.dtype, got.shape) == (dtype, points.shape)
+    for row, window, image in zip(points, windows, got, strict=True):
+        assert np.array_equal(input_to_image(row, window, 256, 192), image)
 
 
 def test_corners_go_to_corners() -> None:

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from misgiving.runtime.errors import DataError
+from misgiving.runtime.sending import LIVE_READER
 from misgiving.runtime.sources.feeds import Feed
 from misgiving.runtime.sources.live import Live
 
@@ -69,7 +70,7 @@ def start() -> Iterator[Callable[..., Live]]:
     yield open_live
     for source in sources:
         source.close()
-        assert not source._thread.is_alive()
+    assert LIVE_READER not in [thread.name for thread in threading.enumerate()]
 
 
 def wait_until_asked(script: Script, times: int) -> None:
@@ -166,7 +167,8 @@ def test_a_feed_that_outlasts_its_wait_is_opened_soon(
             clock[0] += lasted_s
 
     source = Live(Feed(CAMERA, lambda: Short(1), lambda: ""), Stop())
-    source._thread.join(20)
+    list(source)
+    source.close()
     assert waited == waits
 
 

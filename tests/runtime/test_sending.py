@@ -24,7 +24,12 @@ def outboxes() -> Iterator[list[Outbox]]:
     yield made
     for outbox in made:
         outbox.close()
-        assert not outbox._thread.is_alive()
+    assert readers() == []
+
+
+def readers() -> list[threading.Thread]:
+    """The threads that read frames for an outbox, and have not ended."""
+    return [thread for thread in threading.enumerate() if thread.name == READER]
 
 
 def sent(requests: Iterator[wire.StreamInferRequest], number: int) -> list[str]:
@@ -129,7 +134,8 @@ def test_a_live_source_that_ends_without_a_call_is_not_done(outboxes: list[Outbo
     outboxes.append(outbox := Outbox(frames(3), None))
     sent(opened(outbox), 1)
     outbox.leave()
-    outbox._thread.join(20)
+    for reader in readers():
+        reader.join(20)
     assert outbox.nothing_to_wait()
     assert not outbox.done
     assert outbox.missed == 3
@@ -162,11 +168,11 @@ def test_the_end_waits_for_a_frame_that_is_being_read(outboxes: list[Outbox]) ->
     outbox.close()
     assert read.is_set()
     fetching.join(20)
-    assert not outbox._thread.is_alive()
+    assert readers() == []
 
 
 def test_threads_started_meanwhile_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("misgiving.runtime.net.sending.END_S", 0.2)
+    monkeypatch.setattr("misgiving.runtime.net.sending.END_S", 1.0)
     gates = [threading.Event() for _ in range(2)]
     older = threading.Thread(target=gates[1].wait, name="older", daemon=True)
     older.start()
@@ -180,3 +186,4 @@ def test_threads_started_meanwhile_are_waited_for(monkeypatch: pytest.MonkeyPatc
     assert (endless.is_alive(), endless.name) == (True, READER)
     assert older.name == "older"
     gates[1].set()
+    endless.join()

@@ -1,6 +1,7 @@
 """Events go in, whole instruction lists are compared; on teardown every session must add up."""
 
 from collections.abc import Callable, Iterator
+from weakref import WeakSet
 
 import pytest
 
@@ -205,10 +206,16 @@ def test_misuse_ends_the_stream(
 
 
 def test_a_long_stream_keeps_no_history(start: Start) -> None:
-    session = start(Mode.IN_ORDER)
+    class Result:
+        """Something whose end can be seen."""
+
+    session, kept = start(Mode.IN_ORDER), WeakSet[Result]()
     for ticket in range(10_000):
-        session.handle(FrameArrived("x"))
-        session.handle(FrameAnswered(ticket, "X"))
+        kept.add(frame := Result())
+        kept.add(result := Result())
+        session.handle(FrameArrived(frame))
+        session.handle(FrameAnswered(ticket, result))
         session.handle(ReplySent())
-    assert not session._done
+    del frame, result
+    assert not kept
     assert session.handle(ClientClosed()) == [Finish(StreamSummary(10_000, 10_000, 0, 0))]

@@ -6,6 +6,7 @@ import signal
 import threading
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -179,10 +180,17 @@ def test_pacing_follows_the_clock_and_catches_up() -> None:
     assert slept == [0.0, 0.1, 0.0, 0.0, 0.05]
 
 
+class Name(str):
+    """Of a frame; one whose end can be seen."""
+
+
 def test_tally() -> None:
-    tally = Tally()
+    tally, kept = Tally(), WeakSet[Name]()
     for i in range(5):
-        tally.send(str(i), now_s=float(i))
+        kept.add(name := Name(i))
+        tally.send(name, now_s=float(i))
+    del name
+    assert len(kept) == 5
     flag, audit = Reason.PREDICTED_LOSS, Reason.AUDIT
     tally.take(result("0", True, Collection.QUEUED, flag), 10.0)
     tally.take(result("3", True, Collection.LOST, flag), 10.0)  # 1, 2 dropped
@@ -193,7 +201,7 @@ def test_tally() -> None:
         "flagged: 2, audited: 1; of these 2 queued for collection, 1 lost",
         "round trip: p50 7000.0 ms, p99 9940.0 ms",
     ]
-    assert not tally._under_way
+    assert not kept
 
 
 @pytest.mark.parametrize(

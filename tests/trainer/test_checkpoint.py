@@ -17,6 +17,7 @@ from misgiving.trainer.checkpoint import (
     Record,
     code_commit,
     load_checkpoint,
+    load_record,
     save_checkpoint,
 )
 from misgiving.trainer.models import Network
@@ -49,6 +50,17 @@ def test_round_trip(tmp_path: Path) -> None:
     assert not loaded.training
     assert sorted(p.name for p in folder.iterdir()) == [WEIGHTS, RECIPE, RECORD]
     assert [p.name for p in folder.parent.iterdir()] == ["checkpoint"]  # nothing half-written
+
+
+def test_the_record_alone_needs_no_weights(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c", Network(TINY.model, LSP), TINY, SAVED)
+    (tmp_path / "c" / WEIGHTS).unlink()
+    assert load_record(tmp_path / "c") == SAVED
+    (tmp_path / "c" / RECORD).write_text("{")
+    with pytest.raises(DataError, match=r"c is a damaged checkpoint: record\.json: "):
+        load_record(tmp_path / "c")
+    with pytest.raises(DataError, match=r"d is no checkpoint: .*No such file"):
+        load_record(tmp_path / "d")
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:

@@ -193,6 +193,21 @@ def test_the_heads_go_on_alone() -> None:
     assert changed == {name for name in learnt if name.startswith("heads.gap-miss.")}
 
 
+def test_a_step_decodes_its_heatmaps_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the head that reads them, three objectives, a risk, and the PCK of the epoch."""
+    decode, seen = heatmaps.decode, []
+
+    def counted(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(len(maps))
+        return decode(maps)
+
+    monkeypatch.setattr(heatmaps, "decode", counted)
+    kinds: tuple[Any, ...] = ("miss", "aleatoric", "links")
+    heads = tuple(HeadConfig(kind="evidence", objective=kind) for kind in kinds)
+    run(replace(TINY, model=replace(TINY.model, heads=heads)))
+    assert seen == [8, 8]  # two batches of 16 persons
+
+
 class _Moves(TorchDispatchMode):
     """Counts what goes from one device to another; numbers without axes, as Adam's step, aside."""
 

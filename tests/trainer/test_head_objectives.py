@@ -35,7 +35,8 @@ def drawn(seed: int = 0, labelled: Tensor | None = None) -> tuple[Truth, Tensor]
     known = torch.rand(B, K, generator=generator) < 0.6 if labelled is None else labelled
     maps = heatmaps.encode(predicted, torch.ones(B, K, dtype=torch.bool), SIZE, 1.5)
     hidden = torch.where(known[..., None], points, math.nan)
-    return Truth(torch.rand(B, generator=generator), maps, hidden, known), predicted
+    found = heatmaps.decode(maps)[0]
+    return Truth(torch.rand(B, generator=generator), found, hidden, known, SIZE), predicted
 
 
 def outputs_of(count: int, seed: int = 1) -> Tensor:
@@ -76,7 +77,7 @@ def test_aleatoric_against_a_loop(seed: int) -> None:
     loss = float(objective.loss(outputs, truth, FIT))
     assert loss == pytest.approx(slow_aleatoric(outputs, truth, predicted), rel=1e-3)
     expected = [sum(map(bounded, row)) / K for row in outputs.tolist()]
-    assert objective.risk(outputs, truth.heatmaps).tolist() == pytest.approx(expected)
+    assert objective.risk(outputs, truth.predicted).tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -89,7 +90,7 @@ def test_links_against_a_loop(seed: int) -> None:
     assert float(objective.loss(outputs, truth, FIT)) == pytest.approx(
         slow_links(outputs, truth), rel=1e-5
     )
-    for image, risk in enumerate(objective.risk(outputs, truth.heatmaps).tolist()):
+    for image, risk in enumerate(objective.risk(outputs, truth.predicted).tolist()):
         log_likelihood = 0.0
         for link, (a, b) in enumerate(CHAIN.skeleton):
             mean, s = float(outputs[image, link]), bounded(float(outputs[image, 2 + link]))
@@ -114,7 +115,7 @@ def test_nothing_labelled_and_outputs_far_out_make_no_nan(head: HeadConfig, valu
         assert torch.isfinite(loss)
         assert outputs.grad is not None
         assert torch.isfinite(outputs.grad).all()
-        assert torch.isfinite(objective.risk(outputs, truth.heatmaps)).all()
+        assert torch.isfinite(objective.risk(outputs, truth.predicted)).all()
         if not labelled.any():
             assert float(loss.detach()) == 0.0
             assert not outputs.grad.any()
@@ -167,7 +168,7 @@ def test_miss_against_a_loop(seed: int, keypoints: KeypointSet) -> None:
 def test_the_risk_is_the_expected_share_of_missed_joints() -> None:
     objective = make_objective(MISS, CHAIN)
     outputs = torch.tensor([[-50.0, 50.0, 0.0], [50.0, 50.0, 50.0]])
-    assert objective.risk(outputs, torch.zeros(2, K, SIZE, SIZE)).tolist() == [0.5, 1.0]
+    assert objective.risk(outputs, torch.zeros(2, K, 2)).tolist() == [0.5, 1.0]
     each = objective.keypoint_risk(outputs)
     assert each is not None
     torch.testing.assert_close(each, torch.tensor([[0.0, 1.0, 0.5], [1.0, 1.0, 1.0]]))

@@ -105,6 +105,20 @@ def test_pck(found: list[list[float]], pck: float, person_pck: list[float]) -> N
     assert metrics.person_pck(values).tolist() == pytest.approx(person_pck, nan_ok=True)
 
 
+@pytest.mark.parametrize(
+    ("below", "expected"),
+    [
+        (0.5, [True, False, False]),  # a third, half, all: half is no failure
+        (0.51, [True, True, False]),
+    ],
+)
+def test_who_has_failed(below: float, expected: list[bool]) -> None:
+    found = np.array([[1, 0, 0], [NAN, NAN, NAN], [1, 0, NAN], [1, 1, NAN]])
+    failed, defined = metrics.failed(found, below)
+    assert failed.tolist() == expected
+    assert defined.tolist() == [True, False, True, True]
+
+
 def test_weighted_pck_is_the_pck_of_persons_written_out() -> None:
     rng = np.random.default_rng(0)
     found = np.where(rng.random((12, 3)) < 0.2, NAN, rng.integers(0, 2, (12, 3)))

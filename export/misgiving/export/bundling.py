@@ -1,7 +1,8 @@
 """From a checkpoint to a bundle: export, gate, calibrate, write, sum up."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +29,18 @@ from misgiving.runtime.durable import new_folder
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
-from misgiving.runtime.geometry import Window
 from misgiving.trainer import heatmaps, progress
-from misgiving.trainer.answers.scoring import score
+from misgiving.trainer.answers.reading import BATCH as READ
+from misgiving.trainer.answers.reading import Person, read_all
+from misgiving.trainer.answers.scoring import Scores, score_read
 from misgiving.trainer.checkpoint import Record, load_checkpoint
 from misgiving.trainer.config import Recipe
-from misgiving.trainer.data import PoseSet, check_apart
+from misgiving.trainer.data import PoseSet, check_apart, check_labelled
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.data.readable import readable_part
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.data.synthetic import open_synthetic
+from misgiving.trainer.evaluation.bundle import ask_read
 from misgiving.trainer.training import Compute, check_keypoints
 
 SAMPLE_COUNT = 4
@@ -80,6 +83,39 @@ def export_bundle(
         ParityError: the exported graph does not answer as the trained network does.
     """
     network, recipe, record = load_checkpoint(checkpoint)
+    _check_data(record, validation, config, reports)
+    validation, persons = read_all(validation, recipe.model.crop)
+    _check_size(validation)
+    compute.prepare()
+    graph = FusedGraph(network, config.head)
+    source = _Source(graph, recipe, record, config, validation, persons)
+    with new_folder(out) as part:
+        _fill(part, source, reports)
+    return Bundle.load(out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a bundle is made from."""
+
+    graph: FusedGraph
+    recipe: Recipe
+    record: Record
+    config: ExportConfig
+    validation: PoseSet
+    persons: tuple[Person, ...]
+    """Of the validation data, cut."""
+
+    def batches(self, what: str) -> Iterator[tuple[Person, ...]]:
+        """The persons as a network takes them; shows progress."""
+        for at in progress.counted(math.ceil(len(self.persons) / READ), what):
+            yield self.persons[at * READ : (at + 1) * READ]
+
+
+def _check_data(
+    record: Record, validation: PoseSet, config: ExportConfig, reports: Sequence[PoseSet]
+) -> None:
+    """Raise DataError before anybody is read, where it can be told."""
     check_keypoints(record, validation)
     _check_size(validation)
     check_enough(validation, config.targets)
@@ -90,13 +126,7 @@ def export_bundle(
         check_keypoints(record, data)
         check_unseen(data, trained, named)
         check_apart(data, validation)
-    validation = readable_part(validation, recipe.model.crop)
-    _check_size(validation)
-    compute.prepare()
-    graph = FusedGraph(network, config.head)
-    with new_folder(out) as part:
-        _fill(part, graph, recipe, record, validation, config, reports)
-    return Bundle.load(out)
+    check_labelled(validation)
 
 
 def _check_size(validation: PoseSet) -> None:
@@ -107,53 +137,35 @@ def _check_size(validation: PoseSet) -> None:
         )
 
 
-def _fill(
-    part: Path,
-    graph: FusedGraph,
-    recipe: Recipe,
-    record: Record,
-    validation: PoseSet,
-    config: ExportConfig,
-    reports: Sequence[PoseSet],
-) -> None:
-    essentials = {
-        "name": config.name,
-        "version": config.version,
-        "keypoints": record.keypoints.model_dump(),
-        "crop": recipe.model.crop.model_dump(),
-        "signals": heatmaps.SIGNALS,
-    }
+def _fill(part: Path, source: _Source, reports: Sequence[PoseSet]) -> None:
+    graph, config = source.graph, source.config
     # Before all else: whoever lacks the training data here learns it at once.
-    training = _int8_persons(recipe, record, validation) if _int8(config) else None
-    write_onnx(graph, part / MODEL, essentials)
+    training = _int8_persons(source) if _int8(config) else None
+    write_onnx(graph, part / MODEL, _essentials(source))
     engine = OnnxEngine(part / MODEL, "cpu", threads=1)
-    crops, windows = _cut(recipe, validation)
+    crops = np.stack([person.crop for person in source.persons])
     drift = parity.graph_drift(graph, engine, crops)
     parity.check(drift, "graph", "input px")
-    count = len(validation)
-    cpu = torch.device("cpu")
-    scores = score(graph.network, recipe, validation, cpu, progress.counted(count, "scoring"))
-    _write_samples(part / SAMPLES, graph, recipe)
-    manifest = manifest_of(graph, recipe, record, config, scores, validation)
+    scores = _scores(source)
+    _write_samples(part / SAMPLES, graph, source.recipe)
+    manifest = manifest_of(graph, source.recipe, source.record, config, scores, source.validation)
     bundle = Bundle(part, manifest, "")
-    model = Model(bundle, engine)
-    counted = progress.counted(count, "end to end")
-    whole = parity.end_to_end_drift(model, graph.head_name, validation, scores, counted)
-    parity.check(whole, "end-to-end", "image px")
-    calibration = calibrate_export(Estimator(bundle, engine, math.inf), validation, config.targets)
+    whole = _whole_drift(bundle, engine, source, scores)
+    said = ask_read(Estimator(bundle, engine, math.inf), source.batches("asking"))
+    calibration = calibrate_export(manifest, source.validation, said, config.targets)
     reference = Reference(
         answers=parity.in_batches(engine, crops, BATCH),
         crops=crops,
-        windows=windows,
-        rule=recipe.model.crop,
+        windows=tuple(person.window for person in source.persons),
+        rule=source.recipe.model.crop,
         truth=scores,
-        data=validation.spec,
+        data=source.validation.spec,
         # Where nobody fails more likely than not, "likely" is infinite and tells nothing.
         threshold=next(filter(math.isfinite, calibration.by_name().values())),
     )
     precisions = reducing.reduce(part, config.precisions, reference, training)
     measured = {
-        "parity": _parity(count, validation, drift, whole),
+        "parity": _parity(source.validation, drift, whole),
         "calibration": calibration,
         "precisions": precisions,
         "files": _digests(part, precisions),
@@ -164,20 +176,42 @@ def _fill(
     write_manifest(part, manifest.model_copy(update=measured))
 
 
+def _essentials(source: _Source) -> dict[str, object]:
+    """What a lone graph says of itself."""
+    return {
+        "name": source.config.name,
+        "version": source.config.version,
+        "keypoints": source.record.keypoints.model_dump(),
+        "crop": source.recipe.model.crop.model_dump(),
+        "signals": heatmaps.SIGNALS,
+    }
+
+
+def _scores(source: _Source) -> Scores:
+    """What the trained network says of the persons."""
+    network, keypoints = source.graph.network, source.validation.keypoints
+    read, count = source.batches("scoring"), len(source.persons)
+    return score_read(network, source.recipe, keypoints, read, count, torch.device("cpu"))
+
+
+def _whole_drift(
+    bundle: Bundle, engine: OnnxEngine, source: _Source, scores: Scores
+) -> parity.Drift:
+    """Between trainer and runtime, from the image files on; raises where it is too much."""
+    counted = progress.counted(len(source.persons), "end to end")
+    model, head = Model(bundle, engine), source.graph.head_name
+    drift = parity.end_to_end_drift(model, head, source.validation, scores, counted)
+    parity.check(drift, "end-to-end", "image px")
+    return drift
+
+
 def _int8(config: ExportConfig) -> bool:
     return any(name != "fp16" for name in config.precisions)
 
 
-def _int8_persons(recipe: Recipe, record: Record, validation: PoseSet) -> PoseSet:
-    persons = reducing.calibration_persons(record, validation)
-    return readable_part(persons, recipe.model.crop)
-
-
-def _cut(recipe: Recipe, validation: PoseSet) -> tuple[NDArray[np.uint8], tuple[Window, ...]]:
-    """The validation persons as the engine gets them, (N, H, W, 3), and where they were cut."""
-    counted = progress.counted(len(validation), "reading")
-    pairs = [evaluation_crop(validation[index], recipe.model.crop) for index in counted]
-    return np.stack([crop for crop, _ in pairs]), tuple(window for _, window in pairs)
+def _int8_persons(source: _Source) -> PoseSet:
+    persons = reducing.calibration_persons(source.record, source.validation)
+    return readable_part(persons, source.recipe.model.crop)
 
 
 def _digests(part: Path, precisions: Iterable[str]) -> dict[str, str]:
@@ -185,9 +219,9 @@ def _digests(part: Path, precisions: Iterable[str]) -> dict[str, str]:
     return {name: sha256_file(part / name) for name in names}
 
 
-def _parity(n: int, data: PoseSet, drift: parity.Drift, whole: parity.Drift) -> Parity:
+def _parity(data: PoseSet, drift: parity.Drift, whole: parity.Drift) -> Parity:
     return Parity(
-        n=n,
+        n=len(data),
         data=without_folders(data.spec),
         keypoint_drift_px_p999=drift.keypoint_px,
         predicted_loss_drift=drift.loss,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from misgiving.export import promises
-from misgiving.export.outcomes import Outcomes, ask_outcomes
+from misgiving.export.outcomes import Outcomes, ask_outcomes, outcomes_of
 from misgiving.export.promises import Cut, Sample
 from misgiving.export.reference import reference
 from misgiving.runtime.bundles.bundle import Bundle
@@ -128,13 +128,15 @@ def this_minute() -> int:
     return int(f"{datetime.now(timezone.utc):%Y%m%d%H%M}")
 
 
-def calibrate_export(estimator: Estimator, data: PoseSet, targets: Targets) -> Calibration:
+def calibrate_export(
+    manifest: Manifest, data: PoseSet, persons: Persons, targets: Targets
+) -> Calibration:
     """The calibration of a bundle that is being made; without a probability where the data does
     not have both failures and others, which one line on stderr says. Errors as above."""
-    outcomes, persons = ask_outcomes(estimator, data)
+    outcomes = outcomes_of(manifest, data, persons)
     if problem := why_no_probability(outcomes):
         print_line(f"no failure_probability: {problem}")
-    return calibration_of(estimator.bundle.manifest, outcomes, persons, targets)
+    return calibration_of(manifest, outcomes, persons, targets)
 
 
 def check_enough(data: PoseSet, targets: Targets) -> None:

@@ -112,13 +112,14 @@ def export(
     from misgiving.export import ExportConfig, Targets, export_bundle
     from misgiving.export.describing import summary
     from misgiving.export.gates import lines
-    from misgiving.trainer import Compute, load_checkpoint, open_data
+    from misgiving.trainer import Compute, open_data
+    from misgiving.trainer.checkpoint import load_record
 
     flag_rates, miss_rates = tuple(flag_rate or ()), tuple(miss_rate or ())
     if not (flag_rates or miss_rates):
         flag_rates = (0.1,)
     targets = Targets(flag_rates=flag_rates, miss_rates=miss_rates, confidence=confidence)
-    record = load_checkpoint(checkpoint)[2]
+    record = load_record(checkpoint)
     validation = open_data(val or record.validation_data, record.keypoints)
     reports = [open_data(spec, record.keypoints) for spec in report or ()]
     config = ExportConfig(

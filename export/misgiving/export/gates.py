@@ -59,10 +59,9 @@ class Reference:
 
     def found(self, answers: Prediction) -> Floats:
         """Joints that a precision finds, (N, K); see ``metrics.hits``."""
-        rows = zip(answers.keypoints[..., :2], self.windows, strict=True)
-        height, width = self.rule.height, self.rule.width
-        points = [geometry.input_to_image(row, window, height, width) for row, window in rows]
-        return replace(self.truth, points=np.stack(points)).found
+        answered, rule = answers.keypoints[..., :2], self.rule
+        points = geometry.inputs_to_images(answered, self.windows, rule.height, rule.width)
+        return replace(self.truth, points=points).found
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +104,7 @@ def measure(got: Prediction, reference: Reference) -> Measured:
 
 
 def _auroc(answers: Prediction, found: Floats) -> float:
-    shares = metrics.person_pck(found)
-    defined = np.isfinite(shares)
-    failed = shares[defined] < metrics.FAILURE_BELOW
+    failed, defined = metrics.failed(found)
     return metrics.auroc(answers.predicted_loss[defined], failed)
 
 

@@ -42,15 +42,14 @@ class FusedGraph(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """(B, H, W, 3) uint8 → ``outputs`` by name, in that order."""
         network = self.network
-        pose = network.pose(network.normalise(image.float().permute(0, 3, 1, 2)))
-        last = pose.heatmaps[:, -1]
-        cells, peaks = heatmaps.decode(last)
+        pose = network.answer(image.float().permute(0, 3, 1, 2))
+        cells, peaks = pose.decoded()
         points = cells * network.config.stride
         said = self.head(pose)
         answers = (
             torch.cat([points, peaks.clamp(0, 1)[..., None]], dim=-1),
             network.risk(self.head_name, said, pose),
-            heatmaps.signals(last, peaks),
+            heatmaps.signals(pose.heatmaps[:, -1], peaks),
             network.embed(pose),
             self.objective.keypoint_risk(said),
         )

@@ -67,14 +67,20 @@ def ask_outcomes(
         DataError: somebody is not labelled, or the data does not know the unit.
         BundleError: an answer is no number; failures are told by another measure than PCK@0.2.
     """
-    manifest = estimator.bundle.manifest
-    check_measurable(manifest, data)
+    check_measurable(estimator.bundle.manifest, data)
     persons = ask_all(estimator, data)
+    return outcomes_of(estimator.bundle.manifest, data, persons, unit), persons
+
+
+def outcomes_of(
+    manifest: Manifest, data: PoseSet, persons: Persons, unit: str | None = None
+) -> Outcomes:
+    """The same of answers that are there already; errors as above."""
     _check_finite(manifest, persons)
     chosen = _unit(unit, data, persons.collected)
     found = metrics.hits(persons.points, persons.true_points, persons.labelled, manifest.keypoints)
     shares = metrics.person_pck(found)
-    outcomes = Outcomes(
+    return Outcomes(
         data=without_folders(data.spec),
         predicted_loss=persons.predicted_loss,
         failed=shares < manifest.failure.below,
@@ -85,7 +91,6 @@ def ask_outcomes(
         unit=chosen,
         sampled=any(persons.collected),
     )
-    return outcomes, persons
 
 
 def _check_finite(manifest: Manifest, persons: Persons) -> None:

@@ -36,7 +36,9 @@ RED: Final[Colour] = (214, 40, 50)
 AMBER: Final[Colour] = (255, 176, 0)
 GREY: Final[Colour] = (125, 125, 125)
 SIDES = "left in cyan, right in violet, doubtful joints hollow and pale"
-BOXES = "Box: what was looked at, red where flagged, amber where P(failure) >= 0.5, else grey"
+BOXES = (
+    "Box: what was looked at, red where flagged, amber where P(failure) is 0.5 or more, else grey"
+)
 """What a page says of its pictures, in place of the key."""
 
 DOUBTFUL_BELOW = 0.3
@@ -46,8 +48,8 @@ EVEN_ODDS = 0.5
 SMALLEST_SIDE = 480
 """Pictures whose longer side is smaller are enlarged, so that lines do not cover the person."""
 
-_PALE = 0.4  # how much of a doubtful limb is seen
-_STROKES = 90  # strokes of a bone's width in a person's longer side
+_PALE = 0.5  # how much of a doubtful limb is seen
+_STROKES = 70  # strokes of a bone's width in a person's longer side
 _SIDES = ((LEFT, "left"), (RIGHT, "right"))
 _STATES = (
     (RED, "looked at, flagged"),
@@ -83,13 +85,10 @@ class Drawn:
     @property
     def label(self) -> str:
         """P(failure), or the predicted loss where nothing is calibrated."""
-        known = self.failure_probability is not None
-        said = f"P(failure) {self.failure_probability:.2f}" if known else self._uncalibrated
+        said = f"predicted loss {self.predicted_loss:.3f}"
+        if self.failure_probability is not None:
+            said = f"P(failure) {self.failure_probability:.2f}"
         return f"{said}, flagged" if self.flagged else said
-
-    @property
-    def _uncalibrated(self) -> str:
-        return f"predicted loss {self.predicted_loss:.3f}"
 
     @property
     def doubtful(self) -> NDArray[np.bool_]:
@@ -190,7 +189,7 @@ def side_colour(names: Sequence[str], joints: Sequence[int]) -> Colour:
 
 
 def stroke(extent: float, picture: Picture) -> float:
-    """Width in px of a bone of a person, or of a box, whose longer side is ``extent`` px."""
+    """Width in px of a bone of a person whose longer side is ``extent`` px; boxes have half."""
     return float(np.clip(extent / _STROKES, 1, max(1, max(picture.shape[:2]) / _STROKES)))
 
 
@@ -223,7 +222,7 @@ def _key(persons: Sequence[Drawn], keypoints: KeypointSet) -> list[Row]:
 
 def _draw_box(picture: Picture, box: Box, colour: Colour) -> None:
     extent = max(box.right - box.left, box.bottom - box.top)
-    width = max(2, round(stroke(extent, picture)))
+    width = max(2, round(stroke(extent, picture) / 2))
     corners = (box.left, box.top), (box.right - 1, box.bottom - 1)
     cv2.rectangle(picture, *corners, SHADOW, width + 2)
     cv2.rectangle(picture, *corners, colour, width)
@@ -251,10 +250,10 @@ def _bone(picture: Picture, ends: NDArray[np.floating], colour: Colour, width: f
 def _joint(
     picture: Picture, point: NDArray[np.floating], colour: Colour, width: float, *, hollow: bool
 ) -> None:
-    centre, radius = _fixed(point), round((2.2 if hollow else 1.5) * width * (1 << _SHIFT))
-    around, rim = round(0.6 * width) + 1, round(0.6 * width) if hollow else -1
-    cv2.circle(picture, centre, radius, SHADOW, around, cv2.LINE_AA, _SHIFT)
-    cv2.circle(picture, centre, radius, colour, rim, cv2.LINE_AA, _SHIFT)
+    centre, rim = _fixed(point), max(1, round(0.4 * width))
+    radius = round((2 if hollow else 1.5) * width * (1 << _SHIFT))
+    cv2.circle(picture, centre, radius, SHADOW, rim + 2, cv2.LINE_AA, _SHIFT)
+    cv2.circle(picture, centre, radius, colour, rim if hollow else -1, cv2.LINE_AA, _SHIFT)
 
 
 def _fixed(point: NDArray[np.floating]) -> tuple[int, int]:

@@ -12,6 +12,7 @@ another is therefore a scale and a shift, with no half pixels left over:
 Training's evaluation, export's parity and the runtime all cut with :func:`cut`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -134,6 +135,13 @@ def input_to_image(points: Points, window: Window, height: int, width: int) -> P
     """Input px → image px, last axis x, y."""
     scale = np.array([window.width / width, window.height / height], points.dtype)
     return points * scale + np.array([window.left, window.top], points.dtype)  # type: ignore[return-value]
+
+
+def inputs_to_images(points: Points, windows: Sequence[Window], height: int, width: int) -> Points:
+    """Input px → image px of several persons, (N, K, 2), each with a window of its own."""
+    corners = np.array([(w.left, w.top) for w in windows], points.dtype)
+    scales = np.array([(w.width / width, w.height / height) for w in windows], points.dtype)
+    return points * scales.reshape(-1, 1, 2) + corners.reshape(-1, 1, 2)  # type: ignore[return-value]
 
 
 def image_to_input(points: Points, window: Window, height: int, width: int) -> Points:

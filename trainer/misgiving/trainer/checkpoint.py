@@ -3,6 +3,8 @@
 import json
 import subprocess
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -65,11 +67,28 @@ def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:
     Raises:
         DataError: no checkpoint, or one whose parts do not fit each other.
     """
-    try:
-        record = _ADAPTER.validate_json((folder / RECORD).read_bytes())
-        recipe = read_recipe(folder / RECIPE)
+    with _readable(folder):
+        record, recipe = _record(folder), read_recipe(folder / RECIPE)
         network = Network(recipe.model, record.keypoints)
         network.load_state_dict(load_file(folder / WEIGHTS))
+    return network.eval(), recipe, record
+
+
+def load_record(folder: Path) -> Record:
+    """Read a checkpoint's record alone, without its weights; errors as :func:`load_checkpoint`."""
+    with _readable(folder):
+        return _record(folder)
+
+
+def _record(folder: Path) -> Record:
+    return _ADAPTER.validate_json((folder / RECORD).read_bytes())
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Raise DataError for whatever a folder that is no whole checkpoint makes go wrong inside."""
+    try:
+        yield
     except OSError as error:
         if said := _of_bundle(folder):
             raise DataError(f"{folder} is no checkpoint but a bundle: {said}") from error
@@ -82,7 +101,6 @@ def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:
         raise DataError(
             f"{folder} is a damaged checkpoint: {_reason(error)}; train it again"
         ) from error
-    return network.eval(), recipe, record
 
 
 def _of_bundle(folder: Path) -> str:

@@ -90,13 +90,15 @@ def train(
     On N GPUs: torchrun --nproc-per-node N -m misgiving train ...; each takes an
     equal part of every batch.
     """
-    from misgiving.trainer import join, keypoints_named, load_checkpoint, open_data, recipe_named
+    from misgiving.trainer import join, keypoints_named, open_data, recipe_named
 
     # Before torch, which takes seconds to import: most slips are told at once.
     check_new(out)
     target, own = keypoints_named(keypoints) if keypoints else None, "demo"
     if init is not None:
-        record = load_checkpoint(init)[2]
+        from misgiving.trainer.checkpoint import load_record
+
+        record = load_record(init)
         target, own = target or record.keypoints, str(init / "recipe.json")
     chosen = recipe_named(recipe or own, epochs, seed)
     sets, validation = join([open_data(spec, target) for spec in data]), open_data(val, target)

@@ -194,7 +194,8 @@ def _one_cycle(step: int, steps: int, warmup_share: float) -> float:
 class _StepResult:
     observed: Tensor
     head_losses: dict[str, Tensor]
-    last_heatmaps: Tensor
+    cells: Tensor
+    """(B, K, 2), predicted."""
 
 
 def _step(
@@ -212,7 +213,8 @@ def _step(
     with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
         output: NetworkOutput = shared(images)
     observed = heatmaps.observed_loss(output.pose.heatmaps, targets, batch.labelled)
-    truth = Truth(observed.detach(), output.pose.heatmaps[:, -1].detach(), cells, batch.labelled)
+    predicted, size = output.pose.decoded()[0], recipe.model.heatmap_size
+    truth = Truth(observed.detach(), predicted, cells, batch.labelled, size)
     own = len(images) - batch.astray
     head_losses = {}
     for name, outputs in output.head_outputs.items():
@@ -224,7 +226,7 @@ def _step(
     total = pose_loss + torch.stack(list(head_losses.values())).sum()
     total.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
-    return _StepResult(truth.loss[:own], head_losses, truth.heatmaps[:own])
+    return _StepResult(truth.loss[:own], head_losses, predicted[:own])
 
 
 class _Tally:
@@ -243,8 +245,7 @@ class _Tally:
         self._pose.append(result.observed.mean())
         for name, loss in result.head_losses.items():
             self._heads.setdefault(name, []).append(loss.detach())
-        cells = heatmaps.decode(result.last_heatmaps.float())[0]
-        self._answers.append((cells, batch.points[:own], batch.labelled[:own]))
+        self._answers.append((result.cells, batch.points[:own], batch.labelled[:own]))
 
     def log(self, epoch: int, network: Network, team: Team) -> EpochLog:
         """Of all processes' parts; here alone the epoch waits for the device."""

@@ -114,10 +114,8 @@ def failure_report(
         oracle: the name of ``error`` in the table.
         failure_below: share of joints found, below which a person has failed.
     """
-    shares = metrics.person_pck(found)
-    defined = np.isfinite(shares)
-    failed = shares[defined] < failure_below
-    columns = {RANDOM: np.zeros(len(shares)), **risks, oracle: error}
+    failed, defined = metrics.failed(found, failure_below)
+    columns = {RANDOM: np.zeros(len(defined)), **risks, oracle: error}
     measured = {name: risk[defined].astype(float) for name, risk in columns.items()}
     rankings = {name: Ranking.of(risk) for name, risk in measured.items()}
     kept = [image for image, keep in zip(images, defined, strict=True) if keep]
@@ -125,7 +123,7 @@ def failure_report(
     for name, one in rankings.items():
         numbers[name, "kendall"] = Estimate(ranking.kendall(one, rankings[oracle]), np.empty(0))
     return FailureReport(
-        persons=len(shares),
+        persons=len(defined),
         measured=len(failed),
         failures=int(failed.sum()),
         images=len(set(kept)),

@@ -76,7 +76,7 @@ def read_replies(path: Path, position: dict[str, int]) -> Replies:
 def _drawn(person: dict[str, Any], joints: Floats) -> Drawn:
     return Drawn(
         joints,
-        np.array(list(person["keypoint_loss"].values())),
+        np.array(list(person["keypoint_loss"].values()), float),
         Region(*person["region"]),
         person["predicted_loss"],
         person["failure_probability"],
@@ -95,14 +95,12 @@ def pick_table(replies: Replies, truth: Scores) -> dict[str, float | int]:
     Over the frames whose torso is labelled; the others have no PCK, their number is given.
     """
     found = found_by_vehicle(replies, truth)
-    shares = metrics.person_pck(found)
-    defined = np.isfinite(shares)
+    failed, defined = metrics.failed(found)
     found, flagged = found[defined], replies.flagged[defined]
-    share = float(flagged.mean())
-    failed = shares[defined] < metrics.FAILURE_BELOW
+    shares, share = metrics.person_pck(found), float(flagged.mean())
     risk = replies.predicted_loss[defined]
     return {
-        "frames": len(shares),
+        "frames": len(defined),
         "frames_with_torso": int(defined.sum()),
         "failures": int(failed.sum()),
         "picked": int(flagged.sum()),
@@ -110,7 +108,7 @@ def pick_table(replies: Replies, truth: Scores) -> dict[str, float | int]:
         "pck_flagged": _rounded(metrics.pck(found[flagged])),
         "pck_random": _rounded(_random_pck(found, share)),
         "pck_mean_peak": _rounded(metrics.pck(found[picked(-replies.mean_peak[defined], share)])),
-        "pck_oracle": _rounded(metrics.pck(found[picked(-shares[defined], share)])),
+        "pck_oracle": _rounded(metrics.pck(found[picked(-shares, share)])),
         "auroc_predicted_loss": _rounded(metrics.auroc(risk, failed)),
         "auroc_mean_peak": _rounded(metrics.auroc(-replies.mean_peak[defined], failed)),
         "spearman_missed": _rounded(metrics.spearman(risk, 1 - shares[defined])),
@@ -120,11 +118,8 @@ def pick_table(replies: Replies, truth: Scores) -> dict[str, float | int]:
 
 def verdict(picks: Mapping[str, float]) -> str:
     """What a table of picks comes to, in one sentence."""
-    ways = {
-        "predicted loss": picks["pck_flagged"],
-        "the mean heatmap peak": picks["pck_mean_peak"],
-        "random": picks["pck_random"],
-    }
+    names = {"flagged": "predicted loss", "mean_peak": "the mean heatmap peak", "random": "random"}
+    ways = {said: round(picks[f"pck_{name}"], 3) for name, said in names.items()}  # as shown
     first, second = sorted(ways, key=lambda way: ways[way])[:2]
     gap = ways[second] - ways[first]
     if not np.isfinite(list(ways.values())).all():

@@ -19,7 +19,7 @@ from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.errors import DataError
 from misgiving.trainer import progress
 from misgiving.trainer.answers.scoring import Scores, score
-from misgiving.trainer.checkpoint import Record, load_checkpoint
+from misgiving.trainer.checkpoint import Record, load_checkpoint, load_record
 from misgiving.trainer.data import PoseSet, open_data
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.recipes import recipe_named
@@ -204,7 +204,7 @@ def _summary(
     collected: int,
 ) -> dict[str, Any]:
     head = next(iter(truth.predicted_losses))
-    before, after = (load_checkpoint(path)[2] for path in (folders.before, folders.after))
+    before, after = (load_record(path) for path in (folders.before, folders.after))
     return {
         "data": _data(config, split),
         "recipe": config.recipe,

@@ -67,7 +67,7 @@ def to_kept(message: CollectedFrame) -> KeptFrame:
 
 
 def read_kept(body: bytes) -> KeptFrame:
-    """The frame in bytes that claim to be a collected one.
+    """What is in bytes that claim to be a collected frame.
 
     Raises:
         DataError: they are not, or it lacks its encoded image.

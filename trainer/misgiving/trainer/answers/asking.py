@@ -46,19 +46,17 @@ def ask(estimator: Estimator, samples: Iterable[Sample], batch: int = BATCH) -> 
         batch: persons of one pass.
     """
     for persons in batches(samples, estimator.bundle.manifest.crop, batch):
-        yield _answer(estimator, persons)
+        yield answer(estimator, persons)
 
 
-def _answer(estimator: Estimator, persons: tuple[Person, ...]) -> Answers:
+def answer(estimator: Estimator, persons: tuple[Person, ...]) -> Answers:
+    """Answer persons who are cut already, in one pass."""
     rule = estimator.bundle.manifest.crop
     got = estimator.engine.infer(np.stack([person.crop for person in persons]))
-    points = [
-        geometry.input_to_image(row, person.window, rule.height, rule.width)
-        for row, person in zip(got.keypoints[..., :2], persons, strict=True)
-    ]
+    points, windows = got.keypoints[..., :2], [person.window for person in persons]
     return Answers(
         ids=tuple(person.id for person in persons),
-        points=np.stack(points).astype(np.float32),
+        points=geometry.inputs_to_images(points, windows, rule.height, rule.width),
         confidence=got.keypoints[..., 2],
         predicted_loss=got.predicted_loss,
         signals=got.signals,

@@ -101,18 +101,29 @@ def score(
     Raises:
         DataError: too many cannot be read.
     """
-    network.to(device).eval()
     positions = range(len(data)) if progress is None else progress
     rule = recipe.model.crop
     reader = Readable(data, lambda sample: asked_window(sample, rule))
     read = batches(reader.samples(positions), rule, BATCH)
-    parts = _parts(network, recipe, data.keypoints, read, device)
-    return _joined(_checked(parts, reader), len(data))
+    return score_read(network, recipe, data.keypoints, _checked(read, reader), len(data), device)
 
 
-def _checked(parts: Iterator[Scores], reader: Readable) -> Iterator[Scores]:
+def score_read(
+    network: Network,
+    recipe: Recipe,
+    keypoints: KeypointSet,
+    read: Iterable[tuple[Person, ...]],
+    count: int,
+    device: torch.device,
+) -> Scores:
+    """The same for persons who are cut already, at most ``count``, in batches."""
+    network.to(device).eval()
+    return _joined(_parts(network, recipe, keypoints, read, device), count)
+
+
+def _checked(read: Iterable[tuple[Person, ...]], reader: Readable) -> Iterator[tuple[Person, ...]]:
     """The same; at the end, says who could not be read, or raises where they are too many."""
-    yield from parts
+    yield from read
     reader.kept()
 
 
@@ -154,7 +165,7 @@ def _read_out(
     windows = tuple(person.window for person in persons)
     last = output.pose.heatmaps[:, -1].float()
     device = last.device
-    cells, peaks = heatmaps.decode(last)
+    cells, peaks = output.pose.decoded()
     true_points = np.stack([person.points for person in persons])
     labelled = np.stack([person.labelled for person in persons])
     true_cells = _to_cells(true_points, windows, recipe)
@@ -185,8 +196,7 @@ def _keypoint_loss(network: Network, output: NetworkOutput) -> Floats:
 
 def _to_image(points: Floats, windows: tuple[Window, ...], recipe: Recipe) -> Floats:
     size = recipe.model.input_size
-    pairs = zip(points, windows, strict=True)
-    return np.stack([geometry.input_to_image(p, window, size, size) for p, window in pairs])
+    return geometry.inputs_to_images(points, windows, size, size)
 
 
 def _to_cells(points: Floats, windows: tuple[Window, ...], recipe: Recipe) -> Floats:
@@ -228,13 +238,11 @@ def _columns(part: Scores) -> dict[tuple[str, str], NDArray[Any]]:
 def summarise(scores: Scores) -> dict[str, float]:
     """Pose accuracy, and for the first head how well it tells failures, as plain numbers."""
     found = scores.found
-    shares = metrics.person_pck(found)
-    defined = np.isfinite(shares)
-    failed = shares[defined] < metrics.FAILURE_BELOW
+    failed, defined = metrics.failed(found)
     predicted = scores.predicted_loss[defined]
     summary = {
         "pck": metrics.pck(found),
-        "persons": float(len(shares)),
+        "persons": float(len(found)),
         "persons_with_torso": float(defined.sum()),
         "failures": float(failed.sum()),
         "auroc": metrics.auroc(predicted, failed),

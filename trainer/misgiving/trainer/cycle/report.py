@@ -12,7 +12,7 @@ from misgiving.runtime.draw import SIDES
 from misgiving.runtime.durable import write_durably
 from misgiving.runtime.errors import DataError
 from misgiving.trainer import page
-from misgiving.trainer.checkpoint import load_checkpoint
+from misgiving.trainer.checkpoint import load_record
 from misgiving.trainer.cycle import summary
 from misgiving.trainer.cycle.curves import DRAWN, curves, lines
 from misgiving.trainer.cycle.picks import chosen_alone, compare_picks
@@ -108,7 +108,7 @@ def _facts(
 
 def _commit(checkpoint: Path) -> str:
     with suppress(DataError):
-        return load_checkpoint(checkpoint)[2].commit
+        return load_record(checkpoint).commit
     return ""
 
 

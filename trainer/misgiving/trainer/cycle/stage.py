@@ -13,7 +13,7 @@ import numpy as np
 
 from misgiving.trainer import progress
 from misgiving.trainer.answers.scoring import Scores, score
-from misgiving.trainer.checkpoint import load_checkpoint
+from misgiving.trainer.checkpoint import load_checkpoint, load_record
 from misgiving.trainer.config import Recipe
 from misgiving.trainer.cycle.recipe import CycleRecipe, method_of
 from misgiving.trainer.cycle.record import StageResult, run_folder, seed_folder
@@ -124,7 +124,7 @@ def run_stage(repeat: Repeat, method: str, earlier: Sequence[StageResult]) -> St
         stage=stage,
         checkpoint=str(checkpoint.relative_to(repeat.out)),
         labels=len(labelled),
-        test=load_checkpoint(checkpoint)[2].metrics,
+        test=load_record(checkpoint).metrics,
         selected=tuple(scores.ids[index] for index in picked),
         selected_pck=_finite(metrics.pck(scores.found[picked])),
         pool_pck=_finite(metrics.pck(scores.found)),

@@ -3,8 +3,9 @@
 Axes: N persons, K keypoints, S signals.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,9 @@ from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.manifest import Manifest
 from misgiving.runtime.errors import BundleError
 from misgiving.runtime.estimator import Estimator
-from misgiving.trainer.answers.asking import ask
-from misgiving.trainer.data import Collected, PoseSet, Sample, check_labelled
+from misgiving.trainer.answers.asking import answer
+from misgiving.trainer.answers.reading import BATCH, Person, batches
+from misgiving.trainer.data import Collected, PoseSet, check_labelled
 from misgiving.trainer.data.base import only
 from misgiving.trainer.data.readable import Readable, asked_window
 from misgiving.trainer.measures import metrics
@@ -180,24 +182,20 @@ def ask_all(estimator: Estimator, data: PoseSet) -> Persons:
     """
     rule = estimator.bundle.manifest.crop
     reader = Readable(data, lambda sample: asked_window(sample, rule))
-    truths: list[
-        tuple[str, NDArray[np.float32], NDArray[np.bool_], float, float, Collected | None]
-    ] = []
+    samples = reader.samples(counted(len(data), "asking"))
+    persons = ask_read(estimator, batches(samples, rule, BATCH))
+    reader.kept()
+    return persons
 
-    def samples() -> Iterator[Sample]:
-        for sample in reader.samples(counted(len(data), "asking")):
-            image, head = str(sample.path or sample.id), sample.head_box
-            area = np.nan if sample.area is None else sample.area
-            diagonal = np.nan if head is None else float(np.hypot(head.width, head.height))
-            truth = (sample.points, sample.labelled, area, diagonal, sample.collected)
-            truths.append((image, *truth))
-            yield sample
 
-    parts = list(ask(estimator, samples()))
-    ids = reader.kept().ids
+def ask_read(estimator: Estimator, read: Iterable[tuple[Person, ...]]) -> Persons:
+    """Ask a bundle about persons who are cut already, in batches."""
+    pairs = [(answer(estimator, batch), [_truth(person) for person in batch]) for batch in read]
+    parts = [part for part, _ in pairs]
+    truths = chain.from_iterable(rows for _, rows in pairs)
     images, points, labelled, areas, diagonals, collected = zip(*truths, strict=True)
     return Persons(
-        ids=ids,
+        ids=tuple(name for part in parts for name in part.ids),
         images=images,
         points=np.concatenate([part.points for part in parts]),
         confidence=np.concatenate([part.confidence for part in parts]),
@@ -211,6 +209,14 @@ def ask_all(estimator: Estimator, data: PoseSet) -> Persons:
         keypoint_loss=np.concatenate([part.keypoint_loss for part in parts]),
         collected=collected,
     )
+
+
+def _truth(
+    person: Person,
+) -> tuple[str, NDArray[np.float32], NDArray[np.bool_], float, float, Collected | None]:
+    """All but the crop, which would not fit for everybody."""
+    shape = person.area, person.head_diagonal
+    return person.image, person.points, person.labelled, *shape, person.collected
 
 
 def _average_precision(manifest: Manifest, persons: Persons) -> AveragePrecision:

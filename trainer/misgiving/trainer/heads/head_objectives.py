@@ -16,7 +16,6 @@ from torch.nn import functional
 
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.keypoints import KeypointSet
-from misgiving.trainer import heatmaps as maps
 from misgiving.trainer.config import FitConfig, HeadConfig
 from misgiving.trainer.heads import objectives
 from misgiving.trainer.measures import metrics
@@ -35,16 +34,19 @@ class Truth:
 
     loss: Tensor
     """(B,): the pose net's own."""
-    heatmaps: Tensor
-    """(B, K, H, W), predicted by the last stack."""
+    predicted: Tensor
+    """(B, K, 2), by the last stack."""
     points: Tensor
     """(B, K, 2), labelled; anything where not."""
     labelled: Tensor
     """(B, K) bool."""
+    size: int
+    """H = W."""
 
     def first(self, count: int) -> "Truth":
         """The same of the first so many."""
-        return Truth(*(getattr(self, name)[:count] for name in self.__slots__))
+        loss, predicted = self.loss[:count], self.predicted[:count]
+        return Truth(loss, predicted, self.points[:count], self.labelled[:count], self.size)
 
 
 class Objective(Protocol):
@@ -62,8 +64,8 @@ class Objective(Protocol):
     def loss(self, outputs: Tensor, truth: Truth, fit: FitConfig) -> Tensor:
         """What the head is trained on: (B, O) → shape ()."""
 
-    def risk(self, outputs: Tensor, heatmaps: Tensor) -> Tensor:
-        """(B, O) and the last stack's heatmaps (B, K, H, W) → (B,), higher is riskier."""
+    def risk(self, outputs: Tensor, points: Tensor) -> Tensor:
+        """(B, O) and the predicted points (B, K, 2) → (B,), higher is riskier."""
 
     def keypoint_risk(self, outputs: Tensor) -> Tensor | None:
         """(B, O) → (B, K), each joint's own, or None where the head does not tell joints apart."""
@@ -86,7 +88,7 @@ class _Scalar(_Whole):
     def __init__(self, head: HeadConfig, keypoints: KeypointSet) -> None:
         self.pairs = head.pairs
 
-    def risk(self, outputs: Tensor, heatmaps: Tensor) -> Tensor:
+    def risk(self, outputs: Tensor, points: Tensor) -> Tensor:
         return outputs[:, 0]
 
 
@@ -127,7 +129,7 @@ class Aleatoric:
         squared = _apart(truth).square().sum(-1)
         return _likelihood_loss(squared, _bounded(outputs), truth.labelled)
 
-    def risk(self, outputs: Tensor, heatmaps: Tensor) -> Tensor:
+    def risk(self, outputs: Tensor, points: Tensor) -> Tensor:
         return _bounded(outputs).mean(1)
 
     def keypoint_risk(self, outputs: Tensor) -> Tensor | None:
@@ -158,7 +160,7 @@ class Miss:
         known = truth.labelled
         return torch.where(known, terms, 0.0).sum() / known.sum().clamp(min=1)
 
-    def risk(self, outputs: Tensor, heatmaps: Tensor) -> Tensor:
+    def risk(self, outputs: Tensor, points: Tensor) -> Tensor:
         return torch.sigmoid(outputs).mean(1)
 
     def keypoint_risk(self, outputs: Tensor) -> Tensor | None:
@@ -166,7 +168,7 @@ class Miss:
 
     def _scale(self, truth: Truth) -> Tensor:
         """(B,): each person's torso, or a usual one where it is not labelled."""
-        usual = truth.points.new_full((len(truth.points),), _USUAL_TORSO * truth.heatmaps.shape[-1])
+        usual = truth.points.new_full((len(truth.points),), _USUAL_TORSO * truth.size)
         if not self.keypoints.torso:
             return usual
         lengths, known = torso_lengths(_blank(truth), truth.labelled, self.keypoints)
@@ -197,9 +199,9 @@ class Links(_Whole):
         both = truth.labelled[:, self.first] & truth.labelled[:, self.second]
         return _likelihood_loss(missed, log_variance, both)
 
-    def risk(self, outputs: Tensor, heatmaps: Tensor) -> Tensor:
+    def risk(self, outputs: Tensor, points: Tensor) -> Tensor:
         mean, log_variance = self._read(outputs)
-        missed = (mean - self._lengths(maps.decode(heatmaps.float())[0])).square()
+        missed = (mean - self._lengths(points)).square()
         terms = math.log(2 * math.pi) + log_variance + missed * torch.exp(-log_variance)
         return 0.5 * terms.sum(1)
 
@@ -260,8 +262,7 @@ def _bounded(log_variance: Tensor) -> Tensor:
 
 def _apart(truth: Truth) -> Tensor:
     """(B, K, 2): from what is predicted to what is labelled; zero where nothing is."""
-    predicted = maps.decode(truth.heatmaps.float())[0]
-    return _blank(truth) - predicted * truth.labelled[..., None]
+    return _blank(truth) - truth.predicted * truth.labelled[..., None]
 
 
 def _blank(truth: Truth) -> Tensor:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from misgiving.trainer.config import HeadConfig
-from misgiving.trainer.heatmaps import decode
 from misgiving.trainer.models.pose import Level, PoseNet, PoseOutput
 
 _HIDDEN = (128, 64, 32, 16, 8)
@@ -172,10 +171,9 @@ class EvidenceHead(nn.Module):
 
     def forward(self, pose: PoseOutput) -> Tensor:
         """PoseOutput → (B, outputs)."""
-        maps = pose.heatmaps[:, -1].float()
-        cells, peaks = decode(maps)
+        cells, peaks = pose.decoded()
         peaks = peaks.clamp(_LEAST_PEAK, 1 - _LEAST_PEAK)
-        places = (cells - cells.mean(1, keepdim=True)) / maps.shape[-1]
+        places = (cells - cells.mean(1, keepdim=True)) / pose.heatmaps.shape[-1]
         average = [level.float().mean(dim=(2, 3)) for level in pose.pyramid]
         largest = [level.float().amax(dim=(2, 3)) for level in pose.pyramid]
         seen = [peaks, torch.logit(peaks), places.flatten(1), *average, *largest]

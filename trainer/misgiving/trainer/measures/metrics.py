@@ -85,6 +85,18 @@ def person_pck(found: Floats) -> Floats:
     return np.where(counts > 0, shares, np.nan)
 
 
+def failed(
+    found: Floats, below: float = FAILURE_BELOW
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Who has failed, of those for whom it is defined, (M,), and for whom it is, (N,).
+
+    From (N, K) hits: of a failed person's labelled joints less than a share of ``below`` is found.
+    """
+    shares = person_pck(found)
+    defined = np.isfinite(shares)
+    return shares[defined] < below, defined
+
+
 def auroc(score: Floats, failed: NDArray[np.bool_]) -> float:
     """Probability that a failed person scores above another, ties half; NaN without both kinds."""
     return float(Failures.of(Ranking.of(score), failed, np.ones((len(score), 1))).auroc()[0])

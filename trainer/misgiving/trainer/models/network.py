@@ -75,17 +75,25 @@ class Network(nn.Module):
 
     def forward(self, image: Tensor) -> NetworkOutput:
         """Images (B, 3, H, W), RGB, float in 0–255 → NetworkOutput."""
-        pose = self.pose(self.normalise(image))
-        seen = PoseOutput(
-            pose.heatmaps.detach(), pose.features.detach(), tuple(f.detach() for f in pose.pyramid)
+        pose = self.answer(image)
+        seen = pose._replace(
+            heatmaps=pose.heatmaps.detach(),
+            features=pose.features.detach(),
+            pyramid=tuple(f.detach() for f in pose.pyramid),
+            points=None,
         )
         outputs = {name: head(seen) for name, head in self.heads.items()}
         risks = {name: self.risk(name, outputs[name], seen) for name in outputs}
         return NetworkOutput(pose, risks, outputs)
 
+    def answer(self, image: Tensor) -> PoseOutput:
+        """The pose net's part of ``forward``, decoded once for all who ask."""
+        pose: PoseOutput = self.pose(self.normalise(image))
+        return pose._replace(found=pose.decoded())
+
     def risk(self, head: str, outputs: Tensor, pose: PoseOutput) -> Tensor:
         """What one head's outputs (B, O) say of the images, (B,): its predicted loss."""
-        return self.objectives[head].risk(outputs, pose.heatmaps[:, -1])
+        return self.objectives[head].risk(outputs, pose.decoded()[0])
 
     def normalise(self, image: Tensor) -> Tensor:
         """RGB in 0–255, (B, 3, H, W) → what the pose net was trained on."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from misgiving.runtime.errors import InvalidInput
+from misgiving.trainer import heatmaps
 
 
 class PoseOutput(NamedTuple):
@@ -22,6 +23,12 @@ class PoseOutput(NamedTuple):
     """From the finest to the coarsest, each as its ``Level`` says."""
     points: Tensor | None = None
     """(B, K, 2) in cells, of a net that regresses coordinates and draws its heatmaps there."""
+    found: tuple[Tensor, Tensor] | None = None
+    """What ``decoded`` gives, once it has been asked for; no gradient reaches it."""
+
+    def decoded(self) -> tuple[Tensor, Tensor]:
+        """Each joint's place and peak in the last stack; see ``heatmaps.decode``."""
+        return self.found or heatmaps.decode(self.heatmaps[:, -1].detach().float())
 
 
 class Level(NamedTuple):
