@@ -81,7 +81,7 @@ def test_it_finds_small_people_where_no_region_is_given() -> None:
 
 def test_it_is_as_good_as_it_says() -> None:
     data = open_data(f"lsp:{real_data('lsp')}#1001-2000")
-    evaluation = evaluate(Estimator.load(ModelOptions(bundle=DEFAULT_BUNDLE, threads=1)), data)
+    evaluation = evaluate(Estimator.load(DEFAULT_BUNDLE, threads=1), data)
     said = evaluation.bundle.manifest.provenance.reports["lsp:lsp#1001-2000"]
     failures, free = evaluation.failures, evaluation.best_free
     learned = failures.row("predicted_loss")
