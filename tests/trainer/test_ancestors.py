@@ -10,8 +10,8 @@ from misgiving.runtime.keypoints import LSP
 from misgiving.trainer import heatmaps
 from misgiving.trainer.models import Network
 from misgiving.trainer.models.deeppose import Deeppose
-from misgiving.trainer.models.pose import PoseOutput
 from misgiving.trainer.models.tompson import SpatialModel
+from misgiving.trainer.pose import PoseOutput
 from shared.training import JOINTS, NETS
 
 

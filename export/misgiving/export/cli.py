@@ -13,7 +13,7 @@ from misgiving.runtime.verbs import options as runtime
 from misgiving.trainer.specs import SPECS
 
 if TYPE_CHECKING:
-    from misgiving.runtime import Manifest
+    from misgiving.runtime import Bundle, Manifest
 
 app = typer.Typer()
 
@@ -110,8 +110,6 @@ def export(
     Example: misgiving export runs/first --out bundles/first --val synthetic:2,256
     """
     from misgiving.export import ExportConfig, Targets, export_bundle
-    from misgiving.export.describing import summary
-    from misgiving.export.gates import lines
     from misgiving.trainer import Compute, open_data
     from misgiving.trainer.checkpoint import load_record
 
@@ -133,7 +131,13 @@ def export(
         expires=_day(expires) if expires else None,
     )
     compute = Compute(device="cpu", threads=threads)
-    bundle = export_bundle(checkpoint, validation, out, config, compute, reports)
+    _print_exported(export_bundle(checkpoint, validation, out, config, compute, reports), out)
+
+
+def _print_exported(bundle: "Bundle", out: Path) -> None:
+    from misgiving.export.describing import summary
+    from misgiving.export.gates import lines
+
     typer.echo("\n".join(summary(bundle)))
     _print_calibration(bundle.manifest)
     if bundle.manifest.precisions:

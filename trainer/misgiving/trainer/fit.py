@@ -2,8 +2,10 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -91,39 +93,47 @@ def fit(
     team.check_batch(recipe.fit.batch_size)
     if len(crops) == 0:
         raise DataError("the training set is empty; expected at least one labelled person")
-    device = crops.device
-    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    config = recipe.fit
-    generator = torch.Generator().manual_seed(config.seed)
-    steps = max(1, len(crops) // config.batch_size)
-    optimiser, schedule = _optimiser(network, config, epochs * steps, config.head_epochs * steps)
-    state = State(network, optimiser, schedule, generator)
+    network.to(crops.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    state = _start(network, recipe.fit, epochs, len(crops))
     done = restart.epochs if restart else 0
     if restart:
         restart.restore(state)
-    logs = log_folder if team.first else None
-    writer = SummaryWriter(str(logs), purge_step=done or None) if logs else None
-    whole = epochs + config.head_epochs
-    for epoch in range(done, whole):
-        alone = epoch >= epochs
-        if epoch in (done, epochs):
-            network.pose.requires_grad_(not alone)
-            shared = team.shared(network, device)
-        # For dropout, which draws from torch's own: a training that goes on draws the same.
-        torch.manual_seed(config.seed + epoch + _APART * team.rank)
-        log = _epoch(shared, state, recipe, crops, team, alone).log(epoch, network, team)
-        _check_finite(log, network)
-        if not team.first:
-            continue
-        report(log)
-        _write(writer, log)
-        if restart:
-            restart.save(state, epoch + 1, last=epoch + 1 == whole)
+    whole = epochs + recipe.fit.head_epochs
+    with _events(log_folder if team.first else None, done) as write:
+        for log in _epochs(state, recipe, crops, team, range(done, whole), epochs):
+            if not team.first:
+                continue
+            report(log)
+            write(log)
+            if restart:
+                restart.save(state, log.epoch + 1, last=log.epoch + 1 == whole)
     team.even(network)
     network.pose.requires_grad_(True)
     network.eval()
-    if writer:
-        writer.close()
+
+
+def _start(network: Network, config: FitConfig, epochs: int, persons: int) -> State:
+    """Before the first step."""
+    steps = max(1, persons // config.batch_size)
+    optimiser, schedule = _optimiser(network, config, epochs * steps, config.head_epochs * steps)
+    return State(network, optimiser, schedule, torch.Generator().manual_seed(config.seed))
+
+
+def _epochs(
+    state: State, recipe: Recipe, crops: Crops, team: Team, numbers: range, together: int
+) -> Iterator[EpochLog]:
+    """Epoch by epoch; from number ``together`` on the heads alone learn."""
+    network = state.network
+    for epoch in numbers:
+        alone = epoch >= together
+        if epoch in (numbers.start, together):
+            network.pose.requires_grad_(not alone)
+            shared = team.shared(network, crops.device)
+        # For dropout, which draws from torch's own: a training that goes on draws the same.
+        torch.manual_seed(recipe.fit.seed + epoch + _APART * team.rank)
+        log = _epoch(shared, state, recipe, crops, team, alone).log(epoch, network, team)
+        _check_finite(log, network)
+        yield log
 
 
 def _epoch(
@@ -275,9 +285,17 @@ def _found(answers: Tensor, points: Tensor, labelled: Tensor, network: Network) 
     return torch.stack([(near & asked).sum(), asked.sum()]).float()
 
 
-def _write(writer: SummaryWriter | None, log: EpochLog) -> None:
-    if writer is None:
+@contextmanager
+def _events(folder: Path | None, done: int) -> Iterator[Reporter]:
+    """Gives what writes an epoch for TensorBoard, or nothing where there is no folder."""
+    if folder is None:
+        yield lambda log: None
         return
+    with SummaryWriter(str(folder), purge_step=done or None) as writer:
+        yield partial(_write, writer)
+
+
+def _write(writer: SummaryWriter, log: EpochLog) -> None:
     values: Iterable[tuple[str, float]] = (
         ("loss/pose", log.pose_loss),
         *((f"loss/head/{name}", loss) for name, loss in log.head_losses.items()),

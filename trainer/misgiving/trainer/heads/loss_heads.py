@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from misgiving.trainer.config import HeadConfig
-from misgiving.trainer.models.pose import Level, PoseNet, PoseOutput
+from misgiving.trainer.pose import Level, PoseNet, PoseOutput
 
 _HIDDEN = (128, 64, 32, 16, 8)
 _LEVEL_WIDTH = 128

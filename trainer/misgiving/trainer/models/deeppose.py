@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from misgiving.trainer import heatmaps
 from misgiving.trainer.models.blocks import conv_relu
-from misgiving.trainer.models.pose import Level, PoseNet, PoseOutput
 from misgiving.trainer.models.resnet import Resnet
 from misgiving.trainer.net_config import DeepposeConfig
+from misgiving.trainer.pose import Level, PoseNet, PoseOutput
 
 _SQUEEZED = 128
 _HIDDEN = 512

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from misgiving.trainer.models.blocks import Basic, answer, conv_norm, conv_relu
-from misgiving.trainer.models.pose import Level, PoseNet, PoseOutput
 from misgiving.trainer.net_config import EdgeConfig
+from misgiving.trainer.pose import Level, PoseNet, PoseOutput
 
 _GROWTH = (2, 4, 6, 8)
 """Channels of the scales from the finest on, in halves of the width."""

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from misgiving.trainer.models.blocks import answer
-from misgiving.trainer.models.pose import Level, PoseNet, PoseOutput
 from misgiving.trainer.net_config import HourglassConfig
+from misgiving.trainer.pose import Level, PoseNet, PoseOutput
 
 
 class Residual(nn.Module):

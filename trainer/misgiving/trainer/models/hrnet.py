@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from misgiving.trainer.models.blocks import Basic, Bottleneck, answer, conv_norm, conv_relu
-from misgiving.trainer.models.pose import Level, PoseNet, PoseOutput
 from misgiving.trainer.net_config import HrnetConfig
+from misgiving.trainer.pose import Level, PoseNet, PoseOutput
 
 _STEM = 64
 _BLOCKS = 4

@@ -16,7 +16,6 @@ from misgiving.trainer.models.deeppose import Deeppose
 from misgiving.trainer.models.edge import EdgeNet
 from misgiving.trainer.models.hourglass import StackedHourglass
 from misgiving.trainer.models.hrnet import Hrnet
-from misgiving.trainer.models.pose import PoseNet, PoseOutput
 from misgiving.trainer.models.resnet import ResnetPose
 from misgiving.trainer.models.tompson import Tompson
 from misgiving.trainer.net_config import (
@@ -27,6 +26,7 @@ from misgiving.trainer.net_config import (
     ResnetConfig,
     TompsonConfig,
 )
+from misgiving.trainer.pose import PoseNet, PoseOutput
 
 EMBEDDING_SIZE = 128
 """Largest embedding; wider features are projected."""

@@ -7,8 +7,8 @@ Axes: B batch, C channels, K keypoints, H W heatmap cells.
 from torch import Tensor, nn
 
 from misgiving.trainer.models.blocks import Basic, Bottleneck, answer, conv_relu
-from misgiving.trainer.models.pose import Level, PoseNet, PoseOutput
 from misgiving.trainer.net_config import ResnetConfig
+from misgiving.trainer.pose import Level, PoseNet, PoseOutput
 
 _DEEP = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 _DECONVOLUTIONS = 3

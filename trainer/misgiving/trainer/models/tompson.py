@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from misgiving.trainer.models.blocks import answer, conv_relu
-from misgiving.trainer.models.pose import Level, PoseNet, PoseOutput
 from misgiving.trainer.net_config import TompsonConfig
+from misgiving.trainer.pose import Level, PoseNet, PoseOutput
 
 _RESOLUTIONS = 3
 _DILATION = 2
