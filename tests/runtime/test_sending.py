@@ -37,8 +37,8 @@ def sent(requests: Iterator[wire.StreamInferRequest], number: int) -> list[str]:
 
 
 def opened(outbox: Outbox) -> Iterator[wire.StreamInferRequest]:
-    requests = outbox.requests(LIVE if outbox.live else IN_ORDER)
-    assert next(requests).WhichOneof("message") == "open"
+    requests = outbox.requests()
+    assert next(requests).open.mode == (LIVE if outbox.live else IN_ORDER)
     return requests
 
 

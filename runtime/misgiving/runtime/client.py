@@ -174,8 +174,7 @@ class Client:
 
     def _one_call(self, outbox: Outbox) -> Generator[Reply, None, tuple[int, grpc.RpcError | None]]:
         """Replies until the server ends the call; gives their number, and the error if it broke."""
-        mode = wire.STREAM_MODE_LIVE if outbox.live else wire.STREAM_MODE_IN_ORDER
-        call = self._stub.StreamInfer(outbox.requests(mode))
+        call = self._stub.StreamInfer(outbox.requests())
         replies = 0
         try:
             for message in call:

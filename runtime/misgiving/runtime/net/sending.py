@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from misgiving.runtime.nouns import Answer, Frame, FrameFailure, StreamSummary
-from misgiving.runtime.wire.frames import fill_frame
+from misgiving.runtime.wire.requests import StreamRequest, frame_request, opening
 from misgiving.runtime.wire.results import Reply
-from misgiving.v1 import detector_pb2 as wire
 
 READER, LIVE_READER = "frames", "source"
 """Names of the threads that read, this one and that of ``live.py``; see ``command.py``."""
@@ -79,13 +78,13 @@ class Outbox:
         """Live frames that were under way when a call was lost, or came while there was none."""
         return self._missed + self._gap
 
-    def requests(self, mode: "wire.StreamMode.ValueType") -> Iterator[wire.StreamInferRequest]:
+    def requests(self) -> Iterator[StreamRequest]:
         """Of one call; those of an earlier call end, and take no more frames."""
         with self._state:
             self._call += 1
             self._passing = False
             self._missed, self._gap = self.missed, 0
-        return self._requests(self._call, mode)
+        return self._requests(self._call)
 
     def reply(self, reply: Reply) -> None:
         """Count a reply, and forget the frames that it settles."""
@@ -142,14 +141,10 @@ class Outbox:
         for _ in range(min(dropped + 1, len(self._unanswered))):
             self._unanswered.popleft()
 
-    def _requests(
-        self, call: int, mode: "wire.StreamMode.ValueType"
-    ) -> Iterator[wire.StreamInferRequest]:
-        yield wire.StreamInferRequest(open=wire.StreamOpen(mode=mode))
+    def _requests(self, call: int) -> Iterator[StreamRequest]:
+        yield opening(self.live)
         while (frame := self._fetch(call)) is not None:
-            request = wire.StreamInferRequest()
-            fill_frame(request.frame, frame)
-            yield request
+            yield frame_request(frame)
 
     def _fetch(self, call: int) -> Frame | None:
         """The next frame to send; None where there is none, or the call is over."""
