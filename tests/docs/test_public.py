@@ -33,7 +33,7 @@ CLI_ONLY = {
     "misgiving.runtime.verbs.options": "options that verbs share",
     "misgiving.runtime.verbs.roles": "the list in its help",
     "misgiving.trainer.recipe_costs": "prints a table",
-    "misgiving.trainer.checkpoint": "what a checkpoint says of itself; in Python that is load_checkpoint",
+    "misgiving.trainer.checkpoint": "what a checkpoint says; in Python load_checkpoint",
     "misgiving.runtime.verbs.infer": "prints a table; in Python that is Estimator",
     "misgiving.runtime.verbs.stream": "prints counts; in Python that is Client",
     "misgiving.runtime.durable": "writes the command's own files",
