@@ -14,7 +14,7 @@ from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.manifest import Manifest
 from misgiving.runtime.errors import BundleError
 from misgiving.runtime.estimator import Estimator
-from misgiving.trainer.answers.asking import answer
+from misgiving.trainer.answers.asking import Answers, answer
 from misgiving.trainer.answers.reading import BATCH, Person, batches
 from misgiving.trainer.data import Collected, PoseSet, check_labelled
 from misgiving.trainer.data.base import only
@@ -163,6 +163,11 @@ def _reliability(manifest: Manifest, persons: Persons, found: Floats) -> Reliabi
     )
 
 
+_Truth = tuple[str, NDArray[np.float32], NDArray[np.bool_], float, float, Collected | None]
+_Asked = tuple[Answers, list[_Truth]]
+"""What a bundle says of a batch, and what is true of each person."""
+
+
 def check_measurable(manifest: Manifest, data: PoseSet) -> None:
     """Raise BundleError where a failure is not told by the PCK that is computed here, and
     DataError where somebody is not labelled."""
@@ -183,16 +188,23 @@ def ask_all(estimator: Estimator, data: PoseSet) -> Persons:
     rule = estimator.bundle.manifest.crop
     reader = Readable(data, lambda sample: asked_window(sample, rule))
     samples = reader.samples(counted(len(data), "asking"))
-    persons = ask_read(estimator, batches(samples, rule, BATCH))
-    reader.kept()
-    return persons
+    asked = _asked(estimator, batches(samples, rule, BATCH))
+    reader.kept()  # before anything is made of them: there may be nobody
+    return _persons(asked)
 
 
 def ask_read(estimator: Estimator, read: Iterable[tuple[Person, ...]]) -> Persons:
-    """Ask a bundle about persons who are cut already, in batches."""
-    pairs = [(answer(estimator, batch), [_truth(person) for person in batch]) for batch in read]
-    parts = [part for part, _ in pairs]
-    truths = chain.from_iterable(rows for _, rows in pairs)
+    """Ask a bundle about persons who are cut already, in batches; at least one."""
+    return _persons(_asked(estimator, read))
+
+
+def _asked(estimator: Estimator, read: Iterable[tuple[Person, ...]]) -> list[_Asked]:
+    return [(answer(estimator, batch), [_truth(person) for person in batch]) for batch in read]
+
+
+def _persons(asked: list[_Asked]) -> Persons:
+    parts = [part for part, _ in asked]
+    truths = chain.from_iterable(rows for _, rows in asked)
     images, points, labelled, areas, diagonals, collected = zip(*truths, strict=True)
     return Persons(
         ids=tuple(name for part in parts for name in part.ids),
@@ -211,9 +223,7 @@ def ask_read(estimator: Estimator, read: Iterable[tuple[Person, ...]]) -> Person
     )
 
 
-def _truth(
-    person: Person,
-) -> tuple[str, NDArray[np.float32], NDArray[np.bool_], float, float, Collected | None]:
+def _truth(person: Person) -> _Truth:
     """All but the crop, which would not fit for everybody."""
     shape = person.area, person.head_diagonal
     return person.image, person.points, person.labelled, *shape, person.collected
