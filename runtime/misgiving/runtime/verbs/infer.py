@@ -30,7 +30,7 @@ class InferOptions(ModelOptions):
     paths: tuple[Path, ...]
     """Images, folders of images, videos."""
     regions: tuple[Region, ...] = ()
-    """Persons' boxes, the same for every image; none means the whole image, see framing.py."""
+    """Persons' boxes, the same for every image; none means the whole image, see closer.py."""
     threshold: float | str | None = None
     """In units of predicted_loss, or the name of one of the bundle's; None for its default."""
     json: bool = False
