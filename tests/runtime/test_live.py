@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from misgiving.runtime.errors import DataError
-from misgiving.runtime.sending import LIVE_READER
+from misgiving.runtime.net.sending import LIVE_READER
 from misgiving.runtime.sources.feeds import Feed
 from misgiving.runtime.sources.live import Live
 

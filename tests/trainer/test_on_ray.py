@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,27 @@ def expected(tmp_path: Path, estimator: Estimator, pool: PoseSet) -> bytes:
     """What one process writes."""
     score_pool(estimator, pool, tmp_path / "expected.parquet")
     return (tmp_path / "expected.parquet").read_bytes()
+
+
+def test_a_start_that_was_too_slow_is_tried_again(
+    tmp_path: Path,
+    pool: PoseSet,
+    estimator: Estimator,
+    expected: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start, tries = on_ray.ray.init, []
+
+    def slow(*arguments: Any, **options: Any) -> object:
+        tries.append(arguments)
+        if len(tries) == 1:  # in Ray's own words
+            raise Exception("The current node timed out during startup. This could happen because")
+        return start(*arguments, **options)
+
+    monkeypatch.setattr(on_ray.ray, "init", slow)
+    score_pool_on_ray(estimator.bundle, pool, out := tmp_path / "ray.parquet", "local")
+    assert out.read_bytes() == expected
+    assert len(tries) == 2
 
 
 def ours(said: str) -> str:

@@ -41,6 +41,9 @@ RETRIES = 3
 """A part on which a worker has died so many times more is given up."""
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
+STARTS = 3
+"""A Ray of our own gives itself 30 s to start, which is too short on a busy machine."""
+_TOO_SLOW = "timed out during startup"
 PATIENCE = 30.0
 """Seconds after which the user is told that there is no worker yet."""
 
@@ -167,10 +170,14 @@ def _connected(address: str) -> Iterator[None]:
 
 def _connect(address: str, options: dict[str, Any]) -> None:
     on_terminate = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except Exception as error:  # Ray raises nearly any, even that one itself
-        raise _unusable(address, _reason(error)) from error
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+            break
+        except Exception as error:  # Ray raises nearly any, even that one itself
+            if not left or _TOO_SLOW not in str(error):
+                raise _unusable(address, _reason(error)) from error
+            ray.shutdown()
     with suppress(ValueError):  # outside of the main thread Ray leaves it alone
         signal.signal(signal.SIGTERM, on_terminate)
 
