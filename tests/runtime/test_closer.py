@@ -19,7 +19,7 @@ from misgiving.runtime.wire.results import to_answer
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 from shared import tiny
-from shared.serving import Requests, Running, serving
+from shared.serving import Gated, Requests, Running, serving
 
 RULE = CropRule(height=128, width=128, padding=1.25)
 WINDOW = Window(0, 0, 400, 400)
@@ -259,3 +259,22 @@ def test_a_server_answers_as_the_estimator() -> None:
     assert all(answer.inference_nano > 0 for answer in answers)
     assert [len(kept.persons[0].embedding) for kept in sink.frames] == [8] * 3
     assert [len(kept.frame.regions) for kept in sink.frames] == [0] * 3  # as the client sent it
+
+
+def test_a_frame_keeps_its_model_between_two_looks() -> None:
+    before, after = Gated(), Counting()
+
+    async def switch() -> None:
+        server.pipeline.switch(after)
+
+    with serving(before) as server:
+        fill_frame((request := wire.InferRequest()).frame, make_frame(small_person()))
+        asked = server.stub.Infer.future(request, timeout=20)
+        before.entered.acquire()  # the first look is under way
+        server.call(switch())
+        before.permits.release(9)
+        assert len(asked.result().result.persons) == 1
+        assert len(before.sizes) > 1
+        assert after.sizes == []
+        server.stub.Infer(request, timeout=20)
+        assert len(after.sizes) > 1

@@ -169,17 +169,11 @@ class Answer(ByValue):
         """Whether the frame is to be kept for the fleet, for whichever of its persons."""
         return any(person.flag.kept for person in self.persons)
 
-    def decided(
-        self,
-        decisions: Sequence[Decision],
-        *,
-        queue_nano: int = 0,
-        age_nano: int | None = None,
-    ) -> "Answer":
-        """The same with a decision for each person, and when it was given."""
+    def decided(self, decisions: Sequence[Decision], age_nano: int | None = None) -> "Answer":
+        """The same with a decision for each person, and its age."""
         pairs = zip(self.persons, decisions, strict=True)
         persons = tuple(replace(one, flag=flag) for one, flag in pairs)
-        return replace(self, persons=persons, queue_nano=queue_nano, age_nano=age_nano)
+        return replace(self, persons=persons, age_nano=age_nano)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,13 +99,16 @@ def cut_out(frame: Frame, regions: Sequence[Region], rule: CropRule) -> Cuts:
     return Cuts(tuple(regions) or (whole,), windows, crops, None if regions else whole)
 
 
-def answering(bundle: Bundle, frame: Frame, rounds: int = closer.ROUNDS) -> Answering:
+def answering(
+    bundle: Bundle, frame: Frame, rounds: int = closer.ROUNDS, *, arrived_nano: int | None = None
+) -> Answering:
     """Answer a frame: yields the regions to look at, is sent each look, returns the answer.
 
     Args:
         bundle: whose crop rule, calibration and digest count.
         frame: to be answered.
         rounds: closer looks that a whole frame may get; 0 answers it as it is.
+        arrived_nano: on the monotonic clock; None where it did not wait.
     """
     manifest = bundle.manifest
     look = yield frame.regions
@@ -120,7 +123,7 @@ def answering(bundle: Bundle, frame: Frame, rounds: int = closer.ROUNDS) -> Answ
         frame.frame_id,
         tuple(_person(look, index, manifest) for index in range(len(look.said))),
         bundle.digest,
-        queue_nano=first.started_nano,
+        queue_nano=0 if arrived_nano is None else first.started_nano - arrived_nano,
         inference_nano=taken,
     )
 

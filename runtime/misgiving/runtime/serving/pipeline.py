@@ -110,22 +110,19 @@ class Pipeline:
 
     async def _answer(self, frame: Frame, arrived: int) -> Answer:
         model = self._model
-        answer = await self._asked(model, frame)
+        answer = await self._asked(model, frame, arrived)
         draws = [self._draw() for _ in answer.persons]
         self._flagging, decisions = decide(self._flagging, frame, answer, time.monotonic(), draws)
         known = frame.capture_time_unix_nano > 0  # no camera's clock stands before 1970
-        answer = answer.decided(
-            decisions,
-            queue_nano=answer.queue_nano - arrived,
-            age_nano=time.time_ns() - frame.capture_time_unix_nano if known else None,
-        )
+        age = time.time_ns() - frame.capture_time_unix_nano if known else None
+        answer = answer.decided(decisions, age)
         if self._sink is None or not answer.kept:
             return answer
         return replace(answer, collection=self._collect(self._sink, model, frame, answer))
 
-    async def _asked(self, model: Model, frame: Frame) -> Answer:
+    async def _asked(self, model: Model, frame: Frame, arrived: int) -> Answer:
         """Drive :func:`answering`, with other frames in between."""
-        steps = answering(model.bundle, frame)
+        steps = answering(model.bundle, frame, arrived_nano=arrived)
         regions = next(steps)
         while True:
             try:
