@@ -76,6 +76,7 @@ class _Malformed(grpc.aio.ServerInterceptor):
     """Left to itself, grpc.aio answers UNKNOWN and logs a traceback for each such request."""
 
     def __init__(self) -> None:
+        self._guarded: dict[str, Any] = {}  # methods of our services: nothing is made for a call
         self._count = 0
         self._said = float("-inf")
 
@@ -84,9 +85,16 @@ class _Malformed(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
+        method = handler_call_details.method
+        if (known := self._guarded.get(method)) is not None:
+            return known
         handler = await continuation(handler_call_details)
         if handler is None or handler.request_deserializer is None:
             return handler
+        self._guarded[method] = made = self._guard(handler)
+        return made
+
+    def _guard(self, handler: Any) -> Any:
         kind = "stream" if handler.request_streaming else "unary"
         kind += "_stream" if handler.response_streaming else "_unary"
         answer = getattr(handler, kind)
