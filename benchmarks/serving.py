@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import encode_jpeg
 from misgiving.v1 import detector_pb2 as wire
+from misgiving.v1 import pose_pb2 as pose
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
 
 HERE = Path(__file__).parent
@@ -105,7 +106,7 @@ def _asking(name: str, address: str, payload: Payload) -> Iterator[Callable[[], 
         yield ask
 
 
-def _fill(frame: "wire.InferRequest.frame", payload: Payload, whole: Region) -> None:  # type: ignore[name-defined]
+def _fill(frame: pose.Frame, payload: Payload, whole: Region) -> None:
     region = frame.regions.add()
     region.width_px, region.height_px = whole.width, whole.height
     if isinstance(payload, bytes):
@@ -200,12 +201,12 @@ def _server(command: list[str]) -> Iterator[Server]:
         process.wait(30)
 
 
-def _ours(bundle: Path) -> "contextmanager[Server]":  # type: ignore[type-arg]
+def _ours(bundle: Path) -> AbstractContextManager[Server]:
     listen = ["--listen", "127.0.0.1:0", "--threads", "1", "--audit-rate", "0"]
     return _server(["-m", "misgiving", "serve", "--bundle", str(bundle), *listen])
 
 
-def _minimal(bundle: Path) -> "contextmanager[Server]":  # type: ignore[type-arg]
+def _minimal(bundle: Path) -> AbstractContextManager[Server]:
     return _server([str(HERE / "peers" / "minimal.py"), str(bundle)])
 
 
