@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 from pydantic import ConfigDict, Field
 
 from misgiving.runtime.errors import InvalidInput
+from misgiving.trainer.foreign_config import ForeignConfig
 
 FORBID = ConfigDict(extra="forbid")
 
@@ -191,6 +192,12 @@ class TompsonConfig:
 
 
 NetConfig: TypeAlias = Annotated[
-    HourglassConfig | HrnetConfig | ResnetConfig | EdgeConfig | DeepposeConfig | TompsonConfig,
+    HourglassConfig
+    | HrnetConfig
+    | ResnetConfig
+    | EdgeConfig
+    | DeepposeConfig
+    | TompsonConfig
+    | ForeignConfig,
     Field(discriminator="kind"),
 ]

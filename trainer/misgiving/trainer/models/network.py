@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.config import ModelConfig
+from misgiving.trainer.foreign_config import ForeignConfig
 from misgiving.trainer.heads.head_objectives import make_objective
 from misgiving.trainer.heads.loss_heads import make_head
 from misgiving.trainer.models.deeppose import Deeppose
@@ -136,6 +138,8 @@ def make_pose_net(config: ModelConfig, keypoints: int) -> PoseNet:
             return Deeppose(net, keypoints, size)
         case TompsonConfig() as net:
             return Tompson(net, keypoints, size)
+        case ForeignConfig() as net:
+            raise InvalidInput(f"{net.file} is a foreign network, of which there is no graph here")
 
 
 def _projection(channels: int) -> Tensor:

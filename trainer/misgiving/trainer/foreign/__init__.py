@@ -1,0 +1,1 @@
+"""Pose nets of somebody else: their graph, what their outputs mean, and as a pose net of ours."""
