@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.trainer.foreign.graphs import shape_of
+from misgiving.trainer.foreign.reading import shape_of
 from misgiving.trainer.foreign.running import Arrays, run, session_of
 from misgiving.trainer.foreign.shapes import Inner, depths, forget_shapes, inner_tensors
 

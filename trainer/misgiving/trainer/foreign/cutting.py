@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import onnx
 from onnx import helper
 
-from misgiving.trainer.foreign.graphs import Graph
+from misgiving.trainer.foreign.reading import Graph
 from misgiving.trainer.foreign.shapes import inner_tensors, look_up, needed_for, reads
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import helper
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.trainer.foreign.graphs import first_line
+from misgiving.trainer.foreign.reading import first_line, shape_of
 from misgiving.trainer.foreign_config import ForeignInput
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -58,7 +59,7 @@ def check_runs(model: onnx.ModelProto, name: str, net_input: ForeignInput) -> No
         InvalidInput: the graph does not run, or an output is not finite.
     """
     session = session_of(model, name)
-    answers = run(session, name, {net_input.name: _grey(session, net_input)})
+    answers = run(session, name, {net_input.name: _grey(model, net_input)})
     for output, value in answers.items():
         if not np.isfinite(value).all():
             raise InvalidInput(
@@ -67,9 +68,11 @@ def check_runs(model: onnx.ModelProto, name: str, net_input: ForeignInput) -> No
             )
 
 
-def _grey(session: ort.InferenceSession, net_input: ForeignInput) -> NDArray[np.float32]:
-    (shape,) = (one.shape for one in session.get_inputs() if one.name == net_input.name)
+def _grey(model: onnx.ModelProto, net_input: ForeignInput) -> NDArray[np.generic]:
+    (image,) = (one for one in model.graph.input if one.name == net_input.name)
+    sizes = dict(zip(net_input.layout, shape_of(image) or (), strict=True))
     pixel = (127.5 - np.array(net_input.mean)) / np.array(net_input.std)
-    height, width = (shape[net_input.layout.index(axis)] for axis in "HW")
-    crop = np.broadcast_to(pixel.astype(np.float32), (1, height, width, 3))
-    return np.ascontiguousarray(crop.transpose(0, 3, 1, 2) if net_input.layout == "NCHW" else crop)
+    crop = np.broadcast_to(pixel, (1, sizes["H"] or 1, sizes["W"] or 1, 3))
+    fed = crop.transpose(0, 3, 1, 2) if net_input.layout == "NCHW" else crop
+    kind = helper.tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type)
+    return np.ascontiguousarray(fed.astype(kind))

@@ -12,7 +12,8 @@ import onnx
 from onnx import shape_inference
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.trainer.foreign.graphs import Graph, Shape, graph_of, graphs_in, shape_of
+from misgiving.trainer.foreign.reading import Graph, Shape, graph_of, graphs_in, shape_of
+from misgiving.trainer.foreign_config import ForeignInput
 
 T = TypeVar("T")
 
@@ -41,19 +42,19 @@ def inner_tensors(model: onnx.ModelProto) -> dict[str, Inner]:
     return {name: Inner(kind, shape) for name, (kind, shape) in shapes.items() if shape is not None}
 
 
-def sized(graph: Graph, name: str, layout: str, height: int, width: int) -> Graph:
+def sized(graph: Graph, net_input: ForeignInput, height: int, width: int) -> Graph:
     """The same graph with the height and width of its image input filled in.
 
     Args:
         graph: whose input may leave them, its batch and its channels free.
-        name: of the input.
-        layout: of the input, NCHW or NHWC.
+        net_input: its name and layout count.
         height: px.
         width: px.
 
     Raises:
         InvalidInput: there is no such input, or its own size is another.
     """
+    name, layout = net_input.name, net_input.layout
     sizes = {"C": 3, "H": height, "W": width}
     shape = look_up(name, graph.inputs, f"{graph.name} has no input")
     own = shape or (None,) * 4  # a rank that is not told

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import onnx
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.trainer.foreign.graphs import Graph
+from misgiving.trainer.foreign.reading import Graph
 from misgiving.trainer.foreign.shapes import (
     Inner,
     depths,
@@ -24,6 +24,7 @@ from misgiving.trainer.foreign_config import ForeignInput, Tap
 MOST_TAPS = 5
 FINEST_STRIDE = 4
 """Finer tensors cost the head more to pool than they tell."""
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 _READERS = frozenset(
     ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
     + ("ReduceMean", "MatMul", "Gemm", "BatchNormalization")
@@ -65,14 +66,14 @@ def tap_named(graph: Graph, net_input: ForeignInput, name: str) -> Tap:
     """An inner tensor as a tap.
 
     Raises:
-        InvalidInput: it is not there, or no feature map: of rank 4, float32, of known size.
+        InvalidInput: it is not there, or no feature map: floats of rank 4 and known size.
     """
     known, laid = _known(graph, net_input)
     shape = look_up(name, known, f"{graph.name} has no inner tensor").shape
     tap = _tap(name, known, laid)
     if tap is None:
         raise InvalidInput(
-            f"{graph.name}: tap {name!r} is {written(shape)}; expected float32 of rank 4 with "
+            f"{graph.name}: tap {name!r} is {written(shape)}; expected floats of rank 4 with "
             "known channels, height and width, in NCHW or NHWC"
         )
     return tap
@@ -85,7 +86,7 @@ def _known(graph: Graph, net_input: ForeignInput) -> tuple[dict[str, Inner], dic
 
 def _tap(name: str, known: dict[str, Inner], laid: dict[str, str]) -> Tap | None:
     layout, inner = laid.get(name), known.get(name)
-    if inner is None or inner.kind != onnx.TensorProto.FLOAT or len(inner.shape) != 4:
+    if inner is None or inner.kind not in _FLOATS or len(inner.shape) != 4:
         return None
     sizes = dict(zip(layout or "", inner.shape, strict=False))
     channels, height, width = (sizes.get(axis) for axis in "CHW")
