@@ -86,6 +86,9 @@ def _adapt(
         return
     rest = [size for size in inner.shape[1:] if size is not None]
     if node.op_type == "Reshape":
+        target = constants[name].tolist()
+        if -1 in target and target[0] != 1 or target[:1] == [0]:
+            return  # the batch has a place already
         node.input[place] = _added(graph, node, [-1, *rest])
     elif len(constants[name]) == len(inner.shape):  # else it says its axes itself
         node.input[place] = _added(graph, node, rest)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import checker, defs, inliner, version_converter
+from onnx import checker, defs, inliner, shape_inference, version_converter
 
 from misgiving.runtime.bundles.graphfile import MAX_GRAPH_BYTES, MAX_OPSET, STANDARD
 from misgiving.runtime.errors import InvalidInput
@@ -62,6 +62,7 @@ def read_graph(content: bytes, name: str) -> Graph:
     _tidy(model)
     if converted:
         model = _converted(model, name)
+    _tell_outputs(model)
     try:
         checker.check_model(model)
     except checker.ValidationError as error:
@@ -177,6 +178,15 @@ def _tidy(model: onnx.ModelProto) -> None:
             node.ClearField("doc_string")
             node.ClearField("metadata_props")
             node.ClearField("domain")
+
+
+def _tell_outputs(model: onnx.ModelProto) -> None:
+    """The shapes of outputs that the file leaves out, as far as they follow from the nodes."""
+    if all(shape_of(one) is not None for one in model.graph.output):
+        return
+    known = {one.name: one for one in shape_inference.infer_shapes(model).graph.output}
+    for output in model.graph.output:
+        output.CopyFrom(known[output.name])
 
 
 def _converted(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
