@@ -90,7 +90,7 @@ def test_a_small_net_is_freed_and_its_outputs_know_their_sizes() -> None:
     many = free_batch(read_graph(heatmap_net().SerializeToString(), "net.onnx").model)
 
     assert many is not None
-    assert [shape_of(one) for one in many.graph.output] == [(None, 8, 8, 14), (None, 8, 4, 4)]
+    assert [shape_of(one) for one in many.graph.output] == [(None, 8, 4, 4), (None, 8, 8, 14)]
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,8 @@ def _content(path: Path, file: str) -> bytes:
 def _keypoints(path: Path, said: str | list[str]) -> KeypointSet:
     if isinstance(said, str):
         return keypoints_named(str(path.parent / said) if said.endswith(".toml") else said)
+    if not said:
+        raise InvalidInput(f"{path}: keypoints is empty; expected a set's name, or a list of names")
     bones = max((_bones(known, said) for known in SETS.values()), key=len)
     try:
         return of_category(path.stem, said, bones)
