@@ -22,6 +22,7 @@ CONSTANTS = {
     "second": np.array([1]),
     "ends": np.array([2]),
     "zero": np.array([0]),
+    "token": weights(1, 4, 4, 2),
     "matrix": weights(5, 64).T.copy(),
 }
 FIRST = node("Conv", "x w", "maps", strides=[4, 4])
@@ -51,6 +52,7 @@ def net(*nodes: onnx.NodeProto, batch: int | str = 1) -> onnx.ModelProto:
         ),
         (onnx.helper.make_node("Resize", ["maps", "", "", "sizes"], ["y"], mode="nearest"),),
         (node("Flatten", "maps", "y"),),
+        (node("Concat", "maps token", "y", axis=-1),),  # a token beside each image
     ],
 )
 def test_constant_shapes_lose_their_batch_of_one(nodes: tuple[onnx.NodeProto, ...]) -> None:
@@ -73,6 +75,7 @@ def test_constant_shapes_lose_their_batch_of_one(nodes: tuple[onnx.NodeProto, ..
         (node("Softmax", "maps", "y", axis=0),),  # images would compete
         (node("ReduceMean", "maps zero", "y", keepdims=1),),  # their mean
         (node("Squeeze", "maps zero", "y"),),  # no batch at all
+        (node("Concat", "maps maps", "y", axis=0),),  # two rows each
     ],
 )
 def test_what_mixes_images_or_has_no_batch_is_not_freed(nodes: tuple[onnx.NodeProto, ...]) -> None:

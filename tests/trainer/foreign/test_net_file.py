@@ -127,6 +127,7 @@ def test_keypoints_may_lie_in_a_file_beside(tmp_path: Path) -> None:
         ('"lsp14"', "[]", "keypoints is empty; expected a set's name"),
         ('"lsp14"', '["left_knee", "left_knee"]', "names a joint twice"),
         ("padding = 1.25", 'padding = 1.25\ntaps = ["r9"]', "no inner tensor 'r9'"),
+        ("padding = 1.25", 'padding = 1.25\ntaps = ["heat"]', "tap 'heat' is an output"),
         ("net.onnx", "gone.onnx", "file 'gone.onnx': No such file or directory"),
         ("net.onnx", "net.toml", "net.toml is no ONNX file"),
     ],

@@ -192,6 +192,11 @@ def _taps(
 ) -> tuple[Tap, ...]:
     if said is None:
         return taps_of(graph, net_input, outputs)
+    twice = next((name for name in said if name in outputs), None)
+    if twice is not None:
+        raise InvalidInput(
+            f"tap {twice!r} is an output that the family reads already; expected inner tensors"
+        )
     taps = [tap_named(graph, net_input, name) for name in dict.fromkeys(said)]
     return tuple(sorted(taps, key=lambda tap: -tap.height * tap.width))
 
