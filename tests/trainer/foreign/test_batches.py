@@ -22,6 +22,10 @@ CONSTANTS = {
     "second": np.array([1]),
     "ends": np.array([2]),
     "zero": np.array([0]),
+    "tokens": np.array([1, 4, 16]),
+    "rows": np.array([16, 4]),
+    "linear": weights(4, 4),
+    "heads": np.array([16, 1, 4]),
     "token": weights(1, 4, 4, 2),
     "matrix": weights(5, 64).T.copy(),
 }
@@ -49,6 +53,15 @@ def net(*nodes: onnx.NodeProto, batch: int | str = 1) -> onnx.ModelProto:
             node("Reshape", "b split", "c"),
             node("Slice", "c zero second zero", "d"),
             node("Squeeze", "d zero", "y"),
+        ),
+        # rows of all images, as a linear layer of attention reads them
+        (
+            node("Reshape", "maps tokens", "a"),
+            node("Transpose", "a", "b", perm=[2, 0, 1]),
+            node("Reshape", "b rows", "c"),
+            node("MatMul", "c linear", "d"),
+            node("Reshape", "d heads", "e"),
+            node("Transpose", "e", "y", perm=[1, 0, 2]),
         ),
         (onnx.helper.make_node("Resize", ["maps", "", "", "sizes"], ["y"], mode="nearest"),),
         (node("Flatten", "maps", "y"),),
