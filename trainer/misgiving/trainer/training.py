@@ -16,14 +16,13 @@ from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer import progress
 from misgiving.trainer.answers.scoring import Scores, score, summarise
 from misgiving.trainer.checkpoint import (
-    RECIPE,
     WEIGHTS,
     Record,
     code_commit,
     load_checkpoint,
     save_checkpoint,
 )
-from misgiving.trainer.config import Recipe, read_recipe, to_dict
+from misgiving.trainer.config import Recipe, to_dict
 from misgiving.trainer.data import PoseSet, check_alike, check_apart, check_labelled
 from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import fit, pick_device
@@ -214,8 +213,11 @@ def _restart(recipe: Recipe, data: PoseSet, out: Path, epochs: int, init: Path |
 def _start(
     recipe: Recipe, data: PoseSet, init: Path | None, foreign: bytes | None
 ) -> tuple[Network, tuple[str, ...]]:
-    if init is not None:
-        check_own(init)
+    if isinstance(recipe.model.net, ForeignConfig) and foreign is None:
+        raise InvalidInput(
+            f"recipe {recipe.name} is of {recipe.model.net.file}, which nothing here trains; expected "
+            "a network of ours. For other heads on it, run 'misgiving attach' again"
+        )
     network = Network(recipe.model, data.keypoints, foreign)
     if init is None:
         if recipe.fit.epochs == 0 and foreign is None:
@@ -229,15 +231,6 @@ def _start(
     _check_model(recipe, old_recipe, init)
     network.take_over(old)
     return network, record.training_data
-
-
-def check_own(checkpoint: Path) -> None:
-    """Raise InvalidInput where a checkpoint's pose net is somebody else's: nothing trains it on."""
-    if isinstance(net := read_recipe(checkpoint / RECIPE).model.net, ForeignConfig):
-        raise InvalidInput(
-            f"{checkpoint} is attached to {net.file}, which nothing here trains; expected a "
-            "checkpoint of a network of ours. Run 'misgiving attach' again for other heads"
-        )
 
 
 def _check_model(recipe: Recipe, old: Recipe, init: Path) -> None:
