@@ -215,7 +215,7 @@ def _start(
 ) -> tuple[Network, tuple[str, ...]]:
     if isinstance(recipe.model.net, ForeignConfig) and foreign is None:
         raise InvalidInput(
-            f"recipe {recipe.name} is of {recipe.model.net.file}, which nothing here trains; expected "
+            f"recipe {recipe.name} is of {recipe.model.net.file}, which nothing trains; expected "
             "a network of ours. For other heads on it, run 'misgiving attach' again"
         )
     network = Network(recipe.model, data.keypoints, foreign)
