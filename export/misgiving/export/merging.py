@@ -30,6 +30,7 @@ def merged(graph: FusedGraph, pose: ForeignPose) -> onnx.ModelProto:
         pose: its pose net.
     """
     net = onnx.compose.add_prefix(pose.model, NET)
+    net.ir_version = IR_VERSION  # older ones read alike
     (into,), raw = net.graph.input, [output.name for output in net.graph.output]
     front = _front(pose, into.type.tensor_type.elem_type)
     fed = onnx.compose.merge_models(front, net, [(_FRONT + "prepared", into.name)])
@@ -99,11 +100,11 @@ class _Tail(nn.Module):
 
     def __init__(self, graph: FusedGraph, pose: ForeignPose) -> None:
         super().__init__()
-        self.graph = graph
+        self.fused = graph  # "graph" is a word of torch.export
         self.pose = pose
 
     def forward(self, *outputs: Tensor) -> dict[str, Tensor]:
-        return self.graph.said(self.pose.read(outputs))
+        return self.fused.said(self.pose.read(outputs))
 
 
 def _tail(graph: FusedGraph, pose: ForeignPose) -> onnx.ModelProto:

@@ -1,5 +1,6 @@
 """A torch module as an ONNX model, without the exporter's notes."""
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,14 +26,16 @@ def traced(
     """A module in evaluation mode, on the CPU, as a model.
 
     Args:
-        module: takes tensors in the order of ``examples``.
+        module: takes tensors in the order of ``examples``, or all as ``*tensors``.
         examples: by the names of the graph's inputs; a batch of two, because one of one would be
             taken for a constant.
         outputs: names of what it gives.
         free_batch: whether the first axis of each input may be any; otherwise it is the example's.
     """
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
-    shapes = tuple({0: batch} for _ in examples) if free_batch else None
+    each = tuple({0: batch} for _ in examples)
+    parameters = inspect.signature(module.forward).parameters.values()
+    gathered = any(one.kind is one.VAR_POSITIONAL for one in parameters)
     with _quiet():
         program = torch.onnx.export(
             module,
@@ -41,7 +44,7 @@ def traced(
             opset_version=OPSET,
             input_names=list(examples),
             output_names=list(outputs),
-            dynamic_shapes=shapes,
+            dynamic_shapes=((each,) if gathered else each) if free_batch else None,
             external_data=False,
             verbose=False,
         )

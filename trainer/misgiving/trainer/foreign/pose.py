@@ -54,12 +54,16 @@ class ForeignPose(PoseNet):
         Raises:
             InvalidInput: the file is none that can be run, or does not fit what is said of it.
         """
-        from misgiving.trainer.foreign.graphs import free_batch, read_graph, sized, with_outputs
+        from misgiving.trainer.foreign.batches import free_batch
+        from misgiving.trainer.foreign.cutting import with_outputs
+        from misgiving.trainer.foreign.reading import read_graph
+        from misgiving.trainer.foreign.shapes import sized
 
         taps = config.taps
         super().__init__(taps[-1].channels, [Level(tap.channels, tap.height) for tap in taps])
         self.config, self.content, self.rule = config, content, rule
-        graph = sized(read_graph(content, config.file), config.input, rule.height, rule.width)
+        graph = read_graph(content, config.file)
+        graph = sized(graph, config.input, rule.height, rule.width)
         self.converted = graph.converted
         """Whether the file has an older opset than the bundle's graph."""
         shapes = Shapes(graph.outputs, keypoints, rule.height, rule.width)
