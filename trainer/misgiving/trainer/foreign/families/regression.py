@@ -86,7 +86,7 @@ class Regression:
     @staticmethod
     def guess(shapes: Shapes) -> dict[str, Any] | None:
         """MoveNet's (B, 1, K, 3), BlazePose's five columns beside a presence, or K rows."""
-        flags = [name for name, shape in shapes.outputs.items() if shape[1:] in ((1,), (1, 1, 1))]
+        flags = [name for name, shape in shapes.outputs.items() if _is_flag(shape)]
         for name, shape in shapes.outputs.items():
             found = _columns(shape, shapes.keypoints, bool(flags))
             if found:
@@ -134,8 +134,8 @@ def _check(said: _Options, shapes: Shapes) -> None:
     strange = sorted(set(said.logits) - (set(_SCORES) & set(named)))
     if strange:
         raise InvalidInput(f"logits = {strange}; expected scores among the columns {named}")
-    if said.presence is not None:
-        checks.shape_of(shapes, said.presence)
+    if said.presence is not None and not _is_flag(checks.shape_of(shapes, said.presence)):
+        raise checks.unfit(shapes, said.presence, "(B, 1)")
     if not _fits(checks.shape_of(shapes, said.points), len(said.columns), shapes.keypoints):
         raise checks.unfit(shapes, said.points, f"at least K rows of {len(said.columns)} columns")
 
@@ -150,6 +150,11 @@ def _fits(shape: checks.Shape, columns: int, keypoints: int) -> bool:
         and checks.fits(sizes[1], columns)
         and (sizes[0] is None or sizes[0] >= keypoints)
     )
+
+
+def _is_flag(shape: checks.Shape) -> bool:
+    """Whether a shape is one number for each image."""
+    return len(shape) > 1 and all(size == 1 for size in shape[1:])
 
 
 def _share(values: Tensor, logits: bool) -> Tensor:

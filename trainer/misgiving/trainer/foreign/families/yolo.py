@@ -124,8 +124,9 @@ class SuppressedYolo(_Best):
     def guess(shapes: Shapes) -> dict[str, Any] | None:
         """An output of rank 3 whose rows have 6 + 3 K numbers, and not very many of them."""
         for name, shape in shapes.outputs.items():
-            few = len(shape) == 3 and (shape[1] or 0) < _MANY * (shape[2] or 0)
-            if few and _is_person(shape[2] or 0, _SUPPRESSED, shapes.keypoints):
+            rows, numbers = (size or 0 for size in shape[1:]) if len(shape) == 3 else (0, 0)
+            few = rows < _MANY * numbers and numbers < _MANY * rows
+            if few and _is_person(numbers, _SUPPRESSED, shapes.keypoints):
                 return {"people": name}
         return None
 
