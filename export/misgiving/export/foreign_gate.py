@@ -17,7 +17,7 @@ from misgiving.trainer.foreign.pose import ForeignPose
 Arrays = list[NDArray[np.floating]]
 
 BATCHES = (1, 3)
-CROPS = 256
+CROPS = 128
 RANGE_SHARE = 1e-4
 """Of an output's range, by which a converted graph may differ; others not by a bit."""
 KEYPOINT_PX = 0.01
@@ -66,7 +66,6 @@ def _check_points(
     alone = pose.family.read([torch.from_numpy(one).float() for one in original]).points.numpy()
     parts = [engine.infer(crops[at : at + size]) for at in range(0, len(crops), size)]
     got = np.concatenate([part.keypoints[..., :2] for part in parts])
-    d = np.linalg.norm(got - alone, axis=-1); print("DBG", size, np.sort(d.ravel())[-8:], (d>0.01).sum(), d.size)
     moved = float(np.percentile(np.linalg.norm(got - alone, axis=-1), 99.9))
     if not moved <= KEYPOINT_PX:
         raise ParityError(

@@ -93,7 +93,14 @@ def net_of_module(
         output=family,
         taps=tuple(_tap(one, tensor) for one, tensor in sizes),
     )
-    return NetFile(config, keypoints, padding, height, width, content)
+    return NetFile(
+        config=config,
+        keypoints=keypoints,
+        padding=padding,
+        height=height,
+        width=width,
+        content=content,
+    )
 
 
 class _Tapped(nn.Module):

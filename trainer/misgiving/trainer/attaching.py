@@ -21,11 +21,11 @@ _FIT = FitConfig(
     epochs=0,
     continued_epochs=0,
     head_epochs=8,
-    batch_size=32,
+    batch_size=16,
     head_learning_rate=1e-3,
 )
 _LOOKED_AT = 64
-_ASTRAY = AugmentConfig(astray=0.25)
+_ASTRAY = AugmentConfig(astray=1 / 8)
 
 
 def attach(
