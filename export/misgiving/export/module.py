@@ -140,7 +140,7 @@ def _named(output: object) -> dict[str, Tensor]:
         output = {f"output{i}": one for i, one in enumerate(output)}
     if not isinstance(output, Mapping) or not all(isinstance(t, Tensor) for t in output.values()):
         raise InvalidInput(
-            f"the module gives {type(output).__name__}; expected a tensor, a tuple or a dict of some"
+            f"the module gives {type(output).__name__}; expected a tensor or several"
         )
     return dict(output)
 

@@ -58,8 +58,8 @@ def taken(maps: Tensor, at: Tensor) -> Tensor:
 def quarter(maps: Tensor, at: Tensor) -> Tensor:
     """(B, K, 2): a quarter of a cell towards the higher neighbour, as Simple Baselines does it.
 
-    Less of it where the two are nearly alike (_ALIKE of the peak): there rounding decides, and would
-    move a point by half a cell from one runtime to another.
+    Less of it where the two are nearly alike (_ALIKE of the peak): there rounding decides, and
+    would move a point by half a cell from one runtime to another.
     """
     height, width = maps.shape[-2:]
     flat, cell = maps.flatten(2), cells(at, width)
