@@ -78,11 +78,11 @@ class Heatmaps:
     def guess(shapes: Shapes) -> dict[str, Any] | None:
         """The last output whose cells divide the input evenly, as the last stage's is the best."""
         for name, shape in reversed(list(shapes.outputs.items())):
-            layout = maps.layout_of(shape, shapes)
-            channels = layout and shape[1 if layout == "NCHW" else 3]
-            if channels and channels >= max(2, shapes.keypoints):
-                more = {"first": True} if 0 < shapes.keypoints < channels else {}
-                return {"heatmaps": name, "layout": layout, **more}
+            for layout in maps.layouts_of(shape, shapes):
+                channels = shape[1 if layout == "NCHW" else 3] or 0
+                if channels >= max(2, shapes.keypoints):
+                    more = {"first": True} if 0 < shapes.keypoints < channels else {}
+                    return {"heatmaps": name, "layout": layout, **more}
         return None
 
 

@@ -118,13 +118,12 @@ class Offsets:
     def guess(shapes: Shapes) -> dict[str, Any] | None:
         """A net with K and 2 K channels on the same cells; with one and another 2 K, MoveNet."""
         for name, shape in shapes.outputs.items():
-            layout = maps.layout_of(shape, shapes)
-            if layout is None or _channels(shape, layout) in (None, 1):
-                continue
-            found = _beside(shapes, shape, layout)
-            if not checks.fits(_channels(shape, layout), shapes.keypoints or None) or not found:
-                continue
-            return {"heatmaps": name, **found, "layout": layout}
+            for layout in maps.layouts_of(shape, shapes):
+                count = _channels(shape, layout)
+                if count in (shapes.keypoints or count, None) and (count or 0) > 1:
+                    found = _beside(shapes, shape, layout)
+                    if found:
+                        return {"heatmaps": name, **found, "layout": layout}
         return None
 
 
@@ -171,14 +170,14 @@ def _stride(said: _Options, shapes: Shapes) -> int:
     shape = checks.shape_of(shapes, said.heatmaps)
     if said.stride is not None:
         return said.stride
-    if maps.layout_of(shape, shapes) != said.layout:
+    stride = maps.stride_over(_cells(shape, said.layout), shapes) if len(shape) == 4 else None
+    if stride is None:
         raise checks.unfit(
             shapes,
             said.heatmaps,
             f"{said.layout} and cells of a stride that is a power of two, or stride = ...,",
         )
-    cells = _cells(shape, said.layout)
-    return maps.stride_of(shapes.height, cells[0]) or 0
+    return stride
 
 
 def _distance(drawn: Tensor, about: Tensor) -> Tensor:
