@@ -178,3 +178,11 @@ def test_refused(options: dict[str, Any], says: str) -> None:
 def test_guessed(keypoints: int, shape: tuple[int | None, ...], expected: Any) -> None:
     found = looks(keypoints, 256, out=shape)
     assert found == (expected and ("heatmaps", {"heatmaps": "out", **expected}))
+
+
+def test_guessed_among_several() -> None:
+    """OpenPose's limbs are no keypoints; of two stages the last counts."""
+    maps_of, limbs = (1, 19, 32, 32), (1, 38, 32, 32)
+    found = looks(18, 256, stage_1=maps_of, stage_2=maps_of, limbs=limbs)
+    expected = {"heatmaps": "stage_2", "layout": "NCHW", "first": True}
+    assert found == ("heatmaps", expected)

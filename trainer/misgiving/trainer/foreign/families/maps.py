@@ -3,7 +3,7 @@
 Axes: B batch, K keypoints, h w cells. A cell is (column, row), counted from 0.
 """
 
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import cv2
 import numpy as np
@@ -106,13 +106,23 @@ def logit(share: Tensor) -> Tensor:
     return torch.log(share) - torch.log1p(-share)
 
 
+def channels_of(shape: Shape, layout: Layout) -> int | None:
+    """The channels of a shape of rank 4."""
+    return shape[1 if layout == "NCHW" else 3]
+
+
+def cells_of(shape: Shape, layout: Layout) -> Shape:
+    """(h, w) of a shape of rank 4."""
+    return shape[2:] if layout == "NCHW" else shape[1:3]
+
+
 def layouts_of(shape: Shape, shapes: Shapes) -> list[Layout]:
     """The layouts in which a shape's cells cover the input with one stride; 17 maps of 17 × 17
     cells may be either."""
     if len(shape) != 4:
         return []
-    tried: tuple[tuple[Layout, Shape], ...] = (("NCHW", shape[2:]), ("NHWC", shape[1:3]))
-    return [layout for layout, cells in tried if stride_over(cells, shapes) is not None]
+    both = get_args(Layout)
+    return [layout for layout in both if stride_over(cells_of(shape, layout), shapes) is not None]
 
 
 def stride_over(cells: Shape, shapes: Shapes) -> int | None:
