@@ -1,12 +1,10 @@
 """Two nets of other people on real persons: the folder of their files is in MISGIVING_MODELS."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
-import pytest
 import torch
 from numpy.typing import NDArray
 
@@ -23,25 +21,15 @@ HOURGLASS = [10, 9, 8, 11, 12, 13, 4, 3, 2, 5, 6, 7]
 BLAZEPOSE = [28, 26, 24, 23, 25, 27, 16, 14, 12, 11, 13, 15]
 
 
-def model(name: str) -> onnxruntime.InferenceSession:
-    """A foreign net; skips the test where there is none."""
-    folder = os.environ.get("MISGIVING_MODELS")
-    if not folder:
-        pytest.skip("MISGIVING_MODELS is not set; it names the folder of the foreign networks")
-    path = Path(folder) / name
-    if not path.is_file():
-        pytest.skip(f"MISGIVING_MODELS has no {name}")
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-
 def off(
-    session: onnxruntime.InferenceSession,
+    path: Path,
     keypoints: int,
     joints: list[int],
     pixels: Any,
     **more: Any,
 ) -> NDArray[np.float64]:
     """Shares of the torso between answers and labels, (persons, 12), by the family guessed."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     size = session.get_inputs()[0].shape[1]
     shapes = Shapes(
         {entry.name: tuple(entry.shape) for entry in session.get_outputs()}, keypoints, size, size
@@ -72,10 +60,10 @@ def _off(
     return np.asarray(np.linalg.norm(found - person.points[:12], axis=1) / torso)
 
 
-def test_hourglass() -> None:
+def test_hourglass(models: Path) -> None:
     """BGR, 0 to 255. Measured: .52 of the joints within .2 of the torso, .35 with RGB."""
     distances = off(
-        model("hourglass_192.onnx"),
+        models / "hourglass_192.onnx",
         14,
         HOURGLASS,
         lambda image: image[..., ::-1],
@@ -85,8 +73,8 @@ def test_hourglass() -> None:
     assert (distances < 0.2).mean() > 0.48
 
 
-def test_blazepose() -> None:
+def test_blazepose(models: Path) -> None:
     """RGB, 0 to 1. Measured: .67 within .2 of the torso, .45 within .1."""
-    distances = off(model("blazepose_lite_256.onnx"), 33, BLAZEPOSE, lambda image: image / 255)
+    distances = off(models / "blazepose_lite_256.onnx", 33, BLAZEPOSE, lambda image: image / 255)
     assert (distances < 0.2).mean() > 0.6
     assert (distances < 0.1).mean() > 0.4
