@@ -62,7 +62,7 @@ class Heatmaps:
         if said.blur:
             drawn = maps.blurred(drawn, said.blur)
         height, width = drawn.shape[-2:]
-        peaks, at = drawn.flatten(2).max(dim=-1)
+        peaks, at = heatmaps.highest(drawn)
         scale = peaks.new_tensor([self._shapes.width / width, self._shapes.height / height])
         points = (self._within(drawn, at) + said.centre) * scale
         return Answer(points, peaks.clamp(0, 1), maps.signs(drawn, at), None)
