@@ -89,7 +89,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "no plain file of at most 4,194,304 bytes",
     ),
     "a list": (lambda p: (p / "manifest.json").write_text("[]"), "not a JSON object"),
-    "another schema": (lambda p: edit(p, lambda m: m.update(schema_version=1)), "expected 2"),
+    "another schema": (lambda p: edit(p, lambda m: m.update(schema_version=1)), "expected 3"),
     "no schema": (lambda p: edit(p, lambda m: m.pop("schema_version")), "schema_version None"),
     "a key missing": (lambda p: edit(p, lambda m: m.pop("crop")), "crop: Field required"),
     "a key missing, below": (lambda p: edit(p, lambda m: m["crop"].pop("padding")), "crop.padding"),

@@ -8,6 +8,7 @@ from typing import Literal
 from misgiving.export.calibrating import this_minute
 from misgiving.export.config import ExportConfig
 from misgiving.export.graph import FusedGraph
+from misgiving.export.onnx import MAX_BATCH
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.calibration import Calibration
 from misgiving.runtime.bundles.manifest import FailureDefinition, Manifest, Provenance, Signal
@@ -48,13 +49,14 @@ def manifest_of(
 ) -> Manifest:
     """All but parity and calibration, which are measured with what it says."""
     return Manifest(
-        schema_version=2,
+        schema_version=3,
         name=config.name,
         version=config.version,
         release=this_minute() if config.release is None else config.release,
         expires=config.expires,
         keypoints=record.keypoints,
         crop=recipe.model.crop,
+        max_batch=MAX_BATCH,
         outputs=graph.outputs,
         signals=tuple(Signal(name=n, higher_is=_higher_is(n)) for n in heatmaps.SIGNALS),
         embedding_size=scores.embedding.shape[1],
@@ -86,6 +88,7 @@ def _provenance(recipe: Recipe, record: Record, scores: Scores, validation: Pose
         validation_data=without_folders(validation.spec),
         commit=record.commit,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        foreign=None,
         metrics=summarise(scores),
         reports={},
         config=to_dict(recipe),
