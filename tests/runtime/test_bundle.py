@@ -93,6 +93,16 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no schema": (lambda p: edit(p, lambda m: m.pop("schema_version")), "schema_version None"),
     "a key missing": (lambda p: edit(p, lambda m: m.pop("crop")), "crop: Field required"),
     "a key missing, below": (lambda p: edit(p, lambda m: m["crop"].pop("padding")), "crop.padding"),
+    "no largest batch": (lambda p: edit(p, lambda m: m.pop("max_batch")), "max_batch: Field req"),
+    "batches of none": (lambda p: edit(p, lambda m: m.update(max_batch=0)), "max_batch: Input"),
+    "not said whose": (
+        lambda p: edit(p, lambda m: m["provenance"].pop("foreign")),
+        "provenance.foreign: Field required",
+    ),
+    "a foreign file without its digest": (
+        lambda p: edit(p, lambda m: m["provenance"].update(foreign={"file": "net.onnx"})),
+        "provenance.foreign.sha256: Field required",
+    ),
     "a key too many": (lambda p: edit(p, lambda m: m.update(mood="good")), "mood"),
     "no threshold": (
         lambda p: edit(p, lambda m: m["calibration"].update(thresholds=[])),
