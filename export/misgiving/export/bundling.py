@@ -17,6 +17,7 @@ from misgiving.export.calibrating import (
 )
 from misgiving.export.config import ExportConfig
 from misgiving.export.describing import manifest_of, measured_on
+from misgiving.export.foreign_gate import check_foreign
 from misgiving.export.gates import Reference
 from misgiving.export.graph import FusedGraph
 from misgiving.export.onnx import write_onnx
@@ -29,7 +30,7 @@ from misgiving.runtime.durable import new_folder
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.estimator import Estimator
-from misgiving.trainer import heatmaps, progress
+from misgiving.trainer import progress
 from misgiving.trainer.answers.reading import BATCH as READ
 from misgiving.trainer.answers.reading import Person, read_all
 from misgiving.trainer.answers.scoring import Scores, score_read
@@ -41,6 +42,7 @@ from misgiving.trainer.data.readable import readable_part
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.data.synthetic import open_synthetic
 from misgiving.trainer.evaluation.bundle import ask_read
+from misgiving.trainer.foreign.pose import ForeignPose
 from misgiving.trainer.training import Compute, check_keypoints
 
 SAMPLE_COUNT = 4
@@ -146,6 +148,8 @@ def _fill(part: Path, source: _Source, reports: Sequence[PoseSet]) -> None:
     crops = np.stack([person.crop for person in source.persons])
     drift = parity.graph_drift(graph, engine, crops)
     parity.check(drift, "graph", "input px")
+    if isinstance(graph.network.pose, ForeignPose):
+        check_foreign(part / MODEL, graph.network.pose, engine, crops)
     scores = _scores(source)
     _write_samples(part / SAMPLES, graph, source.recipe)
     manifest = manifest_of(graph, source.recipe, source.record, config, scores, source.validation)
@@ -183,7 +187,7 @@ def _essentials(source: _Source) -> dict[str, object]:
         "version": source.config.version,
         "keypoints": source.record.keypoints.model_dump(),
         "crop": source.recipe.model.crop.model_dump(),
-        "signals": heatmaps.SIGNALS,
+        "signals": source.graph.network.pose.signals,
     }
 
 

@@ -58,7 +58,7 @@ def manifest_of(
         crop=recipe.model.crop,
         max_batch=MAX_BATCH,
         outputs=graph.outputs,
-        signals=tuple(Signal(name=n, higher_is=_higher_is(n)) for n in heatmaps.SIGNALS),
+        signals=tuple(Signal(name=n, higher_is=_higher_is(n)) for n in graph.network.pose.signals),
         embedding_size=scores.embedding.shape[1],
         failure=FailureDefinition(
             metric=f"PCK@{metrics.PCK_THRESHOLD}",

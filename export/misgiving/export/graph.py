@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from misgiving.runtime.engines.base import OUTPUTS, REQUIRED
 from misgiving.runtime.errors import InvalidInput
-from misgiving.trainer import heatmaps
 from misgiving.trainer.models import Network
+from misgiving.trainer.pose import PoseOutput
 
 
 class FusedGraph(nn.Module):
@@ -41,17 +41,20 @@ class FusedGraph(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """(B, H, W, 3) uint8 → ``outputs`` by name, in that order."""
+        return self.said(self.network.answer(image.float().permute(0, 3, 1, 2)))
+
+    def said(self, pose: PoseOutput) -> dict[str, Tensor]:
+        """What the pose net gave, decoded → ``outputs`` by name."""
         network = self.network
-        pose = network.answer(image.float().permute(0, 3, 1, 2))
         cells, peaks = pose.decoded()
         points = cells * network.config.stride
-        said = self.head(pose)
+        outputs = self.head(pose)
         answers = (
             torch.cat([points, peaks.clamp(0, 1)[..., None]], dim=-1),
-            network.risk(self.head_name, said, pose),
-            heatmaps.signals(pose.heatmaps[:, -1], peaks),
+            network.risk(self.head_name, outputs, pose),
+            network.signals(pose),
             network.embed(pose),
-            self.objective.keypoint_risk(said),
+            self.objective.keypoint_risk(outputs),
         )
         known = (answer for answer in answers if answer is not None)
         return dict(zip(self.outputs, known, strict=True))

@@ -1,5 +1,6 @@
 """Checkpoints: a folder with the weights (safetensors), the resolved recipe and the record."""
 
+import hashlib
 import json
 import subprocess
 import textwrap
@@ -18,11 +19,15 @@ from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError, InvalidInput, first_problem
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.config import Recipe, read_recipe, to_json
+from misgiving.trainer.foreign.pose import ForeignPose
+from misgiving.trainer.foreign_config import ForeignConfig
 from misgiving.trainer.models import Network
 
 WEIGHTS = "model.safetensors"
 RECIPE = "recipe.json"
 RECORD = "record.json"
+FOREIGN = "foreign.onnx"
+"""The pose net of somebody else, byte for byte, where the checkpoint is of one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +60,8 @@ def save_checkpoint(folder: Path, network: Network, recipe: Recipe, record: Reco
         (part / WEIGHTS).write_bytes(save(weights))  # unlike save_file, raises OSError
         (part / RECIPE).write_text(to_json(recipe), encoding="utf-8")
         (part / RECORD).write_bytes(_ADAPTER.dump_json(record, indent=2) + b"\n")
+        if isinstance(network.pose, ForeignPose):
+            (part / FOREIGN).write_bytes(network.pose.content)
 
 
 def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:
@@ -69,9 +76,23 @@ def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:
     """
     with _readable(folder):
         record, recipe = _record(folder), read_recipe(folder / RECIPE)
-        network = Network(recipe.model, record.keypoints)
+        network = Network(recipe.model, record.keypoints, _foreign(folder, recipe))
         network.load_state_dict(load_file(folder / WEIGHTS))
     return network.eval(), recipe, record
+
+
+def _foreign(folder: Path, recipe: Recipe) -> bytes | None:
+    """The foreign net's file, which must be the one that was attached."""
+    net = recipe.model.net
+    if not isinstance(net, ForeignConfig):
+        return None
+    content = (folder / FOREIGN).read_bytes()
+    if (digest := hashlib.sha256(content).hexdigest()) != net.sha256:
+        raise InvalidInput(
+            f"{FOREIGN} has sha256 {digest[:12]}…; the heads were trained on {net.file} with "
+            f"{net.sha256[:12]}…"
+        )
+    return content
 
 
 def load_record(folder: Path) -> Record:
@@ -95,7 +116,7 @@ def _readable(folder: Path) -> Iterator[None]:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         raise DataError(
             f"{folder} is no checkpoint: {reason}; "
-            "expected a folder written by 'misgiving train' or 'misgiving cycle'"
+            "expected a folder written by 'misgiving train', 'cycle' or 'attach'"
         ) from error
     except (ValidationError, InvalidInput, SafetensorError, RuntimeError) as error:
         raise DataError(

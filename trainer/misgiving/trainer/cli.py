@@ -1,5 +1,5 @@
-"""Verbs of the training part: ``recipes``, ``train``, ``cycle``, ``evaluate``, ``score``,
-``select`` and ``theory``.
+"""Verbs of the training part: ``recipes``, ``train``, ``attach``, ``cycle``, ``evaluate``,
+``score``, ``select`` and ``theory``.
 
 Torch is imported only inside them.
 """
@@ -11,6 +11,7 @@ import typer
 
 from misgiving.runtime.durable import check_new
 from misgiving.runtime.verbs import options as runtime
+from misgiving.trainer.attach_cli import attach
 from misgiving.trainer.samplers import SAMPLERS
 from misgiving.trainer.specs import RECIPE_NAMES, SPECS
 
@@ -111,6 +112,9 @@ def train(
     if compute.team.first:
         _print_scores(trained.validation)
         typer.echo(f"checkpoint {out} (next: misgiving export {out} --out BUNDLE)")
+
+
+app.command()(attach)
 
 
 @app.command()

@@ -9,13 +9,18 @@ from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from misgiving.runtime.errors import InvalidInput, first_problem
 from misgiving.runtime.geometry import CropRule
+from misgiving.trainer.foreign_config import ForeignConfig
 from misgiving.trainer.net_config import FORBID, NetConfig, require
+
+_Kind = Literal["gap", "conv", "levels", "evidence"]
+_Objective = Literal["margin", "kl", "mse", "aleatoric", "links", "miss"]
+_KINDS, _OBJECTIVES = get_args(_Kind), get_args(_Objective)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,11 +30,11 @@ class HeadConfig:
 
     __pydantic_config__ = FORBID
 
-    kind: Literal["gap", "conv", "levels", "evidence"]
+    kind: _Kind
     """``gap``: pooled features and fully connected layers; ``conv``: multi-scale convolutions;
     ``levels``: every scale pooled for itself, as Yoo & Kweon do; ``evidence``: every scale pooled
     in two ways, the heatmaps' peaks and the pose that they make."""
-    objective: Literal["margin", "kl", "mse", "aleatoric", "links", "miss"]
+    objective: _Objective
     """``margin``: Learning Loss; ``kl``: LearningLoss++; ``mse``: plain regression, a control;
     ``aleatoric``: the variance of each joint's error; ``links``: VL4Pose, the lengths of limbs;
     ``miss``: whether each joint is missed at PCK@0.2."""
@@ -55,14 +60,42 @@ class HeadConfig:
         return f"{self.kind}-{self.objective}{pairs}{replica}"
 
 
+def head_named(name: str) -> HeadConfig:
+    """A head by the name that tables give it.
+
+    >>> head_named("conv-kl-all-2").pairs, head_named("evidence-miss").replica
+    ('all', 1)
+
+    Raises:
+        InvalidInput: there is no such head.
+    """
+    kind, _, rest_of_name = name.partition("-")
+    objective, *rest = rest_of_name.split("-")
+    values = {"kind": kind, "objective": objective}
+    if rest and rest[0] == "all":
+        values["pairs"] = rest.pop(0)
+    if rest:
+        values["replica"] = rest.pop(0)
+    try:
+        head = TypeAdapter(HeadConfig).validate_python(values)
+    except ValidationError:
+        head = None
+    if head is None or rest or head.name != name:
+        raise InvalidInput(
+            f"head is {name!r}; expected KIND-OBJECTIVE, a kind of {', '.join(_KINDS)} and an "
+            f"objective of {', '.join(_OBJECTIVES)}, for example evidence-miss"
+        )
+    return head
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
     """A pose net with its loss heads; part of a :class:`Recipe`."""
 
     __pydantic_config__ = FORBID
 
-    input_size: int
-    """Height and width of the input in px."""
+    input_size: int | tuple[int, int]
+    """Height and width of the input in px, one number where they are equal."""
     net: NetConfig
     heads: tuple[HeadConfig, ...] = (HeadConfig(kind="evidence", objective="miss"),)
     """The first one is exported unless another is asked for."""
@@ -74,7 +107,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check that the sizes divide."""
-        self.net.check_input(self.input_size)
+        if isinstance(self.net, ForeignConfig):
+            pass
+        elif isinstance(self.input_size, int):
+            self.net.check_input(self.input_size)
+        else:
+            require(False, f"input_size is {self.input_size}; expected one number, for a square")
         require(self.padding >= 1, f"padding is {self.padding}; expected at least 1")
         require(0 <= self.dropout < 1, f"dropout is {self.dropout}; expected from 0 to below 1")
         names = [head.name for head in self.heads]
@@ -87,13 +125,15 @@ class ModelConfig:
 
     @property
     def heatmap_size(self) -> int:
-        """Height and width of the heatmaps in cells."""
-        return self.input_size // self.stride
+        """Height and width of the heatmaps in cells; they cover the input."""
+        return -(-max(self.crop.height, self.crop.width) // self.stride)
 
     @property
     def crop(self) -> CropRule:
         """How a region becomes this network's input."""
-        return CropRule(height=self.input_size, width=self.input_size, padding=self.padding)
+        size = self.input_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return CropRule(height=height, width=width, padding=self.padding)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

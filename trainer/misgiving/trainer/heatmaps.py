@@ -14,8 +14,11 @@ PEAK_SCALE = 30.0
 """The paper's targets peak at 30; ours at 1, and losses are given in the paper's units."""
 
 SIGNALS = ("mean_peak", "min_peak", "entropy", "multi_peak_entropy")
-SAFER_SIGNALS = frozenset({"mean_peak", "min_peak"})
-"""Signals that are higher where the network is surer; the others are higher where it is not."""
+SAFER_SIGNALS = frozenset(
+    {"mean_peak", "min_peak", "mean_confidence", "min_confidence", "presence"}
+)
+"""Signals that are higher where the network is surer, foreign nets' among them; the others are
+higher where it is not."""
 
 _FLOOR = 1e-6
 _PEAK_DISTANCE = 5

@@ -25,6 +25,10 @@ class PoseOutput(NamedTuple):
     """(B, K, 2) in cells, of a net that regresses coordinates and draws its heatmaps there."""
     found: tuple[Tensor, Tensor] | None = None
     """What ``decoded`` gives, once it has been asked for; no gradient reaches it."""
+    evidence: Tensor | None = None
+    """(B, E) of a foreign net, whose outputs tell it; None where the heatmaps do."""
+    signals: Tensor | None = None
+    """(B, S) of a foreign net, by ``PoseNet.signals``; None where the heatmaps tell."""
 
     def decoded(self) -> tuple[Tensor, Tensor]:
         """Each joint's place and peak in the last stack; see ``heatmaps.decode``."""
@@ -40,6 +44,12 @@ class Level(NamedTuple):
 
 class PoseNet(nn.Module):
     """Normalised images (B, 3, input_size, input_size) → PoseOutput."""
+
+    mean: tuple[float, float, float] = (123.7, 116.3, 103.5)
+    """Of red, green and blue in 0–255, taken off each pixel; ``std`` divides what is left."""
+    std: tuple[float, float, float] = (58.4, 57.1, 57.4)
+    signals: tuple[str, ...] = heatmaps.SIGNALS
+    """Names of the free scores."""
 
     def __init__(self, channels: int, levels: Sequence[Level]) -> None:
         """
@@ -63,6 +73,10 @@ class PoseNet(nn.Module):
             labelled: (B, K) bool; a point that is not labelled may be anything.
         """
         return observed.mean()
+
+    def evidence_size(self, keypoints: int) -> int:
+        """How many numbers the evidence has; ours is each heatmap's peak and its logit."""
+        return 2 * keypoints
 
     @property
     def read_out(self) -> nn.Conv2d:

@@ -61,7 +61,7 @@ def cost(model: ModelConfig) -> tuple[int, float]:
     """
     with torch.device("meta"):
         net = make_pose_net(model, len(LSP)).eval()
-        image = torch.empty(1, 3, model.input_size, model.input_size)
+        image = torch.empty(1, 3, model.crop.height, model.crop.width)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(image)
     return sum(p.numel() for p in net.parameters()), counter.get_total_flops() / 2

@@ -26,6 +26,7 @@ from misgiving.trainer.config import Recipe, to_dict
 from misgiving.trainer.data import PoseSet, check_alike, check_apart, check_labelled
 from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import fit, pick_device
+from misgiving.trainer.foreign_config import ForeignConfig
 from misgiving.trainer.mirroring import mirroring
 from misgiving.trainer.models import Network
 from misgiving.trainer.restart import Restart, difference
@@ -99,6 +100,7 @@ def train(
     compute: Compute,
     init: Path | None = None,
     what: str = _ALONE,
+    foreign: bytes | None = None,
 ) -> Trained:
     """Train, measure on the validation data, write the checkpoint.
 
@@ -127,6 +129,7 @@ def train(
         init: a checkpoint to train on from, with a fresh optimiser. Its heads that the recipe has
             too are kept; others of the recipe start new.
         what: names the progress bar.
+        foreign: the ONNX file of the recipe's foreign net, None of ours; see ``attach``.
 
     Raises:
         DataError: ``out`` is not new or is being written; ``data`` and ``validation`` share a
@@ -143,7 +146,7 @@ def train(
     recipe, flips = mirroring(recipe, data.keypoints)
     device, team = compute.prepare(), compute.team
     torch.manual_seed(recipe.fit.seed)
-    network, earlier = _start(recipe, data, init)
+    network, earlier = _start(recipe, data, init, foreign)
     check_alike([data, validation])
     count = recipe.fit.continued_epochs if init else recipe.fit.epochs
     team.check_batch(recipe.fit.batch_size)
@@ -170,6 +173,8 @@ def epochs_line(together: int, alone: int) -> str:
     """How many epochs a training has, where the heads learn alone in some of them, else nothing."""
     if not alone:
         return ""
+    if not together:
+        return f"{alone} epochs of the heads, on a pose net that stays as it is"
     return (
         f"{together + alone} epochs: {together} of pose net and heads, {alone} of the heads alone"
     )
@@ -205,10 +210,17 @@ def _restart(recipe: Recipe, data: PoseSet, out: Path, epochs: int, init: Path |
     return restart
 
 
-def _start(recipe: Recipe, data: PoseSet, init: Path | None) -> tuple[Network, tuple[str, ...]]:
-    network = Network(recipe.model, data.keypoints)
+def _start(
+    recipe: Recipe, data: PoseSet, init: Path | None, foreign: bytes | None
+) -> tuple[Network, tuple[str, ...]]:
+    if isinstance(recipe.model.net, ForeignConfig) and foreign is None:
+        raise InvalidInput(
+            f"recipe {recipe.name} is of {recipe.model.net.file}, which nothing trains; expected "
+            "a network of ours. For other heads on it, run 'misgiving attach' again"
+        )
+    network = Network(recipe.model, data.keypoints, foreign)
     if init is None:
-        if recipe.fit.epochs == 0:
+        if recipe.fit.epochs == 0 and foreign is None:
             raise InvalidInput(
                 "the recipe has no epochs but the heads', which leave the pose net as it is; "
                 "expected a trained one. Give --init CHECKPOINT"

@@ -44,13 +44,14 @@ class Scores:
     keypoint_loss: Floats
     """The first head's, (N, K); (N, 0) where it does not tell joints apart."""
     signals: Floats
-    """(N, S) in the order of ``heatmaps.SIGNALS``."""
+    """(N, S), by ``signal_names``."""
     embedding: Floats
     """(N, D)"""
     true_points: Floats
     labelled: NDArray[np.bool_]
     true_loss: Floats
     """(N,): the pose net's own loss against the label."""
+    signal_names: tuple[str, ...] = heatmaps.SIGNALS
 
     @property
     def predicted_loss(self) -> Floats:
@@ -59,7 +60,7 @@ class Scores:
 
     def signal(self, name: str) -> Floats:
         """One free score, (N,)."""
-        return self.signals[:, heatmaps.SIGNALS.index(name)]
+        return self.signals[:, self.signal_names.index(name)]
 
     @property
     def found(self) -> Floats:
@@ -68,7 +69,7 @@ class Scores:
 
     def risk_scores(self) -> dict[str, Floats]:
         """Every score turned so that higher means riskier, by name."""
-        signs = {n: -1.0 if n in heatmaps.SAFER_SIGNALS else 1.0 for n in heatmaps.SIGNALS}
+        signs = {n: -1.0 if n in heatmaps.SAFER_SIGNALS else 1.0 for n in self.signal_names}
         free = {f"-{n}" if s < 0 else n: s * self.signal(n) for n, s in signs.items()}
         return {**self.predicted_losses, **free}
 
@@ -163,15 +164,14 @@ def _read_out(
     output: NetworkOutput,
 ) -> Scores:
     windows = tuple(person.window for person in persons)
-    last = output.pose.heatmaps[:, -1].float()
-    device = last.device
+    device = output.pose.heatmaps.device
     cells, peaks = output.pose.decoded()
     true_points = np.stack([person.points for person in persons])
     labelled = np.stack([person.labelled for person in persons])
     true_cells = _to_cells(true_points, windows, recipe)
     mask = torch.from_numpy(labelled).to(device)
     targets = heatmaps.encode(
-        torch.from_numpy(true_cells).to(device), mask, last.shape[-1], recipe.fit.sigma
+        torch.from_numpy(true_cells).to(device), mask, recipe.model.heatmap_size, recipe.fit.sigma
     )
     return Scores(
         ids=tuple(person.id for person in persons),
@@ -180,11 +180,12 @@ def _read_out(
         confidence=peaks.clamp(0, 1).cpu().numpy(),
         predicted_losses={n: p.float().cpu().numpy() for n, p in output.predicted_losses.items()},
         keypoint_loss=_keypoint_loss(network, output),
-        signals=heatmaps.signals(last, peaks).cpu().numpy(),
+        signals=network.signals(output.pose).cpu().numpy(),
         embedding=network.embed(output.pose).float().cpu().numpy(),
         true_points=true_points,
         labelled=labelled,
         true_loss=heatmaps.observed_loss(output.pose.heatmaps, targets, mask).cpu().numpy(),
+        signal_names=network.pose.signals,
     )
 
 
@@ -195,14 +196,14 @@ def _keypoint_loss(network: Network, output: NetworkOutput) -> Floats:
 
 
 def _to_image(points: Floats, windows: tuple[Window, ...], recipe: Recipe) -> Floats:
-    size = recipe.model.input_size
-    return geometry.inputs_to_images(points, windows, size, size)
+    rule = recipe.model.crop
+    return geometry.inputs_to_images(points, windows, rule.height, rule.width)
 
 
 def _to_cells(points: Floats, windows: tuple[Window, ...], recipe: Recipe) -> Floats:
-    size = recipe.model.input_size
+    height, width = recipe.model.crop.height, recipe.model.crop.width
     pairs = zip(points, windows, strict=True)
-    inputs = np.stack([geometry.image_to_input(p, window, size, size) for p, window in pairs])
+    inputs = np.stack([geometry.image_to_input(p, window, height, width) for p, window in pairs])
     return inputs / recipe.model.stride
 
 
@@ -225,7 +226,13 @@ def _joined(parts: Iterable[Scores], count: int) -> Scores:
         name: values[: len(ids)] for (name, head), values in columns.items() if not head
     }
     heads = {head: values[: len(ids)] for (_, head), values in columns.items() if head}
-    return Scores(ids=tuple(ids), keypoints=part.keypoints, predicted_losses=heads, **plain)
+    return Scores(
+        ids=tuple(ids),
+        keypoints=part.keypoints,
+        predicted_losses=heads,
+        signal_names=part.signal_names,
+        **plain,
+    )
 
 
 def _columns(part: Scores) -> dict[tuple[str, str], NDArray[Any]]:

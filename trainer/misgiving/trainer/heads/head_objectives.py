@@ -6,7 +6,7 @@ heatmap cells.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,7 +85,7 @@ class _Scalar(_Whole):
 
     outputs = 1
 
-    def __init__(self, head: HeadConfig, keypoints: KeypointSet) -> None:
+    def __init__(self, head: HeadConfig, keypoints: KeypointSet, taught: Collection[str]) -> None:
         self.pairs = head.pairs
 
     def risk(self, outputs: Tensor, points: Tensor) -> Tensor:
@@ -113,7 +113,33 @@ class Regression(_Scalar):
         return objectives.regression(outputs[:, 0], truth.loss)
 
 
-class Aleatoric:
+class _EachJoint:
+    """The head gives one number for each joint, and the risk is the mean of those it learnt."""
+
+    def __init__(self, head: HeadConfig, keypoints: KeypointSet, taught: Collection[str]) -> None:
+        self.outputs = len(keypoints)
+        self.keypoints = keypoints
+        self.places = [i for i, name in enumerate(keypoints.names) if name in taught]
+        self.all_taught = len(self.places) == len(keypoints)
+
+    def risk(self, outputs: Tensor, points: Tensor) -> Tensor:
+        each = self._each(outputs)
+        return each.mean(1) if self.all_taught else each[:, self.places].mean(1)
+
+    def keypoint_risk(self, outputs: Tensor) -> Tensor | None:
+        """A joint that nobody labels is as risky as the others are on average."""
+        each = self._each(outputs)
+        if self.all_taught:
+            return each
+        taught = torch.tensor([i in self.places for i in range(self.outputs)], device=each.device)
+        return torch.where(taught, each, each[:, self.places].mean(1, keepdim=True))
+
+    def _each(self, outputs: Tensor) -> Tensor:
+        """(B, K) → (B, K): each joint's risk."""
+        raise NotImplementedError
+
+
+class Aleatoric(_EachJoint):
     """Log-variance of each joint's error (Kendall & Gal, NeurIPS 2017; for poses Gundavarapu et
     al., CVPR Workshops 2019). The risk is its mean over the joints.
 
@@ -122,21 +148,15 @@ class Aleatoric:
 
     astray = False
 
-    def __init__(self, head: HeadConfig, keypoints: KeypointSet) -> None:
-        self.outputs = len(keypoints)
-
     def loss(self, outputs: Tensor, truth: Truth, fit: FitConfig) -> Tensor:
         squared = _apart(truth).square().sum(-1)
         return _likelihood_loss(squared, _bounded(outputs), truth.labelled)
 
-    def risk(self, outputs: Tensor, points: Tensor) -> Tensor:
-        return _bounded(outputs).mean(1)
-
-    def keypoint_risk(self, outputs: Tensor) -> Tensor | None:
+    def _each(self, outputs: Tensor) -> Tensor:
         return _bounded(outputs)
 
 
-class Miss:
+class Miss(_EachJoint):
     """Whether each joint is missed, as PCK@0.2 counts it. The risk is the share of the joints that
     the head expects to be missed: one minus the PCK that it expects.
 
@@ -147,10 +167,6 @@ class Miss:
 
     astray = True
 
-    def __init__(self, head: HeadConfig, keypoints: KeypointSet) -> None:
-        self.outputs = len(keypoints)
-        self.keypoints = keypoints
-
     def loss(self, outputs: Tensor, truth: Truth, fit: FitConfig) -> Tensor:
         apart = _apart(truth).norm(dim=-1) / self._scale(truth)[:, None]
         ratio = (apart / metrics.PCK_THRESHOLD) ** 4
@@ -160,10 +176,7 @@ class Miss:
         known = truth.labelled
         return torch.where(known, terms, 0.0).sum() / known.sum().clamp(min=1)
 
-    def risk(self, outputs: Tensor, points: Tensor) -> Tensor:
-        return torch.sigmoid(outputs).mean(1)
-
-    def keypoint_risk(self, outputs: Tensor) -> Tensor | None:
+    def _each(self, outputs: Tensor) -> Tensor:
         return torch.sigmoid(outputs)
 
     def _scale(self, truth: Truth) -> Tensor:
@@ -184,14 +197,16 @@ class Links(_Whole):
     of the skeleton, which need not be a tree.
     """
 
-    def __init__(self, head: HeadConfig, keypoints: KeypointSet) -> None:
-        if not keypoints.skeleton:
+    def __init__(self, head: HeadConfig, keypoints: KeypointSet, taught: Collection[str]) -> None:
+        names = keypoints.names
+        links = [(a, b) for a, b in keypoints.skeleton if names[a] in taught and names[b] in taught]
+        if not links:
             raise InvalidInput(
                 f"head is {head.name!r}, but keypoint set {keypoints.name!r} has no skeleton; "
                 "expected links between its joints. Add them, or take another objective"
             )
-        self.first, self.second = (list(ends) for ends in zip(*keypoints.skeleton, strict=True))
-        self.outputs = 2 * len(keypoints.skeleton)
+        self.first, self.second = (list(ends) for ends in zip(*links, strict=True))
+        self.outputs = 2 * len(links)
 
     def loss(self, outputs: Tensor, truth: Truth, fit: FitConfig) -> Tensor:
         mean, log_variance = self._read(outputs)
@@ -215,7 +230,7 @@ class Links(_Whole):
         return (points[:, self.first] - points[:, self.second]).square().sum(-1).sqrt()
 
 
-OBJECTIVES: dict[str, Callable[[HeadConfig, KeypointSet], Objective]] = {
+OBJECTIVES: dict[str, Callable[[HeadConfig, KeypointSet, Collection[str]], Objective]] = {
     "margin": Margin,
     "kl": Kl,
     "mse": Regression,
@@ -225,13 +240,21 @@ OBJECTIVES: dict[str, Callable[[HeadConfig, KeypointSet], Objective]] = {
 }
 
 
-def make_objective(head: HeadConfig, keypoints: KeypointSet) -> Objective:
+def make_objective(
+    head: HeadConfig, keypoints: KeypointSet, taught: Collection[str] | None = None
+) -> Objective:
     """The objective that a head's configuration asks for.
+
+    Args:
+        head: names it.
+        keypoints: of the pose net.
+        taught: the joints that labels will teach; None for all.
 
     Raises:
         InvalidInput: it needs a skeleton, and the keypoints have none.
     """
-    return OBJECTIVES[head.objective](head, keypoints)
+    taught = keypoints.names if taught is None else taught
+    return OBJECTIVES[head.objective](head, keypoints, taught)
 
 
 def torso_lengths(

@@ -149,15 +149,17 @@ class Standardise(nn.Module):
 
 
 class EvidenceHead(nn.Module):
-    """What tells a wrong answer: the heatmaps' peaks, the pose that they make, and every scale's
-    average and largest feature, which say what the image is like and what is seen somewhere in it.
+    """What tells a wrong answer: the heatmaps' peaks, or what a foreign net has instead; the pose
+    that they make; and every scale's average and largest feature, which say what the image is like
+    and what is seen somewhere in it.
 
     Each input is brought to zero mean and unit variance, as training saw it.
     """
 
     def __init__(self, pose: PoseNet, outputs: int, keypoints: int) -> None:
         super().__init__()
-        inputs = 4 * keypoints + 2 * sum(level.channels for level in pose.levels)
+        seen = 2 * sum(level.channels for level in pose.levels)
+        inputs = 2 * keypoints + pose.evidence_size(keypoints) + seen
         wide, narrow = _HIDDEN[:2]
         self.regressor = nn.Sequential(
             Standardise(inputs),
@@ -172,13 +174,19 @@ class EvidenceHead(nn.Module):
     def forward(self, pose: PoseOutput) -> Tensor:
         """PoseOutput → (B, outputs)."""
         cells, peaks = pose.decoded()
-        peaks = peaks.clamp(_LEAST_PEAK, 1 - _LEAST_PEAK)
+        told = _of_heatmaps(peaks) if pose.evidence is None else pose.evidence
         places = (cells - cells.mean(1, keepdim=True)) / pose.heatmaps.shape[-1]
         average = [level.float().mean(dim=(2, 3)) for level in pose.pyramid]
         largest = [level.float().amax(dim=(2, 3)) for level in pose.pyramid]
-        seen = [peaks, torch.logit(peaks), places.flatten(1), *average, *largest]
+        seen = [told, places.flatten(1), *average, *largest]
         predicted: Tensor = self.regressor(torch.cat(seen, dim=1))
         return predicted
+
+
+def _of_heatmaps(peaks: Tensor) -> Tensor:
+    """(B, K) → (B, 2K): peaks and their logits."""
+    peaks = peaks.clamp(_LEAST_PEAK, 1 - _LEAST_PEAK)
+    return torch.cat([peaks, torch.logit(peaks)], dim=1)
 
 
 def make_head(head: HeadConfig, pose: PoseNet, keypoints: int, outputs: int = 1) -> nn.Module:

@@ -10,7 +10,9 @@ from torch.nn import functional
 
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.keypoints import KeypointSet
+from misgiving.trainer import heatmaps
 from misgiving.trainer.config import ModelConfig
+from misgiving.trainer.foreign.pose import ForeignPose
 from misgiving.trainer.foreign_config import ForeignConfig
 from misgiving.trainer.heads.head_objectives import make_objective
 from misgiving.trainer.heads.loss_heads import make_head
@@ -33,9 +35,6 @@ from misgiving.trainer.pose import PoseNet, PoseOutput
 EMBEDDING_SIZE = 128
 """Largest embedding; wider features are projected."""
 
-_MEAN = (123.7, 116.3, 103.5)
-_STD = (58.4, 57.1, 57.4)
-
 
 class NetworkOutput(NamedTuple):
     """One pass over a batch."""
@@ -57,12 +56,24 @@ class Network(nn.Module):
     std: Tensor
     projection: Tensor
 
-    def __init__(self, config: ModelConfig, keypoints: KeypointSet) -> None:
+    def __init__(
+        self, config: ModelConfig, keypoints: KeypointSet, foreign: bytes | None = None
+    ) -> None:
+        """
+        Args:
+            config: of pose net and heads.
+            keypoints: that it answers with.
+            foreign: the ONNX file of a foreign pose net, None of ours.
+
+        Raises:
+            InvalidInput: a head or the foreign file does not fit.
+        """
         super().__init__()
         self.config = config
         self.keypoints = keypoints
-        self.pose = make_pose_net(config, len(keypoints))
-        self.objectives = {h.name: make_objective(h, keypoints) for h in config.heads}
+        self.pose = make_pose_net(config, len(keypoints), foreign)
+        taught = config.net.taught if isinstance(config.net, ForeignConfig) else keypoints.names
+        self.objectives = {h.name: make_objective(h, keypoints, taught) for h in config.heads}
         self.heads = nn.ModuleDict(
             {
                 h.name: make_head(h, self.pose, len(keypoints), self.objectives[h.name].outputs)
@@ -71,8 +82,8 @@ class Network(nn.Module):
         )
         if config.dropout:
             self.pose.read_out.register_forward_pre_hook(partial(_dropped, config.dropout))
-        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(self.pose.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(self.pose.std).view(3, 1, 1))
         self.register_buffer("projection", _projection(self.pose.channels))
 
     def forward(self, image: Tensor) -> NetworkOutput:
@@ -108,6 +119,12 @@ class Network(nn.Module):
         weights = {n: w for n, w in other.state_dict().items() if not n.startswith(foreign)}
         self.load_state_dict({**self.state_dict(), **weights})
 
+    def signals(self, pose: PoseOutput) -> Tensor:
+        """The free scores, (B, S) in the order of ``pose.signals``."""
+        if pose.signals is not None:
+            return pose.signals
+        return heatmaps.signals(pose.heatmaps[:, -1].float(), pose.decoded()[1])
+
     def embed(self, pose: PoseOutput) -> Tensor:
         """Pooled features of the pose net, (B, D), D ≤ EMBEDDING_SIZE."""
         pooled: Tensor = pose.features.mean(dim=(2, 3))
@@ -122,9 +139,13 @@ def _dropped(share: float, read_out: nn.Module, inputs: tuple[Tensor]) -> Tensor
     return functional.dropout2d(inputs[0], share, read_out.training)
 
 
-def make_pose_net(config: ModelConfig, keypoints: int) -> PoseNet:
-    """The pose net that a configuration asks for."""
-    size = config.input_size
+def make_pose_net(config: ModelConfig, keypoints: int, foreign: bytes | None = None) -> PoseNet:
+    """The pose net that a configuration asks for; ``foreign`` is the ONNX file of one of those."""
+    if isinstance(config.net, ForeignConfig):
+        if foreign is None:
+            raise InvalidInput(f"{config.net.file} is a foreign network; expected its ONNX file")
+        return ForeignPose(config.net, keypoints, config.crop, foreign)
+    size = config.crop.height
     match config.net:
         case HourglassConfig() as net:
             return StackedHourglass(net, keypoints, size)
@@ -138,8 +159,6 @@ def make_pose_net(config: ModelConfig, keypoints: int) -> PoseNet:
             return Deeppose(net, keypoints, size)
         case TompsonConfig() as net:
             return Tompson(net, keypoints, size)
-        case ForeignConfig() as net:
-            raise InvalidInput(f"{net.file} is a foreign network, of which there is no graph here")
 
 
 def _projection(channels: int) -> Tensor:

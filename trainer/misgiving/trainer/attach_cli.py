@@ -1,0 +1,94 @@
+"""The verb ``attach``. Torch is imported only inside it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from misgiving.runtime.durable import check_new
+from misgiving.runtime.errors import InvalidInput
+from misgiving.trainer.specs import SPECS
+
+
+def attach(
+    net: Annotated[
+        Path,
+        typer.Argument(
+            metavar="NET.toml", help="What the network is; with --describe its ONNX file."
+        ),
+    ],
+    describe: Annotated[
+        bool,
+        typer.Option(
+            "--describe", help="Print a NET.toml to start from for an ONNX file, and do no more."
+        ),
+    ] = False,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC", help=f"Persons to learn from: {SPECS}. May be given more than once."
+        ),
+    ] = None,
+    val: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="Data to measure on, apart from the training data."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Checkpoint to write; must be new.")
+    ] = None,
+    head: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="KIND-OBJECTIVE, as train's; evidence-miss by default. May be given more than "
+            "once; the first is exported unless another is asked for.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="How often each person is seen.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed.")] = 0,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="CPU threads; all cores up to 8 by default."),
+    ] = None,
+) -> None:
+    """Train loss heads on a pose network of somebody else, which stays as it is.
+    Writes a checkpoint that export takes like any other.
+
+    The network is an ONNX file. NET.toml says what cannot be told from it: how pixels go in, and
+    what its outputs mean.
+
+    Example: misgiving attach --describe blazepose.onnx > blazepose.toml
+
+    Then: misgiving attach blazepose.toml --data "lspet:DATA/lspet#1-8000" --val
+    "lspet:DATA/lspet#8001-9000" --out runs/blazepose
+    """
+    if describe:
+        from misgiving.trainer.foreign.describe import describe as run
+
+        typer.echo(run(net), nl=False)
+        return
+    if not data or val is None or out is None:
+        raise InvalidInput("attach got no --data, --val or --out; expected all three. See --help")
+    check_new(out)
+
+    from misgiving.trainer import join, open_data, score_table
+    from misgiving.trainer.config import head_named
+    from misgiving.trainer.foreign.net_file import read_net
+
+    heads = tuple(head_named(name) for name in head or ("evidence-miss",))
+    what = read_net(net)
+    sets = join([open_data(spec, what.keypoints) for spec in data])
+    validation = open_data(val, what.keypoints)
+
+    from misgiving.trainer import Compute
+    from misgiving.trainer.attaching import attach as train_heads
+
+    compute = Compute(device=device, threads=threads)
+    trained = train_heads(
+        what, sets, validation, out, compute, heads=heads, epochs=epochs, seed=seed
+    )
+    typer.echo(score_table(trained.validation))
+    typer.echo(f"checkpoint {out} (next: misgiving export {out} --out BUNDLE)")
