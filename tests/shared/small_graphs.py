@@ -87,8 +87,8 @@ def heatmap_net(
     image = value("image", [batch, size, size, 3])
     cells = size // 4 if isinstance(size, int) else None
     outputs = [
-        value("heat", [batch, cells, cells, KEYPOINTS]),
         value("aside", [batch, 8, None, None]),
+        value("heat", [batch, cells, cells, KEYPOINTS]),
     ]
     return model(nodes, image, outputs, constants, opset, weights_as_inputs)
 

@@ -22,6 +22,11 @@ CONSTANTS = {
     "second": np.array([1]),
     "ends": np.array([2]),
     "zero": np.array([0]),
+    "tokens": np.array([1, 4, 16]),
+    "rows": np.array([16, 4]),
+    "linear": weights(4, 4),
+    "heads": np.array([16, 1, 4]),
+    "token": weights(1, 4, 4, 2),
     "matrix": weights(5, 64).T.copy(),
 }
 FIRST = node("Conv", "x w", "maps", strides=[4, 4])
@@ -49,8 +54,18 @@ def net(*nodes: onnx.NodeProto, batch: int | str = 1) -> onnx.ModelProto:
             node("Slice", "c zero second zero", "d"),
             node("Squeeze", "d zero", "y"),
         ),
+        # rows of all images, as a linear layer of attention reads them
+        (
+            node("Reshape", "maps tokens", "a"),
+            node("Transpose", "a", "b", perm=[2, 0, 1]),
+            node("Reshape", "b rows", "c"),
+            node("MatMul", "c linear", "d"),
+            node("Reshape", "d heads", "e"),
+            node("Transpose", "e", "y", perm=[1, 0, 2]),
+        ),
         (onnx.helper.make_node("Resize", ["maps", "", "", "sizes"], ["y"], mode="nearest"),),
         (node("Flatten", "maps", "y"),),
+        (node("Concat", "maps token", "y", axis=-1),),  # a token beside each image
     ],
 )
 def test_constant_shapes_lose_their_batch_of_one(nodes: tuple[onnx.NodeProto, ...]) -> None:
@@ -73,6 +88,7 @@ def test_constant_shapes_lose_their_batch_of_one(nodes: tuple[onnx.NodeProto, ..
         (node("Softmax", "maps", "y", axis=0),),  # images would compete
         (node("ReduceMean", "maps zero", "y", keepdims=1),),  # their mean
         (node("Squeeze", "maps zero", "y"),),  # no batch at all
+        (node("Concat", "maps maps", "y", axis=0),),  # two rows each
     ],
 )
 def test_what_mixes_images_or_has_no_batch_is_not_freed(nodes: tuple[onnx.NodeProto, ...]) -> None:
@@ -90,7 +106,7 @@ def test_a_small_net_is_freed_and_its_outputs_know_their_sizes() -> None:
     many = free_batch(read_graph(heatmap_net().SerializeToString(), "net.onnx").model)
 
     assert many is not None
-    assert [shape_of(one) for one in many.graph.output] == [(None, 8, 8, 14), (None, 8, 4, 4)]
+    assert [shape_of(one) for one in many.graph.output] == [(None, 8, 4, 4), (None, 8, 8, 14)]
 
 
 @pytest.mark.parametrize(

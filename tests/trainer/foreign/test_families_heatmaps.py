@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from misgiving.trainer import heatmaps
-from misgiving.trainer.foreign.families import maps
+from misgiving.trainer.foreign.families import FAMILIES, maps
+from misgiving.trainer.foreign.families.base import Shapes
 from trainer.foreign.reading import check_export, looks, made, read, refused
 
 CELLS, STRIDE = 24, 4
@@ -63,9 +64,6 @@ def test_either_layout_and_logits() -> None:
 
 
 def test_an_input_that_is_not_square() -> None:
-    from misgiving.trainer.foreign.families import FAMILIES
-    from misgiving.trainer.foreign.families.base import Shapes
-
     tensor = torch.zeros(1, 1, 6, 8)
     tensor[0, 0, 2, 5] = 1.0
     family = FAMILIES["heatmaps"]({"heatmaps": "m"}, Shapes({"m": (1, 1, 6, 8)}, 1, 48, 32))
@@ -90,6 +88,20 @@ def test_the_blur_chooses_among_peaks() -> None:
     assert soft.points[0, 0].tolist() == [42.0, 22.0]
     assert sharp.confidence[0, 0] == 1.0  # cut
     assert soft.confidence[0, 0] < 1.0
+
+
+def test_the_second_peak_is_the_highest_outside_the_square() -> None:
+    """Against the mask of every cell."""
+    tensor = torch.rand(3, 4, 20, 30, generator=torch.Generator().manual_seed(0))
+    at = tensor.flatten(2).argmax(-1)
+    far = torch.ones_like(tensor, dtype=torch.bool)
+    for image, maps_of in enumerate(at.tolist()):
+        for joint, place in enumerate(maps_of):
+            row, column = divmod(place, 30)
+            far[image, joint, max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4] = False
+    expected = torch.where(far, tensor, 0.0).amax((2, 3))
+    value, _, margin, _ = maps.signs(tensor, at).reshape(3, maps.SIGNS, 4).unbind(1)
+    torch.testing.assert_close(value - margin, expected)
 
 
 def test_evidence_tells_a_second_peak_and_a_broad_one() -> None:
@@ -166,3 +178,11 @@ def test_refused(options: dict[str, Any], says: str) -> None:
 def test_guessed(keypoints: int, shape: tuple[int | None, ...], expected: Any) -> None:
     found = looks(keypoints, 256, out=shape)
     assert found == (expected and ("heatmaps", {"heatmaps": "out", **expected}))
+
+
+def test_guessed_among_several() -> None:
+    """OpenPose's limbs are no keypoints; of two stages the last counts."""
+    maps_of, limbs = (1, 19, 32, 32), (1, 38, 32, 32)
+    found = looks(18, 256, stage_1=maps_of, stage_2=maps_of, limbs=limbs)
+    expected = {"heatmaps": "stage_2", "layout": "NCHW", "first": True}
+    assert found == ("heatmaps", expected)

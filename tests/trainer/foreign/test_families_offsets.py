@@ -108,18 +108,27 @@ def test_refused(options: dict[str, Any], says: str) -> None:
 
 
 def test_guessed() -> None:
-    posenet_like = {"heat": (1, 17, 17, 17), "off": (1, 17, 17, 34), "fwd": (1, 17, 17, 32)}
-    assert looks(17, 257, **posenet_like) is not None
     heat, ways = (1, 17, 48, 48), (1, 34, 48, 48)
     found = looks(0, 192, heat=heat, middle=(1, 1, 48, 48), way=ways, off=ways)
     assert found == ("offsets", {**MOVENET, "layout": "NCHW"})
-    found = looks(17, 256, float_heatmaps=(1, 16, 16, 17), short_offsets=(1, 16, 16, 34))
-    assert found == (
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "size", "cells"),
+    [
+        (17, 256, 16),
+        (17, 257, 17),  # 17 maps of 17 × 17 cells: the offsets tell the layout
+        (0, 257, 33),
+    ],
+)
+def test_posenet_is_guessed(keypoints: int, size: int, cells: int) -> None:
+    heat, off = (None, cells, cells, 17), (None, cells, cells, 34)
+    found = looks(keypoints, size, heat=heat, off=off, forward=(None, cells, cells, 32))
+    assert found == ("offsets", {**POSENET, "layout": "NHWC"})
+    made(
         "offsets",
-        {
-            "heatmaps": "float_heatmaps",
-            "offsets": "short_offsets",
-            "activation": "sigmoid",
-            "layout": "NHWC",
-        },
+        found[1],
+        {"heat": torch.zeros(1, *heat[1:]), "off": torch.zeros(1, *off[1:])},
+        17,
+        size,
     )

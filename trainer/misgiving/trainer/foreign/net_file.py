@@ -106,6 +106,8 @@ def _content(path: Path, file: str) -> bytes:
 def _keypoints(path: Path, said: str | list[str]) -> KeypointSet:
     if isinstance(said, str):
         return keypoints_named(str(path.parent / said) if said.endswith(".toml") else said)
+    if not said:
+        raise InvalidInput(f"{path}: keypoints is empty; expected a set's name, or a list of names")
     bones = max((_bones(known, said) for known in SETS.values()), key=len)
     try:
         return of_category(path.stem, said, bones)
@@ -190,6 +192,11 @@ def _taps(
 ) -> tuple[Tap, ...]:
     if said is None:
         return taps_of(graph, net_input, outputs)
+    twice = next((name for name in said if name in outputs), None)
+    if twice is not None:
+        raise InvalidInput(
+            f"tap {twice!r} is an output that the family reads already; expected inner tensors"
+        )
     taps = [tap_named(graph, net_input, name) for name in dict.fromkeys(said)]
     return tuple(sorted(taps, key=lambda tap: -tap.height * tap.width))
 

@@ -66,7 +66,7 @@ class NetTable(BaseModel):
 
     file: str = Field(min_length=1)
     licence: str = Field(min_length=1)
-    keypoints: str | Annotated[list[str], Field(min_length=1)]
+    keypoints: str | list[str]
     padding: float = Field(ge=1)
     taps: list[str] | None = Field(default=None, min_length=1)
     input: InputTable

@@ -146,9 +146,12 @@ def depths(nodes: Iterable[onnx.NodeProto], start: str) -> dict[str, int]:
 def layouts(
     model: onnx.ModelProto, known: dict[str, Inner], start: str, layout: str
 ) -> dict[str, str]:
-    """The layout of each tensor of rank 4 whose axes can be followed from the input."""
+    """The layout of each tensor of rank 4 whose axes can be followed from the input, or that a
+    convolution reads."""
     found = {start: layout}
     for node in model.graph.node:
+        if node.op_type in CHANNELS_FIRST:
+            found.setdefault(node.input[0], "NCHW")  # where tokens become a picture
         told = _layout_after(node, found)
         for name in node.output if told else ():
             if name in known and len(known[name].shape) == 4:

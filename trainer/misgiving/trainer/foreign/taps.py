@@ -48,7 +48,8 @@ def taps_of(graph: Graph, net_input: ForeignInput, outputs: tuple[str, ...]) -> 
     nodes = needed_for(graph.model, outputs)
     deep = depths(nodes, net_input.name)
     height, width = _area(graph.inputs[net_input.name], net_input.layout)
-    taps = [_tap(name, known, laid) for name in _features(nodes, deep, known)]
+    names = [name for name in _features(nodes, deep, known) if name not in outputs]
+    taps = [_tap(name, known, laid) for name in names]
     fitting = [tap for tap in taps if tap is not None and _is_scale(tap, height, width)]
     fitting.sort(key=lambda tap: (deep[tap.name], tap.channels))
     best = {(tap.height, tap.width): tap for tap in fitting}  # the last one of a size stays

@@ -76,14 +76,20 @@ class Heatmaps:
 
     @staticmethod
     def guess(shapes: Shapes) -> dict[str, Any] | None:
-        """The last output whose cells divide the input evenly, as the last stage's is the best."""
-        for name, shape in reversed(list(shapes.outputs.items())):
-            layout = maps.layout_of(shape, shapes)
-            channels = layout and shape[1 if layout == "NCHW" else 3]
-            if channels and channels >= max(2, shapes.keypoints):
-                more = {"first": True} if 0 < shapes.keypoints < channels else {}
-                return {"heatmaps": name, "layout": layout, **more}
-        return None
+        """Of the outputs whose cells cover the input, that with the fewest maps that are enough;
+        the last of several, as the last stage is the best."""
+        enough = max(2, shapes.keypoints)
+        found = [
+            (channels, name, layout)
+            for name, shape in reversed(list(shapes.outputs.items()))
+            for layout in maps.layouts_of(shape, shapes)
+            if (channels := maps.channels_of(shape, layout) or 0) >= enough
+        ]
+        if not found:
+            return None
+        channels, name, layout = min(found, key=lambda entry: entry[0])
+        more = {"first": True} if 0 < shapes.keypoints < channels else {}
+        return {"heatmaps": name, "layout": layout, **more}
 
 
 def _check(said: _Options, shapes: Shapes) -> None:
@@ -93,7 +99,7 @@ def _check(said: _Options, shapes: Shapes) -> None:
     """
     axes = "(B, K, h, w)" if said.layout == "NCHW" else "(B, h, w, K)"
     shape = checks.shape_of(shapes, said.heatmaps)
-    channels = shape[1 if said.layout == "NCHW" else 3] if len(shape) == 4 else 0
+    channels = maps.channels_of(shape, said.layout) if len(shape) == 4 else 0
     enough = channels is None or channels >= shapes.keypoints
     if not enough or not (said.first or checks.fits(channels, shapes.keypoints)):
         raise checks.unfit(shapes, said.heatmaps, f"{axes}, or more with first = true,")

@@ -118,23 +118,22 @@ class Offsets:
     def guess(shapes: Shapes) -> dict[str, Any] | None:
         """A net with K and 2 K channels on the same cells; with one and another 2 K, MoveNet."""
         for name, shape in shapes.outputs.items():
-            layout = maps.layout_of(shape, shapes)
-            if layout is None or _channels(shape, layout) in (None, 1):
-                continue
-            found = _beside(shapes, shape, layout)
-            if not checks.fits(_channels(shape, layout), shapes.keypoints or None) or not found:
-                continue
-            return {"heatmaps": name, **found, "layout": layout}
+            for layout in maps.layouts_of(shape, shapes):
+                count = maps.channels_of(shape, layout)
+                if count in (shapes.keypoints or count, None) and (count or 0) > 1:
+                    found = _beside(shapes, shape, layout)
+                    if found:
+                        return {"heatmaps": name, **found, "layout": layout}
         return None
 
 
 def _beside(shapes: Shapes, shape: checks.Shape, layout: maps.Layout) -> dict[str, Any]:
     """The options of the outputs beside the heatmaps' shape; empty where there are none."""
-    count = _channels(shape, layout) or 0
+    count = maps.channels_of(shape, layout) or 0
     channels = {
-        name: _channels(other, layout)
+        name: maps.channels_of(other, layout)
         for name, other in shapes.outputs.items()
-        if len(other) == 4 and _cells(other, layout) == _cells(shape, layout)
+        if len(other) == 4 and maps.cells_of(other, layout) == maps.cells_of(shape, layout)
     }
     doubles = [name for name, size in channels.items() if size == 2 * count]
     ones = [name for name, size in channels.items() if size == 1]
@@ -144,21 +143,13 @@ def _beside(shapes: Shapes, shape: checks.Shape, layout: maps.Layout) -> dict[st
     return {"offsets": doubles[0], "activation": "sigmoid"} if doubles else {}
 
 
-def _channels(shape: checks.Shape, layout: maps.Layout) -> int | None:
-    return shape[1 if layout == "NCHW" else 3]
-
-
-def _cells(shape: checks.Shape, layout: maps.Layout) -> checks.Shape:
-    return shape[2:] if layout == "NCHW" else shape[1:3]
-
-
 def _check(said: _Options, shapes: Shapes, name: str, channels: int) -> None:
     """
     Raises:
         InvalidInput: the output has other channels, or other cells than the heatmaps.
     """
     axes = "(B, {}, h, w)" if said.layout == "NCHW" else "(B, h, w, {})"
-    cells = _cells(checks.shape_of(shapes, said.heatmaps), said.layout)
+    cells = maps.cells_of(checks.shape_of(shapes, said.heatmaps), said.layout)
     expected = (None, channels, *cells) if said.layout == "NCHW" else (None, *cells, channels)
     checks.check_shape(shapes, name, expected, axes.format(channels))
 
@@ -171,14 +162,16 @@ def _stride(said: _Options, shapes: Shapes) -> int:
     shape = checks.shape_of(shapes, said.heatmaps)
     if said.stride is not None:
         return said.stride
-    if maps.layout_of(shape, shapes) != said.layout:
+    stride = (
+        maps.stride_over(maps.cells_of(shape, said.layout), shapes) if len(shape) == 4 else None
+    )
+    if stride is None:
         raise checks.unfit(
             shapes,
             said.heatmaps,
             f"{said.layout} and cells of a stride that is a power of two, or stride = ...,",
         )
-    cells = _cells(shape, said.layout)
-    return maps.stride_of(shapes.height, cells[0]) or 0
+    return stride
 
 
 def _distance(drawn: Tensor, about: Tensor) -> Tensor:
