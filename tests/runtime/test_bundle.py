@@ -133,6 +133,21 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+def test_a_manifest_names_a_foreign_file(copy: Path) -> None:
+    said = {
+        "file": "net.onnx",
+        "sha256": "0" * 64,
+        "licence": "MIT",
+        "family": "heatmaps",
+        "opset": 11,
+        "converted": True,
+    }
+    edit(copy, lambda m: m["provenance"].update(foreign=said))
+    foreign = Bundle.load(copy).manifest.provenance.foreign
+    assert foreign is not None
+    assert foreign.model_dump() == said
+
+
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_damaged_bundle_is_refused_in_one_line(copy: Path, name: str) -> None:
     damage, said = DAMAGE[name]
