@@ -232,7 +232,7 @@ def test_folds_keep_groups_together(estimator: Estimator) -> None:
     score = np.repeat(rng.random(100), 2)
     failed = np.repeat(rng.random(100) < 0.5, 2)
     names = np.repeat(np.arange(100), 2).astype(str)
-    apart = outcomes_of(score, failed, group=names, image=range(200))  # type: ignore[arg-type]
+    apart = outcomes_of(score, failed, group=names, image=range(200))
     told = replace(apart, group=np.arange(200).astype(str))
     errors = []
     for outcomes in (apart, told):
@@ -376,6 +376,6 @@ def test_rates_are_shares(rate: float) -> None:
     for name in ("flag_rates", "miss_rates"):
         said = rf"{name[:4]} rate is .*; expected between 0 and 1, as in 0.1"
         with pytest.raises(DataError, match=said):
-            Targets(**{name: (rate,)})  # type: ignore[arg-type]
+            Targets(**{name: (rate,)})
     with pytest.raises(DataError, match=r"confidence is .*; expected between 0 and 1"):
         Targets(confidence=rate)

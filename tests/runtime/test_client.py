@@ -74,7 +74,7 @@ def test_errors_come_back_as_ours(client: Client) -> None:
     with pytest.raises(ResourceExhausted, match="at most 64"):
         client.infer(BLACK, [Region(0, 0, 9, 9)] * 65)
     with pytest.raises(ImageError, match="float64"):
-        client.infer(BLACK / 255)  # type: ignore[arg-type]
+        client.infer(BLACK / 255)
 
 
 def test_no_server() -> None:

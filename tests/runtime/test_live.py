@@ -208,7 +208,7 @@ def test_a_capture_that_breaks_is_told_where_frames_are_taken(start: Callable[..
     source = start(other)
     pictures = iter(source)
     next(pictures)
-    other.read = None  # type: ignore[assignment,method-assign]
+    other.read = None
     other.permit(1)
     with pytest.raises(TypeError):
         list(pictures)
@@ -232,7 +232,7 @@ def test_what_piled_up_while_opening_is_skipped(monkeypatch: pytest.MonkeyPatch)
         opened.set()
         return script
 
-    script.read = timed  # type: ignore[method-assign]
+    script.read = timed
     offered: list[int] = []
     offer = Live._offer
     monkeypatch.setattr(

@@ -25,7 +25,7 @@ def test_persons_of_one_image_stand_in_a_row(tmp_path: Path) -> None:
     assert data.ids == tuple(f"coco/{number}" for number in numbers)
     assert [int(data[i].image[0, 0, 0]) for i in range(4)] == [1, 1, 0, 0]
     assert [data[i].points[0, 0] for i in range(4)] == [1, 9, 3, 2]
-    assert [data[i].region.x for i in range(4)] == [1, 9, 3, 2]  # type: ignore[union-attr]
+    assert [data[i].region.x for i in range(4)] == [1, 9, 3, 2]
     assert [data[i].area for i in range(4)] == [1, 9, 3, 2]
     assert [int(data[i].labelled.sum()) for i in range(4)] == [2, 1, 2, 2]
     assert data[0].image is data[1].image  # decoded once

@@ -43,7 +43,7 @@ def run(
 
 
 def changed_fit(**changes: object) -> Recipe:
-    return replace(TINY, fit=replace(TINY.fit, **changes))  # type: ignore[arg-type]
+    return replace(TINY, fit=replace(TINY.fit, **changes))
 
 
 def test_the_loss_falls() -> None:
@@ -114,7 +114,7 @@ def test_the_seed_also_draws_batches_and_augmentation() -> None:
 def test_heads_do_not_change_the_pose_net(heads: tuple[object, ...]) -> None:
     """Bit by bit: a backbone trained once serves any number of heads."""
     alone, _ = run(replace(TINY, model=replace(TINY.model, heads=(CONV_KL,))), epochs=2)
-    recipe = replace(TINY, model=replace(TINY.model, heads=heads))  # type: ignore[arg-type]
+    recipe = replace(TINY, model=replace(TINY.model, heads=heads))
     together, _ = run(recipe, epochs=2)
     assert equal(weights(alone, "pose"), weights(together, "pose"))
 

@@ -209,7 +209,7 @@ def test_a_scale_is_added_after_the_rectifier() -> None:
 
 def tiny_network(**changes: object) -> Network:
     torch.manual_seed(0)
-    return Network(replace(TINY_MODEL, **changes), LSP)  # type: ignore[arg-type]
+    return Network(replace(TINY_MODEL, **changes), LSP)
 
 
 def test_no_gradient_of_a_head_reaches_the_pose_net() -> None:

@@ -112,7 +112,7 @@ def flipped(data: bytes, position: int) -> bytes:
     ],
 )
 def test_damaged_file(tmp_path: Path, damage: object) -> None:
-    content = damage(valid(tmp_path, False), valid(tmp_path, True))  # type: ignore[operator]
+    content = damage(valid(tmp_path, False), valid(tmp_path, True))
     (tmp_path / "joints.mat").write_bytes(content)
     with pytest.raises(
         DataError, match=r"joints.mat holds no array 'joints' \(.+\); download"

@@ -147,7 +147,7 @@ def gmac(network: Network, size: int) -> float:
 def test_the_edge_net_is_small(kind: str) -> None:
     """With either head: at most 1.2 M parameters and 0.5 GMAC."""
     model = RECIPES["edge"].model
-    head = HeadConfig(kind=kind, objective="kl")  # type: ignore[arg-type]
+    head = HeadConfig(kind=kind, objective="kl")
     assert head in model.heads
     with torch.device("meta"):
         network = Network(replace(model, heads=(head,)), LSP).eval()

@@ -249,7 +249,7 @@ def test_a_score_file_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "objective"), [("aleatoric", "aleatoric"), ("vl4pose", "links")])
 def test_a_head_s_own_sampler(name: str, objective: str) -> None:
-    heads = (CONV_KL, HeadConfig(kind="gap", objective=objective))  # type: ignore[arg-type]
+    heads = (CONV_KL, HeadConfig(kind="gap", objective=objective))
     candidates = candidates_of(network_of(config=replace(TINY_MODEL, heads=heads)))
     risks = candidates.predicted_losses[f"gap-{objective}"]
     assert sampler_named(name)(candidates, 3, rng()) == list(np.argsort(-risks)[:3])
@@ -314,7 +314,7 @@ def test_egl_asks_about_the_labelled_with_an_embedding() -> None:
         candidates_of(network_of(), pool=subset(POOL, [0, 1])),
         embedding=lambda: place,
         labelled_embedding=lambda: rows,
-        network=Spy(),  # type: ignore[arg-type]
+        network=Spy(),
     )
     sampler_named("egl")(candidates, 2, rng())
     assert asked[0].tolist() == [[3, 1], [1, 3]]  # the nearest first

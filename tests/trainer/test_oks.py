@@ -109,8 +109,8 @@ def test_a_prediction_may_be_the_neighbour_s() -> None:
     """As COCO counts: within an image, the nearest label that is free."""
     there = TRUE + 300
     swapped = {"predicted": [there, TRUE], "true": [TRUE, there]}
-    assert numbers(measured(**swapped, images="aa"))[0] == 1  # type: ignore[arg-type]
-    assert numbers(measured(**swapped, images="ab"))[0] == 0  # type: ignore[arg-type]
+    assert numbers(measured(**swapped, images="aa"))[0] == 1
+    assert numbers(measured(**swapped, images="ab"))[0] == 0
 
 
 def test_intervals_are_over_images() -> None:

@@ -237,7 +237,7 @@ def test_the_name_was_taken_meanwhile(tmp_path: Path, estimator: Estimator, pool
 def begun(out: Path, estimator: Estimator, pool: PoseSet) -> Path:
     """The folder of a run that stopped after one part."""
     with pytest.raises(ZeroDivisionError):
-        score_pool(estimator, replace(pool, read=lambda i: pool.read(i) if i < 5 else 1 / 0), out)  # type: ignore[arg-type,return-value]
+        score_pool(estimator, replace(pool, read=lambda i: pool.read(i) if i < 5 else 1 / 0), out)
     folder = out.with_name(out.name + ".part")
     assert names(folder) == ["job.json", "part-000000.parquet"]
     return folder

@@ -110,7 +110,7 @@ def test_unlabelled_joints_count_nowhere() -> None:
 
 @pytest.mark.usefixtures("by_fours")
 def test_batches_do_not_matter(checkpoint: object) -> None:
-    network, recipe, _ = load_checkpoint(checkpoint)  # type: ignore[arg-type]
+    network, recipe, _ = load_checkpoint(checkpoint)
     data = people(*DATA)
     together = score(network, recipe, data, CPU)  # 4 and 3
     network.train()  # scoring switches to evaluation itself
@@ -126,7 +126,7 @@ def test_batches_do_not_matter(checkpoint: object) -> None:
 
 
 def test_shapes_and_ranges(checkpoint: object) -> None:
-    network, recipe, _ = load_checkpoint(checkpoint)  # type: ignore[arg-type]
+    network, recipe, _ = load_checkpoint(checkpoint)
     seen: list[int] = []
 
     def positions() -> object:
@@ -134,7 +134,7 @@ def test_shapes_and_ranges(checkpoint: object) -> None:
             seen.append(index)
             yield index
 
-    scores = score(network, recipe, people(*DATA), CPU, positions())  # type: ignore[arg-type]
+    scores = score(network, recipe, people(*DATA), CPU, positions())
     assert seen == list(range(7))
     assert scores.confidence.shape == (7, JOINTS)
     assert 0 <= scores.confidence.min() <= scores.confidence.max() <= 1

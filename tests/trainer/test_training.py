@@ -23,7 +23,7 @@ NEW = HeadConfig(kind="levels", objective="kl")
 
 def once(out: Path, init: Path | None = None, recipe: object = None) -> Trained:
     chosen = recipe or replace(TINY, fit=replace(TINY.fit, epochs=1))
-    return train(chosen, people(3, 12), people(2, 8), out, CPU, init)  # type: ignore[arg-type]
+    return train(chosen, people(3, 12), people(2, 8), out, CPU, init)
 
 
 def test_what_a_training_leaves(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_training_on(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
     def recorded(network: object, recipe: object, crops: object, count: int, *rest: object) -> None:
         epochs.append(count)
-        real(network, recipe, crops, count, *rest)  # type: ignore[arg-type]
+        real(network, recipe, crops, count, *rest)
 
     monkeypatch.setattr(training, "fit", recorded)
     other = replace(

@@ -104,7 +104,7 @@ def made(out: Path, runs: list[CycleRun], **changes: object) -> Cycle:
     methods = tuple(dict.fromkeys(run.method for run in runs))
     training = replace(TINY, fit=replace(TINY.fit, seed=min(seeds)))
     given = {"methods": methods, "repeats": len(seeds), "training": training, **changes}
-    return Cycle(out, replace(RECIPE, **given), runs)  # type: ignore[arg-type]
+    return Cycle(out, replace(RECIPE, **given), runs)
 
 
 def letters() -> PoseSet:

@@ -10,7 +10,7 @@ from trainer.cycle.making import stage
 def runs_of(name: str, values: dict[str, list[float | None]]) -> list[CycleRun]:
     """Runs of one stage, one number of which differs: method → its value for each seed."""
     return [
-        CycleRun(seed, method, (stage(**{name: value}),))  # type: ignore[arg-type]
+        CycleRun(seed, method, (stage(**{name: value}),))
         for seed in range(len(next(iter(values.values()))))
         for method, some in values.items()
         for value in [some[seed]]

@@ -49,7 +49,7 @@ class Run:
         self.trained_on.append(data.ids)
         self.started_from.append(rest[3] if len(rest) > 3 else None)
         self.written.append(len(record.read_stages(self.folder)))
-        return self._real(recipe, data, *rest, **named)  # type: ignore[arg-type]
+        return self._real(recipe, data, *rest, **named)
 
 
 def chosen(results: "list[StageResult] | tuple[StageResult, ...]") -> list[str]:
