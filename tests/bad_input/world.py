@@ -6,6 +6,7 @@ the same on every machine. Nothing may change in it: a command that fails leaves
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -106,8 +107,11 @@ def _nets(folder: Path, base: Path) -> None:
 
 def _attached(nets: Path, out: Path) -> None:
     net = read_net(nets / "net.toml")
-    sets = (open_data(spec, net.keypoints) for spec in ("synthetic:1,16", "synthetic:2,8"))
-    attach(net, *sets, out, Compute(device="cpu", threads=1), epochs=1)
+    data, held_out = (
+        open_data("synthetic:1,16", net.keypoints),
+        open_data("synthetic:2,8", net.keypoints),
+    )
+    attach(net, data, held_out, out, Compute(device="cpu", threads=1), epochs=1)
 
 
 def _images(folder: Path) -> None:
@@ -172,8 +176,8 @@ def _altered(folder: Path) -> None:
     for path, whole in junk.items():
         shutil.copytree(folder / whole, (folder / path).parent)
         (folder / path).write_bytes(b"\0junk" * 100)
-    for path in (folder / "cut-store").glob("store.sqlite-*"):
-        path.unlink()
+    for log in (folder / "cut-store").glob("store.sqlite-*"):
+        log.unlink()
     _bundles(folder)
     shutil.copytree(folder / "batch", folder / "batch-without-images")
     shutil.rmtree(folder / "batch-without-images" / "images")
@@ -191,7 +195,7 @@ def _batches(folder: Path) -> None:
     }
     for name, change in changes.items():
         shutil.copytree(folder / "batch", folder / name)
-        edit(folder / name, lambda document, new=image | change: document.update(images=[new]))
+        edit(folder / name, partial(dict.update, images=[image | change]))
     far = folder / "batch-far"
     shutil.copytree(folder / "batch", far)
     edit(far, lambda document: document["annotations"][0]["keypoints"].__setitem__(0, 9000))

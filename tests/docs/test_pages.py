@@ -154,7 +154,7 @@ def _form(text: str) -> list[str]:
 
 def check_demo_output(text: str) -> None:
     """The demo takes minutes: its numbers are made up here, its words are the command's own."""
-    picks = {"picked": 1, "frames_with_torso": 2}
+    picks: dict[str, float] = {"picked": 1, "frames_with_torso": 2}
     picks |= {f"pck_{name}": 0.5 for name in ("flagged", "mean_peak", "random", "oracle")}
     counts = dict.fromkeys(("sent", "flagged", "audited", "collected", "dropped"), 3)
     summary = {

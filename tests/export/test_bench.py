@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from matplotlib.collections import LineCollection
 
 from misgiving.export.bench import board, cases, run, trtexec
 from misgiving.export.bench.board import Reading
@@ -133,8 +134,8 @@ def test_the_rows(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_rows_of_a_gpu(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorRT in its three guises, with every graph that it reads."""
     monkeypatch.setattr(run, "find_spec", lambda name: name == "tensorrt")
-    monkeypatch.setattr(run.ort, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
-    monkeypatch.setattr(run.trtexec, "find", lambda: "trtexec")
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    monkeypatch.setattr(trtexec, "find", lambda: "trtexec")
     files = dict.fromkeys(("model.onnx", "model.fp16.onnx", "model.int8.onnx", "samples.npz"), "")
     manifest = bundle.manifest.model_copy(update={"files": files})
     rows = run.cases(replace(bundle, manifest=manifest), BenchConfig(device="cuda", batches=(1,)))
@@ -231,6 +232,7 @@ def test_the_plot(bundle: Bundle, tmp_path: Path) -> None:
     assert not axes.patches
     assert (axes.get_xscale(), axes.get_xlim()) == ("log", (1, 100))
     (tails,) = axes.collections
+    assert isinstance(tails, LineCollection)
     expected = [[(20.75, 0), (39.615, 0)], [(2.25, 1), (2.495, 1)]]
     for segment, ends in zip(tails.get_segments(), expected, strict=True):
         assert segment == pytest.approx(np.array(ends))

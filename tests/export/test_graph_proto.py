@@ -1,5 +1,7 @@
 """protos/misgiving/v1/graph.proto speaks of the same fields as ONNX does."""
 
+from typing import Any
+
 import onnx
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
@@ -30,7 +32,7 @@ def test_every_message_is_compared() -> None:
 
 @pytest.mark.parametrize(("ours", "theirs"), ONNX_NAMES.items())
 def test_fields_are_onnx_s(ours: str, theirs: str) -> None:
-    message = onnx
+    message: Any = onnx
     for part in theirs.split("."):
         message = getattr(message, part)
     known = message.DESCRIPTOR.fields_by_number

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -254,7 +255,7 @@ def scores(graph: FusedGraph, checkpoint: Path, part: PoseSet) -> Scores:
     from misgiving.trainer.checkpoint import load_checkpoint
 
     network, recipe, _ = load_checkpoint(checkpoint)
-    return score(network, recipe, part, parity.torch.device("cpu"))
+    return score(network, recipe, part, torch.device("cpu"))
 
 
 def whole_way(bundle: Bundle, data: PoseSet, scores: Scores) -> Drift:

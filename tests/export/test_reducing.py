@@ -16,6 +16,7 @@ from misgiving.export.gates import Reference
 from misgiving.export.parity import in_batches
 from misgiving.export.precision import Quantiser, layer_name
 from misgiving.runtime.bundles.bundle import MODEL, Bundle
+from misgiving.runtime.bundles.precisions import Gate
 from misgiving.runtime.engines.loading import ModelOptions, load
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.engines.self_check import self_check
@@ -185,7 +186,7 @@ def test_the_layer_that_breaks_int8_stays_in_fp32(
     assert gates.misses(as_measured(made.gate), gates.LIMITS[name]) == []
 
 
-def as_measured(gate: gates.Gate) -> gates.Measured:
+def as_measured(gate: Gate) -> gates.Measured:
     return gates.Measured(
         gate.pck_change,
         gate.keypoint_drift_px_p99,

@@ -19,7 +19,8 @@ from misgiving.runtime import images
 from misgiving.runtime.client import Client
 from misgiving.runtime.errors import FailedPrecondition, MisgivingError
 from misgiving.runtime.nouns import make_frame
-from misgiving.runtime.sources.recordings import Picture, Video
+from misgiving.runtime.sources.recordings import Picture
+from misgiving.runtime.sources.videos import Video
 from misgiving.runtime.verbs import cli
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub

@@ -96,13 +96,13 @@ def test_a_server_that_still_loads_is_waited_for(caplog: pytest.LogCaptureFixtur
         ):
             client.model()
         with Client(server.address, wait_s=3600) as client, ThreadPoolExecutor() as pool:
-            asked = [pool.submit(client.model), pool.submit(client.infer, BLACK)]
+            model, answer = pool.submit(client.model), pool.submit(client.infer, BLACK)
             streamed = pool.submit(lambda: list(client.stream([make_frame(BLACK)])))
             while len(caplog.records) < 3:  # each says so once
-                wait([*asked, streamed], timeout=0.01)
+                wait([model, answer, streamed], timeout=0.01)
             server.call(server.server.ready(server.pipeline))
-            assert asked[0].result().name == "bright-spots"
-            assert asked[1].result().persons
+            assert model.result().name == "bright-spots"
+            assert answer.result().persons
             assert list(map(type, streamed.result())) == [Answer, StreamSummary]
     said = [record.getMessage() for record in caplog.records]
     waiting = f"no answer from {server.address} (engine is still loading; "

@@ -254,7 +254,8 @@ def test_a_server_answers_as_the_estimator() -> None:
         answers = [to_answer(server.stub.Infer(request, timeout=20).result)]
         modes = wire.STREAM_MODE_LIVE, wire.STREAM_MODE_IN_ORDER
         answers += [streamed(server, mode, frame) for mode in modes]
-    for answer in [*answers, *sink.frames]:
+    all_answers: list[Answer | KeptFrame] = [*answers, *sink.frames]
+    for answer in all_answers:
         assert [told(person) for person in answer.persons] == [told(expected)]
     assert all(answer.inference_nano > 0 for answer in answers)
     assert [len(kept.persons[0].embedding) for kept in sink.frames] == [8] * 3

@@ -5,6 +5,7 @@ What users can do wrong, verb by verb, is in tests/bad_input/.
 
 import errno
 import importlib.machinery
+import importlib.util
 import json
 import os
 import subprocess
@@ -88,7 +89,7 @@ def test_all_that_lacks_is_told_at_once(
 ) -> None:
     monkeypatch.setattr(cli, "mount_verbs", lambda: None)
     monkeypatch.setattr(cli, "app", raising(missing("sqlalchemy")))
-    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     command.run(["demo"])
     assert ", onnx, onnxscript, sqlalchemy are not installed" in capsys.readouterr().err
 
@@ -97,7 +98,7 @@ def test_a_broken_part_leaves_the_other_verbs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = metadata.EntryPoint("trainer", "misgiving.nowhere.cli:app", "misgiving.verbs")
-    monkeypatch.setattr(cli.metadata, "entry_points", lambda group: [broken])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [broken])
     monkeypatch.setattr(cli, "mount_verbs", cli.mount_verbs.__wrapped__)
     assert command.run(["--version"]) == 0
     said = capsys.readouterr()
@@ -164,7 +165,7 @@ def test_wheels_of_opencv(
     wheels: list[str], spec: object, whole: bool, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "_installed", wheels.__contains__)
-    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     assert command.opencv()[0] is whole
     assert command.opencv()[1].startswith(said) if said else not command.opencv()[1]
 

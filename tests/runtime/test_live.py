@@ -192,7 +192,11 @@ def test_stopping_while_it_reads_waits_or_opens(start: Callable[..., Live]) -> N
 
     stop, gate = threading.Event(), threading.Event()
     stop.set()
-    source = Live(Feed(CAMERA, lambda: gate.wait(20) and None, lambda: ""), stop)
+
+    def closed() -> None:
+        gate.wait(20)
+
+    source = Live(Feed(CAMERA, closed, lambda: ""), stop)
     assert list(source) == []  # at once, though it still opens
     gate.set()
     source.close()

@@ -5,6 +5,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import numpy as np
@@ -100,7 +101,7 @@ def test_a_stream_message_too_large_ends_the_stream_only(running: Running) -> No
     assert infer(running, GOOD).frame_id == "good"
 
 
-MISUSE = {
+MISUSE: dict[str, tuple[list[dict[str, Any]], str]] = {
     "a frame first": ([{"frame": GOOD}], "first message is a frame"),
     "no mode": ([{"open": wire.StreamOpen()}], "STREAM_MODE_UNSPECIFIED"),
     "a mode of the future": ([{"open": {"mode": 77}}], "expected STREAM_MODE_LIVE"),

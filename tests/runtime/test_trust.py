@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
@@ -31,8 +31,8 @@ def at(monkeypatch: pytest.MonkeyPatch, day: str) -> None:
 
     class Clock(datetime):
         @classmethod
-        def now(cls, tz: object = None) -> datetime:
-            return datetime.fromisoformat(f"{day}+00:00")
+        def now(cls, tz: tzinfo | None = None) -> "Clock":
+            return cls.fromisoformat(f"{day}+00:00")
 
     monkeypatch.setattr(bundles, "datetime", Clock)
 

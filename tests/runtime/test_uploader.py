@@ -207,8 +207,9 @@ def test_the_collector_is_asked_at_the_start_and_after_a_failure(
 
     monkeypatch.setattr(Ingest, "_stat", asking)
     digests = spooled(spool, *(collected(f"f{number}") for number in range(5)))
-    with FailingStore(tmp_path / "store") as store, collecting(store) as address:
-        store.fails_at = digests[2]
+    store = FailingStore(tmp_path / "store")
+    store.fails_at = digests[2]
+    with store, collecting(store) as address:
         running = uploader(spool, address)
         eventually(lambda: spool.counts().uploaded == 5)
         running.stop(20)

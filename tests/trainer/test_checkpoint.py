@@ -76,7 +76,8 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
 
 def test_channels_last_weights_survive(tmp_path: Path) -> None:
     """Training leaves them in another memory layout."""
-    network = Network(TINY.model, LSP).to(memory_format=torch.channels_last)
+    network = Network(TINY.model, LSP)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     save_checkpoint(tmp_path / "c", network, TINY, SAVED)
     loaded = load_checkpoint(tmp_path / "c")[0].state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in network.state_dict().items())
@@ -117,7 +118,11 @@ def rewrite(name: str, *path: str, value: object) -> Callable[[Path], None]:
 
 def cut(name: str, size: int) -> Callable[[Path], None]:
     """Keep the first bytes, or all but some last ones."""
-    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size]) and None
+
+    def damage(folder: Path) -> None:
+        (folder / name).write_bytes((folder / name).read_bytes()[:size])
+
+    return damage
 
 
 def without(name: str) -> Callable[[Path], None]:

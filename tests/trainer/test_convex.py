@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, LinearConstraint, minimize
 
 from misgiving.trainer.samplers import convex, sampler_named
 from trainer.picking import pool_of, rng
@@ -40,8 +40,8 @@ def test_against_a_generic_solver(seed: int, strength: float) -> None:
         lambda flat: objective(apart, prices, flat.reshape(5, 5)),
         start,
         method="SLSQP",
-        bounds=[(0, 1)] * 25,
-        constraints={"type": "eq", "fun": lambda flat: flat.reshape(5, 5).sum(axis=1) - 1},
+        bounds=Bounds(0, 1),
+        constraints=LinearConstraint(np.kron(np.eye(5), np.ones((1, 5))), 1, 1),
         options={"maxiter": 2000, "ftol": 1e-10},
     )
     _, shares, _ = solved(apart, prices, rounds=20)

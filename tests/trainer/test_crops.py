@@ -183,7 +183,8 @@ def test_without_augmentation_it_is_the_evaluation_crop() -> None:
 def test_the_evaluation_crop_is_the_runtime_s() -> None:
     sample = people(11, 4)[0]
     crop, window = evaluation_crop(sample, RULE)
-    assert window == geometry.window_of(sample.region, *sample.image.shape[:2], RULE)
+    height, width = sample.image.shape[:2]
+    assert window == geometry.window_of(sample.region, height, width, RULE)
     np.testing.assert_array_equal(crop, geometry.cut(sample.image, window, 64, 64))
 
 

@@ -228,8 +228,13 @@ def test_no_step_moves_anything_between_devices(
     which ends the training where its first epoch is told."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows it not
     meta, cpu = torch.device("meta"), crops(count)
-    tensors = (getattr(cpu, name).to(meta) for name in ("images", "points", "labelled"))
-    there = Crops(*tensors, cpu.rule, cpu.mirror.to(meta))
+    there = Crops(
+        cpu.images.to(meta),
+        cpu.points.to(meta),
+        cpu.labelled.to(meta),
+        cpu.rule,
+        cpu.mirror.to(meta),
+    )
     network = Network(TINY.model, LSP).to(meta)
     with _Moves() as moves, pytest.raises(NotImplementedError, match="out of meta tensor"):
         fit(network, TINY, there, 1, lambda log: None)

@@ -65,7 +65,7 @@ def test_features_and_pyramid_are_the_last_stack_s() -> None:
         image = torch.randn(1, 3, 32, 32)
         before = net(image)
         for weights in net.hourglasses[1].parameters():
-            weights += 0.1
+            weights.add_(0.1)
         after = net(image)
     torch.testing.assert_close(after.heatmaps[:, 0], before.heatmaps[:, 0])
     assert not torch.allclose(after.heatmaps[:, 1], before.heatmaps[:, 1])

@@ -11,7 +11,7 @@ from misgiving.runtime.geometry import CropRule, Region, window_of
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.labelset import read_labels
 from misgiving.trainer.data import Collected, open_data
-from misgiving.trainer.data.crops import asked_window
+from misgiving.trainer.data.readable import asked_window
 from shared.training import JOINTS, standing
 from trainer.labelling import IMAGE, label_set, person
 

@@ -126,7 +126,8 @@ def test_images_of_a_batch_do_not_mix(kind: str) -> None:
     head = make_head(HeadConfig(kind=kind, objective="kl"), TINY_NET, JOINTS).eval()
     pose = features(TINY_NET, 3)
     alone = [
-        head(PoseOutput(*(part[i : i + 1] for part in pose[:2]), _rows(pose, i))) for i in range(3)
+        head(PoseOutput(pose.heatmaps[i : i + 1], pose.features[i : i + 1], _rows(pose, i)))
+        for i in range(3)
     ]
     torch.testing.assert_close(head(pose), torch.cat(alone))
 

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.io import savemat
 
+from misgiving.runtime import images
 from misgiving.runtime.errors import DataError, ImageError
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.data import PoseSet, lsp, open_data
@@ -34,7 +35,7 @@ def numbered(persons: int) -> NDArray[np.float64]:
 
 @pytest.fixture
 def without_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lsp.images, "read", lambda path: BLANK)
+    monkeypatch.setattr(images, "read", lambda path: BLANK)
 
 
 @pytest.mark.usefixtures("without_images")

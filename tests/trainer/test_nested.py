@@ -59,7 +59,7 @@ def slow_resamples(values: Floats, same: bool, count: int) -> Floats:
     for _ in range(count):
         drawn = rng.integers(0, images, images)
         total = 0.0
-        for seed in rng.integers(0, seeds, seeds):
+        for seed in rng.integers(0, seeds, len(values)):
             total += values[seed][drawn if same else rng.integers(0, images, images)].mean()
         draws.append(total / seeds)
     return np.array(draws)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 from misgiving.runtime.errors import DataError, EngineError, ImageError
 from misgiving.runtime.estimator import Estimator
@@ -63,7 +64,7 @@ def test_a_start_that_was_too_slow_is_tried_again(
     expected: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    start, tries = on_ray.ray.init, []
+    start, tries = ray.init, []
 
     def slow(*arguments: Any, **options: Any) -> object:
         tries.append(arguments)
@@ -71,7 +72,7 @@ def test_a_start_that_was_too_slow_is_tried_again(
             raise Exception("The current node timed out during startup. This could happen because")
         return start(*arguments, **options)
 
-    monkeypatch.setattr(on_ray.ray, "init", slow)
+    monkeypatch.setattr(ray, "init", slow)
     score_pool_on_ray(estimator.bundle, pool, out := tmp_path / "ray.parquet", "local")
     assert out.read_bytes() == expected
     assert len(tries) == 2
@@ -244,7 +245,7 @@ def test_every_kind_of_pool_travels(tmp_path: Path) -> None:
     for spec in (POOL, f"{POOL}#2-3", f"images:{tmp_path}"):
         for keypoints in (None, COCO):
             data = open_data(spec, keypoints)
-            got = on_ray.ray.cloudpickle.loads(on_ray.ray.cloudpickle.dumps(data))
+            got = ray.cloudpickle.loads(ray.cloudpickle.dumps(data))
             assert (got.spec, got.ids) == (data.spec, data.ids)
             np.testing.assert_array_equal(got[0].points, data[0].points)
             np.testing.assert_array_equal(got[0].image, data[0].image)
@@ -263,9 +264,13 @@ COMMAND = [sys.executable, "-m", "misgiving", "score"]
 def started(folder: Path, pool: str, address: str = "local") -> "subprocess.Popen[str]":
     """The command, in a session of its own."""
     arguments = ["--pool", pool, "--bundle", str(tiny.BUNDLE), "--out", "a.csv", "--ray", address]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
-        [*COMMAND, *arguments], cwd=folder, text=True, start_new_session=True, **pipes
+        [*COMMAND, *arguments],
+        cwd=folder,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 

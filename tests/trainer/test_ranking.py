@@ -200,7 +200,7 @@ def test_a_resample_in_which_all_are_equal_has_no_correlation(count: int) -> Non
         assert np.isfinite(got[0]) == known
 
 
-MEASURES: dict[str, Callable[[Floats, Bools, Floats], Floats]] = {
+MEASURES: dict[str, Callable[[Floats, Bools, Floats], NDArray[np.floating]]] = {
     "auroc": lambda score, failed, weights: failures(score, failed, weights).auroc(),
     "augrc": lambda score, failed, weights: failures(score, failed, weights).augrc(),
     "aurc": lambda score, failed, weights: failures(score, failed, weights).aurc(),

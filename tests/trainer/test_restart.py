@@ -1,6 +1,7 @@
 """A killed training goes on, to weights that are bit by bit those of one that nobody killed."""
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -12,9 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from misgiving.runtime import durable
 from misgiving.runtime.errors import DataError
-from misgiving.trainer import restart, training
+from misgiving.trainer import progress, restart
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import Recipe
 from misgiving.trainer.fit import EpochLog
@@ -48,7 +48,7 @@ def kill_in_epoch(out: Path, epoch: int, recipe: Recipe = RECIPE) -> None:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.progress, "epochs", lambda *_: nullcontext(report))
+        patch.setattr(progress, "epochs", lambda *_: nullcontext(report))
         with pytest.raises(Killed):
             run(out, recipe)
 
@@ -84,10 +84,10 @@ def test_bit_by_bit_with_dropout(tmp_path: Path) -> None:
 def test_only_what_is_left_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kill_in_epoch(tmp_path / "run", 3)
     told: list[str] = []
-    monkeypatch.setattr(training.progress, "print_line", told.append)
+    monkeypatch.setattr(progress, "print_line", told.append)
     seen: list[EpochLog] = []
 
-    monkeypatch.setattr(training.progress, "epochs", lambda *_: nullcontext(seen.append))
+    monkeypatch.setattr(progress, "epochs", lambda *_: nullcontext(seen.append))
     run(tmp_path / "run")
     assert [text.split()[5] for text in told if "going on" in text] == ["2"]
     assert [log.epoch for log in seen] == [2, 3]
@@ -162,7 +162,7 @@ def test_a_full_disk_keeps_what_was_saved(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(durable.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
             run(tmp_path / "run")
     assert same(run(tmp_path / "run"), whole)

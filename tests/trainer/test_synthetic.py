@@ -5,6 +5,7 @@ import pytest
 
 from misgiving.runtime.keypoints import LSP
 from misgiving.trainer.data import Sample, synthetic
+from misgiving.trainer.data.rendering.person import Rendering, render_person
 from misgiving.trainer.data.synthetic import open_synthetic
 
 
@@ -43,11 +44,10 @@ def test_difficulty_is_between_its_ends(
     low: float, high: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
-    render = synthetic.render_person
 
-    def recorded(rng: np.random.Generator, difficulty: float) -> object:
+    def recorded(rng: np.random.Generator, difficulty: float) -> Rendering:
         asked.append(difficulty)
-        return render(rng, difficulty)
+        return render_person(rng, difficulty)
 
     monkeypatch.setattr(synthetic, "render_person", recorded)
     data = open_synthetic(4, 20, (low, high))

@@ -139,9 +139,10 @@ def one_cycle(steps: int) -> list[float]:
 def accumulated() -> dict[str, Tensor]:
     """The weights after one process went through both processes' parts of each batch."""
     network = start().eval()  # batch normalisation is frozen, and nothing else knows the mode
-    network.to(memory_format=torch.channels_last)  # else Adam makes other rounding into 1e-4
-    parts = [{"params": part.parameters()} for part in (network.pose, network.heads)]
-    optimiser = torch.optim.AdamW(parts, weight_decay=RECIPE.fit.weight_decay)
+    # Else Adam makes other rounding into 1e-4.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    groups = [{"params": part.parameters()} for part in (network.pose, network.heads)]
+    optimiser = torch.optim.AdamW(groups, weight_decay=RECIPE.fit.weight_decay)
     rates = [*one_cycle(EPOCHS * 3), *one_cycle(HEAD_EPOCHS * 3)]
     generators = [torch.Generator().manual_seed(RECIPE.fit.seed) for _ in range(2)]
     for epoch in range(EPOCHS + HEAD_EPOCHS):

@@ -14,6 +14,7 @@ from misgiving.trainer.answers.scoring import summarise
 from misgiving.trainer.checkpoint import load_checkpoint
 from misgiving.trainer.config import AugmentConfig, HeadConfig
 from misgiving.trainer.data import PoseSet, join, open_data, subset
+from misgiving.trainer.fit import fit
 from misgiving.trainer.training import Compute, Trained, train
 from shared.training import CONV_KL, CPU, GAP_MARGIN, TINY, TRAINING_SPEC, people
 from trainer.annotating import write_images
@@ -52,11 +53,10 @@ def test_the_same_again_is_the_same_bit_by_bit(tmp_path: Path) -> None:
 def test_training_on(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights are the checkpoint's; epochs, rates and augmentation are the recipe's."""
     epochs: list[int] = []
-    real = training.fit
 
     def recorded(network: object, recipe: object, crops: object, count: int, *rest: object) -> None:
         epochs.append(count)
-        real(network, recipe, crops, count, *rest)
+        fit(network, recipe, crops, count, *rest)
 
     monkeypatch.setattr(training, "fit", recorded)
     other = replace(

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, LinearConstraint, minimize
 
 from misgiving.trainer.samplers import sampler_named, usdm
 from trainer.picking import pool_of, rng
@@ -23,8 +23,8 @@ def test_against_a_generic_solver(seed: int, budget: int, gain: float) -> None:
         np.full(12, budget / 12),
         jac=lambda weights: similarity @ weights - gains,
         method="SLSQP",
-        bounds=[(0, 1)] * 12,
-        constraints={"type": "eq", "fun": lambda weights: weights.sum() - budget},
+        bounds=Bounds(0, 1),
+        constraints=LinearConstraint(np.ones((1, 12)), budget, budget),
         options={"maxiter": 1000, "ftol": 1e-12},
     )
     weights = usdm.solve(similarity, gains, budget)

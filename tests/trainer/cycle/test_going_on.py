@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from misgiving.runtime.durable import locked_folder
 from misgiving.runtime.errors import DataError
 from misgiving.trainer.checkpoint import WEIGHTS
-from misgiving.trainer.cycle import record, run, stage
+from misgiving.trainer.cycle import record, stage
 from misgiving.trainer.cycle.recipe import CycleRecipe, to_dict
 from shared.training import people
 from trainer.cycle.whole import BASE, BUDGET, POOL, RECIPE, TEST, Run, chosen, go
@@ -156,7 +157,7 @@ def test_what_others_hold_is_waited_for(
         if len(waits) == 2:
             held.__exit__(None, None, None)
 
-    monkeypatch.setattr(run.time, "sleep", wait)
+    monkeypatch.setattr(time, "sleep", wait)
     runs = go(replace(recipe, methods=("random", "coreset")), tmp_path / "out")
     assert [len(done.stages) for done in runs] == [1, 1]
     assert len(waits) == 2

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
@@ -328,12 +329,14 @@ def test_curves_stand_on_the_whole_scale_with_their_intervals() -> None:
     dots = {str(line.get_label()): line.get_xydata() for line in drawn[0].axes[0].get_lines()}
     assert dots["other"][:, 1].tolist() == [0.5, pytest.approx(0.5)]
     assert not set(dots["other"][:, 0]) & set(dots["random"][:, 0])  # side by side
-    upright = drawn[0].axes[0].collections[1].get_segments()[1]
+    bars = drawn[0].axes[0].collections[1]
+    assert isinstance(bars, LineCollection)
+    upright = bars.get_segments()[1]
     assert upright[:, 1].tolist() == pytest.approx([0.5 - 0.2484, 0.5 + 0.2484], abs=1e-4)
     assert upright[0, 0] == dots["other"][1, 0]
     single = figures([run for run in runs if run.seed == 0])
     marks = [c for figure in single for axes in figure.axes for c in axes.collections]
-    assert not any(len(mark.get_segments()) for mark in marks)
+    assert not any(isinstance(mark, LineCollection) and len(mark.get_segments()) for mark in marks)
 
 
 def test_a_curve_has_a_gap_where_nothing_is_defined() -> None:

@@ -21,6 +21,7 @@ from misgiving.trainer.heatmaps import SIGNALS
 from misgiving.trainer.network_view import network_view
 from misgiving.trainer.samplers import sampler_named
 from misgiving.trainer.samplers.base import Candidates
+from misgiving.trainer.training import train
 from shared.training import CPU, people
 from trainer.annotating import write_images
 from trainer.cycle.whole import BASE, BUDGET, POOL, RECIPE, STAGES, TEST, Run, chosen, go
@@ -78,13 +79,12 @@ def test_the_highest_predicted_losses_are_taken(tmp_path: Path, method: str) -> 
 
 def test_methods_share_the_base_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[str] = []
-    real = stage.train
 
     def counting(
         recipe: Any, data: PoseSet, validation: PoseSet, out: Path, *rest: Any, **more: Any
     ) -> Any:
         trained.append(str(out.relative_to(tmp_path)))
-        return real(recipe, data, validation, out, *rest, **more)
+        return train(recipe, data, validation, out, *rest, **more)
 
     monkeypatch.setattr(stage, "train", counting)
     recipe = replace(RECIPE, methods=("random", "coreset"), stages=2, repeats=2)
@@ -177,11 +177,10 @@ def test_a_sampler_is_given_what_the_network_says(
 
     monkeypatch.setattr(stage, "sampler_named", lambda name: spy)
     scored: list[str] = []
-    real = stage.score
 
     def counting(network: Any, recipe: Any, data: PoseSet, *rest: Any) -> Any:
         scored.append(data.spec)
-        return real(network, recipe, data, *rest)
+        return score(network, recipe, data, *rest)
 
     monkeypatch.setattr(stage, "score", counting)
     done = Run(tmp_path / "spy", "random")

@@ -11,6 +11,7 @@ from misgiving.trainer.cycle.recipe import CycleRecipe
 from misgiving.trainer.cycle.record import CycleRun, StageResult
 from misgiving.trainer.cycle.run import run_cycle
 from misgiving.trainer.data import PoseSet
+from misgiving.trainer.training import train
 from shared.training import CPU, TINY, people
 
 RECIPE = CycleRecipe(
@@ -37,7 +38,6 @@ class Run:
         self.written: list[int] = []
         self.folder = out / f"seed-{seed}" / method.replace(":", "-")
         self.out = out
-        self._real = stage.train
         training = replace(RECIPE.training, fit=replace(RECIPE.training.fit, seed=seed))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(stage, "train", self._train)
@@ -49,7 +49,7 @@ class Run:
         self.trained_on.append(data.ids)
         self.started_from.append(rest[3] if len(rest) > 3 else None)
         self.written.append(len(record.read_stages(self.folder)))
-        return self._real(recipe, data, *rest, **named)
+        return train(recipe, data, *rest, **named)
 
 
 def chosen(results: "list[StageResult] | tuple[StageResult, ...]") -> list[str]:
