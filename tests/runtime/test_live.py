@@ -242,10 +242,11 @@ def test_what_piled_up_while_opening_is_skipped(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         Live, "_offer", lambda self, bgr: (offered.append(bgr[0, 0, 1]), offer(self, bgr))
     )
-    source = Live(Feed(CAMERA, open_slowly, lambda: ""), threading.Event())
+    stop = threading.Event()
+    source = Live(Feed(CAMERA, open_slowly, lambda: ""), stop)
     wait_until_asked(script, 8)
     assert offered == [5, 6, 7]
     assert source.frames_read == 7
-    source._stop.set()
+    stop.set()
     script.permit(1)
     source.close()

@@ -180,7 +180,7 @@ def test_live_answers_the_newest_and_counts_the_dropped(drops: Drops) -> None:
 
 
 async def until_calls(server: Server, count: int) -> None:
-    while server.servicer._calls > count:
+    while server.servicer.calls > count:
         await asyncio.sleep(0)
 
 

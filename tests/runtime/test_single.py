@@ -3,8 +3,10 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from misgiving.runtime.bundles.bundle import Bundle
@@ -44,11 +46,16 @@ def test_a_lone_graph_says_it_itself() -> None:
     assert OnnxEngine(single_graph(), max_batch=16).max_batch == 1
 
 
-def test_a_graph_of_any_batch_obeys_its_manifest() -> None:
+def test_a_graph_of_any_batch_obeys_its_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = OnnxEngine(tiny.BUNDLE / "model.onnx", max_batch=2)
     asked: list[int] = []
-    run = engine._session.run
-    engine._session.run = lambda names, feed: asked.append(len(feed["image"])) or run(names, feed)
+    run = ort.InferenceSession.run
+
+    def counted(session: ort.InferenceSession, names: list[str], feed: dict[str, Any]) -> Any:
+        asked.append(len(feed["image"]))
+        return run(session, names, feed)
+
+    monkeypatch.setattr(ort.InferenceSession, "run", counted)
     assert len(engine.infer(IMAGES)) == 5
     assert asked == [2, 2, 1]
 

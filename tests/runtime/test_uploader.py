@@ -19,7 +19,7 @@ from misgiving.runtime.nouns import Frame
 from misgiving.runtime.outbox.spool import Spool
 from misgiving.runtime.outbox.uploader import PERMANENT, Uploader
 from misgiving.runtime.wire.collected import KeptFrame, to_kept, to_message
-from misgiving.v1.fleet_pb2 import CollectedFrame, StatUploadResponse
+from misgiving.v1.fleet_pb2 import CollectedFrame, StatUploadRequest, StatUploadResponse
 from shared.collecting import (
     child,
     collected,
@@ -199,13 +199,13 @@ def test_the_collector_is_asked_at_the_start_and_after_a_failure(
     tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = list[str]()
-    stat = Ingest._stat
+    stat = Ingest.StatUpload
 
-    def asking(ingest: Ingest, digest: str) -> StatUploadResponse:
-        asked.append(digest)
-        return stat(ingest, digest)
+    async def asking(ingest: Ingest, request: StatUploadRequest, call: Any) -> StatUploadResponse:
+        asked.append(request.digest)
+        return await stat(ingest, request, call)
 
-    monkeypatch.setattr(Ingest, "_stat", asking)
+    monkeypatch.setattr(Ingest, "StatUpload", asking)
     digests = spooled(spool, *(collected(f"f{number}") for number in range(5)))
     store = FailingStore(tmp_path / "store")
     store.fails_at = digests[2]

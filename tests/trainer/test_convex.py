@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.optimize import Bounds, LinearConstraint, minimize
+from scipy.optimize import LinearConstraint, minimize
 
 from misgiving.trainer.samplers import convex, sampler_named
 from trainer.picking import pool_of, rng
@@ -36,11 +36,15 @@ def test_against_a_generic_solver(seed: int, strength: float) -> None:
     apart, prices = programme(5, seed)
     prices = prices * np.float32(strength)
     start = np.full(25, 0.2)
+
+    def cost(flat: np.ndarray) -> float:
+        return objective(apart, prices, flat.reshape(5, 5))
+
     found = minimize(
-        lambda flat: objective(apart, prices, flat.reshape(5, 5)),
+        cost,
         start,
         method="SLSQP",
-        bounds=Bounds(0, 1),
+        bounds=[(0, 1)] * 25,
         constraints=LinearConstraint(np.kron(np.eye(5), np.ones((1, 5))), 1, 1),
         options={"maxiter": 2000, "ftol": 1e-10},
     )

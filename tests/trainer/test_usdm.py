@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.optimize import Bounds, LinearConstraint, minimize
+from scipy.optimize import LinearConstraint, minimize
 
 from misgiving.trainer.samplers import sampler_named, usdm
 from trainer.picking import pool_of, rng
@@ -18,12 +18,19 @@ def objective(similarity: np.ndarray, gain: np.ndarray, weights: np.ndarray) -> 
 def test_against_a_generic_solver(seed: int, budget: int, gain: float) -> None:
     similarity = usdm._similarity(rng(seed).normal(size=(12, 3)))
     gains = gain * budget * rng(seed + 1).uniform(size=12)
+
+    def cost(weights: np.ndarray) -> float:
+        return objective(similarity, gains, weights)
+
+    def slope(weights: np.ndarray) -> np.ndarray:
+        return similarity @ weights - gains
+
     found = minimize(
-        lambda weights: objective(similarity, gains, weights),
+        cost,
         np.full(12, budget / 12),
-        jac=lambda weights: similarity @ weights - gains,
+        jac=slope,
         method="SLSQP",
-        bounds=Bounds(0, 1),
+        bounds=[(0, 1)] * 12,
         constraints=LinearConstraint(np.ones((1, 12)), budget, budget),
         options={"maxiter": 1000, "ftol": 1e-12},
     )

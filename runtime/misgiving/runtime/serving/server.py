@@ -60,8 +60,9 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
 
     def __init__(self) -> None:
         self.pipeline: Pipeline | None = None
+        self.calls = 0
+        """Calls and streams whose answer is not out yet."""
         self._streams: set[_Stream] = set()
-        self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -106,7 +107,7 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
                 grpc.StatusCode.UNAVAILABLE, "engine is still loading; watch health and try again"
             )
         assert self.pipeline is not None  # abort raises
-        self._calls += 1
+        self.calls += 1
         self._idle.clear()
         context.add_done_callback(self._call_ended)
         try:
@@ -116,8 +117,8 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
 
     def _call_ended(self, context: Any) -> None:
         """The answer and its status are out: only now may the server hang up."""
-        self._calls -= 1
-        if not self._calls:
+        self.calls -= 1
+        if not self.calls:
             self._idle.set()
 
 
