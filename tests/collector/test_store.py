@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from misgiving.collector.store import Store, reason_of
+from misgiving.collector.store.rows import Rows, StoredFrame
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput, MisgivingError
 from misgiving.runtime.wire.collected import to_kept
 from misgiving.v1.fleet_pb2 import CollectedFrame
@@ -232,13 +232,13 @@ def test_what_is_replaced_meanwhile_is_not_acknowledged(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the first look, and before the row is made."""
-    insert = store._rows.insert
+    insert = Rows.insert
 
-    def replaced(row: Any) -> bool:
+    def replaced(rows: Rows, row: StoredFrame) -> bool:
         moved_and_restored(store.folder)
-        return insert(row)
+        return insert(rows, row)
 
-    monkeypatch.setattr(store._rows, "insert", replaced)
+    monkeypatch.setattr(Rows, "insert", replaced)
     with pytest.raises(FailedPrecondition, match="another one than was opened"):
         store.put(body_of("f")[1])
 

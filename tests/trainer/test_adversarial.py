@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from misgiving.trainer.samplers import adversarial, sampler_named
 from trainer.picking import pool_of, rng
@@ -23,12 +24,16 @@ def test_the_hard_side_is_found() -> None:
     assert np.ptp(rows[picked], axis=0).max() > 1  # and not one place
 
 
+def layers(size: int, out: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(size, 64), nn.SiLU(), nn.Linear(64, out))
+
+
 def test_the_search_climbs() -> None:
     """What is made after it is harder than what is made of the codes at its start."""
     torch.manual_seed(0)
-    decoder, hardness = adversarial._layers(adversarial.CODE, 5), adversarial._layers(5, 1)
+    decoder, hardness = layers(adversarial.CODE, 5), layers(5, 1)
     codes = torch.randn(30, adversarial.CODE)
-    made = adversarial._searched(decoder, hardness, codes)
+    made = adversarial.searched(decoder, hardness, codes)
     with torch.no_grad():
         gain = hardness(made) - hardness(decoder(codes.clamp(-adversarial.EDGE, adversarial.EDGE)))
     assert (gain > 0).all()
@@ -43,7 +48,7 @@ def test_the_nearest_each_once_against_the_definition() -> None:
         best = min(left, key=lambda i: (float(((rows[i] - row) ** 2).sum()), i))
         expected.append(best)
         left.remove(best)
-    assert adversarial._nearest_each_once(rows, wanted) == expected
+    assert adversarial.nearest_each_once(rows, wanted) == expected
 
 
 def test_the_generator_makes_the_like_of_the_pool() -> None:
@@ -51,7 +56,7 @@ def test_the_generator_makes_the_like_of_the_pool() -> None:
     _, rows = pool_with_a_hard_side(400)
     standard = torch.from_numpy((rows - rows.mean(axis=0)) / rows.std(axis=0))
     torch.manual_seed(0)
-    decoder = adversarial._generator(standard)
+    decoder = adversarial.generator(standard)
     with torch.no_grad():
         made = decoder(torch.randn(500, adversarial.CODE))
     assert torch.cdist(made, standard).amin(dim=1).mean() < 0.5

@@ -107,5 +107,5 @@ def test_the_uncertain_represent() -> None:
     ],
 )
 def test_confidence(standing: list[float], apart: list[float], expected: list[float]) -> None:
-    found = convex._confidence(np.array(standing), np.array(apart))
+    found = convex.confidences(np.array(standing), np.array(apart))
     np.testing.assert_allclose(found, expected)

@@ -89,7 +89,7 @@ def test_cone_lies_where_its_ends_say(start: tuple[float, float], end: tuple[flo
 
 def test_ellipsoid_lies_where_its_centre_says() -> None:
     for centre in ((32.0, 32.0), (31.37, 29.81)):
-        canvas, turned = black_canvas(), body._turn("z", 33.0) @ body._turn("x", 50.0)
+        canvas, turned = black_canvas(), body.turn("z", 33.0) @ body.turn("x", 50.0)
         place = np.array([*centre, 0.0])
         solids.draw_ellipsoid(
             canvas, solids.Ellipsoid(place, turned, np.array([7.0, 12.0, 4.0]), WHITE)

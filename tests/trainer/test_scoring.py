@@ -66,7 +66,7 @@ def test_parts_go_as_they_come() -> None:
             yield part
             del part
 
-    whole = scoring._joined(parts(), 50)
+    whole = scoring.joined(parts(), 50)
     assert max(alive) <= 2
     assert len(whole.ids) == len(whole.points) == 42  # of 50 at most
     assert whole.predicted_loss.tolist() == [float(number) for number in range(6) for _ in range(7)]

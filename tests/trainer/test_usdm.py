@@ -16,7 +16,7 @@ def objective(similarity: np.ndarray, gain: np.ndarray, weights: np.ndarray) -> 
 @pytest.mark.parametrize("budget", [1, 3, 11, 12])
 @pytest.mark.parametrize("gain", [0.0, 0.3, 5.0])  # diversity alone, both, uncertainty above all
 def test_against_a_generic_solver(seed: int, budget: int, gain: float) -> None:
-    similarity = usdm._similarity(rng(seed).normal(size=(12, 3)))
+    similarity = usdm.kernel(rng(seed).normal(size=(12, 3)))
     gains = gain * budget * rng(seed + 1).uniform(size=12)
 
     def cost(weights: np.ndarray) -> float:
@@ -52,7 +52,7 @@ def test_against_a_generic_solver(seed: int, budget: int, gain: float) -> None:
     ],
 )
 def test_the_nearest_allowed(weights: list[float], budget: int, expected: list[float]) -> None:
-    found = usdm._nearest_allowed(np.array(weights), budget)
+    found = usdm.nearest_allowed(np.array(weights), budget)
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 

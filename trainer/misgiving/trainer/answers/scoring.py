@@ -119,7 +119,7 @@ def score_read(
 ) -> Scores:
     """The same for persons who are cut already, at most ``count``, in batches."""
     network.to(device).eval()
-    return _joined(_parts(network, recipe, keypoints, read, device), count)
+    return joined(_parts(network, recipe, keypoints, read, device), count)
 
 
 def _checked(read: Iterable[tuple[Person, ...]], reader: Readable) -> Iterator[tuple[Person, ...]]:
@@ -207,7 +207,7 @@ def _to_cells(points: Floats, windows: tuple[Window, ...], recipe: Recipe) -> Fl
     return inputs / recipe.model.stride
 
 
-def _joined(parts: Iterable[Scores], count: int) -> Scores:
+def joined(parts: Iterable[Scores], count: int) -> Scores:
     """At most so many persons' scores as one, each part copied as it comes.
 
     Kept until the end, the parts' small arrays would lie between the network's large ones on the

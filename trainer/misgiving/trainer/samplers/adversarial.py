@@ -45,10 +45,10 @@ def adversarial(candidates: Candidates, budget: int, rng: np.random.Generator) -
     if not budget:
         return []
     hard = _hard_embeddings(embedding, standing, budget, int(rng.integers(2**31)))
-    return [int(positions[i]) for i in _nearest_each_once(embedding, hard)]
+    return [int(positions[i]) for i in nearest_each_once(embedding, hard)]
 
 
-def _nearest_each_once(embedding: Floats, wanted: Floats) -> list[int]:
+def nearest_each_once(embedding: Floats, wanted: Floats) -> list[int]:
     """For each of (S, D) rows in turn the nearest row of (N, D) that none took before."""
     picked: list[int] = []
     for row in wanted:
@@ -68,13 +68,13 @@ def _hard_embeddings(
     standard = torch.from_numpy(((embedding - mean) / spread).astype(np.float32))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        decoder = _generator(standard)
+        decoder = generator(standard)
         hardness = _hardness(standard, torch.from_numpy(standing.astype(np.float32)))
-        made = _searched(decoder, hardness, torch.randn(count, CODE))
+        made = searched(decoder, hardness, torch.randn(count, CODE))
     return np.asarray(made.numpy() * spread + mean)
 
 
-def _generator(rows: Tensor) -> nn.Module:
+def generator(rows: Tensor) -> nn.Module:
     """The decoder (B, Q) → (B, D) of an auto-encoder trained on (N, D) standardised embeddings."""
     encoder, decoder = _layers(rows.shape[1], 2 * CODE), _layers(CODE, rows.shape[1])
 
@@ -102,7 +102,7 @@ def _hardness(rows: Tensor, standing: Tensor) -> nn.Module:
     return network
 
 
-def _searched(decoder: nn.Module, hardness: nn.Module, codes: Tensor) -> Tensor:
+def searched(decoder: nn.Module, hardness: nn.Module, codes: Tensor) -> Tensor:
     """What is made of (S, Q) codes after each climbed to where hardness is higher, (S, D)."""
     codes = codes.clamp(-EDGE, EDGE).requires_grad_()
     optimiser = torch.optim.Adam([codes], SEARCH_RATE)

@@ -54,12 +54,12 @@ def convex(candidates: Candidates, budget: int, rng: np.random.Generator) -> lis
         return []
     labelled = candidates.labelled_embedding()
     apart = np.sqrt(to_nearest(embedding, labelled[finite_rows(labelled)]))
-    confidence = _confidence(standing, apart)
+    confidence = confidences(standing, apart)
     shares = _shares(_distances(embedding), confidence, budget)
     return [int(positions[i]) for i in _largest(shares, budget)]
 
 
-def _confidence(standing: NDArray[np.float64], apart: NDArray[np.float64]) -> Vector:
+def confidences(standing: NDArray[np.float64], apart: NDArray[np.float64]) -> Vector:
     """What each person's row costs, (n,) in [1, σ]; ``apart`` is inf where nobody is labelled."""
     farthest = apart.max()
     far = apart / farthest if 0 < farthest < np.inf else np.zeros_like(apart)

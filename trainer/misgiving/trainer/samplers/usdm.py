@@ -42,7 +42,7 @@ def usdm(candidates: Candidates, budget: int, rng: np.random.Generator) -> list[
     positions, standing, embedding = riskiest(candidates, budget, LIMIT)
     if not budget:
         return []
-    similarity = _similarity(np.asarray(embedding, np.float64))
+    similarity = kernel(np.asarray(embedding, np.float64))
     gain = UNCERTAINTY * budget * standing
     weights = solve(similarity, gain, budget)
     # Among equal weights, as ones and zeros are, first who would cost least to raise.
@@ -50,7 +50,7 @@ def usdm(candidates: Candidates, budget: int, rng: np.random.Generator) -> list[
     return [int(position) for position in positions[order[:budget]]]
 
 
-def _similarity(embedding: Vector) -> Vector:
+def kernel(embedding: Vector) -> Vector:
     """Gaussian kernel (n, n), as wide as the median distance; all ones where there is none."""
     squared = cdist(embedding, embedding, "sqeuclidean")
     width = np.median(squared)
@@ -70,7 +70,7 @@ def solve(similarity: Vector, gain: Vector, budget: int) -> Vector:
     pace = 1.0
     for _ in range(STEPS):
         before = weights
-        weights = _nearest_allowed(ahead - (similarity @ ahead - gain) / steepest, budget)
+        weights = nearest_allowed(ahead - (similarity @ ahead - gain) / steepest, budget)
         moved = weights - before
         if np.abs(moved).max() < TOLERANCE:
             break
@@ -82,7 +82,7 @@ def solve(similarity: Vector, gain: Vector, budget: int) -> Vector:
     return weights
 
 
-def _nearest_allowed(weights: Vector, budget: int) -> Vector:
+def nearest_allowed(weights: Vector, budget: int) -> Vector:
     """Euclidean projection onto 0 ≤ f ≤ 1, Σ f = budget: f is clipped after one common shift."""
     low, high = weights.min() - 1, weights.max()
     for _ in range(60):  # halves the interval to rounding

@@ -212,10 +212,10 @@ def pose_body(pose: Pose, build: Build) -> Body:
     """Forward kinematics from the middle of the hips, which is the origin."""
     stance = pose.stance
     flex, side, twist = stance.trunk
-    pelvis = _turn("z", pose.roll) @ _turn("x", pose.pitch) @ _turn("y", pose.yaw)
+    pelvis = turn("z", pose.roll) @ turn("x", pose.pitch) @ turn("y", pose.yaw)
     belly = pelvis @ _spine(0.5 * flex, 0.5 * side, 0.5 * twist)
     chest = pelvis @ _spine(flex, side, twist)
-    head = chest @ _turn("y", pose.head[0]) @ _turn("x", pose.head[1]) @ _turn("z", pose.head[2])
+    head = chest @ turn("y", pose.head[0]) @ turn("x", pose.head[1]) @ turn("z", pose.head[2])
     waist = pelvis @ (0.0, -0.06, 0.0)
     ribs = waist + belly @ (0.0, -0.10, 0.0)
     collar = ribs + chest @ (0.0, -0.125, 0.0)
@@ -311,7 +311,7 @@ def _mirrored(stance: Stance) -> Stance:
     )
 
 
-def _turn(axis: str, degrees: float) -> Array:
+def turn(axis: str, degrees: float) -> Array:
     """Rotation matrix (3, 3).
 
     Positive about x swings a hanging limb to the front, about y turns the front to the person's
@@ -326,20 +326,20 @@ def _turn(axis: str, degrees: float) -> Array:
 
 
 def _spine(flex: float, side: float, twist: float) -> Array:
-    return _turn("y", twist) @ _turn("z", side) @ _turn("x", -flex)
+    return turn("y", twist) @ turn("z", side) @ turn("x", -flex)
 
 
 def _swing(swing: Swing, sign: int) -> Array:
     """Frame of an upper limb relative to the trunk; ``sign`` is +1 on the right, -1 on the left."""
-    plane, lift = _turn("y", sign * swing.plane), _turn("z", sign * swing.elevation)
-    frame: Array = plane @ lift @ plane.T @ _turn("y", sign * swing.twist)
+    plane, lift = turn("y", sign * swing.plane), turn("z", sign * swing.elevation)
+    frame: Array = plane @ lift @ plane.T @ turn("y", sign * swing.twist)
     return frame
 
 
 def _arm(collar: Array, chest: Array, swing: Swing, sign: int, build: Build) -> tuple[Array, Array]:
     """Shoulder, elbow and wrist (3, 3), and the tip of the hand (3,)."""
     upper = chest @ _swing(swing, sign)
-    lower = upper @ _turn("x", swing.bend)
+    lower = upper @ turn("x", swing.bend)
     # A raised arm takes the shoulder blade up and in with it.
     raised = math.sin(math.radians(0.5 * swing.elevation)) ** 2
     shoulder = collar + chest @ (
@@ -355,7 +355,7 @@ def _arm(collar: Array, chest: Array, swing: Swing, sign: int, build: Build) -> 
 def _leg(pelvis: Array, swing: Swing, sign: int, build: Build) -> tuple[Array, Array]:
     """Hip, knee and ankle (3, 3), and the tip of the toe (3,)."""
     upper = pelvis @ _swing(swing, sign)
-    lower = upper @ _turn("x", -swing.bend)
+    lower = upper @ turn("x", -swing.bend)
     hip = pelvis @ (-sign * build.hip, 0.0, 0.0)
     knee = hip + build.thigh * upper[:, 1]
     ankle = knee + build.shin * lower[:, 1]
