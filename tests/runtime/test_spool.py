@@ -19,7 +19,16 @@ from misgiving.runtime.nouns import Frame
 from misgiving.runtime.outbox.spool import Entry, Spool, SpoolCounts, choose_victims
 from misgiving.runtime.wire.collected import KeptFrame, to_message
 from misgiving.v1.fleet_pb2 import CollectedFrame
-from shared.collecting import child, collected, eventually, line_of, noisy_frame, offer, serialise
+from shared.collecting import (
+    child,
+    collected,
+    eventually,
+    line_of,
+    noisy_frame,
+    offer,
+    serialise,
+    until_pending,
+)
 
 
 def raw_frame(pixels: NDArray[np.uint8]) -> KeptFrame:
@@ -294,7 +303,7 @@ def test_a_replaced_spool_stores_nothing(
     folder = tmp_path / "spool"
     spool = Spool(folder)
     assert offer(spool, collected("before"))
-    eventually(lambda: spool.counts().stored == 1)
+    until_pending(spool, 1)
     folder.rename(tmp_path / "moved")
     if not deleted:
         shutil.copytree(tmp_path / "moved", folder)

@@ -21,6 +21,7 @@ from misgiving.runtime.outbox.uploader import PERMANENT, Uploader
 from misgiving.runtime.wire.collected import KeptFrame, to_kept, to_message
 from misgiving.v1.fleet_pb2 import CollectedFrame, StatUploadRequest, StatUploadResponse
 from shared.collecting import (
+    DEADLINE_S,
     child,
     collected,
     collecting,
@@ -29,6 +30,7 @@ from shared.collecting import (
     line_of,
     offer,
     serialise,
+    until_pending,
 )
 
 
@@ -71,9 +73,21 @@ class FailingStore(Store):
 
 
 class AskedSpool(Spool):
-    """A spool that counts how often it was asked for what is pending."""
+    """A spool that counts how often it was asked for what is pending, and tells of what left it."""
 
     asked = 0
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.left = threading.Semaphore(0)
+        super().__init__(folder, **options)
+
+    def remove(self, digest: str) -> None:
+        super().remove(digest)
+        self.left.release()
+
+    def until_uploaded(self, count: int) -> None:
+        while self.counts().uploaded < count:
+            assert self.left.acquire(timeout=DEADLINE_S), "no frame was uploaded in time"
 
     def pending(self) -> list[str]:
         self.asked += 1
@@ -97,7 +111,7 @@ def store(tmp_path: Path) -> Iterator[RecordingStore]:
 def spooled(spool: Spool, *frames: CollectedFrame) -> list[str]:
     for frame in frames:
         assert offer(spool, frame)
-    eventually(lambda: spool.counts().pending == len(frames))
+    until_pending(spool, len(frames))
     return spool.pending()
 
 
@@ -127,14 +141,14 @@ def test_waits_double_up_to_a_bound(failures: int, draw: float, expected: float)
     assert wait_s(failures, 0.5, 60.0, draw) == expected
 
 
-def test_frames_arrive_once_and_leave_the_spool(spool: Spool, store: RecordingStore) -> None:
+def test_frames_arrive_once_and_leave_the_spool(spool: AskedSpool, store: RecordingStore) -> None:
     digests = spooled(spool, *(collected(f"f{number}") for number in range(5)))
     with collecting(store) as address:
         running = uploader(spool, address, chunk_bytes=1000)
-        eventually(lambda: spool.counts().uploaded == 5)
+        spool.until_uploaded(5)
         assert offer(spool, collected("later"))
         assert offer(spool, collected("f0"))  # known to the store already
-        eventually(lambda: spool.counts().uploaded == 7)
+        spool.until_uploaded(7)
         running.stop(20)
     rows = [row for row, _ in store.frames()]
     assert [row.digest for row in rows[:5]] == digests
@@ -155,14 +169,14 @@ def test_collector_that_comes_later_is_noted_once(
     assert caplog.text.count("UNAVAILABLE") == 1
     assert "trying on, 1 pending" in caplog.text
     with collecting(store, address):
-        eventually(lambda: spool.counts().uploaded == 1)
+        spool.until_uploaded(1)
         eventually(lambda: "takes frames again" in caplog.text)
         running.stop(20)
     assert store.count() == 1
 
 
 def test_a_proxy_is_passed_by_or_named(
-    spool: Spool,
+    spool: AskedSpool,
     store: RecordingStore,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -172,7 +186,7 @@ def test_a_proxy_is_passed_by_or_named(
     spooled(spool, collected("near"))
     with collecting(store) as address:
         running = uploader(spool, address)
-        eventually(lambda: spool.counts().uploaded == 1)
+        spool.until_uploaded(1)
         running.stop(20)
     spooled(spool, collected("far"))
     running = uploader(spool, "fleet.invalid:1")
@@ -182,21 +196,21 @@ def test_a_proxy_is_passed_by_or_named(
     assert "hunter2" not in caplog.text
 
 
-def test_cut_upload_goes_on_where_it_was(spool: Spool, store: RecordingStore) -> None:
+def test_cut_upload_goes_on_where_it_was(spool: AskedSpool, store: RecordingStore) -> None:
     frame = collected("half")
     body = serialise(frame)
     (digest,) = spooled(spool, frame)
     store.append(digest, 0, body[:5000])
     with collecting(store) as address:
         running = uploader(spool, address, chunk_bytes=10_000)
-        eventually(lambda: spool.counts().uploaded == 1)
+        spool.until_uploaded(1)
         running.stop(20)
     assert store.offsets == [0, *range(5000, len(body), 10_000)]
     assert store.read(digest) == to_kept(frame)
 
 
 def test_the_collector_is_asked_at_the_start_and_after_a_failure(
-    tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, spool: AskedSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = list[str]()
     stat = Ingest.StatUpload
@@ -211,7 +225,7 @@ def test_the_collector_is_asked_at_the_start_and_after_a_failure(
     store.fails_at = digests[2]
     with store, collecting(store) as address:
         running = uploader(spool, address)
-        eventually(lambda: spool.counts().uploaded == 5)
+        spool.until_uploaded(5)
         running.stop(20)
     assert asked == [digests[0], digests[2]]
 
@@ -219,27 +233,27 @@ def test_the_collector_is_asked_at_the_start_and_after_a_failure(
 @pytest.mark.parametrize("wrong_bytes", [100, 1_000_000])  # shorter and longer than the frame
 @pytest.mark.parametrize("before", [0, 1])  # the collector is asked about it at first, or not
 def test_wrong_remains_at_the_collector_do_not_refuse_a_frame(
-    spool: Spool, store: RecordingStore, wrong_bytes: int, before: int
+    spool: AskedSpool, store: RecordingStore, wrong_bytes: int, before: int
 ) -> None:
     frame = collected("mended")
     *_, digest = spooled(spool, *[collected("first")][:before], frame)
     store.append(digest, 0, b"?" * wrong_bytes)
     with collecting(store) as address:
         running = uploader(spool, address)
-        eventually(lambda: spool.counts().uploaded == before + 1)
+        spool.until_uploaded(before + 1)
         running.stop(20)
     assert store.read(digest) == to_kept(frame)
     assert spool.counts().refused == 0
 
 
 def test_refused_frame_is_moved_aside_and_blocks_nobody(
-    spool: Spool, store: RecordingStore, caplog: pytest.LogCaptureFixture
+    spool: AskedSpool, store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     pictureless = KeptFrame(Frame(b"", frame_id="pictureless", stream_id="front"), (), "b" * 64)
     first, _ = spooled(spool, pictureless, collected("good"))
     with collecting(store) as address:
         running = uploader(spool, address)
-        eventually(lambda: spool.counts().uploaded == 1)
+        spool.until_uploaded(1)
         running.stop(20)
     assert spool.counts().refused == 1
     assert spool.read(first) == serialise(to_message(pictureless))
@@ -249,7 +263,7 @@ def test_refused_frame_is_moved_aside_and_blocks_nobody(
 
 
 def test_collector_whose_disk_is_full_does_not_refuse_a_frame(
-    tmp_path: Path, spool: Spool, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, spool: AskedSpool, caplog: pytest.LogCaptureFixture
 ) -> None:
     spooled(spool, collected("patient"))
     with FailingStore(tmp_path / "store") as store, collecting(store) as address:
@@ -263,14 +277,14 @@ def test_collector_whose_disk_is_full_does_not_refuse_a_frame(
 def test_evicted_frame_is_passed_over(tmp_path: Path, store: RecordingStore) -> None:
     frames = [collected("a"), collected("b")]
     quota = max(len(serialise(frame)) for frame in frames)
-    spool = Spool(tmp_path / "small", quota_bytes=quota)
+    spool = AskedSpool(tmp_path / "small", quota_bytes=quota)
     digests = [spooled(spool, frames[0])[0]]
     offer(spool, frames[1])
     eventually(lambda: spool.counts().evicted == 1)
     spool.pending = lambda: [*digests, *Spool.pending(spool)]
     with collecting(store) as address:
         running = uploader(spool, address)
-        eventually(lambda: spool.counts().uploaded == 1)
+        spool.until_uploaded(1)
         running.stop(20)
     assert [row.frame_id for row, _ in store.frames()] == ["b"]
     spool.close()
@@ -290,7 +304,7 @@ def test_stop_ends_a_call_under_way(tmp_path: Path, spool: Spool) -> None:
 
 
 def test_stop_of_an_idle_or_waiting_uploader(
-    spool: Spool, caplog: pytest.LogCaptureFixture
+    spool: AskedSpool, caplog: pytest.LogCaptureFixture
 ) -> None:
     idle = uploader(spool, "127.0.0.1:1")
     idle.stop(20)
@@ -308,7 +322,7 @@ CUT = """
 import sys
 from pathlib import Path
 import grpc
-from shared.collecting import collected, eventually, offer
+from shared.collecting import collected, offer, until_pending
 from misgiving.runtime.outbox.spool import Spool
 from misgiving.v1.fleet_pb2 import UploadRequest, UploadStart
 from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
@@ -316,7 +330,7 @@ from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
 spool = Spool(Path(sys.argv[1]))
 for number in range(5):
     offer(spool, collected(f"f{number}"))
-eventually(lambda: spool.counts().stored == 5)
+until_pending(spool, 5)
 for digest in spool.pending():
     print(digest, flush=True)
 
@@ -342,10 +356,10 @@ def test_vehicle_killed_in_an_upload_delivers_everything_once(
             eventually(lambda: store.offset(stored[0]) > 1000)
             process.kill()
         cut_at = store.offset(stored[0])
-        spool = Spool(tmp_path / "spool")
+        spool = AskedSpool(tmp_path / "spool")
         assert spool.pending() == stored
         running = uploader(spool, address)
-        eventually(lambda: spool.counts().uploaded == 5)
+        spool.until_uploaded(5)
         running.stop(20)
         spool.close()
     assert store.offsets[:2] == [0, cut_at]

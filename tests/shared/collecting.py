@@ -96,8 +96,18 @@ def noisy_frame(frame_id: str, size_bytes: int) -> CollectedFrame:
     return collected(frame_id, persons=[], image=noise)
 
 
+def until_pending(spool: Spool, count: int) -> None:
+    """Wait until so many frames are stored, before there is an uploader that waits for them too."""
+    while spool.counts().pending < count:
+        assert spool.arrived.wait(DEADLINE_S), "no frame was stored in time"
+        spool.arrived.clear()
+
+
 def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds, and fail where it does not in time."""
+    """Wait until a condition holds that nothing tells of: another process's doing, a line in a log.
+
+    Fails where it does not in time. How often it looks decides nothing.
+    """
     end = time.monotonic() + DEADLINE_S
     tick = threading.Event()
     while not condition():
