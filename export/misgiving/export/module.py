@@ -4,6 +4,7 @@ So one way trains, checks and serves both, and a checkpoint can be read without 
 """
 
 import copy
+from collections import UserDict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import sha256
@@ -78,11 +79,12 @@ def net_of_module(
             f"{', '.join([one for one in known if one][:5])}"
         )
     image = torch.zeros(2, 3, height, width)
-    tapped = _tapped(copied, taps)
+    tapped = _tapped(copied, taps).eval()
     with torch.no_grad():
         names, tensors = tapped.said(image)
+        pairs = zip(taps, tensors[len(names) :], strict=True)
+        inner = tuple(_tap(one, tensor) for one, tensor in pairs)
         content = stripped(traced(tapped, {"image": image}, [*names, *taps])).SerializeToString()
-    sizes = zip(taps, tensors[len(names) :], strict=True)
     family = dict(output)
     config = ForeignConfig(
         file=f"{name}.onnx",
@@ -91,7 +93,7 @@ def net_of_module(
         input=ForeignInput(name="image", layout="NCHW", colour=colour, mean=mean, std=std),
         family=family.pop("family"),
         output=family,
-        taps=tuple(_tap(one, tensor) for one, tensor in sizes),
+        taps=inner,
     )
     return NetFile(
         config=config,
@@ -103,10 +105,14 @@ def net_of_module(
     )
 
 
+class _Seen(UserDict[str, Tensor]):
+    """By tap. No dict: torch.export warns of tensors in one that a module has."""
+
+
 class _Tapped(nn.Module):
     """A module that gives what hooks saw inside it, too."""
 
-    def __init__(self, module: nn.Module, taps: Sequence[str], seen: dict[str, Tensor]) -> None:
+    def __init__(self, module: nn.Module, taps: Sequence[str], seen: _Seen) -> None:
         super().__init__()
         self.module, self.taps, self.seen = module, taps, seen
 
@@ -117,32 +123,35 @@ class _Tapped(nn.Module):
         """Names of the outputs; the outputs, and the taps after them."""
         self.seen.clear()
         named = _named(self.module(image))
+        if idle := next((tap for tap in self.taps if tap not in self.seen), None):
+            raise InvalidInput(
+                f"tap {idle!r} is not called when the module is; expected one that is. "
+                "Take another module"
+            )
         return list(named), (*named.values(), *(self.seen[tap] for tap in self.taps))
 
 
 def _tapped(module: nn.Module, taps: Sequence[str]) -> _Tapped:
-    seen: dict[str, Tensor] = {}
+    seen = _Seen()
     for name in taps:
         module.get_submodule(name).register_forward_hook(partial(_keep, seen, name))
     return _Tapped(module, taps, seen)
 
 
-def _keep(
-    seen: dict[str, Tensor], name: str, module: nn.Module, inputs: object, output: Tensor
-) -> None:
+def _keep(seen: _Seen, name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
     seen[name] = output
 
 
 def _named(output: object) -> dict[str, Tensor]:
-    if isinstance(output, Tensor):
-        output = (output,)
-    if isinstance(output, Sequence):
-        output = {f"output{i}": one for i, one in enumerate(output)}
-    if not isinstance(output, Mapping) or not all(isinstance(t, Tensor) for t in output.values()):
+    parts = [output] if isinstance(output, Tensor) else output
+    if isinstance(parts, list | tuple):
+        parts = {f"output{i}": one for i, one in enumerate(parts)}
+    if not isinstance(parts, Mapping) or not all(isinstance(t, Tensor) for t in parts.values()):
         raise InvalidInput(
-            f"the module gives {type(output).__name__}; expected a tensor or several"
+            f"the module gives {type(output).__name__}; expected a tensor, or several as a tuple, "
+            "list or dict"
         )
-    return dict(output)
+    return dict(parts)
 
 
 def _tap(name: str, tensor: Tensor) -> Tap:

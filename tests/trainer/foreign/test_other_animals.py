@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from misgiving.trainer import attaching
 from misgiving.trainer.attaching import attach
 from misgiving.trainer.config import head_named
 from misgiving.trainer.data import PoseSet, Sample
@@ -51,10 +52,13 @@ def test_a_mouse_whose_torso_is_said(tmp_path: Path, head: str) -> None:
     assert done.validation.keypoint_loss.shape == ((8, 7) if head == "evidence-miss" else (8, 0))
 
 
-def test_a_mouse_without_a_torso(tmp_path: Path) -> None:
+def test_a_mouse_without_a_torso(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads learn, by a usual length; who failed is not defined, and so not measured."""
     net = read_net(write_net(tmp_path, joints=MOUSE))
     assert net.keypoints.torso == ()
+    told: list[str] = []
+    monkeypatch.setattr(attaching.progress, "print_line", told.append)
     done = trained(net, tmp_path / "run", "evidence-miss")
+    assert any(line.startswith("the keypoints of net.onnx have no torso, by") for line in told)
     assert done.record.metrics == {"persons": 8, "persons_with_torso": 0, "failures": 0}
     assert np.isfinite(done.validation.predicted_losses["evidence-miss"]).all()

@@ -60,6 +60,11 @@ def attach(
     check_new(out)
     _check_heads(heads, net)
     taught = _taught(net, data)
+    if not net.keypoints.torso:
+        progress.print_line(
+            f"the keypoints of {net.config.file} have no torso, by which PCK tells who failed: the "
+            'heads learn, and nothing measures them. Give keypoints = "FILE.toml" with a torso'
+        )
     recipe = Recipe(
         name=f"attached-{Path(net.config.file).stem}",
         model=ModelConfig(
