@@ -40,18 +40,20 @@ def net_of_module(
 
     The module itself stays as it is: a copy in evaluation mode is traced, without gradients.
 
+    >>> from torch import nn
     >>> net = net_of_module(
-    ...     network,
+    ...     nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.ReLU(), nn.Conv2d(8, 14, 1)),
     ...     name="mine",
-    ...     taps=("layer2", "layer3"),
+    ...     taps=["1"],
     ...     output={"family": "heatmaps", "heatmaps": "output0"},
-    ...     keypoints=LSP,
-    ...     height=256,
-    ...     width=192,
+    ...     keypoints=keypoints_named("lsp14"),
+    ...     height=128,
+    ...     width=96,
     ...     mean=(123.7, 116.3, 103.5),
     ...     std=(58.4, 57.1, 57.4),
     ... )
-    >>> attach(net, data, validation, Path("runs/mine"), Compute())
+    >>> net.config.taps
+    (Tap(name='1', layout='NCHW', channels=8, height=32, width=24),)
 
     Args:
         module: the pose net.

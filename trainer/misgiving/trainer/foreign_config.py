@@ -13,7 +13,8 @@ _FORBID = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignInput:
-    """How pixels go in: (pixel − mean) / std, pixels in 0–255."""
+    """How pixels go into a foreign net: (pixel − mean) / std, pixels in 0–255. NET.toml says it
+    (:func:`read_net`)."""
 
     __pydantic_config__ = _FORBID
 
@@ -27,7 +28,8 @@ class ForeignInput:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tap:
-    """An inner tensor that the heads read: (B, channels, height, width), or NHWC."""
+    """An inner tensor that the heads read: (B, channels, height, width), or NHWC; :func:`read_net`
+    finds them."""
 
     __pydantic_config__ = _FORBID
 
