@@ -54,6 +54,10 @@ class Counting:
     def provider(self) -> Provider:
         return self.engine.provider
 
+    @property
+    def max_batch(self) -> int:
+        return self.engine.max_batch
+
     def infer(self, images: Image) -> Prediction:
         self.crops += len(images)
         return self.engine.infer(images)

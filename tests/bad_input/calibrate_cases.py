@@ -61,7 +61,7 @@ CALIBRATE = [
     Case(
         "a bundle of an older misgiving",
         "calibrate --bundle old-bundle --out new --data synthetic:4,24",
-        "has schema_version 1; expected 2. Export again",
+        "has schema_version 1; expected 3. Export again",
     ),
     Case("a device", f"{ALL} --data synthetic:4,24 --device tpu", "expected one of cpu, cuda"),
     Case(

@@ -28,6 +28,7 @@ from misgiving.export.bench.run import ROUNDS, Bench, BenchConfig, Row, bench
 from misgiving.export.bench.worker import Timing, measure
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.errors import EngineError, InvalidInput
+from shared.single import single_bundle
 
 CASE = Case(engine="onnxruntime", device="cpu", threads=1, batch=2)
 
@@ -145,6 +146,20 @@ def test_the_rows_of_a_gpu(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> N
         *(("onnxruntime-tensorrt", file) for file in graphs[:2]),
         *(("trtexec", file) for file in graphs[:2]),
     ]
+
+
+def test_batches_that_the_graph_does_not_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    single = Bundle.load(single_bundle(tmp_path / "single"))
+    monkeypatch.setattr(run, "find_spec", lambda name: None)
+    monkeypatch.setattr(run, "ROUNDS", 1)
+    told: list[str] = []
+    rows = bench(single, BenchConfig(batches=(8, 1), seconds=0.01), told.append).rows
+    assert "batches of 8 are left out" in told[0]
+    assert [(row.case.batch, row.error) for row in rows] == [(1, "")] * 5
+    with pytest.raises(InvalidInput, match="batches are 8; .* takes at most 1 crops at once"):
+        next(run.cases(single, BenchConfig(batches=(8,))))
 
 
 @pytest.mark.parametrize("engine", ["tensorrt", "onnxruntime-tensorrt"])

@@ -61,7 +61,8 @@ def test_an_altered_bundle_is_refused(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_what_the_manifest_says_of_the_model(bundle: Bundle, checkpoint: Path) -> None:
     said = bundle.manifest
-    assert (said.schema_version, said.name, said.version) == (2, "tiny", "1.2.3")
+    assert (said.schema_version, said.name, said.version) == (3, "tiny", "1.2.3")
+    assert (said.max_batch, said.provenance.foreign) == (1024, None)
     assert said.keypoints == LSP
     assert said.crop == TINY_MODEL.crop
     assert said.outputs == REQUIRED

@@ -17,6 +17,7 @@ from misgiving.export.precision import (
     to_fp16,
 )
 from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.errors import EngineError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
@@ -140,6 +141,18 @@ def scales_and_zeros(model: ModelProto, kind: str) -> list[tuple[np.ndarray, np.
         for node in model.graph.node
         if node.op_type == kind
     ]
+
+
+@pytest.mark.parametrize("kind", ["fp16", "int8"])
+def test_a_graph_of_one_crop_at_a_time(model: ModelProto, kind: str, tmp_path: Path) -> None:
+    """Lowered, it still takes one; int8's calibration hands it no more."""
+    single = ModelProto()
+    single.CopyFrom(model)
+    for value in (*single.graph.input, *single.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    lower = to_fp16(single) if kind == "fp16" else quantised(single, kind, tmp_path)
+    engine = OnnxEngine(lower.SerializeToString())
+    assert (engine.max_batch, len(engine.infer(IMAGES[:3]))) == (1, 3)
 
 
 def test_int8_for_cpus(model: ModelProto, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
 from shared import tiny
 from shared.collecting import eventually
 from shared.serving import BLACK, wire_frame
+from shared.single import single_bundle
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed; it builds here")
 
@@ -70,6 +71,13 @@ def test_it_builds_once(tmp_path: Path) -> None:
     code, out, said = run(cache, "build")
     assert (code, said, plans(cache)) == (0, "", built)
     assert "was built before" in out
+
+
+def test_a_graph_of_one_crop_at_a_time(tmp_path: Path) -> None:
+    folder = single_bundle(tmp_path / "single")
+    code, out, said = run(tmp_path / "cache", "build", "--bundle", str(folder))
+    assert code == 0, said
+    assert "fp32 for batches of 1 to 1 on" in out
 
 
 def test_another_gpu_builds_its_own(tmp_path: Path) -> None:

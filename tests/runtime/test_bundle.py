@@ -89,10 +89,20 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "no plain file of at most 4,194,304 bytes",
     ),
     "a list": (lambda p: (p / "manifest.json").write_text("[]"), "not a JSON object"),
-    "another schema": (lambda p: edit(p, lambda m: m.update(schema_version=1)), "expected 2"),
+    "another schema": (lambda p: edit(p, lambda m: m.update(schema_version=1)), "expected 3"),
     "no schema": (lambda p: edit(p, lambda m: m.pop("schema_version")), "schema_version None"),
     "a key missing": (lambda p: edit(p, lambda m: m.pop("crop")), "crop: Field required"),
     "a key missing, below": (lambda p: edit(p, lambda m: m["crop"].pop("padding")), "crop.padding"),
+    "no largest batch": (lambda p: edit(p, lambda m: m.pop("max_batch")), "max_batch: Field req"),
+    "batches of none": (lambda p: edit(p, lambda m: m.update(max_batch=0)), "max_batch: Input"),
+    "not said whose": (
+        lambda p: edit(p, lambda m: m["provenance"].pop("foreign")),
+        "provenance.foreign: Field required",
+    ),
+    "a foreign file without its digest": (
+        lambda p: edit(p, lambda m: m["provenance"].update(foreign={"file": "net.onnx"})),
+        "provenance.foreign.sha256: Field required",
+    ),
     "a key too many": (lambda p: edit(p, lambda m: m.update(mood="good")), "mood"),
     "no threshold": (
         lambda p: edit(p, lambda m: m["calibration"].update(thresholds=[])),
@@ -121,6 +131,21 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "lacks ../x",
     ),
 }
+
+
+def test_a_manifest_names_a_foreign_file(copy: Path) -> None:
+    said = {
+        "file": "net.onnx",
+        "sha256": "0" * 64,
+        "licence": "MIT",
+        "family": "heatmaps",
+        "opset": 11,
+        "converted": True,
+    }
+    edit(copy, lambda m: m["provenance"].update(foreign=said))
+    foreign = Bundle.load(copy).manifest.provenance.foreign
+    assert foreign is not None
+    assert foreign.model_dump() == said
 
 
 @pytest.mark.parametrize("name", DAMAGE)

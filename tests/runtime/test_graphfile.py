@@ -15,6 +15,7 @@ from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
 from misgiving.runtime.errors import BundleError
 from misgiving.v1 import graph_pb2 as wire
 from shared import tiny
+from shared.single import single_graph
 
 Change = Callable[[wire.Model], object]
 GRAPH = (tiny.BUNDLE / "model.onnx").read_bytes()
@@ -119,7 +120,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "a fixed batch": (
         lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[0], "dim_value", 1),
-        CONTRACT,
+        "takes batches of 1 only, and its manifest says max_batch 1024",
     ),
     "an output is missing": (
         lambda m: without(m, "predicted_loss"),
@@ -151,6 +152,27 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "nothing at all": (lambda m: m.Clear(), "ir_version 0"),
 }
+
+
+@pytest.mark.parametrize(
+    ("batch", "max_batch", "fits"),
+    [
+        (1, 1, True),
+        (2, 1, False),
+        (2, 2, False),  # fewer than two could not be asked
+    ],
+)
+def test_a_fixed_batch(batch: int, max_batch: int, fits: bool) -> None:
+    manifest = MANIFEST.model_copy(update={"max_batch": max_batch})
+    if fits:
+        check_graph(single_graph(batch), manifest, "model.onnx")
+        return
+    with pytest.raises(BundleError, match=rf"takes batches of {batch} only"):
+        check_graph(single_graph(batch), manifest, "model.onnx")
+
+
+def test_a_graph_of_any_batch_that_is_asked_for_one() -> None:
+    check_graph(GRAPH, MANIFEST.model_copy(update={"max_batch": 1}), "model.onnx")
 
 
 @pytest.mark.parametrize(("joints", "fits"), [(14, True), (13, False)])

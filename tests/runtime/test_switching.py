@@ -26,6 +26,7 @@ class Counted:
         self.provider = provider
         self.rows = 0
         self._engine = tiny.engine()
+        self.max_batch = self._engine.max_batch
 
     def infer(self, images: NDArray[np.uint8]) -> Prediction:
         self.rows += len(images)

@@ -168,13 +168,14 @@ def manifest() -> Manifest:
         end_to_end_predicted_loss_drift=0,
     )
     return Manifest(
-        schema_version=2,
+        schema_version=3,
         name="bright-spots",
         version="1",
         release=1,
         expires=None,
         keypoints=LSP,
         crop=CropRule(height=HEIGHT, width=WIDTH, padding=1.25),
+        max_batch=1024,
         outputs=REQUIRED,
         signals=(
             Signal(name="mean_peak", higher_is="safer"),
@@ -194,6 +195,7 @@ def manifest() -> Manifest:
             validation_data="procedural",
             commit="",
             created="2026-11-22T00:00:00+00:00",
+            foreign=None,
             metrics={},
             reports={},
             config={},

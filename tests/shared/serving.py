@@ -33,6 +33,7 @@ class Gated:
 
     def __init__(self, permits: int = 0) -> None:
         self._engine = tiny.engine()
+        self.max_batch = self._engine.max_batch
         self.entered = threading.Semaphore(0)
         self.permits = threading.Semaphore(permits)
         self.sizes: list[int] = []

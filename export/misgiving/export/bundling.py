@@ -152,7 +152,15 @@ def _fill(part: Path, source: _Source, reports: Sequence[PoseSet]) -> None:
         check_foreign(part / MODEL, graph.network.pose, engine, crops)
     scores = _scores(source)
     _write_samples(part / SAMPLES, graph, source.recipe)
-    manifest = manifest_of(graph, source.recipe, source.record, config, scores, source.validation)
+    manifest = manifest_of(
+        graph,
+        source.recipe,
+        source.record,
+        config,
+        scores,
+        source.validation,
+        engine.max_batch,
+    )
     bundle = Bundle(part, manifest, "")
     whole = _whole_drift(bundle, engine, source, scores)
     said = ask_read(Estimator(bundle, engine, math.inf), source.batches("asking"))

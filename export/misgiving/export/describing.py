@@ -5,12 +5,20 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Literal
 
+import onnx
+
 from misgiving.export.calibrating import this_minute
 from misgiving.export.config import ExportConfig
 from misgiving.export.graph import FusedGraph
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.calibration import Calibration
-from misgiving.runtime.bundles.manifest import FailureDefinition, Manifest, Provenance, Signal
+from misgiving.runtime.bundles.manifest import (
+    FailureDefinition,
+    ForeignNet,
+    Manifest,
+    Provenance,
+    Signal,
+)
 from misgiving.runtime.bundles.precisions import Parity
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.estimator import Estimator
@@ -21,6 +29,8 @@ from misgiving.trainer.config import Recipe, to_dict
 from misgiving.trainer.data import PoseSet
 from misgiving.trainer.data.spec import without_folders
 from misgiving.trainer.evaluation.bundle import LEARNED, evaluate
+from misgiving.trainer.foreign.pose import ForeignPose
+from misgiving.trainer.foreign.reading import opset_of
 from misgiving.trainer.measures import metrics
 
 _UNCALIBRATED = Calibration.model_construct(thresholds=(), failure_probability=None)
@@ -45,16 +55,18 @@ def manifest_of(
     config: ExportConfig,
     scores: Scores,
     validation: PoseSet,
+    max_batch: int,
 ) -> Manifest:
     """All but parity and calibration, which are measured with what it says."""
     return Manifest(
-        schema_version=2,
+        schema_version=3,
         name=config.name,
         version=config.version,
         release=this_minute() if config.release is None else config.release,
         expires=config.expires,
         keypoints=record.keypoints,
         crop=recipe.model.crop,
+        max_batch=max_batch,
         outputs=graph.outputs,
         signals=tuple(Signal(name=n, higher_is=_higher_is(n)) for n in graph.network.pose.signals),
         embedding_size=scores.embedding.shape[1],
@@ -66,7 +78,7 @@ def manifest_of(
         calibration=_UNCALIBRATED,
         parity=_NOT_MEASURED,
         precisions={},
-        provenance=_provenance(recipe, record, scores, validation),
+        provenance=_provenance(graph.network.pose, recipe, record, scores, validation),
         weights_licence=config.licence,
         files={},
     )
@@ -76,7 +88,9 @@ def _higher_is(signal: str) -> Literal["safer", "riskier"]:
     return "safer" if signal in heatmaps.SAFER_SIGNALS else "riskier"
 
 
-def _provenance(recipe: Recipe, record: Record, scores: Scores, validation: PoseSet) -> Provenance:
+def _provenance(
+    pose: object, recipe: Recipe, record: Record, scores: Scores, validation: PoseSet
+) -> Provenance:
     return Provenance(
         recipe=recipe.name,
         # A checkpoint that trained on names the same data again.
@@ -86,9 +100,22 @@ def _provenance(recipe: Recipe, record: Record, scores: Scores, validation: Pose
         validation_data=without_folders(validation.spec),
         commit=record.commit,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        foreign=_foreign(pose) if isinstance(pose, ForeignPose) else None,
         metrics=summarise(scores),
         reports={},
         config=to_dict(recipe),
+    )
+
+
+def _foreign(pose: ForeignPose) -> ForeignNet:
+    said = pose.config
+    return ForeignNet(
+        file=said.file,
+        sha256=said.sha256,
+        licence=said.licence,
+        family=said.family,
+        opset=opset_of(onnx.load_from_string(pose.content)),
+        converted=pose.converted,
     )
 
 

@@ -236,7 +236,7 @@ class Quantiser:
         quantize_static(
             source,
             target,
-            _Reader(self._images),
+            _Reader(self._images, batch_of(self._source)),
             op_types_to_quantize=[*self._scheme.layers, *self._scheme.followers],
             per_channel=True,
             activation_type=self._scheme.activations,
@@ -256,12 +256,17 @@ def _check_version() -> None:
         )
 
 
+def batch_of(model: ModelProto) -> int:
+    """How many crops a graph is given at a time: BATCH, or its own number where that is fixed."""
+    return model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or BATCH
+
+
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
     """Hands images to onnxruntime's calibration."""
 
-    def __init__(self, images: NDArray[np.uint8]) -> None:
-        starts = range(0, len(images), BATCH)
-        self._batches: Iterator[NDArray[np.uint8]] = (images[s : s + BATCH] for s in starts)
+    def __init__(self, images: NDArray[np.uint8], batch: int) -> None:
+        starts = range(0, len(images), batch)
+        self._batches: Iterator[NDArray[np.uint8]] = (images[s : s + batch] for s in starts)
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
         batch = next(self._batches, None)

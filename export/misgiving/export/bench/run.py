@@ -4,7 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 
@@ -100,6 +100,11 @@ def bench(bundle: Bundle, config: BenchConfig, tell: Callable[[str], None]) -> B
         tell: is told of each step.
     """
     machine = board.describe()
+    if left_out := [batch for batch in config.batches if batch > bundle.manifest.max_batch]:
+        tell(
+            f"batches of {', '.join(map(str, left_out))} are left out: {bundle.path} takes at "
+            f"most {bundle.manifest.max_batch} crops at once"
+        )
     rows = [Row(case) for case in cases(bundle, config)]
     for number in range(ROUNDS):
         for row in rows:
@@ -111,12 +116,13 @@ def bench(bundle: Bundle, config: BenchConfig, tell: Callable[[str], None]) -> B
 
 def cases(bundle: Bundle, config: BenchConfig) -> Iterator[Case]:
     """All rows: the bundle's graphs and engines by batch, then the alternatives to one pass."""
+    batches = _possible(bundle, config.batches)
     first = Case(
-        engine="onnxruntime", device=config.device, threads=config.threads, batch=config.batches[0]
+        engine="onnxruntime", device=config.device, threads=config.threads, batch=batches[0]
     )
     names = (name for name in bundle.manifest.files if name.endswith(".onnx"))
     graphs = sorted(names, key=lambda name: (name != MODEL, name))
-    for batch in config.batches:
+    for batch in batches:
         for file in graphs:
             yield replace(first, file=file, batch=batch)
         for engine in _others(config.device):
@@ -126,6 +132,21 @@ def cases(bundle: Bundle, config: BenchConfig) -> Iterator[Case]:
                 yield replace(first, engine=engine, file=file, batch=batch)
     for variant in ALTERNATIVES:
         yield replace(first, variant=variant)
+
+
+def _possible(bundle: Bundle, batches: Sequence[int]) -> list[int]:
+    """Those that the graph takes at once.
+
+    Raises:
+        InvalidInput: it takes none of them.
+    """
+    most = bundle.manifest.max_batch
+    if not (possible := [batch for batch in batches if batch <= most]):
+        raise InvalidInput(
+            f"batches are {', '.join(map(str, batches))}; {bundle.path} takes at most {most} "
+            f"crops at once. Give --batch {most}"
+        )
+    return possible
 
 
 def _others(device: str) -> Iterator[str]:

@@ -33,12 +33,14 @@ def measure(tool: str, case: Case, bundle: Bundle, seconds: float) -> Timing:
         EngineError: it failed.
     """
     rule = bundle.manifest.crop
+    shapes = f"--shapes=image:{case.batch}x{rule.height}x{rule.width}x3"
     with TemporaryDirectory() as folder:
         times = Path(folder) / "times.json"
         command = [
             tool,
             f"--onnx={bundle.path / case.file}",
-            f"--shapes=image:{case.batch}x{rule.height}x{rule.width}x3",
+            # Of a graph of one batch size, trtexec takes no shapes; it supposes 1 where it may.
+            *([] if bundle.manifest.max_batch == 1 else [shapes]),
             "--useCudaGraph",
             "--useSpinWait",
             "--noDataTransfers",

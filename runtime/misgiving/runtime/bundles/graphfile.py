@@ -100,10 +100,16 @@ def _outside_contract(graph: wire.Graph, manifest: Manifest) -> str | None:
     crop, keypoints = manifest.crop, len(manifest.keypoints.names)
     wanted = [None, crop.height, crop.width, 3]
     inputs = [value.name for value in graph.input]
-    if inputs != ["image"] or not _is(graph.input[0], UINT8, wanted) or _fixed(graph.input[0]):
+    if inputs != ["image"] or not _is(graph.input[0], UINT8, wanted):
         return (
             f"takes {', '.join(inputs) or 'nothing'}; expected one input, image, uint8 of "
             f"(any number, {crop.height}, {crop.width}, 3)"
+        )
+    batch = _batch(graph.input[0])
+    if batch is not None and (batch, manifest.max_batch) != (1, 1):
+        return (
+            f"takes batches of {batch} only, and its manifest says max_batch "
+            f"{manifest.max_batch}; expected any number, or 1 where that is 1"
         )
     sizes: dict[str, list[int | None]] = {
         "keypoints": [None, keypoints, 3],
@@ -133,6 +139,7 @@ def _is(value: wire.Value, kind: int, sizes: Sequence[int | None]) -> bool:
     )
 
 
-def _fixed(value: wire.Value) -> bool:
-    """Whether the batch has one size only."""
-    return value.type.tensor_type.shape.dim[0].WhichOneof("value") == "dim_value"
+def _batch(value: wire.Value) -> int | None:
+    """The batch's only size; None where it has any."""
+    dim = value.type.tensor_type.shape.dim[0]
+    return dim.dim_value if dim.WhichOneof("value") == "dim_value" else None

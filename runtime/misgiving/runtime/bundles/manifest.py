@@ -17,7 +17,7 @@ from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import KeypointSet
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class _Part(BaseModel):
@@ -44,6 +44,22 @@ class FailureDefinition(_Part):
         return f"{self.metric} ({self.normaliser}) of the person < {self.below:g}"
 
 
+class ForeignNet(_Part):
+    """The network of others that a head was attached to."""
+
+    file: str
+    """Its name, without folders."""
+    sha256: str
+    """Of that file, in hex."""
+    licence: str
+    family: str
+    """How its outputs become keypoints."""
+    opset: int
+    """That the file had."""
+    converted: bool
+    """Whether the bundle's graph holds it in another opset."""
+
+
 class Provenance(_Part):
     """Where the weights come from."""
 
@@ -55,6 +71,8 @@ class Provenance(_Part):
     """Commit of the code that trained, empty where it was not a checkout."""
     created: str
     """ISO 8601, UTC."""
+    foreign: ForeignNet | None
+    """None of a network that was trained together with its head."""
     metrics: dict[str, float]
     """Of the trained network, on the validation data."""
     reports: dict[str, dict[str, float]]
@@ -71,7 +89,7 @@ class Manifest(_Part):
     (1.25, 'flag_rate')
     """
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     name: str
     version: str
     release: int = Field(ge=0)
@@ -80,6 +98,8 @@ class Manifest(_Part):
     """The last day, in UTC, on which a runtime with keys starts it."""
     keypoints: KeypointSet
     crop: CropRule
+    max_batch: int = Field(ge=1)
+    """Crops that a graph takes at once; 1 also of a graph whose batch is fixed."""
     outputs: tuple[str, ...]
     signals: tuple[Signal, ...]
     embedding_size: int

@@ -3,7 +3,7 @@
 Axes: B batch, K keypoints, S signals, D embedding.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, Protocol
 
@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime.errors import EngineError
+
+LARGEST_BATCH = 1024
+"""What the exporter lets a graph take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,21 @@ class Engine(Protocol):
     def provider(self) -> Provider:
         """What really runs."""
 
+    @property
+    def max_batch(self) -> int:
+        """Crops that go through it in one pass; more than these take several."""
+
     def infer(self, images: NDArray[np.uint8]) -> Prediction:
         """Answer a batch of uint8 RGB crops, shape (B, H, W, 3), B ≥ 1."""
+
+
+def in_passes(
+    run: Callable[[NDArray[np.uint8]], Prediction], images: NDArray[np.uint8], most: int
+) -> Prediction:
+    """Answer a batch of any size by passes of at most so many crops."""
+    if len(images) <= most:
+        return run(images)
+    return joined([run(images[at : at + most]) for at in range(0, len(images), most)])
 
 
 def joined(predictions: Sequence[Prediction]) -> Prediction:

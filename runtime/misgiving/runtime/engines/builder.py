@@ -106,10 +106,8 @@ def build_plan(library: Library, network: Network, gpu: Gpu, timings: Path, say:
     config = builder.create_builder_config()
     _set_precision(library, config, network.precision)
     _set_target(library, config, gpu)
-    profile = builder.create_optimization_profile()
-    sizes = network.profile.min, network.profile.opt, network.profile.max
-    profile.set_shape("image", *((size, network.height, network.width, 3) for size in sizes))
-    config.add_optimization_profile(profile)
+    if graph.get_input(0).shape[0] == -1:  # a fixed batch is in the graph, and needs no profile
+        _set_sizes(builder, config, network)
     monitor = _watched(trt, config, say)
     _read_timings(library, config, timings)
     # Signals are answered in the main thread: there, not in a call of TensorRT's, they may raise.
@@ -202,6 +200,13 @@ def _set_target(library: Library, config: Any, gpu: Gpu) -> None:
     config.set_compute_capability(known[gpu.architecture], 0)
 
 
+def _set_sizes(builder: Any, config: Any, network: Network) -> None:
+    profile = builder.create_optimization_profile()
+    sizes = network.profile.min, network.profile.opt, network.profile.max
+    profile.set_shape("image", *((size, network.height, network.width, 3) for size in sizes))
+    config.add_optimization_profile(profile)
+
+
 def _parse(trt: Any, graph: Any, logger: Any, network: Network) -> None:
     parser = trt.OnnxParser(graph, logger)
     if not parser.parse(network.graph):
@@ -221,7 +226,8 @@ def _check(graph: Any, network: Network) -> None:
         graph.get_input(i).name: tuple(graph.get_input(i).shape) for i in range(graph.num_inputs)
     }
     expected = {"image": (-1, network.height, network.width, 3)}
-    if inputs != expected:
+    alone = {"image": (1, network.height, network.width, 3)}
+    if inputs != expected and not (network.profile.max == 1 and inputs == alone):
         raise EngineError(
             f"{network.name} takes {inputs}; expected {expected}, -1 for any batch. Export it again"
         )

@@ -72,7 +72,7 @@ class Workshop:
         Raises:
             EngineError, BundleError: it does not run, or computes something else here.
         """
-        plan = self._cache.latest(self._key(Profile()))
+        plan = self._cache.latest(self._key(usual_profile(self.bundle)))
         if plan is None:
             return None
         try:
@@ -84,7 +84,9 @@ class Workshop:
 
     def ready(self) -> Engine:
         """The same, after building a plan where there is none; errors as :meth:`build` too."""
-        return self.find() or self._engine(self.build(Profile(), shown(sys.stderr)).plan)
+        if engine := self.find():
+            return engine
+        return self._engine(self.build(usual_profile(self.bundle), shown(sys.stderr)).plan)
 
     async def ready_elsewhere(self) -> Engine:
         """The same, built by a process of its own; the caller answers meanwhile.
@@ -132,6 +134,11 @@ class Workshop:
             library=str(self.library),
             profile=profile,
         )
+
+
+def usual_profile(bundle: Bundle) -> Profile:
+    """For the batches that a server forms, as far as the graph takes them."""
+    return Profile(max=min(Profile().max, bundle.manifest.max_batch))
 
 
 def shown(out: TextIO) -> Say:

@@ -23,6 +23,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from misgiving.runtime.durable import write_durably
+from misgiving.runtime.engines.base import LARGEST_BATCH
 from misgiving.runtime.errors import EngineError, InvalidInput
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,6 @@ log = logging.getLogger(__name__)
 CACHE_VARIABLE = "MISGIVING_CACHE"
 Say = Callable[[float, str], None]
 """Takes the share done, 0 to 1, and what is being done."""
-LARGEST_BATCH = 1024
-"""What the exporter lets a graph take."""
 
 
 @dataclass(frozen=True, slots=True)

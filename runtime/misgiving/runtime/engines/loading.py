@@ -88,6 +88,6 @@ def _onnx(bundle: Bundle, device: str, threads: int) -> Engine:
 
     threads = threads or max(1, usable_cores() // 2)
     graph = bundle.read(bundle.model.name)
-    engine = OnnxEngine(graph, device, threads, bundle.precision)
+    engine = OnnxEngine(graph, device, threads, bundle.precision, bundle.manifest.max_batch)
     self_check(bundle, engine)
     return engine

@@ -9,7 +9,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from misgiving.runtime.bundles.precisions import FP32
-from misgiving.runtime.engines.base import Prediction, Provider, outputs_of
+from misgiving.runtime.engines.base import (
+    LARGEST_BATCH,
+    Prediction,
+    Provider,
+    in_passes,
+    outputs_of,
+)
 from misgiving.runtime.errors import EngineError
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -28,6 +34,7 @@ class OnnxEngine:
         device: str = "cpu",
         threads: int = 1,
         precision: str = FP32,
+        max_batch: int = LARGEST_BATCH,
     ) -> None:
         """Load a graph.
 
@@ -36,6 +43,7 @@ class OnnxEngine:
             device: ``cpu`` or ``cuda``.
             threads: CPU threads within one inference.
             precision: the file's, for ``provider``.
+            max_batch: what the manifest says; a graph of a fixed batch has its own.
 
         Raises:
             EngineError: the device is unknown or its provider does not run here, or the file
@@ -47,6 +55,8 @@ class OnnxEngine:
         refuse_both_wheels()
         self._precision = precision
         self._session = open_session(model, PROVIDERS[device], threads)
+        batch = self._session.get_inputs()[0].shape[0]
+        self._max_batch = min(max_batch, batch) if isinstance(batch, int) else max_batch
         names = [output.name for output in self._session.get_outputs()]
         self._outputs = outputs_of(_name(model), names)
 
@@ -55,7 +65,14 @@ class OnnxEngine:
         device = self._session.get_providers()[0]
         return Provider("onnxruntime", "onnxruntime", device, self._precision)
 
+    @property
+    def max_batch(self) -> int:
+        return self._max_batch
+
     def infer(self, images: NDArray[np.uint8]) -> Prediction:
+        return in_passes(self._pass, images, self._max_batch)
+
+    def _pass(self, images: NDArray[np.uint8]) -> Prediction:
         answers = self._session.run(self._outputs, {"image": images})
         return Prediction.of(dict(zip(self._outputs, answers, strict=True)))
 

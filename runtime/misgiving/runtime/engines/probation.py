@@ -49,6 +49,10 @@ class _Watched:
     def provider(self) -> Provider:
         return self._engine.provider
 
+    @property
+    def max_batch(self) -> int:
+        return self._engine.max_batch
+
     def infer(self, images: NDArray[np.uint8]) -> Prediction:
         try:
             prediction = self._engine.infer(images)

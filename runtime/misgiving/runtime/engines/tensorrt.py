@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.engines.base import Prediction, Provider, joined, outputs_of
+from misgiving.runtime.engines.base import Prediction, Provider, in_passes, outputs_of
 from misgiving.runtime.engines.builder import Library, new_logger
 from misgiving.runtime.engines.cache import Plan
 from misgiving.runtime.engines.cuda import Cuda
@@ -75,11 +75,13 @@ class TensorrtEngine:
     def provider(self) -> Provider:
         return Provider("tensorrt", str(self._library), str(self._cuda.gpu), self._precision)
 
+    @property
+    def max_batch(self) -> int:
+        return self._profile.max
+
     def infer(self, images: NDArray[np.uint8]) -> Prediction:
         self._cuda.enter()
-        largest = self._profile.max
-        parts = [images[first : first + largest] for first in range(0, len(images), largest)]
-        return joined([self._pass(part) for part in parts])
+        return in_passes(self._pass, images, self.max_batch)
 
     def _pass(self, images: NDArray[np.uint8]) -> Prediction:
         """One run over at most the largest batch; rows up to the smallest one are padding."""

@@ -1,4 +1,5 @@
-"""Micro-batching: whatever waits goes through the engine together, up to ``max_batch`` crops.
+"""Micro-batching: whatever waits goes through the engine together, up to ``max_batch`` crops,
+and no more than its engine takes in one pass.
 
 An idle engine never waits for company. The engine runs in one thread of its own, so that the
 event loop keeps reading and answering. Axis: B batch.
@@ -165,7 +166,8 @@ class Batcher:
     def _form(self) -> list[_Item]:
         batch: list[_Item] = []
         while self._queue and len(batch) < self._max_batch:
-            if batch and self._queue[0].engine is not batch[0].engine:
+            engine = self._queue[0].engine
+            if batch and (engine is not batch[0].engine or len(batch) >= engine.max_batch):
                 break
             item = self._queue.popleft()
             if not item.outcome.cancelled():

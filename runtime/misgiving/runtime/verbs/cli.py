@@ -227,8 +227,13 @@ def build(
         typer.Option(metavar="N", help="Batch to tune for: as many persons as come at a time."),
     ] = 1,
     max_batch: Annotated[
-        int, typer.Option(metavar="N", help="Largest batch; a server forms up to 8.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Largest batch.",
+            show_default="8, as a server forms, or what the graph takes",
+        ),
+    ] = None,
 ) -> None:
     """Build TensorRT's engine of a bundle on this device. --device tensorrt runs it.
 

@@ -3,6 +3,7 @@
 Axes: B batch, K keypoints, h w cells, H W input.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -62,7 +63,7 @@ class Heatmaps:
         if said.blur:
             drawn = maps.blurred(drawn, said.blur)
         height, width = drawn.shape[-2:]
-        peaks, at = drawn.flatten(2).max(dim=-1)
+        peaks, at = heatmaps.highest(drawn)
         scale = peaks.new_tensor([self._shapes.width / width, self._shapes.height / height])
         points = (self._within(drawn, at) + said.centre) * scale
         return Answer(points, peaks.clamp(0, 1), maps.signs(drawn, at), None)
@@ -76,18 +77,20 @@ class Heatmaps:
 
     @staticmethod
     def guess(shapes: Shapes) -> dict[str, Any] | None:
-        """Of the outputs whose cells cover the input, that with the fewest maps that are enough;
-        the last of several, as the last stage is the best."""
+        """Of the outputs whose cells cover the input, that with the fewest maps that are enough,
+        or the finest where it is not known how many are; the last of several, as the last stage is
+        the best."""
         enough = max(2, shapes.keypoints)
         found = [
-            (channels, name, layout)
+            (channels, name, layout, math.prod(cell or 0 for cell in maps.cells_of(shape, layout)))
             for name, shape in reversed(list(shapes.outputs.items()))
             for layout in maps.layouts_of(shape, shapes)
             if (channels := maps.channels_of(shape, layout) or 0) >= enough
         ]
         if not found:
             return None
-        channels, name, layout = min(found, key=lambda entry: entry[0])
+        known = shapes.keypoints > 0
+        channels, name, layout, _ = min(found, key=lambda one: one[0] if known else -one[3])
         more = {"first": True} if 0 < shapes.keypoints < channels else {}
         return {"heatmaps": name, "layout": layout, **more}
 

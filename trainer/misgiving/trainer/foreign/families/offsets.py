@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor
 
 from misgiving.runtime.errors import InvalidInput
+from misgiving.trainer import heatmaps
 from misgiving.trainer.foreign.families import checks, maps
 from misgiving.trainer.foreign.families.base import Answer, Shapes
 
@@ -73,13 +74,13 @@ class Offsets:
         drawn, offsets, *middle = (maps.opened(tensor, self._options.layout) for tensor in raw)
         drawn = maps.activated(drawn, self._options.activation)
         if not middle:
-            at = drawn.flatten(2).argmax(dim=-1)
+            at = heatmaps.highest(drawn)[1]
             points = self._points(drawn, offsets, at)
             return Answer(points, maps.taken(drawn, at).clamp(0, 1), maps.signs(drawn, at), None)
         centres, displacements = middle
         presence, about = self._about(centres, displacements)
         distance = _distance(drawn, about)
-        at = (drawn / (distance + _NEARNESS)).flatten(2).argmax(dim=-1)
+        at = heatmaps.highest(drawn / (distance + _NEARNESS))[1]
         astray = torch.log1p(maps.taken(distance, at))
         evidence = torch.cat([maps.signs(drawn, at), astray, maps.logit(presence)], dim=1)
         confidence = maps.taken(drawn, at).clamp(0, 1)
@@ -99,7 +100,7 @@ class Offsets:
         height, width = centres.shape[-2:]
         middle = centres.new_tensor([(width - 1) / 2, (height - 1) / 2])
         near = centres / (_distance(centres, middle.reshape(1, 1, 2)) + _NEARNESS)
-        at = near.flatten(2).argmax(dim=-1)
+        at = heatmaps.highest(near)[1]
         about = maps.cells(at, width) + self._pairs(
             displacements, at.expand(-1, self._shapes.keypoints)
         )
