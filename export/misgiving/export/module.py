@@ -5,6 +5,7 @@ So one way trains, checks and serves both, and a checkpoint can be read without 
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from hashlib import sha256
 from typing import Any, Literal
@@ -80,7 +81,7 @@ def net_of_module(
             f"{', '.join([one for one in known if one][:5])}"
         )
     image = torch.zeros(2, 3, height, width)
-    tapped = _tapped(copied, taps)
+    tapped = _Tapped(copied, taps).eval()
     with torch.no_grad():
         names, tensors = tapped.said(image)
         content = stripped(traced(tapped, {"image": image}, [*names, *taps])).SerializeToString()
@@ -108,25 +109,22 @@ def net_of_module(
 class _Tapped(nn.Module):
     """A module that gives what hooks saw inside it, too."""
 
-    def __init__(self, module: nn.Module, taps: Sequence[str], seen: dict[str, Tensor]) -> None:
+    def __init__(self, module: nn.Module, taps: Sequence[str]) -> None:
         super().__init__()
-        self.module, self.taps, self.seen = module, taps, seen
+        self.module, self.taps = module, taps
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         return self.said(image)[1]
 
     def said(self, image: Tensor) -> tuple[list[str], tuple[Tensor, ...]]:
         """Names of the outputs; the outputs, and the taps after them."""
-        self.seen.clear()
-        named = _named(self.module(image))
-        return list(named), (*named.values(), *(self.seen[tap] for tap in self.taps))
-
-
-def _tapped(module: nn.Module, taps: Sequence[str]) -> _Tapped:
-    seen: dict[str, Tensor] = {}
-    for name in taps:
-        module.get_submodule(name).register_forward_hook(partial(_keep, seen, name))
-    return _Tapped(module, taps, seen)
+        seen: dict[str, Tensor] = {}  # an attribute would be part of what is traced
+        with ExitStack() as hooks:
+            for tap in self.taps:
+                hook = partial(_keep, seen, tap)
+                hooks.enter_context(self.module.get_submodule(tap).register_forward_hook(hook))
+            named = _named(self.module(image))
+        return list(named), (*named.values(), *(seen[tap] for tap in self.taps))
 
 
 def _keep(

@@ -54,11 +54,10 @@ def attach(
         typer.Option(min=1, metavar="N", help="CPU threads; all cores up to 8 by default."),
     ] = None,
 ) -> None:
-    """Train loss heads on a pose network of somebody else, which stays as it is.
-    Writes a checkpoint that export takes like any other.
+    """Train loss heads on a pose network of somebody else.
 
-    The network is an ONNX file. NET.toml says what cannot be told from it: how pixels go in, and
-    what its outputs mean.
+    The network stays as it is; the checkpoint goes into export like any other. NET.toml says what
+    cannot be told from its ONNX file: how pixels go in, and what its outputs mean.
 
     A NET.toml to start from: misgiving attach --describe blazepose.onnx > blazepose.toml
 
