@@ -3,7 +3,7 @@
 Axes: H W input.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
@@ -54,7 +54,7 @@ class ForeignConfig:
     input: ForeignInput
     family: str
     """Of its outputs; a name in ``foreign.families.FAMILIES``."""
-    output: dict[str, Any] = field(default_factory=dict)
+    output: dict[str, Any]
     """The family's options; it checks them."""
     taps: tuple[Tap, ...] = ()
     """From the finest to the coarsest."""
