@@ -6,6 +6,7 @@ them all and writes docs/errors.md with the messages as they came. Names in brac
 ``{server}`` is a server that answers, ``{nobody}`` an address where there is none.
 """
 
+from bad_input.attach_cases import ATTACH
 from bad_input.bench_cases import BENCH
 from bad_input.build_cases import BUILD, ON_TENSORRT
 from bad_input.calibrate_cases import CALIBRATE
@@ -260,5 +261,5 @@ ANNOTATIONS = [
 CASES = [
     *(*GENERAL, *INFER, *SERVE_, *STREAM, *TRAINING),
     *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *BENCH, *DEMO, *COLLECT, *ANNOTATIONS),
-    *(*PRECISION, *TRUST),
+    *(*PRECISION, *TRUST, *ATTACH),
 ]

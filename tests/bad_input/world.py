@@ -20,12 +20,17 @@ from misgiving.runtime.bundles.trust import key_id
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
+from misgiving.trainer import Compute, open_data
+from misgiving.trainer.attaching import attach
+from misgiving.trainer.checkpoint import FOREIGN
 from misgiving.trainer.config import to_dict
 from misgiving.trainer.data.synthetic import open_synthetic
+from misgiving.trainer.foreign.net_file import read_net
 from misgiving.trainer.pool.pool_scores import score_pool
-from shared import tiny
+from shared import small_graphs, tiny
 from shared.annotating import edit, touch
 from shared.collecting import collected
+from shared.once import made_once
 from shared.training import TINY, tiny_checkpoint
 
 
@@ -42,12 +47,67 @@ def build(folder: Path, base: Path) -> None:
     _collected(folder)
     _altered(folder)
     _trusted(folder)
+    _nets(folder, base)
     savemat(folder / "bare-lsp" / "joints.mat", {"joints": np.ones((3, 14, 20))})
     savemat(folder / "wrong-lsp" / "joints.mat", {"joints": np.ones((14, 3, 20))})
     nan = np.ones((3, 14, 20))
     nan[0, 3, 1] = np.nan
     savemat(folder / "nan-lsp" / "joints.mat", {"joints": nan})
     (folder / "matlab-lsp" / "joints.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(600, b"\0"))
+
+
+NET = """file = "net.onnx"
+licence = "MIT"
+keypoints = "lsp14"
+padding = 1.25
+[input]
+colour = "RGB"
+mean = 0
+std = 255
+[output]
+family = "heatmaps"
+heatmaps = "heat"
+layout = "NHWC"
+"""
+
+
+def _nets(folder: Path, base: Path) -> None:
+    """A small foreign net, its NET.toml and what can be wrong with either; and heads on it."""
+    nets = folder / "nets"
+    nets.mkdir()
+    slips = {
+        "net": ("", ""),
+        "lost": ("net.onnx", "lost.onnx"),
+        "marked": ('"RGB"', '"RGB?"'),
+        "family": ('"heatmaps"\n', '"heat"\n'),
+        "output": ('= "heat"', '= "haet"'),
+        "tap": ("[input]", 'taps = ["relu"]\n[input]'),
+        "simcc": (
+            'family = "heatmaps"\nheatmaps = "heat"\nlayout = "NHWC"',
+            'family = "simcc"\nx = "heat"\ny = "heat"',
+        ),
+        "coco": ("lsp14", "coco17"),
+        "strange": ('"lsp14"', f"{[f'spot_{i}' for i in range(14)]}"),
+        **{name: ("net.onnx", f"{name}.onnx") for name in ("custom", "newer", "nan", "cut")},
+    }
+    for name, (old, new) in slips.items():
+        (nets / f"{name}.toml").write_text(NET.replace(old, new) if old else NET, "utf-8")
+    whole = small_graphs.heatmap_net().SerializeToString()
+    (nets / "net.onnx").write_bytes(whole)
+    (nets / "cut.onnx").write_bytes(whole[:-100])
+    for name, made in small_graphs.broken().items():
+        (nets / f"{name}.onnx").write_bytes(made.SerializeToString())
+    attached = made_once(base / "heads" / "attached", lambda out: _attached(nets, out))
+    shutil.copytree(attached, folder / "attached")
+    shutil.copytree(attached, folder / "changed-attached")
+    with (folder / "changed-attached" / FOREIGN).open("ab") as file:
+        file.write(b" ")
+
+
+def _attached(nets: Path, out: Path) -> None:
+    net = read_net(nets / "net.toml")
+    sets = (open_data(spec, net.keypoints) for spec in ("synthetic:1,16", "synthetic:2,8"))
+    attach(net, *sets, out, Compute(device="cpu", threads=1), epochs=1)
 
 
 def _images(folder: Path) -> None:

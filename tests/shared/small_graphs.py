@@ -93,6 +93,16 @@ def heatmap_net(
     return model(nodes, image, outputs, constants, opset, weights_as_inputs)
 
 
+def broken() -> dict[str, onnx.ModelProto]:
+    """The same with what makes it no net for us, by what that is."""
+    custom = heatmap_net(extra=[node("Mystery", "r8", "m", domain="mine")])
+    custom.opset_import.append(helper.make_opsetid("mine", 1))
+    nan = heatmap_net()
+    (last,) = [one for one in nan.graph.initializer if one.name == "wk"]
+    last.CopyFrom(numpy_helper.from_array(np.full((KEYPOINTS, 8, 1, 1), np.nan, np.float32), "wk"))
+    return {"custom": custom, "newer": heatmap_net(opset=19), "nan": nan}
+
+
 def _doubled(opset: int) -> onnx.NodeProto:
     """r8 in twice its size, as each opset says it."""
     if opset < 9:

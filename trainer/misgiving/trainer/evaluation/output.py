@@ -50,6 +50,9 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
     yield f"failure  {manifest.failure}"
     yield ""
     yield from failure_lines(evaluation.failures)
+    if foreign := manifest.provenance.foreign:
+        names = ", ".join(signal.name for signal in manifest.signals)
+        yield f"{names}: what {foreign.file} says of itself"
     yield from _comparison_lines(evaluation)
     yield from _reliability_lines(evaluation)
     yield from _joint_lines(evaluation)

@@ -112,7 +112,9 @@ def _parsed(content: bytes, name: str) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
-        raise InvalidInput(f"{name} is no ONNX file, or a damaged one") from error
+        raise InvalidInput(
+            f"{name} is no ONNX file, or a damaged one; copy or export it again"
+        ) from error
     if not (model.graph.node and model.graph.output and opset_of(model)):
         raise InvalidInput(f"{name} is no ONNX file, or one without nodes, outputs or opset")
     if opset_of(model) > MAX_OPSET:
