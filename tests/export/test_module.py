@@ -18,6 +18,18 @@ def module() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+class WithSpare(nn.Sequential):
+    """Has a layer, 4, that it never runs, as one for training alone."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers, nn.Identity())
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        for layer in list(self)[:-1]:
+            image = layer(image)
+        return image
+
+
 def traced(network: nn.Module, *taps: str) -> NetFile:
     return net_of_module(
         network,
@@ -52,10 +64,11 @@ def test_the_net_says_what_the_module_says() -> None:
 @pytest.mark.parametrize(
     ("taps", "message"),
     [
-        (["nine"], "taps has 'nine'; expected names of submodules, for example 0, 1, 2, 3"),
+        (["nine"], "taps has 'nine'; expected names of submodules, for example 0, 1, 2, 3, 4"),
+        (["4"], "tap '4' is never run; expected a submodule that is"),
         ([], "taps has ''; expected names of submodules"),
     ],
 )
 def test_taps_that_are_not_there(taps: list[str], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        traced(module(), *taps)
+        traced(WithSpare(*module()), *taps)

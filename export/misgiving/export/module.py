@@ -124,6 +124,8 @@ class _Tapped(nn.Module):
                 hook = partial(_keep, seen, tap)
                 hooks.enter_context(self.module.get_submodule(tap).register_forward_hook(hook))
             named = _named(self.module(image))
+        if unseen := [tap for tap in self.taps if tap not in seen]:
+            raise InvalidInput(f"tap {unseen[0]!r} is never run; expected a submodule that is")
         return list(named), (*named.values(), *(seen[tap] for tap in self.taps))
 
 
