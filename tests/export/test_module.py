@@ -72,3 +72,16 @@ def test_the_net_says_what_the_module_says() -> None:
 def test_taps_that_are_not_there(taps: list[str], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         traced(WithSpare(*module()), *taps)
+
+
+class Undecided(nn.Sequential):
+    """Asks its pixels which way to go, which no graph can."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = super().forward(image)
+        return found if bool(found.sum() > 0) else -found
+
+
+def test_what_cannot_be_traced_is_said_in_one_line() -> None:
+    with pytest.raises(InvalidInput, match=r"^mine cannot be traced: [^\n]*; expected a module"):
+        traced(Undecided(*module()), "2")

@@ -10,6 +10,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, Literal
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -84,7 +85,8 @@ def net_of_module(
     tapped = _Tapped(copied, taps).eval()
     with torch.no_grad():
         names, tensors = tapped.said(image)
-        content = stripped(traced(tapped, {"image": image}, [*names, *taps])).SerializeToString()
+        model = _model(tapped, name, image, [*names, *taps])
+    content = stripped(model).SerializeToString()
     sizes = zip(taps, tensors[len(names) :], strict=True)
     family = dict(output)
     config = ForeignConfig(
@@ -104,6 +106,16 @@ def net_of_module(
         width=width,
         content=content,
     )
+
+
+def _model(tapped: "_Tapped", name: str, image: Tensor, outputs: list[str]) -> onnx.ModelProto:
+    try:
+        return traced(tapped, {"image": image}, outputs)
+    except torch.onnx.OnnxExporterError as error:
+        raise InvalidInput(
+            f"{name} cannot be traced: {' '.join(str(error.__cause__ or error).split())[:200]}; "
+            "expected a module that torch.onnx.export takes. Mend it, or make an ONNX file of it"
+        ) from error
 
 
 class _Tapped(nn.Module):
