@@ -4,12 +4,13 @@ So one way trains, checks and serves both, and a checkpoint can be read without 
 """
 
 import copy
-from collections import UserDict
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from hashlib import sha256
 from typing import Any, Literal
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -41,18 +42,20 @@ def net_of_module(
 
     The module itself stays as it is: a copy in evaluation mode is traced, without gradients.
 
+    >>> from torch import nn
     >>> net = net_of_module(
-    ...     network,
+    ...     nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.ReLU(), nn.Conv2d(8, 14, 1)),
     ...     name="mine",
-    ...     taps=("layer2", "layer3"),
+    ...     taps=["1"],
     ...     output={"family": "heatmaps", "heatmaps": "output0"},
-    ...     keypoints=LSP,
-    ...     height=256,
-    ...     width=192,
+    ...     keypoints=keypoints_named("lsp14"),
+    ...     height=128,
+    ...     width=96,
     ...     mean=(123.7, 116.3, 103.5),
     ...     std=(58.4, 57.1, 57.4),
     ... )
-    >>> attach(net, data, validation, Path("runs/mine"), Compute())
+    >>> net.config.taps
+    (Tap(name='1', layout='NCHW', channels=8, height=32, width=24),)
 
     Args:
         module: the pose net.
@@ -79,12 +82,13 @@ def net_of_module(
             f"{', '.join([one for one in known if one][:5])}"
         )
     image = torch.zeros(2, 3, height, width)
-    tapped = _tapped(copied, taps).eval()
+    tapped = _Tapped(copied, taps).eval()
     with torch.no_grad():
         names, tensors = tapped.said(image)
         pairs = zip(taps, tensors[len(names) :], strict=True)
         inner = tuple(_tap(one, tensor) for one, tensor in pairs)
-        content = stripped(traced(tapped, {"image": image}, [*names, *taps])).SerializeToString()
+        model = _model(tapped, name, image, [*names, *taps])
+    content = stripped(model).SerializeToString()
     family = dict(output)
     config = ForeignConfig(
         file=f"{name}.onnx",
@@ -105,40 +109,42 @@ def net_of_module(
     )
 
 
-class _Seen(UserDict[str, Tensor]):
-    """By tap. No dict: torch.export warns of tensors in one that a module has."""
+def _model(tapped: "_Tapped", name: str, image: Tensor, outputs: list[str]) -> onnx.ModelProto:
+    try:
+        return traced(tapped, {"image": image}, outputs)
+    except torch.onnx.OnnxExporterError as error:
+        raise InvalidInput(
+            f"{name} cannot be traced: {' '.join(str(error.__cause__ or error).split())[:200]}; "
+            "expected a module that torch.onnx.export takes. Mend it, or make an ONNX file of it"
+        ) from error
 
 
 class _Tapped(nn.Module):
     """A module that gives what hooks saw inside it, too."""
 
-    def __init__(self, module: nn.Module, taps: Sequence[str], seen: _Seen) -> None:
+    def __init__(self, module: nn.Module, taps: Sequence[str]) -> None:
         super().__init__()
-        self.module, self.taps, self.seen = module, taps, seen
+        self.module, self.taps = module, taps
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         return self.said(image)[1]
 
     def said(self, image: Tensor) -> tuple[list[str], tuple[Tensor, ...]]:
         """Names of the outputs; the outputs, and the taps after them."""
-        self.seen.clear()
-        named = _named(self.module(image))
-        if idle := next((tap for tap in self.taps if tap not in self.seen), None):
-            raise InvalidInput(
-                f"tap {idle!r} is not called when the module is; expected one that is. "
-                "Take another module"
-            )
-        return list(named), (*named.values(), *(self.seen[tap] for tap in self.taps))
+        seen: dict[str, Tensor] = {}  # an attribute would be part of what is traced
+        with ExitStack() as hooks:
+            for tap in self.taps:
+                hook = partial(_keep, seen, tap)
+                hooks.enter_context(self.module.get_submodule(tap).register_forward_hook(hook))
+            named = _named(self.module(image))
+        if unseen := [tap for tap in self.taps if tap not in seen]:
+            raise InvalidInput(f"tap {unseen[0]!r} is never run; expected a submodule that is")
+        return list(named), (*named.values(), *(seen[tap] for tap in self.taps))
 
 
-def _tapped(module: nn.Module, taps: Sequence[str]) -> _Tapped:
-    seen = _Seen()
-    for name in taps:
-        module.get_submodule(name).register_forward_hook(partial(_keep, seen, name))
-    return _Tapped(module, taps, seen)
-
-
-def _keep(seen: _Seen, name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
+def _keep(
+    seen: dict[str, Tensor], name: str, module: nn.Module, inputs: object, output: Tensor
+) -> None:
     seen[name] = output
 
 

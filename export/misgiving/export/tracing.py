@@ -76,8 +76,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
-            # Of several inputs that share the batch.
-            warnings.filterwarnings("ignore", "# The axis name: batch will not be used")
+            warnings.filterwarnings("ignore", "# The axis name")  # inputs share their batch
             yield
     finally:
         logger.setLevel(level)
