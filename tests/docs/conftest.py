@@ -4,10 +4,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
-from docs.helpers import ROOT
+from docs.helpers import ROOT, blocks_of
 from misgiving.collector import Store, export_coco
 from misgiving.export.demo.processes import service
 from misgiving.runtime.bundles.locate import BUNDLE_VARIABLE, DEFAULT_BUNDLE
@@ -29,6 +30,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "docs/photo.jpg", folder / "docs")
     write_video(folder / "drive.mp4", 3)
     shutil.copytree(DEFAULT_BUNDLE, folder / "bundle")
+    graph, outputs = folder / "bundle/model.onnx", ["select"]
+    onnx.utils.extract_model(graph, folder / "people.onnx", ["image"], outputs)
+    said = (ROOT / "docs/attach.md").read_text(encoding="utf-8")
+    toml = next(block for block in blocks_of(said) if block.language == "toml")
+    (folder / "people.toml").write_text(toml.text, encoding="utf-8")
     shutil.copytree(tiny_checkpoint(run_folder(tmp_path_factory)), folder / "runs/first")
     with Store(folder / "collected") as store:
         for name in ("first", "second"):

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from docs.helpers import ROOT, Block, blocks_of, command_tree, invoke, parse
 from misgiving.export.demo.processes import service
 from misgiving.runtime import images
+from misgiving.trainer.foreign import net_toml
 from shared.annotating import edit, touch
 from shared.training import real_data
 
@@ -30,11 +31,14 @@ by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 SERVICES = ("serve", "collect")
 """Verbs that run until they are stopped: in processes of their own, on free ports."""
 
-LONG = ("train", "cycle", "evaluate", "score", "select", "export", "calibrate")
+LONG = ("train", "attach", "cycle", "evaluate", "score", "select", "export", "calibrate")
 """Verbs that take long as written: parsed there, and run on a little of the real data."""
 
-PATH = ("train", "calibrate", "evaluate", "collect")
+PATH = ("train", "calibrate", "evaluate", "collect", "attach")
 """The guides in the order in which somebody trains, and trains on."""
+
+ATTACHED = "bundles/people"
+"""Made by a verb that takes long; where that is only parsed, the shipped bundle stands for it."""
 
 CYCLED = "runs/cycle/seed-{}/learned_loss-conv-kl/stage-3"
 SMALLER = {
@@ -43,6 +47,7 @@ SMALLER = {
     "lsp:DATA/lsp#1001-2000": "lsp:DATA/lsp#1001-1016",
     "lspet:DATA/lspet#8001-9000": "lspet:DATA/lspet#8001-8256",
     "lspet:DATA/lspet#9001-10000": "lspet:DATA/lspet#9001-9020",
+    "lspet:DATA/lspet#1-8000": "lspet:DATA/lspet#1-40",
     "50": "5",
     "1000": "8",
     "cpu": "runs/first/recipe.json",
@@ -54,7 +59,7 @@ SMALLER = {
 def commands_of(block: Block) -> Iterator[list[str]]:
     """The commands of a bash block, in words."""
     for line in block.text.replace("\\\n", " ").splitlines():
-        if words := shlex.split(re.sub(r"(^|\s)#.*", "", line)):  # the # of a data spec stays
+        if words := shlex.split(re.sub(r"(^|\s)[#>].*", "", line)):  # the # of a data spec stays
             yield words
 
 
@@ -74,6 +79,9 @@ class Reader:
             case "bash":
                 for words in commands_of(block):
                     self.type(words)
+            case "toml":
+                (self._folder / "NET.toml").write_text(block.text, encoding="utf-8")
+                net_toml.parsed(self._folder / "NET.toml")
             case "text":
                 check_text(block.text)
             case directive if directive.startswith("{"):
@@ -86,7 +94,7 @@ class Reader:
             case ["misgiving", *_]:
                 parse(words)
                 if words[1] not in LONG:
-                    self.run(words[1:])
+                    self.run(["bundle" if word == ATTACHED else word for word in words[1:]])
             case ["make", *targets]:
                 check_targets(targets)
             case ["pip", "install", "-c", "constraints.txt", "-e", requirement]:
@@ -184,6 +192,10 @@ def test_the_drawing_is_the_commands_own(desk: Path) -> None:
     assert np.abs(drawn.astype(int) - kept).mean() < 6  # 3.3 of JPEG; 9.3 without a drawing
 
 
+def check_description(text: str) -> None:
+    assert text == invoke(["attach", "--describe", "people.onnx"])
+
+
 def check_layout(text: str) -> None:
     """What begins a line of the map is there, and the map has every room of a part."""
     drawn: dict[Path, set[str]] = {}
@@ -207,6 +219,7 @@ def check_layout(text: str) -> None:
 TEXTS = {
     "PCK@0.2 of": check_demo_output,
     "predicted loss  P(failure)": check_answer,
+    "# What people.onnx": check_description,
     "labelled set": lambda text: None,  # the loop, drawn
     "protos/misgiving/v1/": check_layout,
 }

@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.engines.base import Engine, Prediction, Provider
 from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.nouns import make_frame
@@ -82,6 +83,7 @@ def serving(
     ready: bool = True,
     max_waiting: int = 256,
     draw: Callable[[], float] = lambda: 0.5,
+    model: Model | None = None,
 ) -> Iterator[Running]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -90,7 +92,7 @@ def serving(
     async def build() -> tuple[Server, Pipeline, str]:
         server = Server()
         pipeline = Pipeline(
-            tiny.model(engine),
+            model or tiny.model(engine),
             policy or tiny.policy(),
             sink,
             device_id="car 7",

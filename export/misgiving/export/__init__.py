@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from misgiving.export.calibrating import Targets as Targets
     from misgiving.export.calibrating import calibrate_bundle as calibrate_bundle
     from misgiving.export.config import ExportConfig as ExportConfig
+    from misgiving.export.module import net_of_module as net_of_module
 else:
     __getattr__, __dir__, __all__ = lazily(
         __name__,
@@ -17,5 +18,6 @@ else:
             "export_bundle": "bundling",
             "Targets": "calibrating",
             "calibrate_bundle": "calibrating",
+            "net_of_module": "module",
         },
     )

@@ -36,67 +36,77 @@ MissRate = Annotated[
 Confidence = Annotated[
     float, typer.Option(metavar="SHARE", help="With which each threshold keeps what it promises.")
 ]
+Checkpoint = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CHECKPOINT", help="Folder from 'misgiving train', 'attach' or 'cycle'."
+    ),
+]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="The bundle's folder; must be new.")]
+Validation = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPEC",
+        help="At least 256 persons that trained nothing; the checkpoint's own validation data "
+        f"by default. {SPECS}.",
+    ),
+]
+Reports = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SPEC",
+        help="Data that trained and calibrated nothing: how good the bundle is on it goes into "
+        "its manifest. May be given more than once.",
+    ),
+]
+Name = Annotated[str, typer.Option(metavar="NAME", help="Name of the model.")]
+Version = Annotated[str, typer.Option(metavar="TEXT", help="Version of the model.")]
+Head = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Loss head, the checkpoint's first by default.")
+]
+Licence = Annotated[str, typer.Option(metavar="TEXT", help="Licence of the weights.")]
+Precisions = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Beside fp32: fp16, int8 (for CPUs) or int8-trt (for TensorRT); may be given more "
+        "than once.",
+    ),
+]
+Release = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Number that rises with each release of the model; this minute in UTC, as in "
+        "202611222153, by default.",
+    ),
+]
+Expires = Annotated[
+    str | None,
+    typer.Option(
+        metavar="YYYY-MM-DD", help="Last day on which a runtime with keys starts the bundle."
+    ),
+]
+Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads of torch.")]
 
 
 @app.command()
 def export(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="Folder from 'misgiving train' or 'cycle'.")
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The bundle's folder; must be new.")],
-    val: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPEC",
-            help="At least 256 persons that trained nothing; the checkpoint's own validation data "
-            f"by default. {SPECS}.",
-        ),
-    ] = None,
-    report: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SPEC",
-            help="Data that trained and calibrated nothing: how good the bundle is on it goes into "
-            "its manifest. May be given more than once.",
-        ),
-    ] = None,
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the model.")] = "misgiving",
-    version: Annotated[str, typer.Option(metavar="TEXT", help="Version of the model.")] = "0.1.0",
-    head: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Loss head, the checkpoint's first by default."),
-    ] = None,
+    checkpoint: Checkpoint,
+    out: Out,
+    val: Validation = None,
+    report: Reports = None,
+    name: Name = "misgiving",
+    version: Version = "0.1.0",
+    head: Head = None,
     flag_rate: FlagRate = None,
     miss_rate: MissRate = None,
     confidence: Confidence = 0.9,
-    licence: Annotated[
-        str, typer.Option(metavar="TEXT", help="Licence of the weights.")
-    ] = "not stated",
-    precision: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Beside fp32: fp16, int8 (for CPUs) or int8-trt (for TensorRT); may be given more "
-            "than once.",
-        ),
-    ] = None,
-    release: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Number that rises with each release of the model; this minute in UTC, as in "
-            "202611222153, by default.",
-        ),
-    ] = None,
-    expires: Annotated[
-        str | None,
-        typer.Option(
-            metavar="YYYY-MM-DD", help="Last day on which a runtime with keys starts the bundle."
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="CPU threads of torch.")
-    ] = None,
+    licence: Licence = "not stated",
+    precision: Precisions = None,
+    release: Release = None,
+    expires: Expires = None,
+    threads: Threads = None,
 ) -> None:
     """Export a checkpoint to a bundle that answers alike. Refuses where it does not.
 
@@ -113,10 +123,11 @@ def export(
     from misgiving.trainer import Compute, open_data
     from misgiving.trainer.checkpoint import load_record
 
-    flag_rates, miss_rates = tuple(flag_rate or ()), tuple(miss_rate or ())
-    if not (flag_rates or miss_rates):
-        flag_rates = (0.1,)
-    targets = Targets(flag_rates=flag_rates, miss_rates=miss_rates, confidence=confidence)
+    targets = Targets(
+        flag_rates=tuple(flag_rate or ([] if miss_rate else [0.1])),
+        miss_rates=tuple(miss_rate or ()),
+        confidence=confidence,
+    )
     record = load_record(checkpoint)
     validation = open_data(val or record.validation_data, record.keypoints)
     reports = [open_data(spec, record.keypoints) for spec in report or ()]

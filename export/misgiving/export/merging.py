@@ -4,6 +4,7 @@ Front: uint8 RGB crops → what the net wants. Tail: adapter, head, signals and 
 from the same torch code that trained the head.
 """
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from misgiving.trainer.foreign.pose import ForeignPose
 
 NET = "net/"
 """Before every name of the foreign graph in the merged one."""
-_FRONT, _TAIL = "front/", "tail/"
+TAIL = "tail/"
+"""Before the names of what reads it."""
+_FRONT = "front/"
 
 
 def merged(graph: FusedGraph, pose: ForeignPose) -> onnx.ModelProto:
@@ -34,11 +37,12 @@ def merged(graph: FusedGraph, pose: ForeignPose) -> onnx.ModelProto:
     (into,), raw = net.graph.input, [output.name for output in net.graph.output]
     front = _front(pose, into.type.tensor_type.elem_type)
     fed = onnx.compose.merge_models(front, net, [(_FRONT + "prepared", into.name)])
-    tail = onnx.compose.add_prefix(_tail(graph, pose), _TAIL)
+    tail = onnx.compose.add_prefix(_tail(graph, pose), TAIL)
     names = [value.name for value in tail.graph.input]
     whole = onnx.compose.merge_models(fed, tail, list(zip(raw, names, strict=True)))
-    _rename(whole, {_TAIL + name: name for name in graph.outputs})
+    _rename(whole, {TAIL + name: name for name in graph.outputs})
     whole.graph.name = "misgiving"
+    _tidy(whole)
     return whole
 
 
@@ -112,6 +116,17 @@ def _tail(graph: FusedGraph, pose: ForeignPose) -> onnx.ModelProto:
     crops = torch.zeros(count, 3, pose.rule.height, pose.rule.width)
     examples = {f"raw{i}": one for i, one in enumerate(pose.run(crops))}
     return traced(_Tail(graph, pose).eval(), examples, graph.outputs, not pose.one_by_one)
+
+
+def _tidy(model: onnx.ModelProto) -> None:
+    """Name every opset once, and every node by a name of its own: who quantises needs both."""
+    opsets = {entry.domain: entry for entry in model.opset_import}
+    del model.opset_import[:]
+    model.opset_import.extend(opsets.values())
+    names = Counter(node.name for node in model.graph.node)
+    for place, node in enumerate(model.graph.node):
+        if not node.name or names[node.name] > 1:
+            node.name = f"{NET}{node.op_type}#{place}"
 
 
 def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:

@@ -5,10 +5,12 @@ So one way trains, checks and serves both, and a checkpoint can be read without 
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from hashlib import sha256
 from typing import Any, Literal
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -40,18 +42,20 @@ def net_of_module(
 
     The module itself stays as it is: a copy in evaluation mode is traced, without gradients.
 
+    >>> from torch import nn
     >>> net = net_of_module(
-    ...     network,
+    ...     nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.ReLU(), nn.Conv2d(8, 14, 1)),
     ...     name="mine",
-    ...     taps=("layer2", "layer3"),
+    ...     taps=["1"],
     ...     output={"family": "heatmaps", "heatmaps": "output0"},
-    ...     keypoints=LSP,
-    ...     height=256,
-    ...     width=192,
+    ...     keypoints=keypoints_named("lsp14"),
+    ...     height=128,
+    ...     width=96,
     ...     mean=(123.7, 116.3, 103.5),
     ...     std=(58.4, 57.1, 57.4),
     ... )
-    >>> attach(net, data, validation, Path("runs/mine"), Compute())
+    >>> net.config.taps
+    (Tap(name='1', layout='NCHW', channels=8, height=32, width=24),)
 
     Args:
         module: the pose net.
@@ -78,11 +82,13 @@ def net_of_module(
             f"{', '.join([one for one in known if one][:5])}"
         )
     image = torch.zeros(2, 3, height, width)
-    tapped = _tapped(copied, taps)
+    tapped = _Tapped(copied, taps).eval()
     with torch.no_grad():
         names, tensors = tapped.said(image)
-        content = stripped(traced(tapped, {"image": image}, [*names, *taps])).SerializeToString()
-    sizes = zip(taps, tensors[len(names) :], strict=True)
+        pairs = zip(taps, tensors[len(names) :], strict=True)
+        inner = tuple(_tap(one, tensor) for one, tensor in pairs)
+        model = _model(tapped, name, image, [*names, *taps])
+    content = stripped(model).SerializeToString()
     family = dict(output)
     config = ForeignConfig(
         file=f"{name}.onnx",
@@ -91,7 +97,7 @@ def net_of_module(
         input=ForeignInput(name="image", layout="NCHW", colour=colour, mean=mean, std=std),
         family=family.pop("family"),
         output=family,
-        taps=tuple(_tap(one, tensor) for one, tensor in sizes),
+        taps=inner,
     )
     return NetFile(
         config=config,
@@ -103,28 +109,37 @@ def net_of_module(
     )
 
 
+def _model(tapped: "_Tapped", name: str, image: Tensor, outputs: list[str]) -> onnx.ModelProto:
+    try:
+        return traced(tapped, {"image": image}, outputs)
+    except torch.onnx.OnnxExporterError as error:
+        raise InvalidInput(
+            f"{name} cannot be traced: {' '.join(str(error.__cause__ or error).split())[:200]}; "
+            "expected a module that torch.onnx.export takes. Mend it, or make an ONNX file of it"
+        ) from error
+
+
 class _Tapped(nn.Module):
     """A module that gives what hooks saw inside it, too."""
 
-    def __init__(self, module: nn.Module, taps: Sequence[str], seen: dict[str, Tensor]) -> None:
+    def __init__(self, module: nn.Module, taps: Sequence[str]) -> None:
         super().__init__()
-        self.module, self.taps, self.seen = module, taps, seen
+        self.module, self.taps = module, taps
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         return self.said(image)[1]
 
     def said(self, image: Tensor) -> tuple[list[str], tuple[Tensor, ...]]:
         """Names of the outputs; the outputs, and the taps after them."""
-        self.seen.clear()
-        named = _named(self.module(image))
-        return list(named), (*named.values(), *(self.seen[tap] for tap in self.taps))
-
-
-def _tapped(module: nn.Module, taps: Sequence[str]) -> _Tapped:
-    seen: dict[str, Tensor] = {}
-    for name in taps:
-        module.get_submodule(name).register_forward_hook(partial(_keep, seen, name))
-    return _Tapped(module, taps, seen)
+        seen: dict[str, Tensor] = {}  # an attribute would be part of what is traced
+        with ExitStack() as hooks:
+            for tap in self.taps:
+                hook = partial(_keep, seen, tap)
+                hooks.enter_context(self.module.get_submodule(tap).register_forward_hook(hook))
+            named = _named(self.module(image))
+        if unseen := [tap for tap in self.taps if tap not in seen]:
+            raise InvalidInput(f"tap {unseen[0]!r} is never run; expected a submodule that is")
+        return list(named), (*named.values(), *(seen[tap] for tap in self.taps))
 
 
 def _keep(
@@ -134,15 +149,15 @@ def _keep(
 
 
 def _named(output: object) -> dict[str, Tensor]:
-    if isinstance(output, Tensor):
-        output = (output,)
-    if isinstance(output, Sequence):
-        output = {f"output{i}": one for i, one in enumerate(output)}
-    if not isinstance(output, Mapping) or not all(isinstance(t, Tensor) for t in output.values()):
+    parts = [output] if isinstance(output, Tensor) else output
+    if isinstance(parts, list | tuple):
+        parts = {f"output{i}": one for i, one in enumerate(parts)}
+    if not isinstance(parts, Mapping) or not all(isinstance(t, Tensor) for t in parts.values()):
         raise InvalidInput(
-            f"the module gives {type(output).__name__}; expected a tensor or several"
+            f"the module gives {type(output).__name__}; expected a tensor, or several as a tuple, "
+            "list or dict"
         )
-    return dict(output)
+    return dict(parts)
 
 
 def _tap(name: str, tensor: Tensor) -> Tap:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
+from misgiving.export.merging import TAIL
 from misgiving.runtime.errors import EngineError
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -31,16 +32,18 @@ _PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")
 def core_of(graph: GraphProto) -> set[str]:
     """Names of the nodes between the first and the last weighted one on any path, both included.
 
-    A node that gives one of the graph's outputs is none of them.
+    A node that gives one of the graph's outputs is none of them, nor is what reads a foreign net:
+    its logarithms of small numbers, and a head that costs nothing.
     """
+    nodes = [node for node in graph.node if not node.name.startswith(TAIL)]
     reached, after = set[str](), set[str]()
-    for node in graph.node:
+    for node in nodes:
         if node.op_type in WEIGHTED or after.intersection(node.input):
             reached.add(node.name)
             after.update(node.output)
     core, before = set[str](), set[str]()
     outputs = {output.name for output in graph.output}
-    for node in reversed(graph.node):
+    for node in reversed(nodes):
         if node.op_type in WEIGHTED or before.intersection(node.output):
             before.update(node.input)
             if not outputs.intersection(node.output):

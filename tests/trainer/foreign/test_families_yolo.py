@@ -114,6 +114,7 @@ def test_refused(name: str, options: dict[str, Any], says: str) -> None:
         (13, (1, 56, 8400), None),
         (0, (1, 84, 8400), None),  # boxes of 80 classes
         (0, (1, None, None), None),
+        (0, (None,), None),  # a score for each image
     ],
 )
 def test_guessed(keypoints: int, shape: tuple[int | None, ...], expected: str | None) -> None:

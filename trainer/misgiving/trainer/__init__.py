@@ -7,6 +7,7 @@ from misgiving.runtime.public import lazily
 if TYPE_CHECKING:
     from misgiving.trainer.answers.scoring import Scores as Scores
     from misgiving.trainer.answers.scoring import score as score
+    from misgiving.trainer.attaching import attach as attach
     from misgiving.trainer.checkpoint import Record as Record
     from misgiving.trainer.checkpoint import load_checkpoint as load_checkpoint
     from misgiving.trainer.config import AugmentConfig as AugmentConfig
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from misgiving.trainer.config import HeadConfig as HeadConfig
     from misgiving.trainer.config import ModelConfig as ModelConfig
     from misgiving.trainer.config import Recipe as Recipe
+    from misgiving.trainer.config import head_named as head_named
     from misgiving.trainer.cycle.recipe import CycleRecipe as CycleRecipe
     from misgiving.trainer.cycle.recipe import cycle_named as cycle_named
     from misgiving.trainer.cycle.record import CycleRun as CycleRun
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
     from misgiving.trainer.evaluation.bundle import Evaluation as Evaluation
     from misgiving.trainer.evaluation.bundle import Persons as Persons
     from misgiving.trainer.evaluation.bundle import evaluate as evaluate
+    from misgiving.trainer.foreign.net_file import NetFile as NetFile
+    from misgiving.trainer.foreign.net_file import read_net as read_net
+    from misgiving.trainer.foreign_config import ForeignConfig as ForeignConfig
+    from misgiving.trainer.foreign_config import ForeignInput as ForeignInput
+    from misgiving.trainer.foreign_config import Tap as Tap
     from misgiving.trainer.measures.accuracy import Accuracy as Accuracy
     from misgiving.trainer.measures.bootstrap import Estimate as Estimate
     from misgiving.trainer.measures.calibration import Bin as Bin
@@ -73,6 +80,7 @@ else:
             "Reliability": "measures.calibration",
             "FailureReport": "report",
             "ScoreRow": "report",
+            "attach": "attaching",
             "Record": "checkpoint",
             "load_checkpoint": "checkpoint",
             "AugmentConfig": "config",
@@ -80,6 +88,7 @@ else:
             "HeadConfig": "config",
             "ModelConfig": "config",
             "Recipe": "config",
+            "head_named": "config",
             "CycleRecipe": "cycle.recipe",
             "cycle_named": "cycle.recipe",
             "CycleRun": "cycle.record",
@@ -93,6 +102,11 @@ else:
             "join": "data.base",
             "keypoints_named": "data.mapping",
             "open_data": "data.spec",
+            "NetFile": "foreign.net_file",
+            "read_net": "foreign.net_file",
+            "ForeignConfig": "foreign_config",
+            "ForeignInput": "foreign_config",
+            "Tap": "foreign_config",
             "Network": "models.network",
             "DeepposeConfig": "net_config",
             "EdgeConfig": "net_config",

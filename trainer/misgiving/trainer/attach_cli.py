@@ -54,15 +54,14 @@ def attach(
         typer.Option(min=1, metavar="N", help="CPU threads; all cores up to 8 by default."),
     ] = None,
 ) -> None:
-    """Train loss heads on a pose network of somebody else, which stays as it is.
-    Writes a checkpoint that export takes like any other.
+    """Train loss heads on a pose network of somebody else.
 
-    The network is an ONNX file. NET.toml says what cannot be told from it: how pixels go in, and
-    what its outputs mean.
+    The network stays as it is; the checkpoint goes into export like any other. NET.toml says what
+    cannot be told from its ONNX file: how pixels go in, and what its outputs mean.
 
-    Example: misgiving attach --describe blazepose.onnx > blazepose.toml
+    A NET.toml to start from: misgiving attach --describe blazepose.onnx > blazepose.toml
 
-    Then: misgiving attach blazepose.toml --data "lspet:DATA/lspet#1-8000" --val
+    Example: misgiving attach blazepose.toml --data "lspet:DATA/lspet#1-8000" --val
     "lspet:DATA/lspet#8001-9000" --out runs/blazepose
     """
     if describe:
@@ -74,9 +73,7 @@ def attach(
         raise InvalidInput("attach got no --data, --val or --out; expected all three. See --help")
     check_new(out)
 
-    from misgiving.trainer import join, open_data, score_table
-    from misgiving.trainer.config import head_named
-    from misgiving.trainer.foreign.net_file import read_net
+    from misgiving.trainer import head_named, join, open_data, read_net, score_table
 
     heads = tuple(head_named(name) for name in head or ("evidence-miss",))
     what = read_net(net)
@@ -84,7 +81,7 @@ def attach(
     validation = open_data(val, what.keypoints)
 
     from misgiving.trainer import Compute
-    from misgiving.trainer.attaching import attach as train_heads
+    from misgiving.trainer import attach as train_heads
 
     compute = Compute(device=device, threads=threads)
     trained = train_heads(

@@ -43,6 +43,17 @@ def attach(
 
     A run that was killed goes on, as :func:`train` does.
 
+    >>> trained = attach(
+    ...     read_net(Path("people.toml")),
+    ...     open_data("synthetic:1,32,0-0.4"),
+    ...     open_data("synthetic:2,16"),
+    ...     Path("runs/people"),
+    ...     Compute(device="cpu", threads=1),
+    ...     epochs=1,
+    ... )
+    >>> trained.record.metrics["persons"]
+    16.0
+
     Args:
         net: what its NET.toml says, and its file.
         data: persons with the net's keypoints; those that no label of theirs has are not learnt.
@@ -60,6 +71,11 @@ def attach(
     check_new(out)
     _check_heads(heads, net)
     taught = _taught(net, data)
+    if not net.keypoints.torso:
+        progress.print_line(
+            f"the keypoints of {net.config.file} have no torso, by which PCK tells who failed: the "
+            'heads learn, and nothing measures them. Give keypoints = "FILE.toml" with a torso'
+        )
     recipe = Recipe(
         name=f"attached-{Path(net.config.file).stem}",
         model=ModelConfig(

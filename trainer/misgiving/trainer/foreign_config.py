@@ -3,7 +3,7 @@
 Axes: H W input.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
@@ -13,7 +13,8 @@ _FORBID = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignInput:
-    """How pixels go in: (pixel − mean) / std, pixels in 0–255."""
+    """How pixels go into a foreign net: (pixel − mean) / std, pixels in 0–255. NET.toml says it
+    (:func:`read_net`)."""
 
     __pydantic_config__ = _FORBID
 
@@ -27,7 +28,8 @@ class ForeignInput:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tap:
-    """An inner tensor that the heads read: (B, channels, height, width), or NHWC."""
+    """An inner tensor that the heads read: (B, channels, height, width), or NHWC; :func:`read_net`
+    finds them."""
 
     __pydantic_config__ = _FORBID
 
@@ -52,7 +54,7 @@ class ForeignConfig:
     input: ForeignInput
     family: str
     """Of its outputs; a name in ``foreign.families.FAMILIES``."""
-    output: dict[str, Any] = field(default_factory=dict)
+    output: dict[str, Any]
     """The family's options; it checks them."""
     taps: tuple[Tap, ...] = ()
     """From the finest to the coarsest."""

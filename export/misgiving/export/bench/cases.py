@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from misgiving.runtime.bundles.bundle import MODEL, Bundle
 from misgiving.runtime.bundles.precisions import MODELS
 from misgiving.runtime.engines.onnx import PROVIDERS, open_session
-from misgiving.runtime.errors import EngineError
+from misgiving.runtime.errors import EngineError, InvalidInput
 
 FUSED, POSE, HEAD = "all outputs", "pose only", "pose + head"
 PASSES, ENSEMBLE = "10 dropout passes", "ensemble of 5"
@@ -58,7 +58,7 @@ def prepare(case: Case, bundle: Bundle) -> Call:
 
     Raises:
         EngineError: the engine is not installed, or does not run here.
-        InvalidInput: torch does not know the bundle's recipe.
+        InvalidInput: torch does not know the bundle's recipe, or its pose net is a foreign one.
     """
     rule = bundle.manifest.crop
     shape = (case.batch, rule.height, rule.width, 3)
@@ -109,10 +109,16 @@ def _torch_call(case: Case, config: Mapping[str, Any], images: Images) -> Call:
     from misgiving.runtime.keypoints import LSP
     from misgiving.trainer import Compute
     from misgiving.trainer.config import from_dict
+    from misgiving.trainer.foreign_config import ForeignConfig
     from misgiving.trainer.models import Network
 
     device = Compute(device=case.device, threads=case.threads).prepare()
-    graph = FusedGraph(Network(from_dict(config).model, LSP)).to(device)
+    model = from_dict(config).model
+    if isinstance(model.net, ForeignConfig):
+        raise InvalidInput(
+            f"its pose net is an ONNX file ({model.net.file}), which torch cannot run"
+        )
+    graph = FusedGraph(Network(model, LSP)).to(device)
     graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = torch.compile(graph) if case.engine == "torch-compile" else graph
     batch = torch.from_numpy(images).to(device)

@@ -34,7 +34,7 @@ _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetFile:
-    """A foreign net, ready for heads."""
+    """A foreign net, ready for heads; see :func:`read_net`."""
 
     config: ForeignConfig
     """Without ``taught``, which the data tell."""
@@ -50,6 +50,10 @@ class NetFile:
 
 def read_net(path: Path) -> NetFile:
     """A NET.toml and the ONNX file that it names.
+
+    >>> net = read_net(Path("people.toml"))
+    >>> net.height, net.config.family, [tap.height for tap in net.config.taps]
+    (128, 'heatmaps', [32, 16, 8, 4])
 
     Raises:
         InvalidInput: either cannot be read, a key is missing or unknown, or what it says does

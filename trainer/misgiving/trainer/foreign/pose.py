@@ -17,6 +17,7 @@ from misgiving.trainer.foreign.families import FAMILIES
 from misgiving.trainer.foreign.families.base import Shapes
 from misgiving.trainer.foreign_config import ForeignConfig, Tap
 from misgiving.trainer.pose import Level, PoseNet, PoseOutput
+from misgiving.trainer.progress import print_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -129,11 +130,19 @@ class ForeignPose(PoseNet):
         )
 
     def _open(self, device: torch.device) -> "InferenceSession":
-        """Once, with as many threads as torch has."""
+        """Once, with as many threads as torch has, on torch's device where ONNX Runtime has it."""
+        import onnxruntime
+
         from misgiving.runtime.engines.onnx import PROVIDERS, open_session
 
         if self._session is None:
             provider = PROVIDERS["cuda" if device.type == "cuda" else "cpu"]
+            if provider not in onnxruntime.get_available_providers():
+                print_line(
+                    f"{self.config.file} runs on the CPU: this onnxruntime has no {provider}. "
+                    "misgiving[gpu] brings it"
+                )
+                provider = PROVIDERS["cpu"]
             content = self.model.SerializeToString()
             self._session = open_session(content, provider, torch.get_num_threads())
         return self._session

@@ -125,11 +125,12 @@ def cells_of(shape: Shape, layout: Layout) -> Shape:
 
 def layouts_of(shape: Shape, shapes: Shapes) -> list[Layout]:
     """The layouts in which a shape's cells cover the input with one stride; 17 maps of 17 × 17
-    cells may be either."""
+    cells may be either. A single cell is a pooled feature."""
     if len(shape) != 4:
         return []
     both = get_args(Layout)
-    return [layout for layout in both if stride_over(cells_of(shape, layout), shapes) is not None]
+    several = [layout for layout in both if cells_of(shape, layout) != (1, 1)]
+    return [each for each in several if stride_over(cells_of(shape, each), shapes) is not None]
 
 
 def stride_over(cells: Shape, shapes: Shapes) -> int | None:

@@ -96,7 +96,7 @@ class Yolo(_Best):
     def guess(shapes: Shapes) -> dict[str, Any] | None:
         """An output of rank 3 with 5 + 3 K numbers a person, and ten times as many anchors."""
         for name, shape in shapes.outputs.items():
-            few, *many = sorted(size or 0 for size in shape[1:])
+            few, *many = sorted(size or 0 for size in shape[1:]) or [0]
             dense = len(many) == 1 and many[0] >= _MANY * few
             if dense and _is_person(few, _BOX + 1, shapes.keypoints):
                 return {"people": name}
