@@ -25,6 +25,7 @@ from misgiving.export.precision import Quantiser, core_of
 from misgiving.runtime import Client, geometry
 from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.engines.onnx import OnnxEngine
 from misgiving.runtime.engines.self_check import self_check
 from misgiving.runtime.errors import InvalidInput, ParityError
@@ -251,7 +252,7 @@ def test_what_moves_points_after_the_net_is_found(tmp_path: Path) -> None:
     class Moved(OnnxEngine):
         """As one whose optimisations round too coarsely."""
 
-        def infer(self, images: Images) -> parity.Prediction:
+        def infer(self, images: Images) -> Prediction:
             said = super().infer(images)
             return replace(said, keypoints=said.keypoints + np.float32(0.02))
 

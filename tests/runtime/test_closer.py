@@ -137,6 +137,7 @@ class Counting:
 
     def __init__(self, *losses: float) -> None:
         self._engine, self._losses = tiny.engine(), list(losses)
+        self.max_batch = self._engine.max_batch
         self.sizes: list[int] = []
 
     def infer(self, images: NDArray[np.uint8]) -> Prediction:

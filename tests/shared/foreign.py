@@ -1,7 +1,7 @@
 """Tiny foreign nets of every output family, with their NET.toml; and heads on them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def _yolo_nms(size: Sizes, joints: int) -> tuple[Nodes, Constants]:
     return nodes, constants | {f"rows/{k}": np.array(v, np.int64) for k, v in parts.items()}
 
 
-FAMILIES = {
+FAMILIES: dict[str, tuple[Callable[[Sizes, int], tuple[Nodes, Constants]], dict[str, Any]]] = {
     "heatmaps": (_heatmaps, {"heatmaps": "maps"}),
     "offsets": (_offsets, {"heatmaps": "maps", "offsets": "moves"}),
     "simcc": (_simcc, {"x": "x", "y": "y"}),

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import LSP
-from misgiving.trainer import restart, training
+from misgiving.trainer import progress, restart
 from misgiving.trainer.answers.scoring import Scores, score
 from misgiving.trainer.checkpoint import FOREIGN, load_checkpoint
 from misgiving.trainer.cli import app
@@ -21,6 +21,7 @@ from misgiving.trainer.config import read_recipe
 from misgiving.trainer.data import PoseSet
 from misgiving.trainer.fit import EpochLog
 from misgiving.trainer.foreign.net_file import NetFile, read_net
+from misgiving.trainer.models.network import Network
 from misgiving.trainer.training import train
 from shared.foreign import FAMILIES, attached, net_model, write_net
 from shared.training import CPU, people
@@ -90,7 +91,7 @@ def test_a_killed_run_goes_on(
 
     monkeypatch.setattr(restart, "EVERY_S", 0.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.progress, "epochs", lambda *_: nullcontext(report))
+        patch.setattr(progress, "epochs", lambda *_: nullcontext(report))
         with pytest.raises(Killed):
             attached(tmp_path / "killed", net, epochs=2)
     assert not (tmp_path / "killed").exists()
@@ -104,7 +105,7 @@ def test_joints_without_labels(
 ) -> None:
     """The heads speak of the others as of the mean of those that they know."""
     told: list[str] = []
-    monkeypatch.setattr(training.progress, "print_line", told.append)
+    monkeypatch.setattr(progress, "print_line", told.append)
     known = ("left_wrist", "left_elbow", "left_shoulder", "right_hip")
     trained = attached(tmp_path / "run", net, data=some_labelled(known))
     places = [LSP.names.index(name) for name in known]
@@ -131,7 +132,7 @@ def test_several_heads_and_objectives(tmp_path: Path, net: NetFile) -> None:
     heads = [*(f"evidence-{each}" for each in objectives), "gap-mse", "levels-miss", "conv-kl"]
     trained = attached(tmp_path / "run", net, heads)
     torch.manual_seed(trained.recipe.fit.seed)
-    fresh = training.Network(trained.recipe.model, LSP, net.content).state_dict()
+    fresh = Network(trained.recipe.model, LSP, net.content).state_dict()
     for head in heads:
         predicted = said(tmp_path / "run").predicted_losses[head]
         assert predicted.shape == (8,)

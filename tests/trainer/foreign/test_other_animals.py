@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from misgiving.trainer import attaching
+from misgiving.trainer import progress
 from misgiving.trainer.attaching import attach
 from misgiving.trainer.config import head_named
 from misgiving.trainer.data import PoseSet, Sample
@@ -57,7 +57,7 @@ def test_a_mouse_without_a_torso(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     net = read_net(write_net(tmp_path, joints=MOUSE))
     assert net.keypoints.torso == ()
     told: list[str] = []
-    monkeypatch.setattr(attaching.progress, "print_line", told.append)
+    monkeypatch.setattr(progress, "print_line", told.append)
     done = trained(net, tmp_path / "run", "evidence-miss")
     assert any(line.startswith("the keypoints of net.onnx have no torso, by") for line in told)
     assert done.record.metrics == {"persons": 8, "persons_with_torso": 0, "failures": 0}
