@@ -176,11 +176,29 @@ class EvidenceHead(nn.Module):
         cells, peaks = pose.decoded()
         told = _of_heatmaps(peaks) if pose.evidence is None else pose.evidence
         places = (cells - cells.mean(1, keepdim=True)) / pose.heatmaps.shape[-1]
-        average = [level.float().mean(dim=(2, 3)) for level in pose.pyramid]
-        largest = [level.float().amax(dim=(2, 3)) for level in pose.pyramid]
+        average = [_average(level.float()) for level in pose.pyramid]
+        largest = [_largest(level.float()) for level in pose.pyramid]
         seen = [told, places.flatten(1), *average, *largest]
         predicted: Tensor = self.regressor(torch.cat(seen, dim=1))
         return predicted
+
+
+def _average(level: Tensor) -> Tensor:
+    """(B, C, h, w) → (B, C)."""
+    if torch.compiler.is_exporting():  # see _largest
+        return functional.avg_pool2d(level, level.shape[-2:]).flatten(1)
+    return level.mean(dim=(2, 3))
+
+
+def _largest(level: Tensor) -> Tensor:
+    """(B, C, h, w) → (B, C).
+
+    ONNX Runtime keeps a level in the convolutions' own layout for a pool, and turns it for any
+    other reduction, which takes as long as the head itself; torch's pools are slow on a CPU.
+    """
+    if torch.compiler.is_exporting():
+        return functional.max_pool2d(level, level.shape[-2:]).flatten(1)
+    return level.amax(dim=(2, 3))
 
 
 def _of_heatmaps(peaks: Tensor) -> Tensor:
