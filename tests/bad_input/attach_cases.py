@@ -25,7 +25,7 @@ ATTACH = [
     Case(
         "a checkpoint whose foreign file changed",
         "export changed-attached --val synthetic:3,256 --name a --version 1 --out new",
-        "was",
+        "the heads were trained on net.onnx",
     ),
     Case(
         "training an attached checkpoint on",
