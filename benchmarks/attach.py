@@ -144,7 +144,8 @@ def page(data: Path, out: Path) -> Iterator[str]:
 onnxruntime {ort.__version__}, one thread; code at {record.commit[:12]}. Heads trained on
 `{trained}`, {", ".join(f"{name} {count} epochs" for name, count in EPOCHS.items())}: {recipe.fit};
 {recipe.augment}; {len(HEADS)} heads evidence-miss on one pass, which differ in their random start
-alone. The nets are frozen.
+alone. The nets are frozen. The ResNet learnt from the persons that its heads learn from, the others
+from other data.
 
 A failure is a person of whose labelled joints that the net has less than half are found at PCK@0.2;
 persons without a labelled torso are left out. Upright: the middle of the shoulders stands above
