@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from misgiving.export.graph import FusedGraph
 from misgiving.export.tracing import IR_VERSION, OPSET, traced
 from misgiving.trainer.foreign.pose import ForeignPose
+from misgiving.trainer.foreign.shapes import reads
 
 NET = "net/"
 """Before every name of the foreign graph in the merged one."""
@@ -132,7 +133,8 @@ def _pool_whole(tail: onnx.ModelProto, sizes: set[tuple[int, ...]]) -> None:
 
 
 def _tidy(model: onnx.ModelProto) -> None:
-    """Name every opset once, and every node by a name of its own: who quantises needs both."""
+    """Name every opset once, and every node by a name of its own: who quantises needs both; and
+    keep no constant that nobody reads any more, of which ONNX Runtime would warn."""
     opsets = {entry.domain: entry for entry in model.opset_import}
     del model.opset_import[:]
     model.opset_import.extend(opsets.values())
@@ -140,6 +142,10 @@ def _tidy(model: onnx.ModelProto) -> None:
     for place, node in enumerate(model.graph.node):
         if not node.name or names[node.name] > 1:
             node.name = f"{NET}{node.op_type}#{place}"
+    used = {name for node in model.graph.node for name in reads(node)}
+    constants = [one for one in model.graph.initializer if one.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(constants)
 
 
 def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
