@@ -145,7 +145,7 @@ def test_what_selection_can_do_with_its_scores(exported: Make, tmp_path: Path) -
 
     file = str(tmp_path / "pool.parquet")
     run("score", "--pool", "synthetic:5,12", "--out", file, "--bundle", str(bundle.path))
-    for sampler in ("learned_loss", "coreset", "usdm", "convex"):
+    for sampler in ("learned_loss", "coreset", "usdm", "convex", "min_confidence"):
         picked = run("select", file, "--budget", "3", "--sampler", sampler).split()
         assert len(set(picked)) == 3, sampler
     said = run("select", file, "--budget", "3", "--sampler", "min_peak")

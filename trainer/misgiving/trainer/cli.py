@@ -43,8 +43,6 @@ Threads = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="CPU threads; all cores up to 8 by default.")
 ]
 
-Sampler = Annotated[str, typer.Option(metavar="NAME", help=f"One of {', '.join(SAMPLERS)}.")]
-
 
 @app.command()
 def recipes() -> None:
@@ -306,7 +304,12 @@ def select(
         Path, typer.Argument(metavar="FILE", help="The pool's file from 'misgiving score'.")
     ],
     budget: Annotated[int, typer.Option(metavar="N", help="Persons to pick.")],
-    sampler: Sampler = "learned_loss",
+    sampler: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help=f"One of {', '.join(SAMPLERS)}; or a free score of the file."
+        ),
+    ] = "learned_loss",
     labelled: Annotated[
         Path | None,
         typer.Option(

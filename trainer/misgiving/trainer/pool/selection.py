@@ -8,7 +8,13 @@ import numpy as np
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.trainer.pool.score_file import ScoreFile, open_scores
 from misgiving.trainer.samplers import sampler_named
-from misgiving.trainer.samplers.base import Candidates, Floats, check_budget
+from misgiving.trainer.samplers.base import (
+    Candidates,
+    Floats,
+    Sampler,
+    check_budget,
+    highest_signal,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +40,7 @@ def select(
 
     Args:
         scores: a pool's score file.
-        sampler: by name.
+        sampler: by name; or a free score of the file, as a foreign net has its own.
         budget: how many.
         labelled: score file, by the same bundle, of those who are labelled already. Nobody of
             them is picked, and core-set keeps away from them.
@@ -44,10 +50,10 @@ def select(
         InvalidInput: no such sampler, or fewer candidates than ``budget``.
         DataError: a file that cannot be used.
     """
-    run = sampler_named(sampler)
     if budget < 1:
         raise InvalidInput(f"budget is {budget}; expected at least 1")
     file = open_scores(scores)
+    run = _sampler(sampler, file)
     known = _labelled(labelled, file) if labelled else None
     candidates = _candidates(file, known)
     check_budget(budget, len(candidates), f"to choose from in {scores}")
@@ -58,6 +64,12 @@ def select(
         unscored=int((~np.isfinite(candidates.predicted_loss)).sum()),
         scores=file,
     )
+
+
+def _sampler(name: str, file: ScoreFile) -> Sampler:
+    if any(name == signal.name for signal in file.record.signals):
+        return lambda candidates, budget, rng: highest_signal(candidates, name, budget)
+    return sampler_named(name)
 
 
 def _labelled(path: Path, pool: ScoreFile) -> ScoreFile:

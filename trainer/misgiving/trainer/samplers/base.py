@@ -152,7 +152,7 @@ def highest_signal(candidates: Candidates, name: str, budget: int) -> list[int]:
     if name not in candidates.signals:
         raise InvalidInput(
             f"sampler is {name!r}, a free score that is not there; there are "
-            f"{', '.join(candidates.signals)}. Choose another sampler"
+            f"{', '.join(candidates.signals)}. Choose one of these"
         )
     return highest(candidates.signals[name], budget, name)
 
