@@ -138,7 +138,7 @@ def test_coreset_without_enough_embeddings() -> None:
 def test_a_free_score_that_the_bundle_does_not_give() -> None:
     candidates = replace(candidates_of([0.0]), signals={"entropy": np.zeros(1)})
     message = (
-        r"sampler is 'min_peak', a free score that is not there; there are entropy. Choose another"
+        r"sampler is 'min_peak', a free score that is not there; there are entropy. Choose one"
     )
     with pytest.raises(InvalidInput, match=message):
         sampler_named("min_peak")(candidates, 1, rng())
