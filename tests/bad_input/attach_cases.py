@@ -32,4 +32,10 @@ ATTACH = [
         "train --init attached --data synthetic:1,16 --val synthetic:2,8 --out runs/new",
         "which nothing trains",
     ),
+    Case(
+        "a cycle of an attached network",
+        "cycle attached/recipe.json --base synthetic:1,16 --pool synthetic:2,32 "
+        "--test synthetic:3,8 --budget 8 --out new",
+        "which nothing trains",
+    ),
 ]

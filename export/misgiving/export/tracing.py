@@ -11,10 +11,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from misgiving.runtime.engines.base import LARGEST_BATCH
+
 OPSET = 18
 IR_VERSION = 9
 """Older boards' runtimes load nothing newer."""
-MAX_BATCH = 1024
 
 
 def traced(
@@ -32,7 +33,7 @@ def traced(
         outputs: names of what it gives.
         free_batch: whether the first axis of each input may be any; otherwise it is the example's.
     """
-    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     each = tuple({0: batch} for _ in examples)
     parameters = inspect.signature(module.forward).parameters.values()
     gathered = any(one.kind is one.VAR_POSITIONAL for one in parameters)

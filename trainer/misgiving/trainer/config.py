@@ -107,12 +107,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check that the sizes divide."""
-        if isinstance(self.net, ForeignConfig):
-            pass
-        elif isinstance(self.input_size, int):
-            self.net.check_input(self.input_size)
-        else:
-            require(False, f"input_size is {self.input_size}; expected one number, for a square")
+        if not isinstance(self.net, ForeignConfig):
+            size = self.input_size
+            if not isinstance(size, int):
+                raise InvalidInput(f"input_size is {size}; expected one number, for a square")
+            self.net.check_input(size)
         require(self.padding >= 1, f"padding is {self.padding}; expected at least 1")
         require(0 <= self.dropout < 1, f"dropout is {self.dropout}; expected from 0 to below 1")
         names = [head.name for head in self.heads]
@@ -239,6 +238,15 @@ class Recipe:
     model: ModelConfig
     fit: FitConfig
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+def check_own(recipe: Recipe) -> None:
+    """Raise InvalidInput where a recipe is of a foreign net, which nothing here trains."""
+    if isinstance(recipe.model.net, ForeignConfig):
+        raise InvalidInput(
+            f"recipe {recipe.name} is of {recipe.model.net.file}, which nothing trains; expected "
+            "a network of ours. For other heads on it, run 'misgiving attach' again"
+        )
 
 
 Value = TypeVar("Value")

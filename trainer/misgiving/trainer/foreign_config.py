@@ -63,6 +63,3 @@ class ForeignConfig:
 
     stride: ClassVar[int] = 4
     """Input px for each cell, in which the trainer counts; the net's own may be another."""
-
-    def check_input(self, size: int) -> None:
-        """Any input is as good as the net's own; its graph is asked when it is opened."""

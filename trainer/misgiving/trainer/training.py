@@ -22,11 +22,10 @@ from misgiving.trainer.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from misgiving.trainer.config import Recipe, to_dict
+from misgiving.trainer.config import Recipe, check_own, to_dict
 from misgiving.trainer.data import PoseSet, check_alike, check_apart, check_labelled
 from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import fit, pick_device
-from misgiving.trainer.foreign_config import ForeignConfig
 from misgiving.trainer.mirroring import mirroring
 from misgiving.trainer.models import Network
 from misgiving.trainer.restart import Restart, difference
@@ -213,11 +212,8 @@ def _restart(recipe: Recipe, data: PoseSet, out: Path, epochs: int, init: Path |
 def _start(
     recipe: Recipe, data: PoseSet, init: Path | None, foreign: bytes | None
 ) -> tuple[Network, tuple[str, ...]]:
-    if isinstance(recipe.model.net, ForeignConfig) and foreign is None:
-        raise InvalidInput(
-            f"recipe {recipe.name} is of {recipe.model.net.file}, which nothing trains; expected "
-            "a network of ours. For other heads on it, run 'misgiving attach' again"
-        )
+    if foreign is None:
+        check_own(recipe)
     network = Network(recipe.model, data.keypoints, foreign)
     if init is None:
         if recipe.fit.epochs == 0 and foreign is None:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.trainer.config import Recipe, read_file
+from misgiving.trainer.config import Recipe, check_own, read_file
 from misgiving.trainer.net_config import FORBID, require
 from misgiving.trainer.recipes import RECIPES, recipe_named, with_changes
 from misgiving.trainer.samplers import sampler_named
@@ -42,7 +42,8 @@ class CycleRecipe:
     repeats: int = 1
 
     def __post_init__(self) -> None:
-        """Check ranges and names."""
+        """Check ranges and names, and that there is something to train."""
+        check_own(self.training)
         for name in ("budget", "stages", "repeats"):
             value = getattr(self, name)
             require(value >= 1, f"{name} is {value}; expected at least 1")
