@@ -128,6 +128,7 @@ def _epochs(
         alone = epoch >= together
         if epoch in (numbers.start, together):
             network.pose.requires_grad_(not alone)
+            network.pose.first_blocks(recipe.fit.frozen_blocks).requires_grad_(False)
             shared = team.shared(network, crops.device)
         # For dropout, which draws from torch's own: a training that goes on draws the same.
         torch.manual_seed(recipe.fit.seed + epoch + _APART * team.rank)
@@ -172,6 +173,7 @@ def _to_training_mode(network: Network, config: FitConfig, alone: bool) -> None:
         for module in network.pose.modules():
             if isinstance(module, _BATCH_NORMS):
                 module.eval()
+    network.pose.first_blocks(config.frozen_blocks).eval()
 
 
 def _optimiser(

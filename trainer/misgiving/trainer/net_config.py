@@ -11,6 +11,9 @@ from misgiving.trainer.foreign_config import ForeignConfig
 
 FORBID = ConfigDict(extra="forbid")
 
+Pretrained: TypeAlias = Literal["efficientnet-lite0"]
+"""Trunks whose weights a package has; see ``models/pretrained.py``."""
+
 
 def require(condition: bool, message: str) -> None:
     """Raise InvalidInput with a message unless a condition holds."""
@@ -132,6 +135,32 @@ class EdgeConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LiteConfig:
+    """EfficientNet-Lite0 (Tan & Le, ICML 2019) and a light decoder; the ``net`` of a
+    :class:`Recipe`'s model."""
+
+    __pydantic_config__ = FORBID
+
+    kind: Literal["lite"] = "lite"
+    deepest: Literal[16, 32] = 32
+    """Input px for a cell of the trunk's coarsest map."""
+    width: int = 64
+    """Channels of the decoder."""
+    pretrained: Pretrained | None = "efficientnet-lite0"
+    """Whose weights the trunk starts with, None for random ones."""
+
+    stride: ClassVar[int] = 4
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check_width(self.width)
+
+    def check_input(self, size: int) -> None:
+        """Raise InvalidInput where the coarsest map has no whole cells."""
+        _check_multiple(size, self.deepest)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeepposeConfig:
     """Direct regression of coordinates (Toshev & Szegedy, "DeepPose", CVPR 2014), one stage on a
     ResNet; the ``net`` of a :class:`Recipe`'s model."""
@@ -196,6 +225,7 @@ NetConfig: TypeAlias = Annotated[
     | HrnetConfig
     | ResnetConfig
     | EdgeConfig
+    | LiteConfig
     | DeepposeConfig
     | TompsonConfig
     | ForeignConfig,

@@ -78,6 +78,18 @@ class PoseNet(nn.Module):
         """How many numbers the evidence has; ours is each heatmap's peak and its logit."""
         return 2 * keypoints
 
+    def first_blocks(self, count: int) -> nn.Module:
+        """The stem and so many first blocks, which a training may leave as they are.
+
+        Raises:
+            InvalidInput: this net has no such blocks, or less.
+        """
+        if count:
+            raise InvalidInput(
+                f"frozen_blocks is {count}; expected 0, only the net lite has a pretrained trunk"
+            )
+        return nn.Sequential()
+
     @property
     def read_out(self) -> nn.Conv2d:
         """The 1 × 1 convolution that makes the last stack's heatmaps of ``features``.

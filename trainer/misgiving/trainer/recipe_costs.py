@@ -31,6 +31,7 @@ _USES = {
     "hrnet-w48": "accuracy; wants a GPU",
     "resnet-50": "accuracy; wants a GPU",
     "edge": "Jetson and CPU",
+    "lite": "Jetson, CPU; pretrained",
     "deeppose": "comparison: regression",
     "tompson": "comparison: spatial model",
 }

@@ -17,6 +17,7 @@ from misgiving.trainer.net_config import (
     EdgeConfig,
     HourglassConfig,
     HrnetConfig,
+    LiteConfig,
     NetConfig,
     ResnetConfig,
     TompsonConfig,
@@ -115,6 +116,13 @@ RECIPES = {
                 heads=ALL_HEADS,
             ),
             fit=_small(),
+            augment=_ASTRAY,
+        ),
+        # Jetson and CPU too; its trunk has seen ImageNet, so it needs less.
+        Recipe(
+            name="lite",
+            model=ModelConfig(input_size=128, net=LiteConfig(), heads=ALL_HEADS),
+            fit=replace(_small(learning_rate=2e-3), epochs=40, batch_size=32),
             augment=_ASTRAY,
         ),
         # The ancestors, as small as the recipe cpu.

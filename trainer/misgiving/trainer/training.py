@@ -28,6 +28,7 @@ from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import fit, pick_device
 from misgiving.trainer.mirroring import mirroring
 from misgiving.trainer.models import Network
+from misgiving.trainer.models.pretrained import start_pretrained
 from misgiving.trainer.restart import Restart, difference
 from misgiving.trainer.team import Team
 
@@ -221,6 +222,8 @@ def _start(
                 "the recipe has no epochs but the heads', which leave the pose net as it is; "
                 "expected a trained one. Give --init CHECKPOINT"
             )
+        if said := start_pretrained(recipe.model.net, network.pose):
+            progress.print_line(said)
         return network, ()
     old, old_recipe, record = load_checkpoint(init)
     check_keypoints(record, data)

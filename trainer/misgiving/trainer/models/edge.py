@@ -11,11 +11,11 @@ Axes: B batch, C channels, K keypoints, H W heatmap cells.
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn import functional
 
-from misgiving.trainer.models.blocks import Basic, answer, conv_norm, conv_relu
+from misgiving.trainer.models.blocks import Basic, conv_norm, conv_relu
+from misgiving.trainer.models.decoder import Decoded
 from misgiving.trainer.net_config import EdgeConfig
-from misgiving.trainer.pose import Level, PoseNet, PoseOutput
+from misgiving.trainer.pose import PoseOutput
 
 _GROWTH = (2, 4, 6, 8)
 """Channels of the scales from the finest on, in halves of the width."""
@@ -40,13 +40,12 @@ class Inverted(nn.Module):
         return y
 
 
-class EdgeNet(PoseNet):
+class EdgeNet(Decoded):
     """Image → heatmaps; the pyramid is the decoder's four scales, ``features`` the finest."""
 
     def __init__(self, config: EdgeConfig, keypoints: int, input_size: int) -> None:
         widths = [config.width * growth // 2 for growth in _GROWTH]
-        inside, size = 2 * config.width, input_size // config.stride
-        super().__init__(inside, [Level(inside, size >> scale) for scale in range(len(widths))])
+        super().__init__(widths, 2 * config.width, keypoints, input_size // config.stride)
         self.stem = nn.Sequential(
             conv_relu(3, config.width // 2, 3, stride=2),
             conv_relu(config.width // 2, widths[0], 3, stride=2),
@@ -56,34 +55,16 @@ class EdgeNet(PoseNet):
             nn.Sequential(down, *_blocks(scale, width))
             for scale, (down, width) in enumerate(zip(downs, widths, strict=True))
         )
-        self.sideways = nn.ModuleList(conv_norm(width, inside) for width in widths)
-        self.refine = nn.ModuleList(_separable(inside) for _ in widths)
-        self.answer = answer(inside, keypoints)
-
-    @property
-    def read_out(self) -> nn.Conv2d:
-        return self.answer
 
     def forward(self, image: Tensor) -> PoseOutput:
         """(B, 3, H, W) normalised → PoseOutput."""
         x = self.stem(image)
-        seen = []
-        for scale, sideways in zip(self.scales, self.sideways, strict=True):
+        maps = []
+        for scale in self.scales:
             x = scale(x)
-            seen.append(sideways(x))
-        pyramid = [self.refine[-1](seen[-1])]
-        for features, refine in zip(seen[-2::-1], self.refine[-2::-1], strict=True):
-            pyramid.append(refine(features + functional.interpolate(pyramid[-1], scale_factor=2.0)))
-        return PoseOutput(self.answer(pyramid[-1])[:, None], pyramid[-1], tuple(pyramid[::-1]))
+            maps.append(x)
+        return self.decode(maps)
 
 
 def _blocks(scale: int, width: int) -> list[nn.Module]:
     return [Basic(width, width) if scale == 0 else Inverted(width) for _ in range(_BLOCKS[scale])]
-
-
-def _separable(channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ReLU(),
-        *conv_norm(channels, channels, 3, groups=channels),
-        *conv_relu(channels, channels),
-    )

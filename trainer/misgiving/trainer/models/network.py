@@ -20,6 +20,7 @@ from misgiving.trainer.models.deeppose import Deeppose
 from misgiving.trainer.models.edge import EdgeNet
 from misgiving.trainer.models.hourglass import StackedHourglass
 from misgiving.trainer.models.hrnet import Hrnet
+from misgiving.trainer.models.lite import LiteNet
 from misgiving.trainer.models.resnet import ResnetPose
 from misgiving.trainer.models.tompson import Tompson
 from misgiving.trainer.net_config import (
@@ -27,6 +28,7 @@ from misgiving.trainer.net_config import (
     EdgeConfig,
     HourglassConfig,
     HrnetConfig,
+    LiteConfig,
     ResnetConfig,
     TompsonConfig,
 )
@@ -155,6 +157,8 @@ def make_pose_net(config: ModelConfig, keypoints: int, foreign: bytes | None = N
             return ResnetPose(net, keypoints, size)
         case EdgeConfig() as net:
             return EdgeNet(net, keypoints, size)
+        case LiteConfig() as net:
+            return LiteNet(net, keypoints, size)
         case DeepposeConfig() as net:
             return Deeppose(net, keypoints, size)
         case TompsonConfig() as net:
