@@ -62,8 +62,8 @@ def layers(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Learned:
-    """A head like ``evidence`` with a target of its own, on what the pose net said once of the
-    augmented views: ours sees fresh ones in every epoch, and as many of them."""
+    """A head like ``evidence`` with a target of its own, on what the pose net said once of some
+    augmented views; ours sees a fresh one of each person in every epoch."""
 
     reads = "evidence"
     """The field of the facts that it sees."""
@@ -171,8 +171,9 @@ class Covariance(Learned):
     Gaussian's likelihood. The risk is the logarithm of each joint's expected squared error, the
     trace of its own 2 × 2 block, mean over the joints.
 
-    Simplified: no curvature term; the gradient is by the last features instead of a pooled
-    encoding; the pose net stays as it is, where the paper trains mean and covariance together.
+    Simplified: no curvature term, which the authors' code leaves out on request, too; the gradient
+    is by the features that the heatmaps are read from, not by the code in the middle of the net;
+    the pose net stays as it is, where the paper trains mean and covariance together.
     """
 
     astray = False
