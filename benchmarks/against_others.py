@@ -29,7 +29,6 @@ from limbs import (
     KINDS,
     LIMBS,
     OURS,
-    Comparison,
     Said,
     Truth,
     compare,
@@ -44,6 +43,7 @@ from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.geometry import CropRule, Region, Window, window_of
 from misgiving.runtime.nouns import Person
 from misgiving.trainer.data import PoseSet, Sample, open_data
+from misgiving.trainer.data.base import subset
 from misgiving.trainer.data.spec import without_folders
 
 PEER = Path(__file__).parent / "peers" / "blazepose.py"
@@ -65,7 +65,11 @@ OUTSIDE = {
     "Five pictures of MPII": "mpii:{0}/mpii_sample/test_mpii.json@{0}/mpii_sample",
 }
 WHOLE, BOXED = "whole picture", "true box"
-TIMED, ROUNDS = 100, 2
+HEADING = """
+| net | joints found ↑ | of those found | answered | failures | score | AUROC ↑ | of those found |
+|---|---|---|---:|---:|---|---|---|
+"""
+TIMED, ROUNDS, WARM_UP = 100, 2, 10
 CONFIDENCES = {BLAZEPOSE: 0.5, ALWAYS: 0.0}
 """From which on BlazePose takes a person for one; the first is its default."""
 
@@ -107,6 +111,13 @@ def environment(folder: Path) -> Path:
     for what in (NEEDS, ("--no-deps", MEDIAPIPE)):
         subprocess.run([python, "-m", "pip", "install", "-q", *what], check=True, stdout=sys.stderr)
     return python
+
+
+def with_torso(data: PoseSet) -> PoseSet:
+    """Those whose torso is labelled: of the others no joint counts."""
+    assert data.labelled is not None
+    torso = sorted({joint for pair in LIMBS.torso for joint in pair})
+    return subset(data, np.flatnonzero(data.labelled[:, torso].all(1)))
 
 
 def region_of(sample: Sample, way: str) -> Region | None:
@@ -173,31 +184,17 @@ def kept(file: Path, name: str, windows: Sequence[Window], make: Callable[[], Fl
     return np.asarray(filed[name])
 
 
-def section(title: str, way: str, result: Comparison, spec: str) -> str:
-    """One data set, asked about in one way."""
-    return f"""
-## {title}, {way}
-
-`{spec}`, {result.persons} persons, {result.measured} of them with a labelled torso.
-
-| net | joints found ↑ | of those found | answered | failures | score | AUROC ↑ | of those found |
-|---|---|---|---:|---:|---|---|---|
-""" + "\n".join(rows(result))
-
-
 def timed(estimator: Estimator, peer: BlazePose, data: PoseSet) -> dict[tuple[str, str], Floats]:
     """Wall and CPU ms of each call, (ROUNDS × TIMED, 2), by way and net; all take turns."""
     chosen = np.linspace(0, len(data) - 1, TIMED).astype(int)
     samples = [data[int(index)] for index in chosen]
     taken: dict[tuple[str, str], list[Times]] = {}
-    for number in range(ROUNDS + 1):
-        for sample in samples:
-            for way in (WHOLE, BOXED):
-                mine, other = ask_both(estimator, peer, sample, region_of(sample, way))
-                if number:  # the first round warms up
-                    taken.setdefault((way, OURS), []).append(mine)
-                    taken.setdefault((way, BLAZEPOSE), []).append(other)
-    return {key: 1e3 * np.array(each) for key, each in taken.items()}
+    for sample in samples[:WARM_UP] + samples * ROUNDS:
+        for way in (WHOLE, BOXED):
+            mine, other = ask_both(estimator, peer, sample, region_of(sample, way))
+            taken.setdefault((way, OURS), []).append(mine)
+            taken.setdefault((way, BLAZEPOSE), []).append(other)
+    return {key: 1e3 * np.array(each[WARM_UP:]) for key, each in taken.items()}
 
 
 def ask_both(
@@ -233,7 +230,8 @@ def page(estimator: Estimator, peer: BlazePose, data: Path, answers: Path) -> It
     kinds = []
     for title, spec in {**HOME, **OUTSIDE}.items():
         for way in (WHOLE, BOXED) if title in HOME else (BOXED,):
-            persons = open_data(spec.format(data), LIMBS)
+            everybody = open_data(spec.format(data), LIMBS)
+            persons = with_torso(everybody)
             mine, truth, windows = ours(estimator, persons, way)
             nets = {OURS: mine}
             for net in CONFIDENCES:
@@ -241,7 +239,9 @@ def page(estimator: Estimator, peer: BlazePose, data: Path, answers: Path) -> It
                 name = f"{MEDIAPIPE}, {without_folders(persons.spec)}, {way}, {net}"
                 nets[net] = of_landmarks(kept(answers, name, windows, ask), peer.names, windows)
             result = compare(nets, truth)
-            yield section(title, way, result, spec.format("DATA", "DATA"))
+            about = f"`{spec.format('DATA')}`, {len(everybody)} persons, of them"
+            yield f"\n## {title}, {way}\n\n{about} {result.measured} with a labelled torso.\n"
+            yield HEADING + "\n".join(rows(result))
             kinds += [
                 f"| {title}, {way} | {net} | " + " | ".join(f"{share:.3f}" for share in shares)
                 for net, shares in result.by_kind.items()
@@ -307,10 +307,10 @@ def time_section(taken: Mapping[tuple[str, str], Floats]) -> str:
     return f"""
 ## Time
 
-{TIMED} pictures of LSP test, evenly spread, {ROUNDS} interleaved rounds after one to warm up. From
-RGB pixels to joints on one thread: ONNX Runtime has one, and all of MediaPipe's threads share one
-core by affinity, as `mp.solutions` has no option for them. CPU: of all threads of the process; the
-median of the clock on the wall suffers from whatever else the machine does.
+{TIMED} pictures of LSP test, evenly spread, {ROUNDS} interleaved rounds after {WARM_UP} pictures to
+warm up. From RGB pixels to joints on one thread: ONNX Runtime has one, and all of MediaPipe's
+threads share one core by affinity, as `mp.solutions` has no option for them. CPU: of all threads of
+the process; the median of the clock on the wall suffers from whatever else the machine does.
 
 | asked | net | median ms | median CPU ms | mean CPU ms |
 |---|---|---:|---:|---:|

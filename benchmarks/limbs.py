@@ -53,7 +53,6 @@ class Truth:
 class Comparison:
     """Nets on the persons whose torso is labelled."""
 
-    persons: int
     measured: int
     answered: Mapping[str, float]
     """Share of the measured, by net."""
@@ -113,7 +112,6 @@ def compare(nets: Mapping[str, Said], truth: Truth) -> Comparison:
     measure = partial(_measure, kept, failed, rankings)
     all_answer = np.all(list(answered.values()), axis=0)
     return Comparison(
-        persons=len(known),
         measured=len(images),
         answered={net: float(each.mean()) for net, each in answered.items()},
         failures={net: int(each.sum()) for net, each in failed.items()},
