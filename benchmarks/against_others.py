@@ -29,6 +29,7 @@ from limbs import (
     KINDS,
     LIMBS,
     OURS,
+    Comparison,
     Said,
     Truth,
     compare,
@@ -65,7 +66,7 @@ OUTSIDE = {
     "Five pictures of MPII": "mpii:{0}/mpii_sample/test_mpii.json@{0}/mpii_sample",
 }
 WHOLE, BOXED = "whole picture", "true box"
-HEADING = """
+HEADING = """\
 | net | joints found ↑ | of those found | answered | failures | score | AUROC ↑ | of those found |
 |---|---|---|---:|---:|---|---|---|
 """
@@ -227,38 +228,41 @@ def main() -> None:
 def page(estimator: Estimator, peer: BlazePose, data: Path, answers: Path) -> Iterator[str]:
     """The Markdown page."""
     yield header(estimator, peer)
-    kinds = []
+    results = {}
     for title, spec in {**HOME, **OUTSIDE}.items():
+        everybody = open_data(spec.format(data), LIMBS)
+        persons = with_torso(everybody)
         for way in (WHOLE, BOXED) if title in HOME else (BOXED,):
-            everybody = open_data(spec.format(data), LIMBS)
-            persons = with_torso(everybody)
-            mine, truth, windows = ours(estimator, persons, way)
-            nets = {OURS: mine}
-            for net in CONFIDENCES:
-                ask = partial(landmarks, peer, persons, windows, net)
-                name = f"{MEDIAPIPE}, {without_folders(persons.spec)}, {way}, {net}"
-                nets[net] = of_landmarks(kept(answers, name, windows, ask), peer.names, windows)
-            result = compare(nets, truth)
+            result = compared(estimator, peer, persons, way, answers)
             about = f"`{spec.format('DATA')}`, {len(everybody)} persons, of them"
             yield f"\n## {title}, {way}\n\n{about} {result.measured} with a labelled torso.\n"
             yield HEADING + "\n".join(rows(result))
-            kinds += [
-                f"| {title}, {way} | {net} | " + " | ".join(f"{share:.3f}" for share in shares)
-                for net, shares in result.by_kind.items()
-            ]
-    yield (
-        f"""
-## By joint
-
-Share found, both sides together.
-
-| pictures | net | {" | ".join(KINDS)} |
-|---|---|{"---:|" * len(KINDS)}
-"""
-        + " |\n".join(kinds)
-        + " |"
-    )
+            results[f"{title}, {way}"] = result
+    yield "\n".join(joint_lines(results))
     yield time_section(timed(estimator, peer, open_data(HOME["LSP test"].format(data), LIMBS)))
+
+
+def compared(
+    estimator: Estimator, peer: BlazePose, data: PoseSet, way: str, answers: Path
+) -> Comparison:
+    """All nets on one data set, asked about in one way."""
+    mine, truth, windows = ours(estimator, data, way)
+    nets = {OURS: mine}
+    for net in CONFIDENCES:
+        name = f"{MEDIAPIPE}, {without_folders(data.spec)}, {way}, {net}"
+        found = kept(answers, name, windows, partial(landmarks, peer, data, windows, net))
+        nets[net] = of_landmarks(found, peer.names, windows)
+    return compare(nets, truth)
+
+
+def joint_lines(results: Mapping[str, Comparison]) -> Iterator[str]:
+    """A table of the joints by what they are."""
+    yield "\n## By joint\n\nShare found, both sides together.\n"
+    yield f"| pictures | net | {' | '.join(KINDS)} |"
+    yield f"|---|---|{'---:|' * len(KINDS)}"
+    for title, result in results.items():
+        for net, shares in result.by_kind.items():
+            yield f"| {title} | {net} | {' | '.join(f'{share:.3f}' for share in shares)} |"
 
 
 def header(estimator: Estimator, peer: BlazePose) -> str:
@@ -280,7 +284,7 @@ Ours: bundle `{manifest.name}` {manifest.version}, digest {estimator.bundle.dige
   answers the picture, and looks closer where its answer asks for that.
 - True box: ours is given the box as its region. BlazePose has no such input, and is given the
   picture cut to what ours sees of it: the box padded {manifest.crop.padding} × and made square. It
-  detects in that, where a person is larger than it expects: the row favours ours.
+  detects in that, and finds fewer persons than in whole pictures: the row favours ours.
 - Joints found: PCK@0.2 of the twelve limb joints, matched by name; a fifth of the longer labelled
   torso diagonal. Labelled joints alone count, and persons whose torso is labelled. A person whom
   BlazePose does not find counts as all joints missed; ours answers always.
