@@ -201,7 +201,7 @@ def timed(estimator: Estimator, peer: BlazePose, data: PoseSet) -> dict[tuple[st
 def ask_both(
     estimator: Estimator, peer: BlazePose, sample: Sample, region: Region | None
 ) -> tuple[Times, Times]:
-    """What the answers of both took; cutting is ours's own, and free for BlazePose."""
+    """What the answers of both took; ours cuts within it, for BlazePose that is free."""
     wall, cpu = time.perf_counter(), time.process_time()
     estimator.infer(sample.image, [region] if region else [])
     mine = time.perf_counter() - wall, time.process_time() - cpu
