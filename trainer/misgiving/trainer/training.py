@@ -28,7 +28,7 @@ from misgiving.trainer.data.crops import load_crops
 from misgiving.trainer.fit import fit, pick_device
 from misgiving.trainer.mirroring import mirroring
 from misgiving.trainer.models import Network
-from misgiving.trainer.models.pretrained import start_pretrained
+from misgiving.trainer.models.pretrained import load_trunk, with_trunk
 from misgiving.trainer.restart import Restart, difference
 from misgiving.trainer.team import Team
 
@@ -144,9 +144,11 @@ def train(
     check_apart(data, validation)
     check_labelled(validation)
     recipe, flips = mirroring(recipe, data.keypoints)
+    recipe, trunk = (recipe, "") if init else with_trunk(recipe)
     device, team = compute.prepare(), compute.team
     torch.manual_seed(recipe.fit.seed)
     network, earlier = _start(recipe, data, init, foreign)
+    network.pose.first_blocks(recipe.fit.frozen_blocks)  # refused before anything is read
     check_alike([data, validation])
     count = recipe.fit.continued_epochs if init else recipe.fit.epochs
     team.check_batch(recipe.fit.batch_size)
@@ -157,7 +159,7 @@ def train(
         given, data = len(data), crops.data or data
         restart = _restart(recipe, data, out, whole, init)
         if what == _ALONE:  # a cycle has said it
-            progress.print_lines(epochs_line(count, recipe.fit.head_epochs), flips)
+            progress.print_lines(epochs_line(count, recipe.fit.head_epochs), flips, trunk)
         with team.meeting(device), progress.epochs(whole, what) as report:
             fit(network, recipe, crops, count, report, logs, restart, team)
         # By each process for itself: none waits for another, however long it takes.
@@ -222,8 +224,7 @@ def _start(
                 "the recipe has no epochs but the heads', which leave the pose net as it is; "
                 "expected a trained one. Give --init CHECKPOINT"
             )
-        if said := start_pretrained(recipe.model.net, network.pose):
-            progress.print_line(said)
+        load_trunk(recipe.model.net, network.pose)
         return network, ()
     old, old_recipe, record = load_checkpoint(init)
     check_keypoints(record, data)

