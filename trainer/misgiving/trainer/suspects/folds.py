@@ -63,7 +63,7 @@ def check_folds(count: int, images: int) -> None:
 def _look(sample: Sample, seen: dict[object, str]) -> str:
     """The difference hash of an image, as hex digits: whether each cell is lighter than the next.
 
-    Two copies of a picture, also a smaller or a recompressed one, mostly have the same.
+    Copies of a picture mostly have the same, also where one was compressed again.
     """
     if sample.path is not None and sample.path in seen:
         return seen[sample.path]

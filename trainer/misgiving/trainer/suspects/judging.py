@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.runtime.joint_names import side_of, without_side
+from misgiving.runtime.joint_names import without_side
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.answers.scoring import Scores
 from misgiving.trainer.measures.metrics import PCK_THRESHOLD, Floats
@@ -182,7 +182,7 @@ def ways(keypoints: KeypointSet) -> dict[str, NDArray[np.int64]]:
     """
     paired = np.flatnonzero(keypoints.mirror != np.arange(len(keypoints)))
     found = {"": paired[:0], ALL: paired}
-    limbs = _limbs(keypoints, [at for at in paired.tolist() if side_of(keypoints.names[at])])
+    limbs = _limbs(keypoints, paired.tolist())
     if len(limbs) > 1:
         found |= {name: np.array(sorted(joints)) for name, joints in limbs.items()}
     return found
