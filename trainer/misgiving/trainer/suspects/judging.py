@@ -3,8 +3,8 @@
 Confident learning (Northcutt et al., JAIR 2021) finds wrong class labels by out-of-sample answers
 that are sure of another class; ObjectLab (Tkachenko et al., 2023) carries it to boxes, and lets the
 worst part of an image decide. Here an answer is a place, so *another* is a distance, and *sure* is
-the peak times what the head says of the joint. Form and numbers were chosen on planted errors; see
-``benchmarks/suspects.py``.
+told by the peak and by what the head says of the joint. Form and numbers were chosen on errors
+planted in LSP's test labels; ``benchmarks/suspects.py`` measures them on others.
 
 Axes: N persons, K joints, W ways to exchange sides.
 """
@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.joint_names import without_side
@@ -21,13 +22,14 @@ from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.answers.scoring import Scores
 from misgiving.trainer.measures.metrics import PCK_THRESHOLD, Floats
 
-SUSPECT = 0.15
+SUSPECT = 0.35
 """Score from which a person is a suspect."""
 ALL = "all"
 """The way to exchange sides of every joint."""
 _SHOWN = 10
-_JOINTS_OF_GAIN = 4.0
-"""As many joints, for which nets are surely right, must speak for an exchange as one for a move."""
+_POWER = 4
+_JOINTS_OF_GAIN = 3.0
+"""As many joints must speak for an exchange of sides as one for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Suspicion:
 
     id: str
     score: float
-    """Between 0 and 1."""
+    """At least 0; mostly below 1."""
     exchanged: str
     """The way of exchanging sides with which the label fits; empty where it does with none."""
     joints: tuple[str, ...]
@@ -118,12 +120,16 @@ class Judgement:
 
     @cached_property
     def sureness(self) -> Floats:
-        """(N, K) in [0, 1]: (peak × the head's chance that the joint is found)².
+        """(N, K) in [0, 1]: (the share of all answers that are no surer)⁴.
 
-        Squared, because one joint of which a net is sure says more than four half-sure ones.
+        How sure an answer is: its peak × the chance of a hit that the head gives. As a share,
+        nets that dare more or less, as young ones do, are held to one measure. The power, because
+        one joint of which a net is very sure says more than several of which it is half sure.
         """
         chance = 1 - self.answers.keypoint_loss if self.answers.keypoint_loss.size else 1.0
-        return np.asarray(self.answers.confidence * chance) ** 2
+        sure = np.asarray(self.answers.confidence * chance)
+        share = stats.rankdata(sure, "max").reshape(sure.shape) / sure.size
+        return np.asarray(share**_POWER)
 
     @cached_property
     def contradiction(self) -> Floats:
@@ -139,7 +145,7 @@ class Judgement:
     def gain(self) -> Floats:
         """(N, W): how much nearer the sure answers are once sides are exchanged.
 
-        A quarter of the sum over joints of sureness × distance (at most 1 torso length), before
+        A third of the sum over joints of sureness × distance (at most 1 torso length), before
         less after. The first column, never above 0, is for no way at all.
         """
         before, after = self._cost(np.arange(len(self.answers.keypoints))), self._cost(self._mirror)
