@@ -1,9 +1,9 @@
 """Whether `misgiving suspects` finds wrong labels, and whether a training without them gains.
 
-Run: nice python benchmarks/suspects.py DATA OUT [NETS]
+Run: nice python benchmarks/suspects.py DATA OUT [NETS | CHECKPOINT]
 DATA holds lsp/ and lspet/; OUT takes nets and pictures of the data's people (not for commits). What
 is there is not made again. With NETS, prints what the first so many nets in OUT said, and trains
-nothing.
+nothing. With CHECKPOINT, of a training on TRAINING, asks that net about UNSEEN instead.
 """
 
 import sys
@@ -44,6 +44,7 @@ PLANTED = 0.05
 MOVED = 3
 """Joints at most, by 0.5 to 1.5 torso lengths."""
 TRAINING = "lsp:{}/lsp#1-1000", "lspet:{}/lspet#1-8000"
+UNSEEN = "lsp:{}/lsp#1001-1500", "lspet:{}/lspet#8001-9000"
 VALIDATION = "lspet:{}/lspet#8001-9000"
 TESTS = {"LSP test": "lsp:{}/lsp#1001-2000", "LSPET 9001–10000": "lspet:{}/lspet#9001-10000"}
 SEED = 17
@@ -52,21 +53,30 @@ FIRST = (10, 20, 50, 100)
 LIMBS = (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle"))
 
 
-def main(data: Path, out: Path, nets: int = 0) -> None:
+def main(data: Path, out: Path, asked: str = "") -> None:
     """Print the page."""
-    given = [open_data(spec.format(data)) for spec in TRAINING]
+    specs = UNSEEN if asked and not asked.isdigit() else TRAINING
+    given = [open_data(spec.format(data)) for spec in specs]
     lsp, planted = plant(given[0], SEED)
-    if nets:
-        parts = [read_scores(out / "suspects" / f"answers-{n + 1}.npz", LSP) for n in range(nets)]
-        judged = Judgement(joined(parts, sum(len(part.ids) for part in parts)))
-        persons = tuple(judged.of(at) for at in judged.order)
-    else:
-        found = find_suspects(RECIPE, [lsp, given[1]], out / "suspects", COMPUTE, folds=FOLDS)
-        persons = found.persons
-    print("\n".join(_planted(persons, planted)))
-    print("\n".join(_others(persons)))
-    if not nets:
+    parts = [lsp, given[1]]
+    persons = _persons(parts, out / "suspects", asked)
+    print("\n".join([*_planted(persons, planted), *_others(persons)]))
+    if not asked:
         print("\n".join(_trainings(data, out, join(given), persons)))
+
+
+def _persons(parts: list[PoseSet], out: Path, asked: str) -> tuple[Suspicion, ...]:
+    """The most suspect first."""
+    if not asked:
+        return find_suspects(RECIPE, parts, out, COMPUTE, folds=FOLDS).persons
+    if asked.isdigit():
+        names = [out / f"answers-{number + 1}.npz" for number in range(int(asked))]
+        told = [read_scores(name, LSP) for name in names]
+    else:
+        network, recipe, _ = load_checkpoint(Path(asked))
+        told = [score(network, recipe, part, COMPUTE.prepare()) for part in parts]
+    judged = Judgement(joined(told, sum(len(one.ids) for one in told)))
+    return tuple(judged.of(at) for at in judged.order)
 
 
 def _planted(persons: tuple[Suspicion, ...], planted: Mapping[str, str]) -> Iterator[str]:
@@ -189,4 +199,4 @@ def _wrong(sample: Sample, kind: str, data: PoseSet, seed: int) -> NDArray[np.fl
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
