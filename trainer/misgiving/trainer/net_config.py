@@ -142,7 +142,7 @@ class LiteConfig:
     __pydantic_config__ = FORBID
 
     kind: Literal["lite"] = "lite"
-    deepest: Literal[16, 32] = 32
+    deepest: Literal[16, 32] = 16
     """Input px for a cell of the trunk's coarsest map."""
     width: int = 64
     """Channels of the decoder."""

@@ -118,11 +118,17 @@ RECIPES = {
             fit=_small(),
             augment=_ASTRAY,
         ),
-        # Jetson and CPU too; its trunk has seen ImageNet, so it needs less.
+        # Jetson and CPU too; its trunk has seen ImageNet, so it learns in less.
         Recipe(
             name="lite",
-            model=ModelConfig(input_size=128, net=LiteConfig(), heads=ALL_HEADS),
-            fit=replace(_small(learning_rate=2e-3), epochs=40, batch_size=32),
+            model=ModelConfig(input_size=144, net=LiteConfig(), heads=ALL_HEADS),
+            fit=replace(
+                _small(learning_rate=2e-3),
+                epochs=40,
+                continued_epochs=20,
+                batch_size=32,
+                frozen_blocks=3,
+            ),
             augment=_ASTRAY,
         ),
         # The ancestors, as small as the recipe cpu.

@@ -7,6 +7,8 @@ from misgiving.runtime.errors import BundleError
 
 BUNDLE_VARIABLE = "MISGIVING_BUNDLE"
 DEFAULT_BUNDLE = Path(__file__).parent / "default"
+DEFAULT_CHECKPOINT = Path(__file__).parent / "checkpoint"
+"""What the default bundle was exported from, its weights in 16 bits."""
 
 
 def find_bundle(path: Path | None) -> Path:

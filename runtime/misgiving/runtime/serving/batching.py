@@ -120,7 +120,7 @@ class Batcher:
         self._queue.extend(items)
         if self._idle.is_set():
             self._idle.clear()
-            loop.call_soon(self._run_next, loop)  # others that arrive right now come along
+            self._run_next(loop)
         if len(items) == 1:  # the usual case, without a task of its own
             return await items[0].outcome
         try:

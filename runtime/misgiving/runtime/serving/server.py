@@ -67,28 +67,30 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
         self._idle.set()
 
     async def Infer(self, request: wire.InferRequest, context: Any) -> wire.InferResponse:
-        async with self._answering(context) as pipeline:
+        pipeline = await self._begun(context)
+        try:
             answer = await pipeline.answer_now(to_frame(request.frame))
             fill_result((response := wire.InferResponse()).result, answer)
-            return response
-        raise AssertionError("a context that swallows errors aborts the call")
+        except Exception as error:
+            await context.abort(*status_of(error))
+        return response
 
     async def StreamInfer(
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[wire.StreamInferResponse]:
-        async with self._answering(context) as pipeline:
-            stream = _Stream(pipeline, request_iterator)
-            self._streams.add(stream)
-            try:
-                async for response in stream.responses():
-                    yield response
-            finally:
-                self._streams.discard(stream)
+        stream = _Stream(await self._begun(context), request_iterator)
+        self._streams.add(stream)
+        try:
+            async for response in stream.responses():
+                yield response
+        except Exception as error:
+            await context.abort(*status_of(error))
+        finally:
+            self._streams.discard(stream)
 
     async def GetModel(self, request: wire.GetModelRequest, context: Any) -> wire.GetModelResponse:
-        async with self._answering(context) as pipeline:
-            return wire.GetModelResponse(model=to_model(pipeline.info))
-        raise AssertionError("a context that swallows errors aborts the call")
+        pipeline = await self._begun(context)
+        return wire.GetModelResponse(model=to_model(pipeline.info))
 
     def drain(self) -> None:
         """Let every stream finish what it has accepted, and end with its summary."""
@@ -99,9 +101,8 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
         """Wait until no call is being answered."""
         await self._idle.wait()
 
-    @contextlib.asynccontextmanager
-    async def _answering(self, context: Any) -> AsyncIterator[Pipeline]:
-        """Around every call: there is a pipeline, and an error becomes a status."""
+    async def _begun(self, context: Any) -> Pipeline:
+        """Before every answer: there is a pipeline, and the call counts until it is out."""
         if self.pipeline is None:
             await context.abort(
                 grpc.StatusCode.UNAVAILABLE, "engine is still loading; watch health and try again"
@@ -110,10 +111,7 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
         self.calls += 1
         self._idle.clear()
         context.add_done_callback(self._call_ended)
-        try:
-            yield self.pipeline
-        except Exception as error:
-            await context.abort(*status_of(error))
+        return self.pipeline
 
     def _call_ended(self, context: Any) -> None:
         """The answer and its status are out: only now may the server hang up."""

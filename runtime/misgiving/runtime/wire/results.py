@@ -70,14 +70,14 @@ def fill_person(message: pose.Person, person: Person) -> None:
 def to_person(message: pose.Person) -> Person:
     """What a message holds."""
     known = message.HasField("failure_probability")
-    points = [(point.x_px, point.y_px, point.confidence) for point in message.keypoints]
+    points = [value for one in message.keypoints for value in (one.x_px, one.y_px, one.confidence)]
     return Person(
         to_region(message.region),
-        np.array(points, np.float32).reshape(-1, 3),
+        np.fromiter(points, np.float32, len(points)).reshape(-1, 3),
         message.predicted_loss,
         message.failure_probability if known else None,
-        np.array(message.keypoint_loss[:], np.float32),
-        np.array(message.signals[:], np.float32),
+        np.fromiter(message.keypoint_loss, np.float32),
+        np.fromiter(message.signals, np.float32),
         flag=to_decision(message.flag),
     )
 
