@@ -34,7 +34,12 @@ LITE = recipe_named("lite", epochs=2)
 RECIPE = replace(
     LITE,
     name="lite-16",
-    model=replace(LITE.model, net=replace(LITE.model.net, deepest=16), heads=LITE.model.heads[:1]),
+    model=replace(
+        LITE.model,
+        input_size=128,
+        net=replace(LITE.model.net, deepest=16),
+        heads=LITE.model.heads[:1],
+    ),
     fit=replace(LITE.fit, epochs=2, continued_epochs=2, head_epochs=0, frozen_blocks=3),
 )
 FOLDS = 3

@@ -146,7 +146,7 @@ class Judgement:
         """(N, W): how much nearer the sure answers are once sides are exchanged.
 
         A third of the sum over joints of sureness × distance (at most 1 torso length), before
-        less after. The first column, never above 0, is for no way at all.
+        less after. The first column, all 0, is for no way at all.
         """
         before, after = self._cost(np.arange(len(self.answers.keypoints))), self._cost(self._mirror)
         gain = (before - after) / _JOINTS_OF_GAIN
