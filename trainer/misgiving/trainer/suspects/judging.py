@@ -4,7 +4,7 @@ Confident learning (Northcutt et al., JAIR 2021) finds wrong class labels by out
 that are sure of another class; ObjectLab (Tkachenko et al., 2023) carries it to boxes, and lets the
 worst part of an image decide. Here an answer is a place, so *another* is a distance, and *sure* is
 told by the peak and by what the head says of the joint. Form and numbers were chosen on errors
-planted in LSP's test labels; ``benchmarks/suspects.py`` measures them on others.
+planted in LSP's labels; ``benchmarks/suspects.py`` measures them.
 
 Axes: N persons, K joints, W ways to exchange sides.
 """
