@@ -31,7 +31,7 @@ class Case:
 
 VERBS = [
     *("infer", "serve", "stream"),
-    *("recipes", "train", "attach", "cycle", "evaluate", "score", "select", "theory"),
+    *("recipes", "train", "attach", "suspects", "cycle", "evaluate", "score", "select", "theory"),
     *("export", "calibrate", "build", "bench", "demo", "collect", "annotations"),
     *("sign", "verify", "pack"),
 ]

@@ -12,6 +12,7 @@ from bad_input.build_cases import BUILD, ON_TENSORRT
 from bad_input.calibrate_cases import CALIBRATE
 from bad_input.case import Case
 from bad_input.precision_cases import PRECISION
+from bad_input.suspects_cases import SUSPECTS
 from bad_input.training_cases import TRAINING
 from bad_input.trust_cases import TRUST
 
@@ -261,5 +262,5 @@ ANNOTATIONS = [
 CASES = [
     *(*GENERAL, *INFER, *SERVE_, *STREAM, *TRAINING),
     *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *BENCH, *DEMO, *COLLECT, *ANNOTATIONS),
-    *(*PRECISION, *TRUST, *ATTACH),
+    *(*PRECISION, *TRUST, *ATTACH, *SUSPECTS),
 ]

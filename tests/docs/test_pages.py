@@ -31,7 +31,17 @@ by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 SERVICES = ("serve", "collect")
 """Verbs that run until they are stopped: in processes of their own, on free ports."""
 
-LONG = ("train", "attach", "cycle", "evaluate", "score", "select", "export", "calibrate")
+LONG = (
+    "train",
+    "attach",
+    "suspects",
+    "cycle",
+    "evaluate",
+    "score",
+    "select",
+    "export",
+    "calibrate",
+)
 """Verbs that take long as written: parsed there, and run on a little of the real data."""
 
 PATH = ("train", "calibrate", "evaluate", "collect", "attach")

@@ -34,6 +34,7 @@ CLI_ONLY = {
     "misgiving.runtime.verbs.roles": "the list in its help",
     "misgiving.trainer.recipe_costs": "prints a table",
     "misgiving.trainer.attach_cli": "a verb in a file of its own; in Python that is attach",
+    "misgiving.trainer.suspects_cli": "the same; in Python that is find_suspects",
     "misgiving.trainer.checkpoint": "what a checkpoint says; in Python load_checkpoint",
     "misgiving.runtime.verbs.infer": "prints a table; in Python that is Estimator",
     "misgiving.runtime.verbs.stream": "prints counts; in Python that is Client",

@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from misgiving.trainer.report import FailureReport as FailureReport
     from misgiving.trainer.report import ScoreRow as ScoreRow
     from misgiving.trainer.report import score_table as score_table
+    from misgiving.trainer.suspects.finding import find_suspects as find_suspects
+    from misgiving.trainer.suspects.judging import Suspects as Suspects
+    from misgiving.trainer.suspects.judging import Suspicion as Suspicion
     from misgiving.trainer.theory.gamma import GammaLosses as GammaLosses
     from misgiving.trainer.theory.gamma import fit_gamma as fit_gamma
     from misgiving.trainer.training import Compute as Compute
@@ -124,6 +127,9 @@ else:
             "score": "answers.scoring",
             "Selection": "pool.selection",
             "select": "pool.selection",
+            "find_suspects": "suspects.finding",
+            "Suspects": "suspects.judging",
+            "Suspicion": "suspects.judging",
             "GammaLosses": "theory.gamma",
             "fit_gamma": "theory.gamma",
             "Compute": "training",

@@ -1,5 +1,5 @@
-"""Verbs of the training part: ``recipes``, ``train``, ``attach``, ``cycle``, ``evaluate``,
-``score``, ``select`` and ``theory``.
+"""Verbs of the training part: ``recipes``, ``train``, ``attach``, ``suspects``, ``cycle``,
+``evaluate``, ``score``, ``select`` and ``theory``.
 
 Torch is imported only inside them.
 """
@@ -15,6 +15,7 @@ from misgiving.runtime.verbs import options as runtime
 from misgiving.trainer.attach_cli import attach
 from misgiving.trainer.samplers import SAMPLERS
 from misgiving.trainer.specs import RECIPE_NAMES, SPECS
+from misgiving.trainer.suspects_cli import suspects
 
 if TYPE_CHECKING:
     from misgiving.trainer import Scores
@@ -119,6 +120,7 @@ def train(
 
 
 app.command()(attach)
+app.command()(suspects)
 
 
 @app.command()

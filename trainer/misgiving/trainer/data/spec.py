@@ -88,6 +88,15 @@ def shared_persons(
     return tuple(name for name in data.ids if name in shared)
 
 
+def without_span(spec: str) -> str:
+    """A spec without its range or list: the whole set.
+
+    >>> without_span("lsp:DATA/lsp#1-1000")
+    'lsp:DATA/lsp'
+    """
+    return _without_span(spec)[0]
+
+
 def _divided(kind: str, rest: str) -> tuple[str, str | None]:
     """Where the data is, and its range or list; a ``#`` in the name of what is there is no mark."""
     marks = [len(rest), *(match.start() for match in re.finditer("#", rest))]
