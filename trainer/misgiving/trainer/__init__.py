@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from misgiving.trainer.net_config import EdgeConfig as EdgeConfig
     from misgiving.trainer.net_config import HourglassConfig as HourglassConfig
     from misgiving.trainer.net_config import HrnetConfig as HrnetConfig
+    from misgiving.trainer.net_config import LiteConfig as LiteConfig
     from misgiving.trainer.net_config import ResnetConfig as ResnetConfig
     from misgiving.trainer.net_config import TompsonConfig as TompsonConfig
     from misgiving.trainer.pool.on_ray import score_pool_on_ray as score_pool_on_ray
@@ -115,6 +116,7 @@ else:
             "EdgeConfig": "net_config",
             "HourglassConfig": "net_config",
             "HrnetConfig": "net_config",
+            "LiteConfig": "net_config",
             "ResnetConfig": "net_config",
             "TompsonConfig": "net_config",
             "score_pool_on_ray": "pool.on_ray",

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from misgiving.runtime.bundles.locate import DEFAULT_CHECKPOINT
 from misgiving.runtime.bundles.manifest import MANIFEST
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError, InvalidInput, first_problem
@@ -62,6 +63,11 @@ def save_checkpoint(folder: Path, network: Network, recipe: Recipe, record: Reco
         (part / RECORD).write_bytes(_ADAPTER.dump_json(record, indent=2) + b"\n")
         if isinstance(network.pose, ForeignPose):
             (part / FOREIGN).write_bytes(network.pose.content)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The folder that was named: ``default`` is the checkpoint of the bundle in the package."""
+    return DEFAULT_CHECKPOINT if path == Path("default") else path
 
 
 def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from misgiving.runtime.bundles.locate import DEFAULT_CHECKPOINT
 from misgiving.runtime.durable import check_new
 from misgiving.runtime.verbs import options as runtime
 from misgiving.trainer.attach_cli import attach
@@ -101,9 +100,9 @@ def train(
     check_new(out)
     target, own = keypoints_named(keypoints) if keypoints else None, "demo"
     if init is not None:
-        from misgiving.trainer.checkpoint import load_record
+        from misgiving.trainer.checkpoint import find_checkpoint, load_record
 
-        init = DEFAULT_CHECKPOINT if init == Path("default") else init
+        init = find_checkpoint(init)
         record = load_record(init)
         target, own = target or record.keypoints, str(init / "recipe.json")
     chosen = recipe_named(recipe or own, epochs, seed)
