@@ -100,6 +100,20 @@ def test_keypoints_without_sides_are_said_to_have_none(tmp_path: Path) -> None:
     assert found.sides in found.lines()
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            0.05,
+            "0.050 of these persons' joints (PCK@0.2): too few to judge labels by, train longer",
+        ),
+        (0.75, "0.750 of these persons' joints (PCK@0.2)"),
+    ],
+)
+def test_nets_that_find_little_are_not_to_be_believed(found: float, said: str) -> None:
+    assert Suspects((), (), "", found).lines()[1] == f"the nets find {said}"
+
+
 @pytest.fixture
 def photographed(tmp_path: Path) -> PoseSet:
     """Three people in files, the label of the second with all sides exchanged."""

@@ -14,6 +14,7 @@ RECIPE_NAMES = (
     "hrnet-w48",
     "resnet-50",
     "edge",
+    "lite",
     "deeppose",
     "tompson",
 )

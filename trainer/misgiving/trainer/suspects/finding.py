@@ -70,7 +70,7 @@ def find_suspects(
     persons = tuple(judged.of(index) for index in judged.order)
     write_csv(out / CSV, persons)
     specs = tuple(write_lists(out, parts, judged))
-    found = Suspects(persons, specs, _sides(data.keypoints))
+    found = Suspects(persons, specs, _sides(data.keypoints), judged.pck)
     write_page(out, recipe, data, judged.answers, found, pictures)
     return found
 

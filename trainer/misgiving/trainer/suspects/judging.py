@@ -20,13 +20,16 @@ from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.joint_names import without_side
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.trainer.answers.scoring import Scores
-from misgiving.trainer.measures.metrics import PCK_THRESHOLD, Floats
+from misgiving.trainer.measures.metrics import PCK_THRESHOLD, Floats, hits, pck
 
 SUSPECT = 0.35
 """Score from which a person is a suspect."""
 ALL = "all"
 """The way to exchange sides of every joint."""
 _SHOWN = 10
+_BELIEVED = 0.5
+"""PCK from which on a warning is spared. At .49, 38 % of the suspects had planted errors, at .75
+67 %: benchmarks/suspects_cpu_202611.md."""
 _POWER = 4
 _JOINTS_OF_GAIN = 3.0
 """As many joints must speak for an exchange of sides as one for itself."""
@@ -67,12 +70,14 @@ class Suspects:
     """Data specs to train on instead: without the suspects, and those whose sides are exchanged."""
     sides: str
     """Why an exchange of sides cannot be told; empty where it can."""
+    pck: float
+    """Joints that the nets find of persons whom they never saw, at PCK@0.2."""
 
     @property
     def summary(self) -> str:
         """How many there are, in a sentence.
 
-        >>> Suspects((Suspicion("a.jpg", 0.3, "all", ()),), (), "").summary
+        >>> Suspects((Suspicion("a.jpg", 0.3, "all", ()),), (), "", 0.7).summary
         '1 of 1 persons is suspect: the labels of 1 fit with sides exchanged'
         """
         found = [one for one in self.persons if one.suspect]
@@ -81,11 +86,19 @@ class Suspects:
         said = f"{len(found)} of {len(self.persons)} persons {verb} suspect"
         return said if self.sides else f"{said}: the labels of {turned} fit with sides exchanged"
 
+    @property
+    def remarks(self) -> list[str]:
+        """How far to believe it."""
+        nets = f"the nets find {self.pck:.3f} of these persons' joints (PCK@0.2)"
+        if not self.pck >= _BELIEVED:
+            nets += ": too few to judge labels by, train longer"
+        return [nets, *filter(None, [self.sides])]
+
     def lines(self) -> list[str]:
         """The summary, and the first ten suspects, for a terminal."""
         ten = [one for one in self.persons[:_SHOWN] if one.suspect]
         first = [f"{one.score:.3f}  {one.id}  {one.words}" for one in ten]
-        return [*filter(None, [self.summary, self.sides]), *first]
+        return [self.summary, *self.remarks, *first]
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,12 @@ class Judgement:
 
     answers: Scores
     """Of nets that did not learn from the person."""
+
+    @property
+    def pck(self) -> float:
+        """See :attr:`Suspects.pck`."""
+        one = self.answers
+        return pck(hits(one.points, one.true_points, one.labelled, one.keypoints))
 
     @property
     def order(self) -> list[int]:
