@@ -2,7 +2,7 @@
 
 Run: python benchmarks/default_training.py DATA OUT [--device cuda --epochs 60] [--init CHECKPOINT]
 DATA holds lsp/ and lspet/, or copies in their layout. OUT gets pose/, final/ and checkpoint/, which
-is final/ in 16 bits. The recipes stand in default_training/. Two hours on one core; a run that was
+is final/ in 16 bits. The recipes stand beside the bundle. Two hours on one core; a run that was
 killed goes on.
 """
 
@@ -12,12 +12,13 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from misgiving.runtime.bundles.locate import DEFAULT_CHECKPOINT
 from misgiving.trainer import Compute, Recipe, join, load_checkpoint, open_data, train
 from misgiving.trainer.checkpoint import save_checkpoint
 from misgiving.trainer.config import read_recipe
 from misgiving.trainer.recipes import with_changes
 
-RECIPES = Path(__file__).parent / "default_training"
+RECIPES = DEFAULT_CHECKPOINT.parent
 TRAINING = ("lsp:lsp#1-1000", "lspet:lspet#1-8000")
 VALIDATION = "lspet:lspet#8001-9000"
 

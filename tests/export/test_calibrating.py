@@ -328,7 +328,7 @@ class Speechless:
 
 def test_scores_that_are_no_numbers(estimator: Estimator) -> None:
     spoiled = Estimator(estimator.bundle, Speechless(estimator))
-    with pytest.raises(BundleError, match=r"edge-lsp answers 1 of 6 persons with .*/00002 for one"):
+    with pytest.raises(BundleError, match=r"lite-lsp answers 1 of 6 persons with .*/00002 for one"):
         ask_outcomes(spoiled, people(4, 6))
 
 

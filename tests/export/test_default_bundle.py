@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from misgiving.export.parity import frame_of
 from misgiving.runtime.answer.answerer import Model, answer
@@ -15,22 +17,39 @@ from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.nouns import Person, make_frame
+from misgiving.trainer.checkpoint import find_checkpoint, load_checkpoint
+from misgiving.trainer.config import to_dict
 from misgiving.trainer.data import Sample, open_data
+from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.data.rendering.scenery import backdrop
 from misgiving.trainer.evaluation.bundle import evaluate
 from misgiving.trainer.measures import metrics
 from shared.training import real_data
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_it_loads_and_names_no_machine(precision: str) -> None:
     bundle, _ = load(ModelOptions(bundle=DEFAULT_BUNDLE, threads=1, precision=precision))
-    assert bundle.manifest.name == "edge-lsp"
+    assert bundle.manifest.name == "lite-lsp"
     assert "research" in bundle.manifest.weights_licence
     assert sum(file.stat().st_size for file in DEFAULT_BUNDLE.iterdir()) < 8e6
     provenance = bundle.manifest.provenance
     assert provenance.training_data == ("lsp:lsp#1-1000 + lspet:lspet#1-8000",)
     assert "/" not in provenance.validation_data
+
+
+def test_its_checkpoint_is_what_it_was_exported_from() -> None:
+    network, recipe, record = load_checkpoint(find_checkpoint(Path("default")))
+    bundle, engine = load(ModelOptions(bundle=DEFAULT_BUNDLE, threads=1))
+    assert to_dict(recipe) == bundle.manifest.provenance.config
+    assert record.metrics["pck"] == bundle.manifest.provenance.metrics["pck"]
+    people = open_data("synthetic:5,4")
+    crops = np.stack([evaluation_crop(people[i], recipe.model.crop)[0] for i in range(4)])
+    with torch.no_grad():
+        said = network(torch.from_numpy(crops).permute(0, 3, 1, 2).float())
+    loss = said.predicted_losses["evidence-miss"].numpy()
+    # Its weights have 16 bits.
+    assert engine.infer(crops).predicted_loss == pytest.approx(loss, abs=0.02)
 
 
 def found_in(persons: Sequence[Person], samples: Sequence[Sample]) -> float:

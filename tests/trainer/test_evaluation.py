@@ -155,7 +155,7 @@ def test_data_that_fitted_the_probability(estimator: Estimator) -> None:
 def test_the_text_names_what_it_measured(evaluation: Evaluation) -> None:
     text = "\n".join(lines(evaluation))
     assert "data     synthetic:4,30\n" in text
-    assert f"bundle   edge-lsp 0.1.0 fp32, digest {evaluation.bundle.digest[:12]}\n" in text
+    assert f"bundle   lite-lsp 0.1.0 fp32, digest {evaluation.bundle.digest[:12]}\n" in text
     assert "failure  PCK@0.2 (longer torso diagonal) of the person < 0.5\n" in text
     assert "AP by OKS over 29 persons in 15 images" in text
     assert "PCKh" not in text  # nobody has a head box, nor an upper neck

@@ -213,7 +213,7 @@ class ModelInfo:
     >>> with Client("127.0.0.1:50051") as client:
     ...     info = client.model()
     >>> info.name, info.thresholds[0].name
-    ('edge-lsp', 'likely')
+    ('lite-lsp', 'likely')
     """
 
     name: str
