@@ -141,7 +141,7 @@ def library() -> Library:
     return find_library()
 
 
-def network(model: Path = MODEL, size: int = 128) -> Network:
+def network(model: Path = MODEL, size: int = 144) -> Network:
     return Network(model.name, model.read_bytes(), "fp32", size, size, Profile())
 
 
@@ -190,7 +190,7 @@ def test_a_file_that_is_no_graph(data: bytes, said: str, library: Library, tmp_p
 
 
 def test_another_input_size_than_the_manifest_s(library: Library, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"takes .*128, 128, 3.*; expected .*256, 256, 3"):
+    with pytest.raises(EngineError, match=r"takes .*144, 144, 3.*; expected .*256, 256, 3"):
         build_plan(library, network(size=256), SM86, tmp_path / "timings", ignore)
 
 
@@ -259,7 +259,7 @@ def tensor(name: str, *shape: int) -> SimpleNamespace:
 def recorded(version: str, config: Recorded) -> tuple[Library, Recorded]:
     """TensorRT as far as a build goes, which gives ``config``; and its builder."""
     graph = SimpleNamespace(num_inputs=1, num_outputs=4)
-    graph.get_input = lambda i: tensor("image", -1, 128, 128, 3)
+    graph.get_input = lambda i: tensor("image", -1, 144, 144, 3)
     graph.get_output = lambda i: tensor(REQUIRED[i])
     builder = Recorded(
         create_network=graph,
@@ -300,7 +300,7 @@ def test_what_each_tensorrt_is_asked(
     """With a double that records: none of these runs here."""
     config = Recorded(get_timing_cache=Recorded(serialize=b"measured"))
     library, builder = recorded(version, config)
-    wanted = Network(MODEL.name, MODEL.read_bytes(), precision, 128, 128, Profile(1, 2, 4))
+    wanted = Network(MODEL.name, MODEL.read_bytes(), precision, 144, 144, Profile(1, 2, 4))
     for before in (b"", b"measured"):
         assert build_plan(library, wanted, SM86, tmp_path / "timings", ignore) == b"plan"
         assert config.of("create_timing_cache")[-1] == (before,)
@@ -310,7 +310,7 @@ def test_what_each_tensorrt_is_asked(
     assert len(config.of("set_flag")) == 2 * len(allowed)
     assert config.of("clear_flag")[0] == ("TF32",)
     profile = builder.answers["create_optimization_profile"]
-    assert profile.of("set_shape")[0] == ("image", *((n, 128, 128, 3) for n in (1, 2, 4)))
+    assert profile.of("set_shape")[0] == ("image", *((n, 144, 144, 3) for n in (1, 2, 4)))
 
 
 def test_timings_that_cannot_be_used_are_measured_again(tmp_path: Path) -> None:
