@@ -44,7 +44,7 @@ LONG = (
 )
 """Verbs that take long as written: parsed there, and run on a little of the real data."""
 
-PATH = ("train", "calibrate", "evaluate", "collect", "attach")
+PATH = ("train", "calibrate", "evaluate", "collect", "attach", "suspects")
 """The guides in the order in which somebody trains, and trains on."""
 
 ATTACHED = "bundles/people"
@@ -55,7 +55,7 @@ SMALLER = {
     "lsp:DATA/lsp#1-1000": "lsp:DATA/lsp#1-16",
     "lspet:DATA/lspet": "lspet:DATA/lspet#1-40",
     "lsp:DATA/lsp#1001-2000": "lsp:DATA/lsp#1001-1016",
-    "lspet:DATA/lspet#8001-9000": "lspet:DATA/lspet#8001-8256",
+    "lspet:DATA/lspet#8001-9000": "lspet:DATA/lspet#8001-8512",
     "lspet:DATA/lspet#9001-10000": "lspet:DATA/lspet#9001-9020",
     "lspet:DATA/lspet#1-8000": "lspet:DATA/lspet#1-40",
     "50": "5",

@@ -18,7 +18,7 @@ from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.nouns import Person, make_frame
 from misgiving.trainer.checkpoint import find_checkpoint, load_checkpoint
-from misgiving.trainer.config import to_dict
+from misgiving.trainer.config import from_dict
 from misgiving.trainer.data import Sample, open_data
 from misgiving.trainer.data.crops import evaluation_crop
 from misgiving.trainer.data.rendering.scenery import backdrop
@@ -41,7 +41,7 @@ def test_it_loads_and_names_no_machine(precision: str) -> None:
 def test_its_checkpoint_is_what_it_was_exported_from() -> None:
     network, recipe, record = load_checkpoint(find_checkpoint(Path("default")))
     bundle, engine = load(ModelOptions(bundle=DEFAULT_BUNDLE, threads=1))
-    assert to_dict(recipe) == bundle.manifest.provenance.config
+    assert recipe == from_dict(bundle.manifest.provenance.config)
     assert record.metrics["pck"] == bundle.manifest.provenance.metrics["pck"]
     people = open_data("synthetic:5,4")
     crops = np.stack([evaluation_crop(people[i], recipe.model.crop)[0] for i in range(4)])

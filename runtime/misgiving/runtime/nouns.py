@@ -83,7 +83,7 @@ class Decision:
 
     >>> decision = Estimator.load().infer(Path("runner.jpg").read_bytes()).persons[0].flag
     >>> decision.raised, decision.kept, decision.sampling_probability
-    (True, <Reason.PREDICTED_LOSS: 'predicted_loss'>, 1.0)
+    (False, None, 0.0)
     """
 
     raised: bool
@@ -142,7 +142,7 @@ class Answer(ByValue):
 
     >>> answer = Estimator.load().infer(Path("runner.jpg").read_bytes(), frame_id="7")
     >>> answer.frame_id, len(answer.persons), answer.flagged
-    ('7', 1, True)
+    ('7', 1, False)
     """
 
     frame_id: str

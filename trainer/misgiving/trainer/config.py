@@ -151,6 +151,8 @@ class AugmentConfig:
     """Probability of a mirrored image; left and right joints change places."""
     colour: float = 0.2
     """Gain of each channel uniform in 1 ± this, and as much of a common brightness."""
+    worse: float = 0.0
+    """Share of the images that are blurred, noisy or dark."""
     astray: float = 0.0
     """Crops beside the batch's own, as a share of it, that the heads see while they learn alone:
     next to the person, half of it, far too large or too small. The head is to say so."""
@@ -164,7 +166,9 @@ class AugmentConfig:
             value = getattr(self, name)
             require(0 <= value < 1, f"{name} is {value}; expected from 0 to below 1")
         require(0 <= self.flip <= 1, f"flip is {self.flip}; expected a probability")
-        require(0 <= self.astray <= 1, f"astray is {self.astray}; expected from 0 to 1")
+        for name in ("worse", "astray"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"{name} is {value}; expected from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

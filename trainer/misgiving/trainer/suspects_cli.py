@@ -46,13 +46,14 @@ def suspects(
         typer.Option(min=1, metavar="N", help="CPU threads; all cores up to 8 by default."),
     ] = None,
 ) -> None:
-    """Find persons whose label may be wrong: contradicted, or with left and right exchanged.
+    """Find persons whose label may be wrong.
 
-    Trains K nets and asks each about the persons that it never saw. Writes suspects.csv (all
-    persons, the most suspect first), report.html with pictures, keep.txt (the others, for
-    SPEC#@keep.txt) and mended.json (labels with sides exchanged back, for coco:). With several
-    --data, keep and mended are numbered. A mended label is a proposal: look at it. The data itself
-    is not changed. Stopped, even killed, the same command goes on where it was.
+    Contradicted joints, or left and right exchanged. Trains K nets and asks each about the
+    persons that it never saw. Writes suspects.csv (all persons, the most suspect first),
+    report.html with pictures, keep.txt (the others, for SPEC#@keep.txt) and mended.json (labels
+    with sides exchanged back, for coco:). With several --data, keep and mended are numbered. A
+    mended label is a proposal: look at it. The data itself is not changed. Stopped, even killed,
+    the same command goes on where it was.
 
     Example: misgiving suspects --data "lspet:DATA/lspet#1-8000" --recipe lite --epochs 4
     --out runs/suspects

@@ -76,7 +76,7 @@ class Engine(Protocol):
     >>> engine = Estimator.load().engine
     >>> engine.provider.precision
     'fp32'
-    >>> engine.infer(np.zeros((2, 128, 128, 3), np.uint8)).keypoints.shape
+    >>> engine.infer(np.zeros((2, 144, 144, 3), np.uint8)).keypoints.shape
     (2, 14, 3)
     """
 

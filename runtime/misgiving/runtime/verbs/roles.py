@@ -7,7 +7,17 @@ from typer.core import TyperGroup
 ROLES = {
     "On the vehicle": ("serve", "stream", "infer", "build", "verify"),
     "Fleet side": ("collect", "annotations"),
-    "Training": ("recipes", "train", "cycle", "attach", "evaluate", "score", "select", "theory"),
+    "Training": (
+        "recipes",
+        "train",
+        "cycle",
+        "suspects",
+        "attach",
+        "evaluate",
+        "score",
+        "select",
+        "theory",
+    ),
     "Release": ("export", "calibrate", "sign", "pack", "bench", "demo"),
 }
 

@@ -5,7 +5,7 @@ Axes: S steps, B batch, K keypoints.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from misgiving.trainer.config import AugmentConfig
 from misgiving.trainer.data.crops import CONTEXT, Batch, Crops
+from misgiving.trainer.data.worsening import worsened
 
 ASTRAY_SCALES = (0.2, 2.5)
 """Size of a window that goes astray, over that of one around the person."""
@@ -40,7 +41,7 @@ def batches(
 ) -> Iterator[Batch]:
     """One epoch of augmented batches; those that go astray come after each batch's own.
 
-    All of its chance is drawn before the first batch and goes to the device at once: no step waits
+    What moves pixels is drawn before the first batch and goes to the device at once: no step waits
     for a copy.
 
     Args:
@@ -60,7 +61,8 @@ def batches(
         drawn = torch.cat([drawn, part(again)[:, :astray]], 1)
     changes = changes_of(drawn, crops).to(crops.device)
     for cut, change in zip(select(crops, order), changes.rows(), strict=True):
-        yield augment(cut, change, crops, astray)
+        batch = augment(cut, change, crops, astray)
+        yield replace(batch, images=worsened(batch.images, config.worse)) if config.worse else batch
 
 
 def select(crops: Crops, order: Tensor) -> Iterator[Batch]:

@@ -53,7 +53,7 @@ def read_net(path: Path) -> NetFile:
 
     >>> net = read_net(Path("people.toml"))
     >>> net.height, net.config.family, [tap.height for tap in net.config.taps]
-    (128, 'heatmaps', [32, 16, 8, 4])
+    (144, 'heatmaps', [36, 18, 9])
 
     Raises:
         InvalidInput: either cannot be read, a key is missing or unknown, or what it says does

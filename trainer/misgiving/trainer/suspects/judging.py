@@ -37,7 +37,12 @@ _JOINTS_OF_GAIN = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """What is held against one person's label."""
+    """What is held against one person's label.
+
+    >>> one = Suspicion("a.jpg", 0.5, "", ("left_wrist",))
+    >>> one.suspect, one.words
+    (True, 'contradicted: left_wrist')
+    """
 
     id: str
     score: float
@@ -77,7 +82,7 @@ class Suspects:
     def summary(self) -> str:
         """How many there are, in a sentence.
 
-        >>> Suspects((Suspicion("a.jpg", 0.3, "all", ()),), (), "", 0.7).summary
+        >>> Suspects((Suspicion("a.jpg", 0.5, "all", ()),), (), "", 0.7).summary
         '1 of 1 persons is suspect: the labels of 1 fit with sides exchanged'
         """
         found = [one for one in self.persons if one.suspect]
