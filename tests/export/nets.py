@@ -38,6 +38,8 @@ def _decided(network: Network, crops: torch.Tensor) -> Network:
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d) and module.out_channels == len(LSP):
             torch.nn.init.normal_(module.weight)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.1  # after twenty passes a smaller one still has what was there
     with torch.no_grad():
         for _ in range(20):
             network.train()(crops)

@@ -49,9 +49,7 @@ NETS = {
     "resnet": replace(TINY_MODEL, input_size=64, net=ResnetConfig(layers=18, width=4)),
     "resnet-50": replace(TINY_MODEL, input_size=64, net=ResnetConfig(layers=50, width=4)),
     "edge": replace(TINY_MODEL, input_size=64, net=EdgeConfig(width=8)),
-    "lite": replace(
-        TINY_MODEL, input_size=64, net=LiteConfig(deepest=32, width=8, pretrained=None)
-    ),
+    "lite": replace(TINY_MODEL, input_size=64, net=LiteConfig(width=32, pretrained=None)),
     "deeppose": replace(
         TINY_MODEL, input_size=64, net=DeepposeConfig(layers=18, width=4, sigma=1.0)
     ),
