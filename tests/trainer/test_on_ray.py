@@ -31,6 +31,9 @@ from misgiving.trainer.pool.on_ray import score_pool_on_ray
 from misgiving.trainer.pool.pool_scores import score_pool
 from shared import tiny
 
+# Ray leaves the processes of a start that failed to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 POOL = "synthetic:3,11,0-0.5"
 
 
@@ -143,7 +146,8 @@ def test_a_worker_that_dies_is_replaced(
     read = [int(line) for line in (tmp_path / "read").read_text().split()]
     assert sorted(read) == sorted([*range(11), 4, 5, 6])  # only that part again
     said = capfd.readouterr()
-    assert said.out == ""
+    # Ray tells of the dead worker, unless it is shut down before.
+    assert all("(raylet)" in line for line in said.out.splitlines() if line)
     assert re.fullmatch(r"(scored \d+ of 11 persons\n){3}", ours(said.err))
 
 
