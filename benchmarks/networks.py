@@ -51,6 +51,7 @@ TRAINED = {
     ),
     "deeppose": RECIPES["deeppose"],
     "tompson": RECIPES["tompson"],
+    "lite": RECIPES["lite"],
 }
 WARM, ROUNDS = 3, 15
 

@@ -7,6 +7,7 @@ import typer
 
 from misgiving.runtime.durable import check_new
 from misgiving.runtime.errors import InvalidInput
+from misgiving.trainer.options import Device, Threads
 from misgiving.trainer.specs import SPECS
 
 
@@ -48,11 +49,8 @@ def attach(
         int | None, typer.Option(min=1, metavar="N", help="How often each person is seen.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed.")] = 0,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="CPU threads; all cores up to 8 by default."),
-    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Train loss heads on a pose network of somebody else.
 

@@ -12,6 +12,7 @@ import typer
 from misgiving.runtime.durable import check_new
 from misgiving.runtime.verbs import options as runtime
 from misgiving.trainer.attach_cli import attach
+from misgiving.trainer.options import Device, Epochs, Keypoints, Out, Seed, Threads
 from misgiving.trainer.samplers import SAMPLERS
 from misgiving.trainer.specs import RECIPE_NAMES, SPECS
 from misgiving.trainer.suspects_cli import suspects
@@ -20,29 +21,6 @@ if TYPE_CHECKING:
     from misgiving.trainer import Scores
 
 app = typer.Typer()
-
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; must be new.")]
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="Epochs of the whole training, instead of the recipe's; the heads alone keep their "
-        "share of them.",
-    ),
-]
-Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed, instead of the recipe's.")]
-Keypoints = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|FILE.toml",
-        help="Map all data to this set by the joints' names: lsp14, coco17, mpii16 or a file with "
-        "name, names, skeleton, torso and perhaps sigmas. Without it, the first data's own.",
-    ),
-]
-Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
-Threads = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="CPU threads; all cores up to 8 by default.")
-]
 
 
 @app.command()

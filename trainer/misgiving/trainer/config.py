@@ -152,7 +152,7 @@ class AugmentConfig:
     colour: float = 0.2
     """Gain of each channel uniform in 1 ± this, and as much of a common brightness."""
     worse: float = 0.0
-    """Share of the images that are blurred, noisy or dark."""
+    """Share of the images that are blurred, noisy, dark or compressed."""
     astray: float = 0.0
     """Crops beside the batch's own, as a share of it, that the heads see while they learn alone:
     next to the person, half of it, far too large or too small. The head is to say so."""

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from misgiving.trainer.options import Device, Threads
 from misgiving.trainer.specs import RECIPE_NAMES, SPECS
 
 
@@ -40,11 +41,8 @@ def suspects(
         int | None,
         typer.Option(metavar="N", help="Seed of nets and folds, instead of the recipe's."),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="CPU threads; all cores up to 8 by default."),
-    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Find persons whose label may be wrong.
 

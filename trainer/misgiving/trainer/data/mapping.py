@@ -111,7 +111,7 @@ def keypoints_named(name: str) -> KeypointSet:
         raise DataError(f"{name}: {error.strerror}; expected a keypoint set in TOML") from error
     except ValidationError as error:
         raise DataError(f"{name}: {first_problem(error)}") from error
-    except ValueError as error:  # no TOML, no UTF-8, or a name that is no joint
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or no name of a joint
         raise DataError(f"{name}: {error}") from error
 
 

@@ -101,9 +101,10 @@ def layout_of(shape: Shape) -> Layout | None:
 def _content(path: Path, file: str) -> bytes:
     try:
         return (path.parent / file).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        why = getattr(error, "strerror", error)
         raise InvalidInput(
-            f"{path}: file {file!r}: {error.strerror}; expected an ONNX file, relative to the TOML"
+            f"{path}: file {file!r}: {why}; expected an ONNX file, relative to the TOML"
         ) from error
 
 

@@ -89,7 +89,7 @@ def parsed(path: Path) -> NetTable:
         raise InvalidInput(f"{path}: {error.strerror}; expected a NET.toml") from error
     except ValidationError as error:
         raise InvalidInput(f"{path}: {first_problem(error)}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"{path} is no TOML: {error}; expected a NET.toml") from error
 
 

@@ -43,7 +43,8 @@ CONNECT_TIMEOUT = 10.0
 """Seconds."""
 STARTS = 3
 """A Ray of our own gives itself 30 s to start, which is too short on a busy machine."""
-_TOO_SLOW = "timed out during startup"
+_TOO_SLOW = "timed out during startup", "Timed out waiting for file"
+"""The second is of a process that Ray has started and that never comes: another one does."""
 PATIENCE = 30.0
 """Seconds after which the user is told that there is no worker yet."""
 
@@ -160,7 +161,7 @@ def _connected(address: str) -> Iterator[None]:
             # Its ports are open to the network. Ray's own token would stay in the home folder.
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())
             # Its own 30 are too few for the first start of all on a busy disk.
-            os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "180")
+            os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "60")
         try:
             _connect(address, options)
             yield
@@ -175,7 +176,7 @@ def _connect(address: str, options: dict[str, Any]) -> None:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
             break
         except Exception as error:  # Ray raises nearly any, even that one itself
-            if not left or _TOO_SLOW not in str(error):
+            if not left or not any(sign in str(error) for sign in _TOO_SLOW):
                 raise _unusable(address, _reason(error)) from error
             ray.shutdown()
     with suppress(ValueError):  # outside of the main thread Ray leaves it alone

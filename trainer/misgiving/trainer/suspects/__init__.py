@@ -1,0 +1,1 @@
+"""Labels that nets contradict which never saw them: found, listed and pictured."""
