@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from shared.fuzzing import Try, attempt_all
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch, NumPy and ONNX Runtime are loaded
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-cases", type=int, default=20_000, help="how many test_fuzz.py tries")
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +21,10 @@ def models() -> Path:
     if not root:
         pytest.skip("MISGIVING_MODELS is not set; it names the folder of foreign networks")
     return Path(root)
+
+
+@pytest.fixture
+def attempt(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Try:
+    """Try a share of ``--fuzz-cases``."""
+    cases = request.config.getoption("--fuzz-cases")
+    return lambda share, case: attempt_all(int(share * cases), case, caplog)

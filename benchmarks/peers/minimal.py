@@ -3,6 +3,7 @@
 The same protos, decoding, cutting, engine and reply, by the same functions, and nothing else: no
 batches, no closer looks, no bounded queue, no live mode, no collecting, no draining. Prints its
 port, and runs until it is killed.
+Run: python minimal.py BUNDLE [PORT]
 """
 
 import asyncio
@@ -81,11 +82,11 @@ class Minimal(detector_pb2_grpc.FailureDetectorServicer):
         person.flag.raised, person.flag.threshold = score >= self._threshold, self._threshold
 
 
-async def _serve(bundle: Path) -> None:
+async def _serve(bundle: Path, port: int) -> None:
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 64 << 20)])
     minimal = Minimal(Bundle.load(bundle))
     detector_pb2_grpc.add_FailureDetectorServicer_to_server(minimal, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     print(f"minimal on 127.0.0.1:{port} ", file=sys.stderr, flush=True)
     await server.wait_for_termination()
@@ -93,4 +94,4 @@ async def _serve(bundle: Path) -> None:
 
 if __name__ == "__main__":
     cv2.setNumThreads(1)
-    asyncio.run(_serve(Path(sys.argv[1])))
+    asyncio.run(_serve(Path(sys.argv[1]), int([*sys.argv, 0][2])))

@@ -11,10 +11,14 @@ from bad_input.bench_cases import BENCH
 from bad_input.build_cases import BUILD, ON_TENSORRT
 from bad_input.calibrate_cases import CALIBRATE
 from bad_input.case import Case
+from bad_input.config_cases import CONFIG
+from bad_input.persons_cases import DETECTOR
 from bad_input.precision_cases import PRECISION
 from bad_input.suspects_cases import SUSPECTS
+from bad_input.tls_cases import TLS
 from bad_input.training_cases import TRAINING
 from bad_input.trust_cases import TRUST
+from bad_input.watch_cases import WATCH
 
 SERVE = "serve --bundle bundle --listen 127.0.0.1:0"
 
@@ -83,7 +87,7 @@ SERVE_ = [
     Case("a port in use", "serve --bundle bundle --listen {server}", "cannot be bound", apart=True),
     Case(
         "a host that does not resolve",
-        "serve --bundle bundle --listen nowhere.invalid:50051",
+        "serve --bundle bundle --listen nowhere.invalid:50051 --insecure",
         "cannot be bound",
         apart=True,
     ),
@@ -98,7 +102,14 @@ SERVE_ = [
     Case("a collector without a port", f"{SERVE} --spool new --collector car", "HOST:PORT"),
     Case("a file as a spool", f"{SERVE} --spool notes.txt", "expected a folder"),
     Case("a spool of junk", f"{SERVE} --spool cut-spool", "Move it away to start an empty spool"),
+    Case("metrics without a port", f"{SERVE} --metrics car", "expected HOST:PORT"),
+    Case("metrics on a port in use", f"{SERVE} --metrics {{server}}", "another with --metrics"),
     Case("no engine", SERVE, "run: pip install 'misgiving[cpu]'", lacks=("onnxruntime",)),
+]
+
+STATUS = [
+    Case("no server there", "status {nobody}", "Start one with 'misgiving serve'"),
+    Case("no port", "status localhost", "expected HOST:PORT"),
 ]
 
 STREAM = [
@@ -260,7 +271,7 @@ ANNOTATIONS = [
 ]
 
 CASES = [
-    *(*GENERAL, *INFER, *SERVE_, *STREAM, *TRAINING),
+    *(*GENERAL, *INFER, *SERVE_, *STATUS, *STREAM, *TRAINING),
     *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *BENCH, *DEMO, *COLLECT, *ANNOTATIONS),
-    *(*PRECISION, *TRUST, *ATTACH, *SUSPECTS),
+    *(*PRECISION, *TLS, *TRUST, *ATTACH, *SUSPECTS, *CONFIG, *DETECTOR, *WATCH),
 ]

@@ -72,7 +72,8 @@ def ask(
                 for name, value in _as_first_of(case.processes).items():
                     patch.setenv(name, value)
                 code, said = _answer(case, arguments, capfd)
-            answers[case] = code, said.replace(server, SHOWN).replace(NOBODY, SHOWN)
+            said = said.replace(server, SHOWN).replace(NOBODY, SHOWN)
+            answers[case] = code, said.replace(f"{world}/", "")
         return answers[case]
 
     return run

@@ -11,13 +11,17 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
-from nacl.signing import SigningKey
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from scipy.io import savemat
 
+from bad_input import config_cases, watch_cases
+from bad_input.persons_cases import SLIPS
 from misgiving.collector.annotations import export_coco
 from misgiving.collector.store import Store
+from misgiving.runtime.bundles.keys import id_of, read_public
 from misgiving.runtime.bundles.releasing import pack_bundle, sign_bundle
-from misgiving.runtime.bundles.trust import key_id
 from misgiving.runtime.estimator import Estimator
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.keypoints import LSP
@@ -41,6 +45,8 @@ def build(folder: Path, base: Path) -> None:
         (folder / name).mkdir()
     (folder / "notes.txt").write_text("no data\n")
     (folder / "cut.json").write_text('{"model": ')
+    for name, text in {**config_cases.FILES, **watch_cases.FILES}.items():
+        (folder / name).write_text(text)
     _images(folder)
     shutil.copytree(tiny.BUNDLE, folder / "bundle")
     shutil.copytree(tiny_checkpoint(base), folder / "checkpoint")
@@ -49,6 +55,7 @@ def build(folder: Path, base: Path) -> None:
     _altered(folder)
     _trusted(folder)
     _nets(folder, base)
+    _detectors(folder / "find")
     savemat(folder / "bare-lsp" / "joints.mat", {"joints": np.ones((3, 14, 20))})
     savemat(folder / "wrong-lsp" / "joints.mat", {"joints": np.ones((14, 3, 20))})
     nan = np.ones((3, 14, 20))
@@ -103,6 +110,15 @@ def _nets(folder: Path, base: Path) -> None:
     shutil.copytree(attached, folder / "changed-attached")
     with (folder / "changed-attached" / FOREIGN).open("ab") as file:
         file.write(b" ")
+
+
+def _detectors(folder: Path) -> None:
+    """The tiny person detector with a slip in each TOML."""
+    shutil.copytree(tiny.DETECTOR.parent, folder)
+    whole = tiny.DETECTOR.read_text("utf-8")
+    for name, (old, new) in SLIPS.items():
+        (folder / f"{name}.toml").write_text(whole.replace(old, new), "utf-8")
+    (folder / "cut.onnx").write_bytes((folder / "net.onnx").read_bytes()[:-100])
 
 
 def _attached(nets: Path, out: Path) -> None:
@@ -217,11 +233,12 @@ def _bundles(folder: Path) -> None:
 def _trusted(folder: Path) -> None:
     """Keys that are always the same, bundles that they signed, and zips."""
     for number, name in enumerate(("mine.key", "other.key")):
-        key = SigningKey(bytes([number] * 32))
-        (folder / name).write_text(f"ed25519-private {bytes(key).hex()}\n")
+        key = Ed25519PrivateKey.from_private_bytes(bytes([number] * 32))
+        public = key.public_key().public_bytes_raw()
+        (folder / name).write_text(f"ed25519-private {key.private_bytes_raw().hex()}\n")
         (folder / name).chmod(0o600)
-        (folder / f"{name}.pub").write_text(f"ed25519 {bytes(key.verify_key).hex()}\n")
-    mine = key_id(bytes(SigningKey(bytes(32)).verify_key))
+        (folder / f"{name}.pub").write_text(f"ed25519 {public.hex()}\n")
+    mine = id_of(read_public(folder / "mine.key.pub"))
     for name, revoked in {"keys": "", "keys-revoked": mine, "keys-cut": "soon"}.items():
         (folder / name).mkdir()
         shutil.copy(folder / "mine.key.pub", folder / name)
@@ -233,6 +250,12 @@ def _trusted(folder: Path) -> None:
             folder / name, folder / "mine.key", "old-spots" if name == "old" else "bright-spots"
         )
     _signed(folder / "signed-other", folder / "other.key", "bright-spots")
+    _pem(folder / "p384.pem", ec.derive_private_key(7, ec.SECP384R1()))
+    _pem(folder / "p256.pem", p256 := ec.derive_private_key(7, ec.SECP256R1()))
+    _pem(folder / "locked.pem", p256, serialization.BestAvailableEncryption(b"secret"))
+    _signed(folder / "openssf", folder / "p256.pem", "bright-spots")
+    shutil.copytree(folder / "bundle", folder / "junk-openssf")
+    (folder / "junk-openssf" / "model.sig").write_text("junk")
     with (folder / "altered" / "manifest.json").open("a") as file:
         file.write(" ")
     (folder / "cut-signature" / "manifest.sig").write_text("junk")
@@ -243,6 +266,16 @@ def _trusted(folder: Path) -> None:
     for name, inside in {"evil.zip": "../evil", "other.zip": "photo.jpg"}.items():
         with ZipFile(folder / name, "w") as archive:
             archive.writestr(inside, "x")
+
+
+def _pem(
+    path: Path,
+    key: ec.EllipticCurvePrivateKey,
+    secret: serialization.KeySerializationEncryption = serialization.NoEncryption(),
+) -> None:
+    form = serialization.PrivateFormat.PKCS8
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, secret))
+    path.chmod(0o600)
 
 
 def _signed(bundle: Path, key: Path, name: str) -> None:

@@ -14,6 +14,7 @@ from misgiving.collector.annotations import export_coco, import_coco, read_corre
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.labelset import read_labels
+from misgiving.v1.pose_pb2 import KEEP_REASON_AUDIT
 from shared.annotating import FRAMES, drop_key, edit, points_of, stored, touch
 from shared.collecting import collected, files_below, person, serialise
 
@@ -138,6 +139,32 @@ def test_persons_whom_annotators_add_are_labels(tmp_path: Path) -> None:
         assert added.sampling_probability == known.sampling_probability == pytest.approx(0.01)
         assert added.region == (41, 2, 79, 20)  # as far as it is in the image
         assert np.abs(np.array(added.points) - points_of(rare, 0) - [40, 0]).max() < 0.001
+
+
+@pytest.mark.parametrize("change", [lambda document: None, drop_key])
+def test_whom_the_detector_missed_is_a_label(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    """A frame in which nobody was found has no annotations, and a probability nevertheless."""
+    nobody = collected("nobody", persons=[])
+    nobody.nobody.kept, nobody.nobody.sampling_probability = KEEP_REASON_AUDIT, 0.01
+    with stored(tmp_path / "store", FRAMES[0], nobody) as store:
+        counts = export_coco(store, tmp_path / "export")
+    assert (counts.images, counts.unusable) == (2, 0)
+
+    def add(document: dict[str, Any]) -> None:
+        change(document)
+        document["images"][1].pop("misgiving")
+        first = document["annotations"][0]
+        document["annotations"] = [first | {"id": 70, "image_id": 2}]
+
+    edit(tmp_path / "export", add)
+    corrected = read_corrected(tmp_path / "export")
+    (missed,) = corrected.labels.persons
+    assert missed.sampling_probability == pytest.approx(0.01)
+    assert missed.predicted_loss is None
+    assert missed.id.endswith("-added-1")
+    assert missed.device_id == "car-7"
 
 
 def test_who_is_written_twice_is_one(export: Path) -> None:

@@ -18,8 +18,8 @@ from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
 from misgiving.runtime.images import encode_jpeg
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.labelset import read_labels
+from misgiving.runtime.nouns import Decision
 from misgiving.v1.fleet_pb2 import CollectedFrame
-from misgiving.v1.pose_pb2 import Flag, Person
 from shared.annotating import FRAMES, edit, stored, touch
 from shared.collecting import AUDIT_RATE, collected, files_below
 
@@ -75,8 +75,8 @@ def test_export_is_coco_and_says_where_each_person_is_from(tmp_path: Path) -> No
     ],
 )
 def test_probability_of_a_frame(probabilities: list[float], expected: float) -> None:
-    persons = [Person(flag=Flag(sampling_probability=p)) for p in probabilities]
-    assert frame_probability(persons) == pytest.approx(expected)
+    decisions = [Decision(False, None, 1.0, p) for p in probabilities]
+    assert frame_probability(decisions) == pytest.approx(expected)
 
 
 def test_nothing_is_overwritten_and_nothing_left_half_done(tmp_path: Path, export: Path) -> None:

@@ -313,13 +313,18 @@ def test_threads_that_upload_the_same_frame(store: Store) -> None:
 
 def test_reason_is_the_strongest() -> None:
     audit = Person(flag=Flag(kept=KeepReason.KEEP_REASON_AUDIT))
+    shadow = Person(flag=Flag(kept=KeepReason.KEEP_REASON_SHADOW))
     for persons, expected in [
         ([], ""),
         ([person(0, loss=0.0)], ""),  # not kept
         ([audit, person(0, loss=0.0)], "audit"),
-        ([audit, person(0, loss=2.0)], "predicted_loss"),
+        ([audit, shadow], "shadow"),
+        ([audit, shadow, person(0, loss=2.0)], "predicted_loss"),
     ]:
         assert reason_of(to_kept(collected("f", persons=persons))) == expected
+    nobody = collected("f", persons=[])
+    nobody.nobody.CopyFrom(audit.flag)
+    assert reason_of(to_kept(nobody)) == "audit"
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), None])

@@ -16,6 +16,7 @@ from misgiving.runtime.images import encode_jpeg
 from misgiving.trainer import open_data
 from shared.annotating import edit, touch
 from shared.collecting import collected
+from shared.make_tiny_detector import red_cells
 from shared.once import run_folder
 from shared.tiny import write_video
 from shared.training import tiny_checkpoint
@@ -35,6 +36,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said = (ROOT / "docs/attach.md").read_text(encoding="utf-8")
     toml = next(block for block in blocks_of(said) if block.language == "toml")
     (folder / "people.toml").write_text(toml.text, encoding="utf-8")
+    onnx.save(red_cells(output="758"), folder / "fastestdet.onnx")  # stands for it on a page
     shutil.copytree(tiny_checkpoint(run_folder(tmp_path_factory)), folder / "runs/first")
     with Store(folder / "collected") as store:
         for name in ("first", "second"):

@@ -5,6 +5,7 @@ A block in another language, or a command that nothing here knows, fails.
 
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,8 @@ from typer.core import TyperGroup
 from docs.helpers import ROOT, Block, blocks_of, command_tree, invoke, parse
 from misgiving.export.demo.processes import service
 from misgiving.runtime import images
+from misgiving.runtime.persons import detector_toml
+from misgiving.runtime.settings.reading import Sources
 from misgiving.trainer.foreign import net_toml
 from shared.annotating import edit, touch
 from shared.training import real_data
@@ -43,6 +46,12 @@ LONG = (
     "calibrate",
 )
 """Verbs that take long as written: parsed there, and run on a little of the real data."""
+
+ELSEWHERE = (
+    *("apt", "chown", "cp", "docker", "grep", "install", "jetson_clocks", "nvpmodel", "systemctl"),
+    *("tee", "tegrastats", "useradd", "vcgencmd"),
+)
+"""What a page may call on a machine that it is written for, which is not this one."""
 
 PATH = ("train", "calibrate", "evaluate", "collect", "attach", "suspects")
 """The guides in the order in which somebody trains, and trains on."""
@@ -89,9 +98,11 @@ class Reader:
             case "bash":
                 for words in commands_of(block):
                     self.type(words)
+            case "sh":
+                for words in commands_of(block):
+                    check_elsewhere(words)
             case "toml":
-                (self._folder / "NET.toml").write_text(block.text, encoding="utf-8")
-                net_toml.parsed(self._folder / "NET.toml")
+                self._toml(block.text)
             case "text":
                 check_text(block.text)
             case directive if directive.startswith("{"):
@@ -99,12 +110,27 @@ class Reader:
             case other:
                 pytest.fail(f"block in {other!r}; expected python, bash or text")
 
+    def _toml(self, text: str) -> None:
+        """A file that names itself in its first line, else a NET.toml."""
+        named = re.match(r"# (\S+\.toml)\n", text)
+        path = self._folder / (named[1] if named else "NET.toml")
+        path.write_text(text, encoding="utf-8")
+        match path.name:
+            case "misgiving.toml":
+                Sources(path).read()
+            case "detector.toml":
+                detector_toml.parsed(path)
+            case _:
+                net_toml.parsed(path)
+
     def type(self, words: list[str]) -> None:
         match words:
             case ["misgiving", *_]:
                 parse(words)
                 if words[1] not in LONG:
                     self.run(["bundle" if word == ATTACHED else word for word in words[1:]])
+            case ["openssl" | "mkdir" | "cp", *_]:
+                subprocess.run(words, cwd=self._folder, check=True, capture_output=True)
             case ["make", *targets]:
                 check_targets(targets)
             case ["pip", "install", "-c", "constraints.txt", "-e", requirement]:
@@ -125,6 +151,8 @@ class Reader:
             return
         if verb == "stream":
             words = [*words, "--server", self._here("127.0.0.1:50051")]
+        elif verb == "status":
+            words = [*words, self._here("127.0.0.1:50051")]
         elif verb in LONG and verb != "select":
             words = [*words, "--threads", "1"]
         elif words[:2] == ["annotations", "import"]:  # after correction, the page says
@@ -135,6 +163,25 @@ class Reader:
         for asked, address in self._addresses.items():
             text = text.replace(asked, address)
         return text
+
+
+def check_elsewhere(words: list[str]) -> None:
+    """A command that cannot run here: ours are parsed, the others known by name.
+
+    Files of the repository that it names are there.
+    """
+    words = words[1:] if words[0] == "sudo" else words
+    program, named = Path(words[0]).name, [word for word in words if word.startswith("deploy/")]
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+    match [program, *words[1:]]:
+        case ["misgiving", *_]:
+            parse(["misgiving", *words[1:]])
+        case ["pip", "install", "-c", "constraints.txt", requirement]:
+            check_extras(requirement)
+        case ["python3", "-c" | "-m", *_]:
+            pass
+        case _:
+            assert program in ELSEWHERE, f"{words}: teach it, or leave it out"
 
 
 def check_targets(words: list[str]) -> None:

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from misgiving.runtime.answer.answerer import MAX_REGIONS, Look, answering, cut_out
+from misgiving.runtime.answer.answerer import Look, answering, cut_out
 from misgiving.runtime.answer.describing import describe
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.errors import ImageError, MisgivingError, RegionError, ResourceExhausted
-from misgiving.runtime.geometry import Region
+from misgiving.runtime.geometry import MAX_REGIONS, Region
 from misgiving.runtime.images import encode_png
 from misgiving.runtime.nouns import Person, Reason, make_frame
 from misgiving.runtime.wire.frames import to_frame
@@ -160,6 +160,14 @@ def test_bad_frames(name: str) -> None:
 def test_as_many_regions_as_allowed() -> None:
     frame = make_frame(BLACK, [Region(0, 0, 5, 5)] * MAX_REGIONS)
     assert len(answered(frame).persons) == MAX_REGIONS
+
+
+def test_too_many_regions_are_refused_before_they_are_made() -> None:
+    """A message has room for millions, and they would be made where all streams are served."""
+    message = pose.Frame(frame_id="7", regions=[pose.Region()] * (MAX_REGIONS + 1))
+    message.image.encoded = encode_png(BLACK)
+    with pytest.raises(ResourceExhausted, match="frame '7' has 65 regions; at most 64"):
+        to_frame(message)
 
 
 RGBA = pose.RawImage(pixels=bytes(64 * 48 * 4), height_px=48, width_px=64)

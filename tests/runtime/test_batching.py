@@ -1,9 +1,10 @@
 """A real engine behind a gate: the test decides when it runs, and sees what went through it."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from misgiving.runtime.engines.base import Prediction
-from misgiving.runtime.errors import MisgivingError, ResourceExhausted
-from misgiving.runtime.serving.batching import Batcher, Places
+from misgiving.runtime.errors import MisgivingError
+from misgiving.runtime.serving.batching import Batcher
 from shared.serving import DEADLINE_S, Gated
 from shared.tiny import HEIGHT, WIDTH
 
@@ -178,6 +179,19 @@ def test_a_crop_that_does_not_fit_fails_and_the_next_is_served() -> None:
     run(test())
 
 
+def test_of_failures_in_a_row_the_first_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with batching(Gated(permits=100)) as batcher:
+            for fits in (False, False, False, True, False):
+                asked = batcher.infer([crop(0) if fits else np.zeros((3, 3, 3), np.uint8)])
+                with nullcontext() if fits else pytest.raises(MisgivingError):
+                    await asked
+
+    with caplog.at_level(logging.ERROR):
+        run(test())
+    assert [one.getMessage() for one in caplog.records] == ["engine failed on a batch of 1"] * 2
+
+
 def test_a_batch_is_of_one_engine() -> None:
     """Two that wait at once, as during a switch, run one after the other."""
 
@@ -193,7 +207,25 @@ def test_a_batch_is_of_one_engine() -> None:
             gate.permits.release(100)
             answers = [losses((await task)[0]) for task in (first, second, third, fourth)]
             assert answers == [[0.0], [1.0], [0.8, 0.6], [0.0]]
-            assert (gate.sizes, other.sizes) == ([1, 1, 1], [2])
+            assert (gate.sizes, other.sizes) == ([1, 2], [2])
+
+    run(test())
+
+
+def test_a_crowd_and_a_single_person_take_turns() -> None:
+    async def test() -> None:
+        async with batching(gate := Gated()) as batcher:
+            first = start(batcher, 255)
+            await entered(gate)
+            crowd, single = start(batcher, *[51] * 9), start(batcher, 204)
+            await asyncio.sleep(0)
+            gate.permits.release(2)
+            assert losses((await single)[0]) == [0.2]  # with the crowd's first three
+            assert not crowd.done()
+            gate.permits.release(100)
+            assert losses((await crowd)[0]) == [0.8] * 9
+            await first
+            assert gate.sizes == [1, 4, 4, 2]
 
     run(test())
 
@@ -205,64 +237,5 @@ def test_closing_finishes_what_waits() -> None:
         await asyncio.sleep(0)
         await batcher.batcher.close()
         assert [losses((await task)[0]) for task in tasks] == [[0.0]] * 3
-
-    run(test())
-
-
-def test_a_full_queue_refuses_and_says_how_long_it_is() -> None:
-    places = Places(10)
-    places.take(7)
-    with pytest.raises(ResourceExhausted, match="queue holds 7 crops .* at most 10"):
-        places.take(4)
-    places.take(3)
-    places.give_back(7)
-    places.take(7)
-    assert places.taken == 10
-
-
-def test_places_are_given_in_turn() -> None:
-    async def test() -> None:
-        places = Places(4)
-        await places.wait_for(4)
-        order: list[int] = []
-
-        async def wait(count: int) -> None:
-            await places.wait_for(count)
-            order.append(count)
-
-        tasks = [asyncio.create_task(wait(count)) for count in (3, 1, 2)]
-        await asyncio.sleep(0)
-        places.give_back(2)
-        with pytest.raises(ResourceExhausted):  # two are free, and others were here before
-            places.take(1)
-        await asyncio.sleep(0)
-        assert order == []  # the small one does not overtake
-        places.give_back(2)
-        await asyncio.gather(*tasks[:2])
-        assert order == [3, 1]
-        places.give_back(4)
-        await tasks[2]
-        assert places.taken == 2
-
-    run(test())
-
-
-@pytest.mark.parametrize("granted", [False, True])
-def test_a_waiter_that_gives_up_loses_no_place(granted: bool) -> None:
-    async def test() -> None:
-        places = Places(2)
-        places.take(2)
-        waiter = asyncio.create_task(places.wait_for(2))
-        behind = asyncio.create_task(places.wait_for(1))
-        await asyncio.sleep(0)
-        if granted:
-            places.give_back(2)  # granted, but the waiter has not run yet
-        waiter.cancel()
-        if not granted:
-            await asyncio.sleep(0)
-            places.give_back(2)
-        await behind
-        assert places.taken == 1
-        places.take(1)
 
     run(test())

@@ -194,7 +194,7 @@ def test_an_image_by_its_first_bytes(picture: Path, tmp_path: Path) -> None:
         (("infer", "x.png", "--bundle", tiny.BUNDLE, "--region", "1,2,3"), "expected X,Y,W,H"),
         (("infer", "x.png", "--bundle", tiny.BUNDLE, "--device", "tpu"), "expected one of cpu"),
         (("infer", "x.png", "--bundle", tiny.BUNDLE, "--threshold", "nan"), "threshold is nan"),
-        (("serve", "--bundle", tiny.BUNDLE, "--collector", "a:1"), "there is no --spool"),
+        (("serve", "--bundle", tiny.BUNDLE, "--collector", "a:1"), "there is no spool"),
         (("serve", "--bundle", tiny.BUNDLE, "--listen", "a"), "expected HOST:PORT"),
         (
             ("serve", "--bundle", tiny.BUNDLE, "--listen", "127.0.0.1:0", "--audit-rate", "2"),

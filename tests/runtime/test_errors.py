@@ -15,6 +15,7 @@ STATUS = {
     "InvalidInput": "INVALID_ARGUMENT",
     "ImageError": "INVALID_ARGUMENT",
     "RegionError": "INVALID_ARGUMENT",
+    "NotFound": "NOT_FOUND",
     "DataError": "INVALID_ARGUMENT",
     "InUse": "INVALID_ARGUMENT",
     "ResourceExhausted": "RESOURCE_EXHAUSTED",

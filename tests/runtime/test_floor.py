@@ -241,12 +241,13 @@ def test_processes_do_not_undo_each_other(state: Path) -> None:
 SERVE = """
 import sys
 from pathlib import Path
-from misgiving.runtime import ServeOptions, run_server
+from misgiving.runtime import Settings, run_server
 from misgiving.runtime.bundles import floor
 from misgiving.runtime.engines import probation
 floor.PROBATION_PERSONS, floor.PROBATION_S, probation._LOOK_EVERY_S = 3, 0.0, 0.01
 bundle, trust = map(Path, sys.argv[1:])
-run_server(ServeOptions(bundle=bundle, listen="127.0.0.1:0", threads=1, trust=trust))
+server, options = {"listen": "127.0.0.1:0"}, {"path": bundle, "threads": 1, "trust": trust}
+run_server(Settings.model_validate({"server": server, "bundle": options}))
 """
 
 
@@ -283,7 +284,7 @@ def test_serving_raises_the_floor_after_probation_only(state: Path, tmp_path: Pa
 
 def test_unsigned_bundles_raise_no_floor(state: Path) -> None:
     """Somebody's unsigned release of the far future would shut out every real one."""
-    script = SERVE.replace("trust=trust", "")
+    script = SERVE.replace(', "trust": trust', "")
     script = script.replace("= 3, 0.0", "= 0, 0.0")  # survived as soon as anybody looks
     command = [sys.executable, "-c", script, str(tiny.BUNDLE), "unused"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

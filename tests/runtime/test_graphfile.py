@@ -104,6 +104,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "'w' in another file",
     ),
     "another input": (lambda m: setattr(m.graph.input[0], "name", "pixels"), CONTRACT),
+    "an input with a name of two lines": (
+        lambda m: setattr(m.graph.input[0], "name", "a\nb"),
+        r"takes a\nb; expected one input",
+    ),
     "two inputs": (lambda m: m.graph.input.append(m.graph.input[0]), CONTRACT),
     "no input": (lambda m: m.graph.ClearField("input"), CONTRACT),
     "an input of floats": (

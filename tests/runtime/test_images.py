@@ -47,6 +47,9 @@ def jpeg_header(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+CHUNK = b"\0\0\0\0teXt" + struct.pack(">I", zlib.crc32(b"teXt"))
+"""An empty one, which decoders skip."""
+
 BAD = {
     "zero bytes": (b"", "is empty"),
     "text": (b"hello, this is no image at all", "68 65 6c 6c"),
@@ -58,6 +61,7 @@ BAD = {
     "JPEG: segments of length zero": (b"\xff\xd8" + b"\xff\xe0\0\0" * 50, "corrupt"),
     "JPEG: fill bytes for ever": (b"\xff\xd8" + b"\xff" * 500, "corrupt"),
     "PNG: only the signature": (png(RAMP)[:8], "corrupt or cut short"),
+    "PNG: chunks for ever": (png(RAMP)[:33] + CHUNK * (1 << 16) + png(RAMP)[33:], "corrupt"),
     "PNG: cut in the pixels": (png(RAMP)[:-40], "corrupt or cut short"),
     "PNG: 0 wide": (png_header(0, 10), "corrupt"),
     "PNG: pixels damaged": (png_header(64, 64), "corrupt"),

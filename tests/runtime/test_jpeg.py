@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from misgiving.runtime import images
-from misgiving.runtime.errors import ImageError
+from misgiving.runtime import jpeg as jpegs
+from misgiving.runtime.errors import ImageError, ResourceExhausted
 
 END = b"\xff\xd9"
 KINDS = {
@@ -64,6 +65,18 @@ def test_flat_pictures_and_bars_are_whole(kind: str, value: int) -> None:
     bars = np.pad(noise(), ((64, 64), (0, 0), (0, 0)), constant_values=value)
     for image in (flat, bars, flat[:1, :1], flat[:17, :9]):
         assert images.decode(jpeg(image, kind)).shape == image.shape
+
+
+def test_scans_and_segments_are_bounded() -> None:
+    """Each costs a decoder, or us, time that the number of pixels does not tell."""
+    whole = jpeg(noise(), "progressive")
+    end, room = len(whole) - len(END), jpegs.MAX_SCANS - whole.count(b"\xff\xda")
+    scan, comment = whole[whole.rindex(b"\xff\xc4") : end], b"\xff\xfe\0\2"
+    for scans, comments in ((room, 0), (0, 4000)):
+        images.decode(whole[:2] + comments * comment + whole[2:end] + scans * scan + END)
+    for scans, comments in ((room + 1, 0), (0, jpegs.MAX_SEGMENTS)):
+        with pytest.raises(ResourceExhausted, match="more than 100 scans or 4,096 segments"):
+            images.decode(whole[:2] + comments * comment + whole[2:end] + scans * scan + END)
 
 
 def test_strays_and_fill_bytes_between_segments_are_skipped() -> None:

@@ -1,9 +1,11 @@
 """HOST:PORT: what is one, what was meant where it is none, and what is this machine."""
 
+from pathlib import Path
+
 import pytest
 
 from misgiving.runtime.errors import InvalidInput
-from misgiving.runtime.net.listening import check_address, is_loopback
+from misgiving.runtime.net.listening import check_address, check_exposed, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -68,3 +70,16 @@ def test_what_is_no_address(address: str, said: str) -> None:
 )
 def test_loopback(host: str, here: bool) -> None:
     assert is_loopback(host) == here
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:1", "[::1]:0", "car.localhost:1"])
+def test_what_only_this_machine_reaches_needs_no_tls(listen: str) -> None:
+    check_exposed(listen, None, insecure=False)
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "10.0.0.1:0", "fleet.example:1"])
+def test_what_others_reach_needs_tls_or_a_word(listen: str) -> None:
+    with pytest.raises(InvalidInput, match=r"other machines reach.*Add --tls DIR, or --insecure"):
+        check_exposed(listen, None, insecure=False)
+    check_exposed(listen, Path("tls"), insecure=False)
+    check_exposed(listen, None, insecure=True)

@@ -130,6 +130,12 @@ def declared(data: bytes, name: bytes, size: int) -> bytes:
     return data[: table + 24] + struct.pack("<L", size) + data[table + 28 :]
 
 
+def shifted(data: bytes, by: int) -> bytes:
+    """The end says that the table, and so each file, lies elsewhere."""
+    (at,) = struct.unpack("<L", data[-6:-2])
+    return data[:-6] + struct.pack("<L", at + by) + data[-2:]
+
+
 def ended(count: int = 3, table_bytes: int = 200, comment: bytes = b"") -> bytes:
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, table_bytes, 0, len(comment))
     return b"\0" * 100 + end + comment
@@ -235,6 +241,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: patched(zipped(), FILES["model.onnx"], FILES["model.onnx"][:-1] + b"?"),
         "model.onnx is damaged",
     ),
+    "files before its start": (lambda: shifted(zipped(), 100), "copy it again"),
     "empty": (lambda: b"", "not a zip"),
     "an empty zip": (lambda: ended(0, 0)[100:], "holds no manifest.json"),
     "junk": (lambda: b"junk" * 100, "not a zip"),

@@ -2,14 +2,17 @@
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.flags.budgets import Budget
 from misgiving.runtime.flags.policy import FlagPolicy, FlagState, decide
 from misgiving.runtime.geometry import Region
-from misgiving.runtime.nouns import Answer, Decision, Frame, Person, Reason
+from misgiving.runtime.nouns import Answer, Decision, Frame, Person, Reason, Withheld
+from runtime.flagging import Device, person
 
 NAN, INF = math.nan, math.inf
 NOTHING = np.empty(0, np.float32)
@@ -62,7 +65,8 @@ def test_decisions(
     score: float, draw: float, raised: bool, kept: Reason | None, probability: float
 ) -> None:
     policy = FlagPolicy(threshold=0.5, audit_rate=0.1)
-    assert of_one(policy, score, draw) == Decision(raised, kept, 0.5, probability)
+    withheld = None if kept else Withheld.BELOW_THRESHOLD
+    assert of_one(policy, score, draw) == Decision(raised, kept, 0.5, probability, withheld)
 
 
 def test_an_audit_rate_of_zero_and_of_one() -> None:
@@ -92,3 +96,32 @@ def test_inverse_probability_weights_undo_the_selection() -> None:
 def test_a_policy_that_means_nothing_is_refused(threshold: float, rate: float) -> None:
     with pytest.raises(InvalidInput, match="expected"):
         FlagPolicy(threshold=threshold, audit_rate=rate)
+
+
+def test_without_rules_it_decides_as_with_one_that_withholds_nothing() -> None:
+    rng = np.random.default_rng(0)
+    plain = FlagPolicy(threshold=0.5, audit_rate=0.2)
+    short = Device(plain)
+    long = Device(replace(plain, budgets=(Budget(10**9, "frames", 60.0),)))
+    for frame in range(200):
+        scores = [*rng.random(rng.integers(4)), math.nan]
+        persons = [person(score) for score in scores]
+        draws = [*rng.random(len(scores))]
+        stream = f"camera {frame % 3}"
+        said = short.all(persons, frame, draws, stream)
+        assert said == long.all(persons, frame, draws, stream)
+    assert short.state.streams == {}
+
+
+@pytest.mark.parametrize("budgets", [(), (Budget(10**9, "frames", 60.0),)])
+def test_a_frame_without_persons_is_audited_as_one(budgets: tuple[Budget, ...]) -> None:
+    """Whom a detector misses is in no other sample; a threshold below every score flags nobody."""
+    device = Device(FlagPolicy(threshold=-INF, audit_rate=0.2, budgets=budgets))
+    kept, left = (device.one(None, 0.0, draw) for draw in (0.1, 0.3))
+    assert kept == Decision(False, Reason.AUDIT, -INF, 0.2)
+    assert left == Decision(False, None, -INF, 0.2, Withheld.BELOW_THRESHOLD)
+
+
+def test_a_repeat_of_events_that_never_end_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="repeat is 60 s and there is no release"):
+        FlagPolicy(threshold=0.5, audit_rate=0.0, repeat_s=60.0)

@@ -151,7 +151,7 @@ class Drops(logging.Handler):
 
 @pytest.fixture
 def drops() -> Iterator[Drops]:
-    logger, handler = logging.getLogger("misgiving.runtime.serving.server"), Drops()
+    logger, handler = logging.getLogger("misgiving.runtime.serving.streams"), Drops()
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
@@ -210,6 +210,7 @@ def test_a_full_queue_refuses_calls_and_lets_streams_wait() -> None:
             infer(server, GOOD)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "queue holds 1 crops" in caught.value.details()
+        assert int(dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"]) > 0
         gate.permits.release(2)
         requests.close()
         assert [reply.result.frame_id for reply in replies] == ["0", "1", ""]

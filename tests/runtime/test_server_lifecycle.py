@@ -6,6 +6,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput
+from misgiving.runtime.serving.open_inference import OPEN_SERVICE
 from misgiving.runtime.serving.server import SERVICE, Server
 from misgiving.v1 import detector_pb2 as wire
 from shared import tiny
@@ -40,7 +41,7 @@ def test_serving_and_reflection(running: Running) -> None:
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     (reply,) = stub.ServerReflectionInfo(iter([request]))
     names = {service.name for service in reply.list_services_response.service}
-    assert {SERVICE, "grpc.health.v1.Health"} <= names
+    assert {SERVICE, OPEN_SERVICE, "grpc.health.v1.Health"} <= names
 
 
 @pytest.mark.timeout(30)

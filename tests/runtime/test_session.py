@@ -94,6 +94,28 @@ def test_live_drops_while_the_client_does_not_read(start: Start) -> None:
     assert session.handle(FrameAnswered(1, "C")) == [Reply("C", 1)]
 
 
+def test_a_live_frame_gives_way_until_its_turn_has_come(start: Start) -> None:
+    session = start(Mode.LIVE)
+    session.handle(FrameArrived("a"))
+    assert session.at_turn(0, "a") == ("a", [])
+    session.handle(FrameArrived("b"))
+    assert session.handle(FrameAnswered(0, "A")) == [Reply("A", 0)]
+    assert session.handle(ReplySent()) == [Submit(1, "b")]
+    session.handle(FrameArrived("c"))
+    assert session.at_turn(1, "b") == ("c", [DropCounted("b")])
+    assert session.handle(FrameAnswered(1, "C")) == [Reply("C", 1)]
+
+
+@pytest.mark.parametrize(("mode", "window"), [(Mode.IN_ORDER, 2), (Mode.LIVE, 2)])
+def test_a_frame_gives_way_to_no_frame_that_would_overtake(
+    start: Start, mode: Mode, window: int
+) -> None:
+    session = start(mode, live_window=window, in_order_window=window)
+    for name in "abc":
+        session.handle(FrameArrived(name))
+    assert session.at_turn(0, "a") == ("a", [])  # b was submitted after it
+
+
 def test_live_never_pauses_reading(start: Start) -> None:
     session = start(Mode.LIVE)
     said = [one for i in range(100) for one in session.handle(FrameArrived(i))]

@@ -2,8 +2,11 @@
 
 import hashlib
 import logging
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -259,13 +262,38 @@ def test_full_disk_loses_frames_and_harms_nothing_else(tmp_path: Path) -> None:
     assert stored + lost == 21
     assert pending == stored
     assert stored > 1  # some before the disk was full, and the one after
-    assert errors.count("is lost: spool") == lost > 5
+    assert lost > 5
+    assert errors.count("is lost: spool") == 1  # of a row
+    assert f"stores again; {lost} frames in a row are lost" in errors
     assert "Free some space" in errors
     spool = Spool(tmp_path)
     last = CollectedFrame.FromString(spool.read(spool.pending()[-1]))
     assert last.frame.frame_id == "after"
     assert len(spool.pending()) == stored
     spool.close()
+
+
+READ_ONLY = """
+import sys
+from pathlib import Path
+from misgiving.runtime.errors import MisgivingError
+from misgiving.runtime.outbox.spool import Spool
+
+try:
+    Spool(Path(sys.argv[1]))
+except MisgivingError as error:
+    print(error)
+"""
+
+
+def test_a_read_only_folder_is_called_so(tmp_path: Path) -> None:
+    """SQLite calls a disk that is read-only an I/O error, and more room would not help."""
+    filled(tmp_path, [collected("a")])
+    tmp_path.chmod(0o500)
+    mortal = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]  # root may write everywhere
+    command = [*([] if os.geteuid() else mortal), sys.executable, "-c", READ_ONLY, str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "expected a folder that can be written; this one is read-only. Name another" in said
 
 
 def test_commits_reach_the_disk(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """While frames come, a server goes over to another engine: none is lost, none answered wrongly."""
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -16,7 +15,16 @@ from misgiving.runtime.errors import EngineError
 from misgiving.runtime.verbs.serve import upgraded
 from misgiving.v1 import detector_pb2 as wire
 from shared import tiny
-from shared.serving import Gated, Requests, Running, infer, named, serving, wire_frame
+from shared.serving import (
+    Gated,
+    Requests,
+    Running,
+    asked_meanwhile,
+    infer,
+    named,
+    serving,
+    wire_frame,
+)
 
 
 class Counted:
@@ -112,31 +120,13 @@ def test_health_and_model_name_the_engine(
 
 def test_no_call_is_lost_or_wrong(server: Running, first: Counted, second: Counted) -> None:
     """Four clients ask all the while; before and after the switch ten frames are answered."""
-    building, answered = Building(server, second), threading.Semaphore(0)
-    stop = threading.Event()
+    building = Building(server, second)
 
-    def ask(client: int) -> int:
-        number = client
-        while not stop.is_set():
-            frame = wire_frame(tiny.spots(columns_of(number)), frame_id=str(number))
-            assert_right(infer(server, frame), number)
-            answered.release()
-            number += 4
-        return number // 4
+    def ask(number: int) -> None:
+        frame = wire_frame(tiny.spots(columns_of(number)), frame_id=str(number))
+        assert_right(infer(server, frame), number)
 
-    def wait_for_ten() -> None:
-        for _ in range(10):
-            assert answered.acquire(timeout=20)
-
-    with ThreadPoolExecutor(4) as clients:
-        asked = [clients.submit(ask, client) for client in range(4)]
-        try:
-            wait_for_ten()
-            building.done()
-            wait_for_ten()
-        finally:
-            stop.set()
-        total = sum(each.result(20) for each in asked)
+    total = sum(map(len, asked_meanwhile(ask, building.done)))
     assert first.rows + second.rows == total
     assert first.rows >= 10
     assert second.rows >= 6  # four may still have been with the first
@@ -170,6 +160,21 @@ def test_a_batch_under_way_ends_where_it_began(second: Counted) -> None:
         assert (old.result(20).frame_id, new.result(20).frame_id) == ("old", "new")
     assert gated.sizes == [1]
     assert second.rows == 1
+
+
+def test_an_engine_of_a_bundle_that_has_been_exchanged_is_left(
+    server: Running, first: Counted, second: Counted
+) -> None:
+    building, other = Building(server, second), tiny.model(Counted(first.provider))
+
+    async def exchange() -> None:
+        server.pipeline.exchange(other, tiny.policy())
+
+    server.call(exchange())
+    building.done()
+    infer(server, named("0"))
+    assert server.pipeline.model is other
+    assert (first.rows, second.rows) == (0, 0)
 
 
 @pytest.mark.parametrize(

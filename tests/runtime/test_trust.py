@@ -8,12 +8,14 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from misgiving.runtime.bundles import bundle as bundles
 from misgiving.runtime.bundles import floor
 from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.keys import id_of, new_key, read_private, read_public
 from misgiving.runtime.bundles.releasing import pack_bundle, sign_bundle
-from misgiving.runtime.bundles.trust import TRUST_VARIABLE, Trust, new_key
+from misgiving.runtime.bundles.trust import TRUST_VARIABLE, Trust, sign
 from misgiving.runtime.engines.loading import ModelOptions, load
 from misgiving.runtime.errors import BundleError, DataError, FailedPrecondition, MisgivingError
 from runtime.trusting import Fleet
@@ -86,7 +88,10 @@ def other_signature(fleet: Fleet) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Fleet], object], str]] = {
-    "not signed": (lambda f: None, "bundle is not signed; expected manifest.sig by one of"),
+    "not signed": (
+        lambda f: None,
+        "bundle is not signed; expected manifest.sig or model.sig by one",
+    ),
     "an unknown key": (lambda f: f.sign(f.other), "; expected one of"),
     "a key that was trusted once": (
         lambda f: (f.sign(), (f.trusted / "release.key.pub").unlink(), f.trust(f.other)),
@@ -277,6 +282,12 @@ def test_only_whole_bundles_are_signed(fleet: Fleet) -> None:
     assert not (fleet.bundle / "manifest.sig").exists()
 
 
+def test_signing_goes_on_where_it_was_killed(fleet: Fleet) -> None:
+    (fleet.bundle / ".manifest.sig.0a1b2c3d").write_text("half")
+    fleet.sign()
+    assert Bundle.load(fleet.bundle, Trust.read(fleet.trusted)).signed_by == fleet.id
+
+
 def test_a_damaged_signature_is_not_signed_over(fleet: Fleet) -> None:
     (fleet.bundle / "manifest.sig").write_text("junk")
     with pytest.raises(BundleError, match="manifest.sig is damaged"):
@@ -289,15 +300,15 @@ def test_hostile_signatures_never_pass(fleet: Fleet) -> None:
     trust = Trust.read(fleet.trusted)
     manifest = (fleet.bundle / "manifest.json").read_bytes()
     signatures = (fleet.bundle / "manifest.sig").read_bytes()
-    assert trust.check(manifest, signatures, "bundle") == fleet.id
+    assert trust.check(manifest, {"manifest.sig": signatures}, "bundle") == fleet.id
     for at in range(0, len(manifest), 97):
         altered = manifest[:at] + bytes([manifest[at] ^ 1]) + manifest[at + 1 :]
         with pytest.raises(MisgivingError):
-            trust.check(altered, signatures, "bundle")
+            trust.check(altered, {"manifest.sig": signatures}, "bundle")
     for at in range(len(signatures) - 1):
         altered = signatures[:at] + bytes([signatures[at] ^ 1]) + signatures[at + 1 :]
         with pytest.raises(MisgivingError):
-            trust.check(manifest, altered, "bundle")
+            trust.check(manifest, {"manifest.sig": altered}, "bundle")
 
 
 def test_manifests_need_release_and_expiry(fleet: Fleet) -> None:
@@ -332,3 +343,21 @@ def test_key_rotation(fleet: Fleet) -> None:
     fleet.trust(fleet.other)
     fleet.revoke(fleet.id)
     assert Bundle.load(fleet.bundle, Trust.read(fleet.trusted)).signed_by == fleet.other_id
+
+
+def test_keys_and_signatures_of_before_are_good(tmp_path: Path) -> None:
+    """Made by PyNaCl 1.6.2, which did this before ``cryptography``."""
+    public = "03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8"
+    signature = (
+        "fde5eebf6366674f44909660f01c6db1e349eed5f3087685f8e4fbeae31b2b4f"
+        "a3b9c82ee64ae1912c7494e7a7839893143b98e7a1f253abc6b9f174506b0d0f"
+    )
+    manifest, key, trusted = b'{"name": "old"}', tmp_path / "old.key", tmp_path / "old.key.pub"
+    key.write_text(f"ed25519-private {bytes(range(32)).hex()}\n")
+    key.chmod(0o600)
+    trusted.write_text(f"ed25519 {public}\n")
+    id, private = id_of(read_public(trusted)), read_private(key)
+    assert isinstance(private, Ed25519PrivateKey)
+    assert sign(manifest, private).signature.hex() == signature
+    signatures = {"manifest.sig": f"{id} {signature}\n".encode()}
+    assert Trust.read(trusted).check(manifest, signatures, "old") == id

@@ -11,6 +11,7 @@ import pytest
 
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.sources.containers import Counting
+from misgiving.runtime.sources.mp4 import read_track
 from misgiving.runtime.sources.videos import Count, Video
 
 FRAMES = 30
@@ -196,3 +197,14 @@ def seen(image: np.ndarray) -> str:
         "".join("RGB"[int(np.argmax(colour))] if colour.max() > 100 else "K" for colour in row)
         for row in rows
     )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\0\0\0\4moov" + bytes(8), b"\0\0\0\1free" + b"\xff" * 8],
+    ids=["an index shorter than its head", "a box beyond what files have"],
+)
+def test_a_damaged_container_has_no_track(tmp_path: Path, data: bytes) -> None:
+    """The first was found by benchmarks/fuzz.py."""
+    (file := tmp_path / "cut.mp4").write_bytes(data)
+    assert read_track(file) is None

@@ -116,12 +116,13 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def collecting(store: Store, listen: str = "127.0.0.1:0") -> Iterator[str]:
+def collecting(store: Store, listen: str = "127.0.0.1:0", tls: Path | None = None) -> Iterator[str]:
     """Serve a store from a thread; yields HOST:PORT."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server, address = asyncio.run_coroutine_threadsafe(start_server(listen, store), loop).result()
+    starting = asyncio.run_coroutine_threadsafe(start_server(listen, store, tls), loop)
+    server, address = starting.result()
     try:
         yield address
     finally:

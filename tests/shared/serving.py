@@ -4,8 +4,10 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
@@ -14,14 +16,19 @@ from numpy.typing import NDArray
 from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.engines.base import Engine, Prediction, Provider
 from misgiving.runtime.flags.policy import FlagPolicy
+from misgiving.runtime.net.roles import Roles
 from misgiving.runtime.nouns import make_frame
-from misgiving.runtime.serving.pipeline import Pipeline, Sink
+from misgiving.runtime.persons.lookout import Lookout
+from misgiving.runtime.serving.pipeline import Memory, Pipeline, Sink
 from misgiving.runtime.serving.server import Server
+from misgiving.runtime.serving.shadow import Shadow
 from misgiving.runtime.wire.frames import fill_frame
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
 from shared import tiny
+
+Got = TypeVar("Got")
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
 DEADLINE_S = 60.0
@@ -80,26 +87,34 @@ def serving(
     policy: FlagPolicy | None = None,
     sink: Sink | None = None,
     *,
+    memory: Memory | None = None,
     ready: bool = True,
     max_waiting: int = 256,
     draw: Callable[[], float] = lambda: 0.5,
     model: Model | None = None,
+    lookout: Lookout | None = None,
+    shadow: Shadow | None = None,
+    tls: Path | None = None,
+    roles: Roles = Roles(),
 ) -> Iterator[Running]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
     async def build() -> tuple[Server, Pipeline, str]:
-        server = Server()
+        server = Server(roles=roles)
         pipeline = Pipeline(
             model or tiny.model(engine),
             policy or tiny.policy(),
             sink,
+            memory=memory,
             device_id="car 7",
             draw=draw,
             max_waiting=max_waiting,
+            lookout=lookout,
+            shadow=shadow,
         )
-        return server, pipeline, await server.start("127.0.0.1:0")
+        return server, pipeline, await server.start("127.0.0.1:0", tls)
 
     server, pipeline, address = asyncio.run_coroutine_threadsafe(build(), loop).result()
     running = Running(server, pipeline, address, loop)
@@ -146,3 +161,35 @@ def wire_frame(image: bytes | NDArray[np.uint8], *arguments: Any, **named: Any) 
 
 def named(name: str, image: NDArray[np.uint8] = BLACK) -> pose.Frame:
     return wire_frame(image, frame_id=name)
+
+
+def asked_meanwhile(ask: Callable[[int], Got], change: Callable[[], object]) -> list[list[Got]]:
+    """What each of four clients got, who ask all the while: ten answers before a change, ten after.
+
+    Args:
+        ask: gets an answer; the numbers that it is given all differ.
+        change: is made in between.
+    """
+    answered, stop = threading.Semaphore(0), threading.Event()
+
+    def client(number: int) -> list[Got]:
+        got = []
+        while not stop.is_set():
+            got.append(ask(number))
+            answered.release()
+            number += 4
+        return got
+
+    def wait_for_ten() -> None:
+        for _ in range(10):
+            assert answered.acquire(timeout=20)
+
+    with ThreadPoolExecutor(4) as clients:
+        asked = [clients.submit(client, number) for number in range(4)]
+        try:
+            wait_for_ten()
+            change()
+            wait_for_ten()
+        finally:
+            stop.set()
+        return [one.result(20) for one in asked]

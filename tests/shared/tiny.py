@@ -15,6 +15,8 @@ from misgiving.runtime.flags.policy import FlagPolicy, FlagState, decide
 from misgiving.runtime.nouns import Answer, Frame
 
 BUNDLE = Path(__file__).parent / "tiny_bundle"
+DETECTOR = Path(__file__).parent / "tiny_detector" / "detector.toml"
+"""Of make_tiny_detector.py: red squares are persons."""
 HEIGHT, WIDTH, JOINTS, BAND = 56, 42, 14, 4
 
 
@@ -40,7 +42,7 @@ def answered(
     """What the tiny bundle says of a frame, and what is decided about its persons."""
     said = answer(model(runs), frame, rounds)
     state = FlagState(flagging or policy())
-    _, decisions = decide(state, frame, said, 0.0, [draw] * len(said.persons))
+    _, decisions = decide(state, frame, said, 0.0, [draw] * max(1, len(said.persons)))
     return said.decided(decisions)
 
 

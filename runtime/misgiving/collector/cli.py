@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from misgiving.runtime.verbs.options import Insecure, Tls
+
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 annotations = typer.Typer(
     help="Frames out to annotators, labels back in.", rich_markup_mode=None, no_args_is_help=True
@@ -26,12 +28,14 @@ def collect(
         typer.Option(metavar="HOST:PORT", help="Address to listen on; port 0 takes a free one."),
     ] = "127.0.0.1:50052",
     store: StoreOption = Path("collected"),
+    tls: Tls = None,
+    insecure: Insecure = False,
 ) -> None:
     """Take flagged frames from vehicles, until Ctrl-C or SIGTERM.
 
     \b
     Example:
-        misgiving collect --listen 0.0.0.0:50052 --store /data/collected
+        misgiving collect --listen 0.0.0.0:50052 --store /data/collected --tls /etc/misgiving
     """
     import asyncio
     import logging
@@ -40,7 +44,7 @@ def collect(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with Store(store) as opened:
-        asyncio.run(serve(listen, opened))
+        asyncio.run(serve(listen, opened, tls=tls, insecure=insecure))
 
 
 @annotations.command()

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
@@ -18,7 +19,7 @@ from misgiving.runtime.errors import (
     ResourceExhausted,
 )
 from misgiving.runtime.net.grpc_server import add_health, bind, new_server
-from misgiving.runtime.net.listening import stop_signal
+from misgiving.runtime.net.listening import check_exposed, stop_signal
 from misgiving.runtime.net.status import status_of
 from misgiving.v1 import fleet_pb2
 from misgiving.v1.fleet_pb2 import (
@@ -110,7 +111,9 @@ class Ingest(FleetCollectorServicer):
             raise wrong_offset(start.digest, start.offset_bytes, durable)
 
 
-async def serve(listen: str, store: Store) -> None:
+async def serve(
+    listen: str, store: Store, *, tls: Path | None = None, insecure: bool = False
+) -> None:
     """Collect until SIGTERM or SIGINT, then finish the calls under way.
 
     >>> import asyncio
@@ -120,24 +123,30 @@ async def serve(listen: str, store: Store) -> None:
     Args:
         listen: HOST:PORT; port 0 takes a free one.
         store: where the frames go.
+        tls: folder of tls.crt and tls.key, and of ca.crt, by which clients then need a
+            certificate; None for no TLS.
+        insecure: listen without TLS where other machines reach it.
 
     Raises:
-        InvalidInput: ``listen`` is not HOST:PORT.
-        FailedPrecondition: the address cannot be bound.
+        InvalidInput: ``listen`` is not HOST:PORT, or others reach it, without TLS.
+        FailedPrecondition: the address cannot be bound; there are no certificates.
     """
+    check_exposed(listen, tls, insecure)
     stop = stop_signal()
-    server, address = await start_server(listen, store)
+    server, address = await start_server(listen, store, tls)
     print(f"collecting on {address} into {store.folder}", file=sys.stderr, flush=True)
     await stop.wait()
     await server.stop(_GRACE_S)
 
 
-async def start_server(listen: str, store: Store) -> tuple[grpc.aio.Server, str]:
+async def start_server(
+    listen: str, store: Store, tls: Path | None = None
+) -> tuple[grpc.aio.Server, str]:
     """Start the service with health and reflection; returns it and the HOST:PORT it has."""
     server = new_server(_SERVER)
     add_FleetCollectorServicer_to_server(Ingest(store), server)
     checks = add_health(server, SERVICE)
-    address = bind(server, listen)
+    address = bind(server, listen, tls)
     await server.start()
     for name in ("", SERVICE):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)

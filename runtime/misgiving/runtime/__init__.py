@@ -6,11 +6,11 @@ from misgiving.runtime.public import lazily
 
 if TYPE_CHECKING:
     from misgiving.runtime.bundles.bundle import Bundle as Bundle
+    from misgiving.runtime.bundles.keys import new_key as new_key
     from misgiving.runtime.bundles.manifest import Manifest as Manifest
     from misgiving.runtime.bundles.releasing import pack_bundle as pack_bundle
     from misgiving.runtime.bundles.releasing import sign_bundle as sign_bundle
     from misgiving.runtime.bundles.trust import Trust as Trust
-    from misgiving.runtime.bundles.trust import new_key as new_key
     from misgiving.runtime.client import Client as Client
     from misgiving.runtime.draw import draw_result as draw_result
     from misgiving.runtime.engines.base import Engine as Engine
@@ -41,11 +41,17 @@ if TYPE_CHECKING:
     from misgiving.runtime.nouns import Person as Person
     from misgiving.runtime.nouns import Reason as Reason
     from misgiving.runtime.nouns import StreamSummary as StreamSummary
+    from misgiving.runtime.nouns import Withheld as Withheld
     from misgiving.runtime.nouns import make_frame as make_frame
+    from misgiving.runtime.persons.finding import Finder as Finder
+    from misgiving.runtime.settings.model import Settings as Settings
     from misgiving.runtime.sources.recordings import Picture as Picture
     from misgiving.runtime.sources.recordings import Source as Source
     from misgiving.runtime.sources.recordings import open_source as open_source
-    from misgiving.runtime.verbs.serve import ServeOptions as ServeOptions
+    from misgiving.runtime.status import Quantiles as Quantiles
+    from misgiving.runtime.status import ServerStatus as ServerStatus
+    from misgiving.runtime.status import ShadowStatus as ShadowStatus
+    from misgiving.runtime.status import SpoolStatus as SpoolStatus
     from misgiving.runtime.verbs.serve import run_server as run_server
     from misgiving.runtime.wire.collected import KeptFrame as KeptFrame
     from misgiving.runtime.wire.records import result_record as result_record
@@ -66,6 +72,7 @@ else:
             "Person": "nouns",
             "Reason": "nouns",
             "StreamSummary": "nouns",
+            "Withheld": "nouns",
             "make_frame": "nouns",
             "draw_result": "draw",
             "Engine": "engines.base",
@@ -82,6 +89,7 @@ else:
             "RegionError": "errors",
             "ResourceExhausted": "errors",
             "Estimator": "estimator",
+            "Finder": "persons.finding",
             "Region": "geometry",
             "LSP": "keypoints",
             "KeypointSet": "keypoints",
@@ -90,12 +98,16 @@ else:
             "result_record": "wire.records",
             "pack_bundle": "bundles.releasing",
             "sign_bundle": "bundles.releasing",
-            "ServeOptions": "verbs.serve",
+            "Settings": "settings.model",
+            "Quantiles": "status",
+            "ServerStatus": "status",
+            "ShadowStatus": "status",
+            "SpoolStatus": "status",
             "run_server": "verbs.serve",
             "Picture": "sources.recordings",
             "Source": "sources.recordings",
             "open_source": "sources.recordings",
             "Trust": "bundles.trust",
-            "new_key": "bundles.trust",
+            "new_key": "bundles.keys",
         },
     )

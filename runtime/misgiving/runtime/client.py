@@ -5,8 +5,9 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 import numpy as np
@@ -19,11 +20,13 @@ from misgiving.runtime.errors import (
     ResourceExhausted,
 )
 from misgiving.runtime.geometry import Region
-from misgiving.runtime.net.connecting import open_channel, through_proxy
+from misgiving.runtime.net.connecting import Reopening, through_proxy
 from misgiving.runtime.net.sending import Outbox
 from misgiving.runtime.nouns import Answer, Frame, ModelInfo, StreamSummary, make_frame
+from misgiving.runtime.status import ServerStatus
 from misgiving.runtime.wire.frames import fill_frame, sendable
 from misgiving.runtime.wire.results import Reply, to_answer, to_info, to_reply
+from misgiving.runtime.wire.status import to_status
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import detector_pb2_grpc
 
@@ -39,13 +42,14 @@ _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 IN_FLIGHT = 8
 """Unanswered frames of an in-order stream: enough to keep a server busy."""
 
+_TLS_FAILED = ("handshake", "Verification", "Socket closed")
+"""In gRPC's words for a connection that TLS has ended."""
+
 _POLL_S = 0.25
 """Between two questions whether a server is there."""
 _CHANNEL = (("grpc.max_send_message_length", -1),)  # requests are bounded by the server
 
 log = logging.getLogger(__name__)
-
-Response = TypeVar("Response")
 
 
 class Client:
@@ -64,6 +68,7 @@ class Client:
         timeout_s: float = 30.0,
         wait_s: float = 5.0,
         *,
+        tls: Path | None = None,
         stop: threading.Event | None = None,
     ) -> None:
         """Prepare a connection; it is made with the first call.
@@ -73,19 +78,24 @@ class Client:
             timeout_s: of a single call; a stream has none.
             wait_s: how long to wait for a server that does not listen yet, still loads its
                 model, or has gone away during a stream; 0 fails at once.
+            tls: folder of ca.crt, whom the server's certificate must be by, and tls.crt with
+                tls.key, which the server may ask for; read again when they have changed and no
+                server answers. None for a server without TLS.
             stop: once it is set, no server is waited for.
 
         Raises:
             InvalidInput: ``server`` is not HOST:PORT.
+            FailedPrecondition: there are no certificates that can be used.
         """
         self.missed = 0
         """Live frames of the last stream that no server took, because there was none."""
         self._server = server
         self._timeout_s = timeout_s
         self._wait_s = wait_s
+        self._tls = tls
         self._stop = stop or threading.Event()
-        self._channel = open_channel(server, 1.0, _CHANNEL)
-        self._stub = detector_pb2_grpc.FailureDetectorStub(self._channel)
+        self._link = Reopening(server, 1.0, _CHANNEL, tls)
+        self._stub = detector_pb2_grpc.FailureDetectorStub(self._link.channel)
 
     def __enter__(self) -> "Client":
         return self
@@ -99,7 +109,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        self._channel.close()
+        self._link.channel.close()
 
     def infer(
         self,
@@ -121,7 +131,7 @@ class Client:
         request = wire.InferRequest()
         fill_frame(request.frame, sendable(make_frame(image, regions, frame_id, bgr=bgr)))
         with self._translated():
-            response: wire.InferResponse = self._ask(self._stub.Infer, request, self._until())
+            response: wire.InferResponse = self._ask("Infer", request, self._until())
             return to_answer(response.result)
 
     def stream(self, frames: Iterable[Frame], *, live: bool = False) -> Iterator[Reply]:
@@ -155,8 +165,16 @@ class Client:
         """What the server has loaded."""
         with self._translated():
             request = wire.GetModelRequest()
-            response: wire.GetModelResponse = self._ask(self._stub.GetModel, request, self._until())
+            response: wire.GetModelResponse = self._ask("GetModel", request, self._until())
             return to_info(response.model)
+
+    def status(self) -> ServerStatus:
+        """How the server does; it says so while it loads, too."""
+        with self._translated():
+            request = wire.GetStatusRequest()
+            response: wire.GetStatusResponse
+            response = self._ask("GetStatus", request, self._until())
+            return to_status(response.status)
 
     def _replies(self, outbox: Outbox) -> Iterator[Reply]:
         """Replies to all frames, over as many calls as it takes."""
@@ -170,7 +188,7 @@ class Client:
                 until = self._until()
             elif time.monotonic() >= until:  # it is there, and takes no stream
                 raise loss or FailedPrecondition(f"{self._server} ends every stream; see its log")
-            self._ask(self._stub.GetModel, wire.GetModelRequest(), until, outbox.nothing_to_wait)
+            self._ask("GetModel", wire.GetModelRequest(), until, outbox.nothing_to_wait)
 
     def _one_call(self, outbox: Outbox) -> Generator[Reply, None, tuple[int, grpc.RpcError | None]]:
         """Replies until the server ends the call; gives their number, and the error if it broke."""
@@ -197,17 +215,19 @@ class Client:
 
     def _ask(
         self,
-        method: Callable[..., Response],
+        method: str,
         request: Any,
         until: float,
         over: Callable[[], bool] = lambda: False,
-    ) -> Response:
+    ) -> Any:
         """Call, again and again while nobody is there to answer."""
         said = False
         while True:
             try:
-                answer = method(request, timeout=self._timeout_s)
+                answer = getattr(self._stub, method)(request, timeout=self._timeout_s)
             except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.UNAVAILABLE and self._reconnected():
+                    continue
                 left = until - time.monotonic()
                 given_up = left <= 0 or self._stop.is_set() or over()
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or given_up:
@@ -221,6 +241,12 @@ class Client:
                     log.warning("%s answers", self._server)
                 return answer
 
+    def _reconnected(self) -> bool:
+        """Whether there are newer certificates to try with."""
+        if newer := self._link.reopen():
+            self._stub = detector_pb2_grpc.FailureDetectorStub(self._link.channel)
+        return newer
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         """The one place where a gRPC error becomes one of ours."""
@@ -229,14 +255,24 @@ class Client:
         except grpc.RpcError as error:
             code = error.code()
             if code is grpc.StatusCode.UNAVAILABLE:
-                todo = "expected a server there. Start one with 'misgiving serve'"
-                if "still loading" in str(error.details()):
-                    todo = "expected it to be ready. Wait longer"
-                elif through_proxy(self._server):
-                    todo = "expected a server behind it. Set no_proxy to go past it, or mend it"
+                todo = self._to_do(str(error.details()))
                 raise FailedPrecondition(f"{self._absent(error)}; {todo}") from error
             kind = _ERRORS.get(code, MisgivingError)
             raise kind(f"{self._server} answered {code.name}: {error.details()}") from error
+
+    def _to_do(self, details: str) -> str:
+        if "still loading" in details:
+            return "expected it to be ready. Wait longer"
+        if through_proxy(self._server):
+            return "expected a server behind it. Set no_proxy to go past it, or mend it"
+        if self._tls and any(word in details for word in _TLS_FAILED):
+            return (
+                f"expected a server with TLS whose certificate is by {self._tls}/ca.crt and names "
+                "this host, and that takes ours. Compare the certificates of both"
+            )
+        if "Socket closed" in details:
+            return "expected a server without TLS. Where it has TLS, name certificates with --tls"
+        return "expected a server there. Start one with 'misgiving serve'"
 
     def _absent(self, error: grpc.RpcError) -> str:
         return f"no answer from {self._server}{through_proxy(self._server)} ({error.details()})"

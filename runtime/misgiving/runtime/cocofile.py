@@ -12,7 +12,7 @@ import math
 from array import array
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Images:
     names: list[str]
     sizes: NDArray[np.int64]
     """(images, 2): width and height in px as the file has them; 0 where it does not say."""
+    origins: list[Any] = field(default_factory=list)
+    """As those of People."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +259,7 @@ def _image(part: dict[str, Any]) -> object:
     name = part.get("file_name") or part.get("path")
     if "id" not in part or not isinstance(name, str):
         return part
-    return part["id"], name, part.get("width"), part.get("height")
+    return part["id"], name, part.get("width"), part.get("height"), part.get("misgiving")
 
 
 def _parse(file: Path, rows: _Rows, expected: str) -> dict[str, list[Any]]:
@@ -322,9 +324,9 @@ def _images(parts: list[Any], ids: _Ids) -> tuple[NDArray[np.int64], Images]:
     if not (first := _first_of_its_kind(of_images)).all():
         number = ids.said(int(of_images[~first][0]))
         raise DataError(f"image {number} occurs twice; expected each id once")
-    sizes = [(_pixels(width), _pixels(height)) for _, _, width, height in parts]
-    names = [name for _, name, _, _ in parts]
-    return of_images, Images(names, np.array(sizes, np.int64).reshape(-1, 2))
+    sizes = [(_pixels(width), _pixels(height)) for _, _, width, height, _ in parts]
+    names, origins = [part[1] for part in parts], [part[4] for part in parts]
+    return of_images, Images(names, np.array(sizes, np.int64).reshape(-1, 2), origins)
 
 
 def _pixels(value: Any) -> int:

@@ -6,6 +6,7 @@
     ├── InvalidInput            the caller sent something that cannot be answered
     │   ├── ImageError          not an image we take: corrupt, empty, alpha, float, wrong shape
     │   ├── RegionError         a box without area, or outside its image
+    │   ├── NotFound            a model that is not the one loaded
     │   └── DataError           a data set, label file or spec that cannot be read
     │       └── InUse           a folder that another process is writing
     ├── ResourceExhausted       more than a stated limit: pixels, bytes, queue places
@@ -49,6 +50,12 @@ class RegionError(InvalidInput):
     """A region without area, or outside its image."""
 
 
+class NotFound(InvalidInput):
+    """A model that is not the one loaded."""
+
+    status = "NOT_FOUND"
+
+
 class DataError(InvalidInput):
     """A data set, a label file or a data spec that cannot be read."""
 
@@ -61,6 +68,8 @@ class ResourceExhausted(MisgivingError):
     """More than a stated limit."""
 
     status = "RESOURCE_EXHAUSTED"
+    retry_after_ms: int | None = None
+    """When there may be room again; None where waiting does not help."""
 
 
 class FailedPrecondition(MisgivingError):
@@ -82,7 +91,16 @@ class ParityError(FailedPrecondition):
 
 
 def first_problem(error: "ValidationError") -> str:
-    """Where in a file the first problem is, and which; the place is empty for the whole file."""
+    """Where in a file the first problem is, and which; the place is empty for the whole file.
+
+    One line, whatever the file has for names and values.
+    """
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]
+    said = f"{where}: {first['msg']}" if where else first["msg"]
+    return printable(said)
+
+
+def printable(said: str) -> str:
+    """On one line, whatever the file that it quotes has for names."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in said)

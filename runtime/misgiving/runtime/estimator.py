@@ -15,6 +15,8 @@ from misgiving.runtime.engines.loading import ModelOptions, load
 from misgiving.runtime.flags.policy import FlagPolicy, FlagState, decide
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.nouns import Answer, make_frame
+from misgiving.runtime.persons.detector import Detector
+from misgiving.runtime.persons.finding import Finder
 
 
 class Estimator:
@@ -28,7 +30,11 @@ class Estimator:
     """
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, threshold: float | str | None = None
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        threshold: float | str | None = None,
+        finder: Finder | None = None,
     ) -> None:
         """Join a bundle and an engine that runs it; ``load`` does so for a path.
 
@@ -37,9 +43,11 @@ class Estimator:
             engine: of that bundle's graph.
             threshold: of ``predicted_loss``, from which on a person is flagged, or the name of one
                 of the bundle's; None for the first of those.
+            finder: finds persons in images without regions; None looks at the whole image.
         """
         self.bundle = bundle
         self.engine = engine
+        self._find = finder.find if finder else None
         policy = FlagPolicy(threshold=bundle.threshold(threshold), audit_rate=0.0)
         self._flagging = FlagState(policy)
 
@@ -53,6 +61,7 @@ class Estimator:
         threshold: float | str | None = None,
         precision: str = FP32,
         trust: Path | None = None,
+        detector: Path | None = None,
     ) -> "Estimator":
         """Load a bundle, start its engine and let it check itself.
 
@@ -64,15 +73,20 @@ class Estimator:
             precision: one that the bundle has.
             trust: folder of the public keys whose bundles are taken, or one such key; None for
                 MISGIVING_TRUST, else everybody's.
+            detector: TOML of a person detector, which finds the persons of images without
+                regions; None looks at the whole image.
 
         Raises:
             BundleError, EngineError: it does not load, or computes something else here.
             FailedPrecondition: the trusted keys cannot be read.
+            InvalidInput: the detector's TOML cannot be read, or does not fit its graph.
         """
         options = ModelOptions(
             bundle=path, device=device, threads=threads, precision=precision, trust=trust
         )
-        return cls(*load(options), threshold)
+        bundle, engine = load(options)
+        finder = Detector.load(detector, device) if detector else None
+        return cls(bundle, engine, threshold, finder)
 
     def infer(
         self,
@@ -87,15 +101,16 @@ class Estimator:
         JPEG or PNG bytes, or an array (H, W, 3), RGB unless ``bgr``. OpenCV's arrays are BGR, and
         nothing in the pixels tells: ``estimator.infer(cv2.imread("runner.jpg"), bgr=True)``.
 
-        Without regions, one person is looked for in the whole image; the reply's region says which
-        part of it the answer is of.
+        Without regions, the detector finds the persons, perhaps none. Where there is no detector,
+        one person is looked for in the whole image. The reply's region says which part of it the
+        answer is of.
 
         Raises:
             ImageError, RegionError: the image or a region cannot be answered.
             ResourceExhausted: too many pixels or regions.
         """
         frame = make_frame(image, regions, frame_id, bgr=bgr)
-        answered = answer(Model(self.bundle, self.engine), frame)
-        never = [1.0] * len(answered.persons)  # nobody is kept here
+        answered = answer(Model(self.bundle, self.engine), frame, find=self._find)
+        never = [1.0] * max(1, len(answered.persons))  # nobody is kept here
         _, decisions = decide(self._flagging, frame, answered, time.monotonic(), never)
         return answered.decided(decisions)

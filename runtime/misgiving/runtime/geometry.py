@@ -12,6 +12,7 @@ another is therefore a scale and a shift, with no half pixels left over:
 Training's evaluation, export's parity and the runtime all cut with :func:`cut`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -21,7 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from misgiving.runtime.errors import RegionError
+from misgiving.runtime.errors import RegionError, ResourceExhausted
+
+MAX_REGIONS = 64
+"""Persons of one frame; more is refused."""
 
 Points = TypeVar("Points", bound=NDArray[np.floating])
 
@@ -70,10 +74,28 @@ class Window:
     height: int
 
 
+def whole_pixels(points: NDArray[np.floating], frame: Region) -> Region:
+    """The smallest box of whole pixels around points, (N, 2), as far as it lies in the frame."""
+    size = np.array([frame.width, frame.height])
+    low = np.clip(np.floor(points.min(axis=0)), 0, size - 1)
+    high = np.clip(np.ceil(points.max(axis=0)), low + 1, size)
+    return Region(*map(float, (*low, *(high - low))))
+
+
+def check_count(regions: int, frame_id: str) -> None:
+    """Raise ResourceExhausted for more regions than a frame may have."""
+    if regions > MAX_REGIONS:
+        raise ResourceExhausted(
+            f"frame {frame_id!r} has {regions} regions; at most {MAX_REGIONS} are answered. "
+            "Send the rest in another frame"
+        )
+
+
 def check_area(region: Region) -> None:
     """Raise RegionError unless the region is finite and has an area."""
     corners = (region.x, region.y, region.x + region.width, region.y + region.height)
-    if not (np.isfinite(corners).all() and region.width > 0 and region.height > 0):
+    finite = all(math.isfinite(one) for one in corners)
+    if not (finite and region.width > 0 and region.height > 0):
         raise RegionError(
             f"region is {_text(region)}; expected finite numbers with width and height above 0"
         )

@@ -18,6 +18,7 @@ megapixels"; a header that says more is refused unread."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
+_MAX_CHUNKS = 1 << 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -30,7 +31,8 @@ def decode(data: bytes, name: str = "image") -> NDArray[np.uint8]:
 
     Raises:
         ImageError: empty, truncated, corrupt, another format, alpha, or 16 bits a channel.
-        ResourceExhausted: the header says more than MAX_PIXELS.
+        ResourceExhausted: the header says more than MAX_PIXELS, or a JPEG has so many scans or
+            segments that it would take long.
     """
     width, height = _header_size(data, name)
     if width * height > MAX_PIXELS:
@@ -134,7 +136,7 @@ def _header_size(data: bytes, name: str) -> tuple[int, int]:
     if data.startswith(_PNG):
         return _png_size(data, name)
     if data.startswith(jpeg.START):
-        if (size := jpeg.size(data)) is None:
+        if (size := jpeg.size(data, name)) is None:
             raise _corrupt(data, name)
         return size
     raise ImageError(
@@ -159,7 +161,9 @@ def _png_size(data: bytes, name: str) -> tuple[int, int]:
 def _png_ends(data: bytes) -> bool:
     """Whether the chunks lead to the last one; what lies behind it is nobody's."""
     at = len(_PNG)
-    while at + 12 <= len(data):
+    for _ in range(_MAX_CHUNKS):
+        if at + 12 > len(data):
+            break
         length, kind = struct.unpack(">I4s", data[at : at + 8])
         at += 12 + length
         if kind == b"IEND":

@@ -14,7 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from misgiving.runtime.errors import ResourceExhausted
+
 START = b"\xff\xd8"
+MAX_SCANS = 100
+"""Decoders go over all pixels for each scan, which may have a few bytes; libjpeg writes 10."""
+MAX_SEGMENTS = 4096
+"""Of a picture; 64 MiB of segments of the greatest length are a quarter."""
 
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
@@ -25,19 +31,29 @@ _SEGMENTS = _FRAMES | {0xC4, 0xCC, _SCAN, 0xDB, 0xDC, 0xDD, 0xFE} | set(range(0x
 _MARKER = re.compile(rb"\xff([\x01-\xfe])", re.DOTALL)
 _MARKER_AFTER_PIXELS = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
 """Within a scan, FF 00 is a byte of it, and restart markers are part of it."""
-_RESTART = re.compile(rb"\xff[\xd0-\xd7]", re.DOTALL)
+_RESTARTS = [bytes([0xFF, number]) for number in range(0xD0, 0xD8)]
 
 _MORE = bytes(np.random.default_rng(0).integers(0, 255, 512, np.uint8))
 """Entropy-coded nonsense, without FF."""
 
 
-def size(data: bytes) -> tuple[int, int] | None:
+def size(data: bytes, name: str) -> tuple[int, int] | None:
     """Width and height in px as the header says; None where the segments do not lead to the end.
 
-    Bytes between two segments are skipped, as decoders do. The walk is bounded by the data.
+    Bytes between two segments are skipped, as decoders do.
+
+    Raises:
+        ResourceExhausted: there are so many scans or segments that decoding would take long,
+            however few pixels there are.
     """
-    found = None
-    for marker, body in _segments(data):
+    found, scans = None, 0
+    for number, (marker, body) in enumerate(_segments(data)):
+        scans += marker == _SCAN
+        if scans > MAX_SCANS or number == MAX_SEGMENTS:
+            raise ResourceExhausted(
+                f"{name} has more than {MAX_SCANS} scans or {MAX_SEGMENTS:,} segments; expected a "
+                "camera's JPEG, which has a few. Encode it again"
+            )
         if marker in _FRAMES and len(body) >= 6:
             height, width = struct.unpack(">HH", body[1:5])
             found = (width, height)
@@ -63,7 +79,7 @@ def lacks_pixels(data: bytes, image: NDArray[Any]) -> bool:
     if frame in _PROGRESSIVE:
         return _unrefined(data, body)
     interval = int.from_bytes(header.get(0xDD, b""), "big")
-    if body and interval and len(_RESTART.findall(data)) < (_units(body) - 1) // interval:
+    if body and interval and sum(map(data.count, _RESTARTS)) < (_units(body) - 1) // interval:
         return True
     corners = image[[0, 0, -1, -1], [0, -1, 0, -1]]  # turned by EXIF, any may be the last pixel
     if not (corners == 128).all(axis=1).any():

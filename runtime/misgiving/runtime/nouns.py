@@ -5,7 +5,7 @@ Axes: K keypoints, S signals, D embedding.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from enum import Enum
 
 import numpy as np
@@ -65,16 +65,45 @@ class Frame(ByValue):
         return self.image
 
     @property
+    def size(self) -> int:
+        """Bytes that the image takes in memory: nearly all of it."""
+        return len(self.image) if isinstance(self.image, bytes) else self.image.nbytes
+
+    @property
     def name(self) -> str:
-        """What logs call it: its id, which is unique within its stream."""
-        return f"{self.stream_id}/{self.frame_id}" if self.stream_id else self.frame_id
+        """What logs call it: its id, which is unique within its stream. Clients choose both, so
+        what could begin a line of its own is quoted.
+        """
+        name = f"{self.stream_id}/{self.frame_id}" if self.stream_id else self.frame_id
+        return name if name.isprintable() else repr(name)
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What a log line about it carries beside its text."""
+        return {"stream_id": self.stream_id, "frame_id": self.frame_id}
 
 
 class Reason(Enum):
     """Why a person is kept, in a :class:`Decision`; the strongest first."""
 
     PREDICTED_LOSS = "predicted_loss"
+    SHADOW = "shadow"
+    """A second bundle disagrees, which was asked after the reply had left: no reply says so."""
     AUDIT = "audit"
+
+
+class Withheld(Enum):
+    """Why a person is not kept, in a :class:`Decision`: the first rule that said so."""
+
+    BELOW_THRESHOLD = "below_threshold"
+    NOT_RISING = "not_rising"
+    """Flagged, and a frame of the same event is kept already."""
+    TOO_SOON = "too_soon"
+    """Flagged, too shortly after the stream's last kept frame."""
+    NEAR_DUPLICATE = "near_duplicate"
+    """Flagged, and all the frame's flagged persons resemble flagged ones that were kept."""
+    BUDGET = "budget"
+    """Flagged, and a budget has nothing left for the stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +122,14 @@ class Decision:
     threshold: float
     sampling_probability: float
     """Probability with which this person would be kept; weight by its inverse."""
+    withheld: Withheld | None = None
+    """None where it is kept."""
+
+    @property
+    def code(self) -> str:
+        """The reason as counters call it, whichever it is; empty where nobody has decided."""
+        reason = self.kept or self.withheld
+        return reason.value if reason else ""
 
 
 UNDECIDED = Decision(False, None, float("nan"), 0.0)
@@ -123,6 +160,19 @@ class Person(ByValue):
     embedding: Floats = field(default_factory=lambda: np.empty(0, np.float32))
     """(D,): the pose net's pooled features; (0,) of a reply that came from a server."""
     flag: Decision = UNDECIDED
+
+    def flagged_as(self, flag: Decision) -> "Person":
+        """The same with a decision."""
+        return Person(
+            self.region,
+            self.keypoints,
+            self.predicted_loss,
+            self.failure_probability,
+            self.keypoint_loss,
+            self.signals,
+            self.embedding,
+            flag,
+        )
 
 
 class Collection(Enum):
@@ -158,6 +208,15 @@ class Answer(ByValue):
     dropped_before: int = 0
     """Frames of its stream that were dropped since the previous answer."""
     collection: Collection = Collection.NONE
+    server_age_nano: int = 0
+    """From receipt to the answer, by the server's clock, which never jumps; 0 without a server."""
+    nobody: Decision | None = None
+    """Of a frame in which nobody was found: whether it is kept. A reply does not tell it."""
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Those that say whether the frame is kept."""
+        return (self.nobody,) if self.nobody else tuple(one.flag for one in self.persons)
 
     @property
     def flagged(self) -> bool:
@@ -167,13 +226,32 @@ class Answer(ByValue):
     @property
     def kept(self) -> bool:
         """Whether the frame is to be kept for the fleet, for whichever of its persons."""
-        return any(person.flag.kept for person in self.persons)
+        return any(decision.kept for decision in self.decisions)
 
-    def decided(self, decisions: Sequence[Decision], age_nano: int | None = None) -> "Answer":
-        """The same with a decision for each person, and its age."""
+    def decided(
+        self,
+        decisions: Sequence[Decision],
+        age_nano: int | None = None,
+        server_age_nano: int = 0,
+    ) -> "Answer":
+        """The same with a decision for each person, or the one for nobody, and its ages."""
+        nobody = None
+        if not self.persons:
+            (nobody,), decisions = decisions, ()
+        # Spelled out, since each frame pays for it: replace() takes twice as long.
         pairs = zip(self.persons, decisions, strict=True)
-        persons = tuple(replace(one, flag=flag) for one, flag in pairs)
-        return replace(self, persons=persons, age_nano=age_nano)
+        return Answer(
+            self.frame_id,
+            tuple(one.flagged_as(flag) for one, flag in pairs),
+            self.bundle_digest,
+            age_nano,
+            self.queue_nano,
+            self.inference_nano,
+            self.dropped_before,
+            self.collection,
+            server_age_nano,
+            nobody,
+        )
 
 
 @dataclass(frozen=True, slots=True)

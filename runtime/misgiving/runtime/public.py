@@ -24,6 +24,7 @@ EXTRAS = {
     "onnx": "export",
     "onnxscript": "export",
     "sqlalchemy": "collector",
+    "av": "clips",
     "ray": "ray",
 }
 """Module → the extra that brings it."""

@@ -200,6 +200,7 @@ class FrameResult(_message.Message):
     DROPPED_BEFORE_FIELD_NUMBER: _builtins.int
     BUNDLE_DIGEST_FIELD_NUMBER: _builtins.int
     COLLECTION_FIELD_NUMBER: _builtins.int
+    SERVER_AGE_NANO_FIELD_NUMBER: _builtins.int
     frame_id: _builtins.str
     age_nano: _builtins.int
     """From capture to this answer; zero where the capture time is unknown."""
@@ -214,9 +215,13 @@ class FrameResult(_message.Message):
     bundle_digest: _builtins.str
     """sha256 of the manifest that answered, in hex."""
     collection: Global___Collection.ValueType
+    server_age_nano: _builtins.int
+    """From receipt to this answer, on the server's monotonic clock: no clock of a sender is in it."""
     @_builtins.property
     def persons(self) -> _containers.RepeatedCompositeFieldContainer[_pose_pb2.Person]:
-        """One for each region, in the request's order; one where it has none."""
+        """One for each region, in the request's order. Where it has none: whomever the server finds, the
+        surest first and perhaps nobody; one where it has no detector.
+        """
 
     def __init__(
         self,
@@ -229,10 +234,11 @@ class FrameResult(_message.Message):
         dropped_before: _builtins.int = ...,
         bundle_digest: _builtins.str = ...,
         collection: Global___Collection.ValueType = ...,
+        server_age_nano: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_nano", b"age_nano", "bundle_digest", b"bundle_digest", "collection", b"collection", "dropped_before", b"dropped_before", "frame_id", b"frame_id", "inference_nano", b"inference_nano", "persons", b"persons", "queue_nano", b"queue_nano"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_nano", b"age_nano", "bundle_digest", b"bundle_digest", "collection", b"collection", "dropped_before", b"dropped_before", "frame_id", b"frame_id", "inference_nano", b"inference_nano", "persons", b"persons", "queue_nano", b"queue_nano", "server_age_nano", b"server_age_nano"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -449,3 +455,245 @@ class Bone(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Bone: _TypeAlias = Bone  # noqa: Y015
+
+@_typing.final
+class GetStatusRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetStatusResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def status(self) -> Global___Status: ...
+    def __init__(
+        self,
+        *,
+        status: Global___Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class Status(_message.Message):
+    """Status is how a server does. Counts are since its start. All of it is set by the server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVING_FIELD_NUMBER: _builtins.int
+    UPTIME_NANO_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    FRAMES_RECEIVED_FIELD_NUMBER: _builtins.int
+    FRAMES_ANSWERED_FIELD_NUMBER: _builtins.int
+    FRAMES_DROPPED_FIELD_NUMBER: _builtins.int
+    FRAMES_FAILED_FIELD_NUMBER: _builtins.int
+    PERSONS_FIELD_NUMBER: _builtins.int
+    PERSONS_FLAGGED_FIELD_NUMBER: _builtins.int
+    FRAMES_KEPT_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    SERVER_AGE_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    INFERENCE_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    SPOOL_FIELD_NUMBER: _builtins.int
+    LAST_EXCHANGE_FIELD_NUMBER: _builtins.int
+    DRIFTING_FIELD_NUMBER: _builtins.int
+    serving: _builtins.bool
+    """Whether frames are answered: a model is loaded, and the server does not end."""
+    uptime_nano: _builtins.int
+    frames_received: _builtins.int
+    """Received = answered + dropped + failed + those under way."""
+    frames_answered: _builtins.int
+    frames_dropped: _builtins.int
+    frames_failed: _builtins.int
+    persons: _builtins.int
+    persons_flagged: _builtins.int
+    frames_kept: _builtins.int
+    last_exchange: _builtins.str
+    """What became of the last bundle that came while the server ran; empty where none did."""
+    drifting: _builtins.bool
+    """Live scores are not distributed as the bundle's reference has them. False where it has none."""
+    @_builtins.property
+    def model(self) -> Global___Model:
+        """Unset while none is loaded."""
+
+    @_builtins.property
+    def age(self) -> Global___Quantiles:
+        """From capture to answer, of the frames whose capture time is known."""
+
+    @_builtins.property
+    def server_age(self) -> Global___Quantiles:
+        """From receipt to answer."""
+
+    @_builtins.property
+    def queue(self) -> Global___Quantiles:
+        """From receipt to the start of inference."""
+
+    @_builtins.property
+    def inference(self) -> Global___Quantiles: ...
+    @_builtins.property
+    def shadow(self) -> Global___Shadow:
+        """Unset where no shadow was asked for."""
+
+    @_builtins.property
+    def spool(self) -> Global___Spool:
+        """Unset where nothing is collected."""
+
+    def __init__(
+        self,
+        *,
+        serving: _builtins.bool = ...,
+        uptime_nano: _builtins.int = ...,
+        model: Global___Model | None = ...,
+        frames_received: _builtins.int = ...,
+        frames_answered: _builtins.int = ...,
+        frames_dropped: _builtins.int = ...,
+        frames_failed: _builtins.int = ...,
+        persons: _builtins.int = ...,
+        persons_flagged: _builtins.int = ...,
+        frames_kept: _builtins.int = ...,
+        age: Global___Quantiles | None = ...,
+        server_age: Global___Quantiles | None = ...,
+        queue: Global___Quantiles | None = ...,
+        inference: Global___Quantiles | None = ...,
+        shadow: Global___Shadow | None = ...,
+        spool: Global___Spool | None = ...,
+        last_exchange: _builtins.str = ...,
+        drifting: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "inference", b"inference", "model", b"model", "queue", b"queue", "server_age", b"server_age", "shadow", b"shadow", "spool", b"spool"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "drifting", b"drifting", "frames_answered", b"frames_answered", "frames_dropped", b"frames_dropped", "frames_failed", b"frames_failed", "frames_kept", b"frames_kept", "frames_received", b"frames_received", "inference", b"inference", "last_exchange", b"last_exchange", "model", b"model", "persons", b"persons", "persons_flagged", b"persons_flagged", "queue", b"queue", "server_age", b"server_age", "serving", b"serving", "shadow", b"shadow", "spool", b"spool", "uptime_nano", b"uptime_nano"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Status: _TypeAlias = Status  # noqa: Y015
+
+@_typing.final
+class Quantiles(_message.Message):
+    """Quantiles of durations, read from a histogram with five buckets a decade, from 1 ms to 10 s."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    P50_SECONDS_FIELD_NUMBER: _builtins.int
+    P99_SECONDS_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Zero where nothing was measured yet; the others are then zero too."""
+    p50_seconds: _builtins.float
+    p99_seconds: _builtins.float
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        p50_seconds: _builtins.float = ...,
+        p99_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "p50_seconds", b"p50_seconds", "p99_seconds", b"p99_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quantiles: _TypeAlias = Quantiles  # noqa: Y015
+
+@_typing.final
+class Spool(_message.Message):
+    """Spool is what waits on the vehicle for its upload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PENDING_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    OLDEST_AGE_NANO_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    EVICTED_FIELD_NUMBER: _builtins.int
+    UPLOADED_FIELD_NUMBER: _builtins.int
+    UPLOADED_BYTES_FIELD_NUMBER: _builtins.int
+    pending: _builtins.int
+    refused: _builtins.int
+    """Kept, but the collector does not want them."""
+    size_bytes: _builtins.int
+    oldest_age_nano: _builtins.int
+    """Since the oldest pending frame was stored, by the wall clock."""
+    lost: _builtins.int
+    """To be kept, and never stored."""
+    evicted: _builtins.int
+    """Deleted to keep the quota."""
+    uploaded: _builtins.int
+    uploaded_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        pending: _builtins.int = ...,
+        refused: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        oldest_age_nano: _builtins.int = ...,
+        lost: _builtins.int = ...,
+        evicted: _builtins.int = ...,
+        uploaded: _builtins.int = ...,
+        uploaded_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evicted", b"evicted", "lost", b"lost", "oldest_age_nano", b"oldest_age_nano", "pending", b"pending", "refused", b"refused", "size_bytes", b"size_bytes", "uploaded", b"uploaded", "uploaded_bytes", b"uploaded_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Spool: _TypeAlias = Spool  # noqa: Y015
+
+@_typing.final
+class Shadow(_message.Message):
+    """Shadow is a second bundle that answers silently, after the reply has left."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPARED_FIELD_NUMBER: _builtins.int
+    BUSY_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    PERSONS_FIELD_NUMBER: _builtins.int
+    DISAGREED_FIELD_NUMBER: _builtins.int
+    compared: _builtins.int
+    """Frames that it has answered too."""
+    busy: _builtins.int
+    """Frames that were drawn for it while it had no room."""
+    failed: _builtins.int
+    """Frames that it could not answer."""
+    persons: _builtins.int
+    """Persons that were compared."""
+    disagreed: _builtins.int
+    """Of these, persons on whom the two disagree."""
+    def __init__(
+        self,
+        *,
+        compared: _builtins.int = ...,
+        busy: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        persons: _builtins.int = ...,
+        disagreed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["busy", b"busy", "compared", b"compared", "disagreed", b"disagreed", "failed", b"failed", "persons", b"persons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Shadow: _TypeAlias = Shadow  # noqa: Y015

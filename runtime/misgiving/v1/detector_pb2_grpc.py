@@ -49,6 +49,11 @@ class FailureDetectorStub:
                 request_serializer=misgiving_dot_v1_dot_detector__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=misgiving_dot_v1_dot_detector__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/misgiving.v1.FailureDetector/GetStatus',
+                request_serializer=misgiving_dot_v1_dot_detector__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=misgiving_dot_v1_dot_detector__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
 
 
 class FailureDetectorServicer:
@@ -75,6 +80,13 @@ class FailureDetectorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStatus(self, request, context):
+        """How the server does. It answers before a model is loaded too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FailureDetectorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +104,11 @@ def add_FailureDetectorServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=misgiving_dot_v1_dot_detector__pb2.GetModelRequest.FromString,
                     response_serializer=misgiving_dot_v1_dot_detector__pb2.GetModelResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=misgiving_dot_v1_dot_detector__pb2.GetStatusRequest.FromString,
+                    response_serializer=misgiving_dot_v1_dot_detector__pb2.GetStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +192,33 @@ class FailureDetector:
             '/misgiving.v1.FailureDetector/GetModel',
             misgiving_dot_v1_dot_detector__pb2.GetModelRequest.SerializeToString,
             misgiving_dot_v1_dot_detector__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/misgiving.v1.FailureDetector/GetStatus',
+            misgiving_dot_v1_dot_detector__pb2.GetStatusRequest.SerializeToString,
+            misgiving_dot_v1_dot_detector__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

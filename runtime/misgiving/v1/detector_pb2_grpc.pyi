@@ -37,6 +37,8 @@ class FailureDetectorStub:
     """A camera or a recording. The first message opens the stream, every later one is a frame."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_detector_pb2.GetModelRequest, _detector_pb2.GetModelResponse]
     """What is loaded, and which engine answers."""
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_detector_pb2.GetStatusRequest, _detector_pb2.GetStatusResponse]
+    """How the server does. It answers before a model is loaded too."""
 
 @_typing.type_check_only
 class FailureDetectorAsyncStub(FailureDetectorStub):
@@ -47,6 +49,8 @@ class FailureDetectorAsyncStub(FailureDetectorStub):
     """A camera or a recording. The first message opens the stream, every later one is a frame."""
     GetModel: _aio.UnaryUnaryMultiCallable[_detector_pb2.GetModelRequest, _detector_pb2.GetModelResponse]  # type: ignore[assignment]
     """What is loaded, and which engine answers."""
+    GetStatus: _aio.UnaryUnaryMultiCallable[_detector_pb2.GetStatusRequest, _detector_pb2.GetStatusResponse]  # type: ignore[assignment]
+    """How the server does. It answers before a model is loaded too."""
 
 class FailureDetectorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -72,5 +76,13 @@ class FailureDetectorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_detector_pb2.GetModelResponse, _abc.Awaitable[_detector_pb2.GetModelResponse]]:
         """What is loaded, and which engine answers."""
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _detector_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_detector_pb2.GetStatusResponse, _abc.Awaitable[_detector_pb2.GetStatusResponse]]:
+        """How the server does. It answers before a model is loaded too."""
 
 def add_FailureDetectorServicer_to_server(servicer: FailureDetectorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

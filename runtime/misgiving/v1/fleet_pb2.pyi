@@ -35,6 +35,7 @@ class CollectedFrame(_message.Message):
     KEYPOINT_NAMES_FIELD_NUMBER: _builtins.int
     SKELETON_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
+    NOBODY_FIELD_NUMBER: _builtins.int
     bundle_digest: _builtins.str
     device_id: _builtins.str
     """Set by the operator of the device."""
@@ -56,6 +57,10 @@ class CollectedFrame(_message.Message):
     def keypoint_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def skeleton(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def nobody(self) -> _pose_pb2.Flag:
+        """Why a frame in which nobody was found is kept; unset where there are persons."""
+
     def __init__(
         self,
         *,
@@ -67,10 +72,11 @@ class CollectedFrame(_message.Message):
         keypoint_names: _abc.Iterable[_builtins.str] | None = ...,
         skeleton: _abc.Iterable[_builtins.int] | None = ...,
         device_id: _builtins.str = ...,
+        nobody: _pose_pb2.Flag | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "nobody", b"nobody"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "device_id", b"device_id", "embeddings", b"embeddings", "frame", b"frame", "keypoint_names", b"keypoint_names", "persons", b"persons", "signal_names", b"signal_names", "skeleton", b"skeleton"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "device_id", b"device_id", "embeddings", b"embeddings", "frame", b"frame", "keypoint_names", b"keypoint_names", "nobody", b"nobody", "persons", b"persons", "signal_names", b"signal_names", "skeleton", b"skeleton"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -65,6 +65,11 @@ class _KeepReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeepReason
     """For its flag, which is raised for predicted_loss."""
     KEEP_REASON_AUDIT: _KeepReason.ValueType  # 3
     """At random, so that somebody can measure what the threshold misses."""
+    KEEP_REASON_SHADOW: _KeepReason.ValueType  # 4
+    """A shadow, a second bundle that answers silently, disagrees. Only in collected frames: a reply
+    leaves before the shadow is asked. Which frames it is asked about is drawn at random, and
+    sampling_probability is given that draw.
+    """
 
 class KeepReason(_KeepReason, metaclass=_KeepReasonEnumTypeWrapper): ...
 
@@ -76,7 +81,47 @@ KEEP_REASON_PREDICTED_LOSS: KeepReason.ValueType  # 2
 """For its flag, which is raised for predicted_loss."""
 KEEP_REASON_AUDIT: KeepReason.ValueType  # 3
 """At random, so that somebody can measure what the threshold misses."""
+KEEP_REASON_SHADOW: KeepReason.ValueType  # 4
+"""A shadow, a second bundle that answers silently, disagrees. Only in collected frames: a reply
+leaves before the shadow is asked. Which frames it is asked about is drawn at random, and
+sampling_probability is given that draw.
+"""
 Global___KeepReason: _TypeAlias = KeepReason  # noqa: Y015
+
+class _WithheldReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WithheldReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WithheldReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WITHHELD_REASON_UNSPECIFIED: _WithheldReason.ValueType  # 0
+    """Kept, or of a release before this field was there."""
+    WITHHELD_REASON_BELOW_THRESHOLD: _WithheldReason.ValueType  # 1
+    """Not flagged, and not drawn by the audit."""
+    WITHHELD_REASON_NOT_RISING: _WithheldReason.ValueType  # 2
+    """Flagged, and a frame of the same event is kept already."""
+    WITHHELD_REASON_TOO_SOON: _WithheldReason.ValueType  # 3
+    """Flagged, too shortly after the stream's last kept frame."""
+    WITHHELD_REASON_NEAR_DUPLICATE: _WithheldReason.ValueType  # 4
+    """Flagged, and all the frame's flagged persons resemble flagged ones that were kept."""
+    WITHHELD_REASON_BUDGET: _WithheldReason.ValueType  # 5
+    """Flagged, and a budget has nothing left for the stream."""
+
+class WithheldReason(_WithheldReason, metaclass=_WithheldReasonEnumTypeWrapper): ...
+
+WITHHELD_REASON_UNSPECIFIED: WithheldReason.ValueType  # 0
+"""Kept, or of a release before this field was there."""
+WITHHELD_REASON_BELOW_THRESHOLD: WithheldReason.ValueType  # 1
+"""Not flagged, and not drawn by the audit."""
+WITHHELD_REASON_NOT_RISING: WithheldReason.ValueType  # 2
+"""Flagged, and a frame of the same event is kept already."""
+WITHHELD_REASON_TOO_SOON: WithheldReason.ValueType  # 3
+"""Flagged, too shortly after the stream's last kept frame."""
+WITHHELD_REASON_NEAR_DUPLICATE: WithheldReason.ValueType  # 4
+"""Flagged, and all the frame's flagged persons resemble flagged ones that were kept."""
+WITHHELD_REASON_BUDGET: WithheldReason.ValueType  # 5
+"""Flagged, and a budget has nothing left for the stream."""
+Global___WithheldReason: _TypeAlias = WithheldReason  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):
@@ -248,6 +293,7 @@ class Flag(_message.Message):
     THRESHOLD_FIELD_NUMBER: _builtins.int
     SAMPLING_PROBABILITY_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
     raised: _builtins.bool
     """What the score says, and nothing else: predicted_loss has reached the threshold, or is NaN."""
     reason: Global___FlagReason.ValueType
@@ -255,13 +301,16 @@ class Flag(_message.Message):
     threshold: _builtins.float
     """The predicted_loss from which on a person is flagged."""
     sampling_probability: _builtins.float
-    """Probability with which this person would have been kept: 1 above the threshold,
-    the audit rate below it. Weight by its inverse to undo the selection.
+    """Probability with which this person would have been kept, given all frames before: 1 of a
+    flagged person whom no rule withholds, the audit's of everybody else, a flagged person whom a
+    rule withholds among them. Weight by its inverse to undo the selection.
     """
     kept: Global___KeepReason.ValueType
     """Whether this person is to be kept for the fleet, and why; FrameResult.collection says what
     became of the frame.
     """
+    withheld: Global___WithheldReason.ValueType
+    """Which rule withheld this person; WITHHELD_REASON_UNSPECIFIED where it is kept."""
     def __init__(
         self,
         *,
@@ -270,10 +319,11 @@ class Flag(_message.Message):
         threshold: _builtins.float = ...,
         sampling_probability: _builtins.float = ...,
         kept: Global___KeepReason.ValueType = ...,
+        withheld: Global___WithheldReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept", "raised", b"raised", "reason", b"reason", "sampling_probability", b"sampling_probability", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept", "raised", b"raised", "reason", b"reason", "sampling_probability", b"sampling_probability", "threshold", b"threshold", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

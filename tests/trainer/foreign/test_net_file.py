@@ -1,15 +1,17 @@
 """NET.toml: what is read, what is told from the graph, and every way to be wrong."""
 
+import random
 from pathlib import Path
 
 import onnx
 import pytest
 
-from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.errors import InvalidInput, MisgivingError
 from misgiving.runtime.keypoints import COCO, LSP
 from misgiving.trainer.foreign.describe import describe
 from misgiving.trainer.foreign.net_file import read_net
 from misgiving.trainer.foreign_config import ForeignInput
+from shared.fuzzing import Try, rewritten
 from shared.small_graphs import heatmap_net, node, value
 
 TEXT = """
@@ -287,3 +289,18 @@ def test_blazepose_is_read(models: Path, tmp_path: Path) -> None:
     assert net.config.file == file.name
     assert len(net.config.taps) == 5
     assert 'family = "regression?"' in describe(file)
+
+
+def test_files_that_nobody_meant(attempt: Try, tmp_path: Path) -> None:
+    """See tests/runtime/test_fuzz.py."""
+    file = written(tmp_path)
+
+    def case(rng: random.Random) -> tuple[str, str]:
+        file.write_bytes(rewritten(rng, TEXT))
+        try:
+            read_net(file)
+        except MisgivingError as error:
+            return error.status, str(error)
+        return "OK", ""
+
+    attempt(0.005, case)

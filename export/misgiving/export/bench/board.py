@@ -6,7 +6,8 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -14,10 +15,13 @@ from pathlib import Path
 from typing import IO
 
 from misgiving.runtime.cores import usable_cores
+from misgiving.runtime.telemetry.gauges import temperatures
 
 PACKAGES = ("misgiving", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "tensorrt", "numpy")
 INTERVAL_MS = 200
 COMMAND_TIMEOUT_S = 20.0
+SYSTEM = Path("/sys")
+_CORE_CLOCK = "cpu[0-9]*/cpufreq/scaling_cur_freq"
 
 _TEGRASTATS = ["tegrastats", "--interval", str(INTERVAL_MS)]
 _NVIDIA_SMI = [
@@ -38,6 +42,7 @@ def describe() -> dict[str, str]:
         "JetPack": _read("/etc/nv_tegra_release").partition(", GCID")[0],
         "power mode": _said("nvpmodel", "-q"),
         "clocks": _said("jetson_clocks", "--show"),
+        "throttled": _said("vcgencmd", "get_throttled"),
         "GPU": _said("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"),
         "Python": platform.python_version(),
         "packages": ", ".join(_versions()),
@@ -91,6 +96,20 @@ class Reading:
     """In use on the GPU, or on a Jetson on the whole board; other processes' too."""
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the board tells in between, for runs of minutes; None where it does not."""
+
+    at_s: float
+    """On the monotonic clock, which all processes share."""
+    hottest_c: float | None
+    """Of all zones."""
+    cpu_mhz: float | None
+    """Of the fastest core."""
+    reading: Reading
+    """The last one before."""
+
+
 Parser = Callable[[str], Reading]
 """A line of a tool."""
 
@@ -123,6 +142,37 @@ def watched() -> Iterator[list[Reading]]:
 
 def _follow(lines: IO[str], parse: Parser, readings: list[Reading]) -> None:
     readings.extend(map(parse, lines))
+
+
+@contextmanager
+def followed(readings: Sequence[Reading]) -> Iterator[list[Moment]]:
+    """Note a moment every second meanwhile; the first at once."""
+    moments, ended = [moment(readings)], threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(1.0):
+            moments.append(moment(readings))
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield moments
+    finally:
+        ended.set()
+        thread.join()
+
+
+def moment(readings: Sequence[Reading], system: Path = SYSTEM) -> Moment:
+    """Now, with the last of these readings."""
+    hot = [celsius for _, _, celsius in temperatures(system / "class/thermal")]
+    clocks = [_read(str(path)) for path in (system / "devices/system/cpu").glob(_CORE_CLOCK)]
+    khz = [int(text) for text in clocks if text.isdecimal()]
+    return Moment(
+        time.monotonic(),
+        max(hot, default=None),
+        max(khz) / 1e3 if khz else None,
+        readings[-1] if readings else Reading(None, None, None),
+    )
 
 
 def tegrastats(line: str) -> Reading:

@@ -3,7 +3,6 @@
 import itertools
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
@@ -11,15 +10,16 @@ from importlib.util import find_spec
 import numpy as np
 import onnxruntime as ort
 
-from misgiving.export.bench import board, trtexec
+from misgiving.export.bench import board, trtexec, worker
 from misgiving.export.bench.board import Reading
 from misgiving.export.bench.cases import ALTERNATIVES, Case
+from misgiving.export.bench.process import answer
 from misgiving.export.bench.worker import Timing
 from misgiving.runtime.bundles.bundle import MODEL, Bundle
 from misgiving.runtime.bundles.precisions import MODELS
 from misgiving.runtime.engines.builder import LIBRARIES
 from misgiving.runtime.engines.onnx import PROVIDERS
-from misgiving.runtime.errors import EngineError, InvalidInput, MisgivingError
+from misgiving.runtime.errors import InvalidInput, MisgivingError
 
 ROUNDS = 3
 TIMEOUT_S = 600.0
@@ -181,11 +181,4 @@ def _measured(case: Case, bundle: Bundle, seconds: float) -> Timing:
     if case.engine == "trtexec":
         return trtexec.measure(str(trtexec.find()), case, bundle, seconds)
     asked = {"case": asdict(case), "bundle": str(bundle.path), "seconds": seconds}
-    command = [sys.executable, "-m", "misgiving.export.bench.worker", json.dumps(asked)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
-    lines = done.stdout.splitlines()
-    answer = json.loads(lines[-1]) if done.returncode == 0 and lines else {}
-    if "calls_ms" in answer:
-        return Timing(**answer)
-    said = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"]
-    raise EngineError(answer.get("error", said[-1]))
+    return Timing(**answer(worker.__name__, asked, TIMEOUT_S))

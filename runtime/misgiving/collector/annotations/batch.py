@@ -7,14 +7,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from misgiving.collector.annotations import returned
-from misgiving.collector.annotations.coco import Origin
+from misgiving.collector.annotations.coco import FrameOrigin, Origin
 from misgiving.collector.annotations.matching import Key, Persons
 from misgiving.runtime.cocofile import CocoFile, People
 from misgiving.runtime.errors import DataError, first_problem
@@ -39,9 +39,10 @@ class Exported:
         self.keypoints = file.keypoints(category)
         self._people, _ = file.people([category.id], len(self.keypoints))
         keys = zip(self._people.ids, self._people.origins, strict=True)
-        self.origins = [_origin(path, number, key) for number, key in keys]
+        self.origins = [_valid(Origin, path, f"annotation {number}", key) for number, key in keys]
         self.by_image = _grouped(self._people.image.tolist())
         """Place of an image → places of its persons."""
+        self._path = path
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -54,6 +55,13 @@ class Exported:
     def origins_of(self, image: int) -> list[Origin]:
         """Where the same are from."""
         return [self.origins[place] for place in self.by_image.get(image, ())]
+
+    def origin_of(self, image: int) -> FrameOrigin:
+        """Where an image is from, with persons or without."""
+        if origins := self.origins_of(image):
+            return origins[0]
+        name, key = self.images.names[image], self.images.origins[image]
+        return _valid(FrameOrigin, self._path, f"image {name}", key)
 
 
 class Edited:
@@ -112,12 +120,15 @@ def _grouped(images: Iterable[int]) -> Mapping[int, Sequence[int]]:
     return groups
 
 
-def _origin(path: Path, number: int | str, key: Any) -> Origin:
+_Origin = TypeVar("_Origin", bound=FrameOrigin)
+
+
+def _valid(kind: type[_Origin], path: Path, what: str, key: Any) -> _Origin:
     try:
-        return Origin.model_validate(key)
+        return kind.model_validate(key)
     except ValidationError as error:
         raise DataError(
-            f"{path}: annotation {number} has lost its key ({first_problem(error)}); export again"
+            f"{path}: {what} has lost its key ({first_problem(error)}); export again"
         ) from error
 
 

@@ -20,10 +20,20 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Origin(_Part):
-    """Where an annotation comes from: our own key of it."""
+class FrameOrigin(_Part):
+    """Where the image of a frame comes from in which nobody was found."""
 
     frame_digest: str
+    sampling_probability: float = Field(gt=0, le=1)
+    """That the vehicle kept the frame, for whichever of its persons."""
+    bundle_digest: str
+    device_id: str
+    stream_id: str
+
+
+class Origin(FrameOrigin):
+    """Where an annotation comes from: our own key of it."""
+
     person_index: int
     """Place in CollectedFrame.persons."""
     flagged: bool
@@ -32,11 +42,6 @@ class Origin(_Part):
     """Why the vehicle kept this person, flagged or not: see nouns.Reason; empty where it was
     kept for another one of its frame."""
     predicted_loss: FiniteFloat
-    sampling_probability: float = Field(gt=0, le=1)
-    """That the vehicle kept this person's frame, for whichever of its persons."""
-    bundle_digest: str
-    device_id: str
-    stream_id: str
 
     @model_validator(mode="before")
     @classmethod
@@ -54,6 +59,8 @@ class Image(_Part):
     file_name: str
     width: int
     height: int
+    misgiving: FrameOrigin | None = None
+    """None where there are annotations, which say it."""
 
 
 class Annotation(_Part):

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from misgiving.collector.annotations.coco import (
     ANNOTATIONS,
@@ -12,6 +13,7 @@ from misgiving.collector.annotations.coco import (
     Annotation,
     Category,
     Document,
+    FrameOrigin,
     Image,
     Origin,
 )
@@ -20,7 +22,7 @@ from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError, MisgivingError
 from misgiving.runtime.images import decode
 from misgiving.runtime.labelset import IMAGES
-from misgiving.runtime.nouns import Person, Reason
+from misgiving.runtime.nouns import Decision, Person, Reason
 from misgiving.runtime.wire.collected import KeptFrame
 
 log = logging.getLogger(__name__)
@@ -87,12 +89,13 @@ def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
     return ExportCounts(len(images), len(annotations), flagged, audited, unusable)
 
 
-def frame_probability(persons: Sequence[Person]) -> float:
-    """Probability with which the vehicle kept a frame: that it kept at least one of its persons.
+def frame_probability(decisions: Sequence[Decision]) -> float:
+    """Probability with which the vehicle kept a frame: that it kept at least one of its persons,
+    or nobody.
 
     It is every person's probability of being here, since a frame travels with all of them.
     """
-    return 1 - math.prod(1 - person.flag.sampling_probability for person in persons)
+    return 1 - math.prod(1 - decision.sampling_probability for decision in decisions)
 
 
 def _image(number: int, digest: str, frame: KeptFrame) -> Image:
@@ -102,7 +105,20 @@ def _image(number: int, digest: str, frame: KeptFrame) -> Image:
     encoded = _encoded(frame)
     height, width = decode(encoded).shape[:2]
     suffix = "png" if encoded.startswith(b"\x89PNG") else "jpg"
-    return Image(id=number, file_name=f"{digest[:16]}.{suffix}", width=width, height=height)
+    nobody = None if frame.persons else FrameOrigin(**_origin(digest, frame))
+    name = f"{digest[:16]}.{suffix}"
+    return Image(id=number, file_name=name, width=width, height=height, misgiving=nobody)
+
+
+def _origin(digest: str, frame: KeptFrame) -> dict[str, Any]:
+    """What all that comes of a frame has in common."""
+    return {
+        "frame_digest": digest,
+        "sampling_probability": frame_probability(frame.decisions),
+        "bundle_digest": frame.bundle_digest,
+        "device_id": frame.device_id,
+        "stream_id": frame.frame.stream_id,
+    }
 
 
 def _encoded(frame: KeptFrame) -> bytes:
@@ -113,13 +129,13 @@ def _encoded(frame: KeptFrame) -> bytes:
 
 def _unusable(frame: KeptFrame) -> str:
     joints = len(frame.keypoint_names)
-    if not frame.persons or not joints:
+    if not frame.decisions or not joints:
         return "it has no persons, or no names of keypoints"
     if any(len(person.keypoints) != joints for person in frame.persons):
         return f"a person has another number of keypoints than the {joints} names"
     if not all(math.isfinite(number) for person in frame.persons for number in _numbers(person)):
         return "a keypoint, region or predicted loss is not finite"
-    if not 0 < frame_probability(frame.persons) <= 1:
+    if not 0 < frame_probability(frame.decisions) <= 1:
         return "its sampling probability is not in (0, 1]"
     return ""
 
@@ -149,7 +165,7 @@ def _same_category(known: Category | None, frame: KeptFrame) -> Category:
 
 
 def _annotations(number: int, image: Image, digest: str, frame: KeptFrame) -> Iterator[Annotation]:
-    probability = frame_probability(frame.persons)
+    origin = _origin(digest, frame)
     for index, person in enumerate(frame.persons):
         region, decision = person.region, person.flag
         yield Annotation(
@@ -167,15 +183,11 @@ def _annotations(number: int, image: Image, digest: str, frame: KeptFrame) -> It
             area=round(region.width * region.height, 3),
             score=-person.predicted_loss,
             misgiving=Origin(
-                frame_digest=digest,
+                **origin,
                 person_index=index,
                 flagged=decision.raised,
                 kept=decision.kept.value if decision.kept else "",
                 predicted_loss=person.predicted_loss,
-                sampling_probability=probability,
-                bundle_digest=frame.bundle_digest,
-                device_id=frame.device_id,
-                stream_id=frame.frame.stream_id,
             ),
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.collector.annotations.batch import Edited, Exported
-from misgiving.collector.annotations.coco import ANNOTATIONS, ORIGINAL, Origin
+from misgiving.collector.annotations.coco import ANNOTATIONS, ORIGINAL, FrameOrigin, Origin
 from misgiving.collector.annotations.matching import Persons, copies, is_untouched, match
 from misgiving.runtime.cocofile import joints_far_outside
 from misgiving.runtime.durable import new_folder
@@ -140,7 +140,7 @@ class _Found:
         for one, other in enumerate(match(after, before)):
             if other < 0:
                 added += 1
-                label = _added(origins[0], name, after, one, size, added)
+                label = _added(self._exported.origin_of(image), name, after, one, size, added)
             elif not self._trust_untouched and is_untouched(after, one, before, other):
                 self.untouched += 1
                 continue
@@ -159,7 +159,7 @@ def _corrected(
 
 
 def _added(
-    origin: Origin,
+    origin: FrameOrigin,
     image: str,
     persons: Persons,
     place: int,
@@ -178,7 +178,7 @@ def _added(
 
 
 def _label(
-    origin: Origin,
+    origin: FrameOrigin,
     number: str,
     image: str,
     persons: Persons,

@@ -44,7 +44,7 @@ class StoredFrame:
     max_predicted_loss: float | None
     """None where there is no person, or one whose loss is not finite."""
     reason: str
-    """The strongest of its persons: ``predicted_loss``, ``audit`` or empty."""
+    """The strongest of its persons, or of nobody: ``predicted_loss``, ``audit`` or empty."""
 
 
 class Rows:
@@ -123,7 +123,7 @@ def row_of(digest: str, body: bytes, frame: KeptFrame, received_ns: int) -> Stor
 
 def reason_of(frame: KeptFrame) -> str:
     """Why a frame was collected: the strongest reason among its persons."""
-    kept = {person.flag.kept for person in frame.persons}
+    kept = {decision.kept for decision in frame.decisions}
     return next((reason.value for reason in Reason if reason in kept), "")
 
 

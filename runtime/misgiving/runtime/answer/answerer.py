@@ -6,7 +6,7 @@ other frames. Axes: R regions of a frame, K keypoints, S signals, D embedding.
 """
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +15,19 @@ from numpy.typing import NDArray
 from misgiving.runtime.answer import closer
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.manifest import Manifest
-from misgiving.runtime.engines.base import Engine, Prediction, joined, rows
+from misgiving.runtime.engines.base import NOBODY, Engine, Prediction, joined, rows
 from misgiving.runtime.errors import ResourceExhausted
-from misgiving.runtime.geometry import CropRule, Region, Window, cut, input_to_image, window_of
+from misgiving.runtime.geometry import (
+    CropRule,
+    Region,
+    Window,
+    check_count,
+    cut,
+    input_to_image,
+    window_of,
+)
 from misgiving.runtime.nouns import Answer, Frame, Person
 
-MAX_REGIONS = 64
-"""Persons of one frame; more is refused."""
 MAX_WINDOW_PIXELS = 128_000_000
 """What a region's window may measure; a whole frame of images.MAX_PIXELS needs about this."""
 
@@ -60,6 +66,9 @@ class Look:
     finished_nano: int
 
 
+Find = Callable[[NDArray[np.uint8]], tuple[Region, ...] | None]
+"""Where the persons of an RGB image are; None where the whole of it is to be looked at."""
+
 Answering = Generator[tuple[Region, ...], Look, Answer]
 
 
@@ -69,21 +78,20 @@ def crops_of(frame: Frame) -> int:
     Raises:
         ResourceExhausted: more than MAX_REGIONS.
     """
-    if len(frame.regions) > MAX_REGIONS:
-        raise ResourceExhausted(
-            f"frame {frame.frame_id!r} has {len(frame.regions)} regions; at most {MAX_REGIONS} "
-            "are answered. Send the rest in another frame"
-        )
+    check_count(len(frame.regions), frame.frame_id)
     return max(1, len(frame.regions))
 
 
-def cut_out(frame: Frame, regions: Sequence[Region], rule: CropRule) -> Cuts:
+def cut_out(
+    frame: Frame, regions: Sequence[Region], rule: CropRule, find: Find | None = None
+) -> Cuts:
     """Decode a frame and cut regions out of it; takes milliseconds of CPU.
 
     Args:
         frame: to look at.
-        regions: none for the whole frame.
+        regions: none for those that are found, or for the whole frame.
         rule: of the bundle.
+        find: finds persons where there are no regions; None for the whole frame.
 
     Raises:
         ImageError, RegionError: the frame cannot be answered.
@@ -91,12 +99,14 @@ def cut_out(frame: Frame, regions: Sequence[Region], rule: CropRule) -> Cuts:
     """
     image = frame.decoded()
     height, width = image.shape[:2]
-    windows = tuple(
-        _check_window(window_of(one, height, width, rule)) for one in regions or (None,)
-    )
+    found = tuple(regions) or (find(image) if find else None)
+    asked = (None,) if found is None else found
+    windows = tuple(_check_window(window_of(one, height, width, rule)) for one in asked)
     crops = tuple(cut(image, window, rule.height, rule.width) for window in windows)
     whole = Region(0, 0, width, height)
-    return Cuts(tuple(regions) or (whole,), windows, crops, None if regions else whole)
+    return Cuts(
+        (whole,) if found is None else found, windows, crops, None if found is not None else whole
+    )
 
 
 def answering(
@@ -128,8 +138,16 @@ def answering(
     )
 
 
-def answer(model: Model, frame: Frame, rounds: int = closer.ROUNDS) -> Answer:
+def answer(
+    model: Model, frame: Frame, rounds: int = closer.ROUNDS, find: Find | None = None
+) -> Answer:
     """Answer a frame here and now, without a server.
+
+    Args:
+        model: answers.
+        frame: to be answered.
+        rounds: see :func:`answering`.
+        find: see :func:`cut_out`.
 
     Raises:
         ImageError, RegionError: the frame cannot be answered.
@@ -140,9 +158,9 @@ def answer(model: Model, frame: Frame, rounds: int = closer.ROUNDS) -> Answer:
     steps = answering(model.bundle, frame, rounds)
     regions = next(steps)
     while True:
-        cuts = cut_out(frame, regions, rule)
+        cuts = cut_out(frame, regions, rule, find)
         started = time.monotonic_ns()
-        said = model.engine.infer(np.stack(cuts.crops))
+        said = model.engine.infer(np.stack(cuts.crops)) if cuts.crops else NOBODY
         try:
             regions = steps.send(Look(cuts, said, started, time.monotonic_ns()))
         except StopIteration as end:

@@ -11,7 +11,7 @@ Axes: K keypoints, R regions.
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.runtime.geometry import CropRule, Region, Window, window_of
+from misgiving.runtime.geometry import CropRule, Region, Window, whole_pixels, window_of
 
 Floats = NDArray[np.floating]
 
@@ -71,7 +71,7 @@ def regions(
     reach = np.array([window.width, window.height]) * (_ZOOM / rule.padding / 2)
     centre = _likeliest(points, confidence, window)
     around = points, points[surer], np.stack([centre - reach, centre + reach])
-    found = dict.fromkeys(_whole_pixels(some, frame) for some in around)  # each once, in order
+    found = dict.fromkeys(whole_pixels(some, frame) for some in around)  # each once, in order
     return [region for region in found if _is_useful(region, frame, rule)]
 
 
@@ -88,14 +88,6 @@ def _likeliest(points: Floats, confidence: Floats, window: Window) -> Floats:
     support = np.exp(-((apart / _NEAR) ** 2) / 2) @ confidence**2
     found: Floats = points[np.argmax(support)]
     return found
-
-
-def _whole_pixels(points: Floats, frame: Region) -> Region:
-    """The smallest box of whole pixels around points, (N, 2), as far as it lies in the frame."""
-    size = np.array([frame.width, frame.height])
-    low = np.clip(np.floor(points.min(axis=0)), 0, size - 1)
-    high = np.clip(np.ceil(points.max(axis=0)), low + 1, size)
-    return Region(*map(float, (*low, *(high - low))))
 
 
 def _is_useful(region: Region, frame: Region, rule: CropRule) -> bool:

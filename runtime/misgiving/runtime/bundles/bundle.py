@@ -6,15 +6,21 @@ A file that its manifest does not name is refused.
 import errno
 import hashlib
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from misgiving.runtime.bundles import packing
 from misgiving.runtime.bundles.graphfile import check_graph
-from misgiving.runtime.bundles.manifest import MANIFEST, Manifest, parse_manifest
+from misgiving.runtime.bundles.manifest import (
+    MANIFEST,
+    SIGNATURE_FILES,
+    Manifest,
+    parse_manifest,
+)
 from misgiving.runtime.bundles.precisions import FP32, MODELS, SampleDrift
-from misgiving.runtime.bundles.trust import MAX_SIGNATURES_BYTES, SIGNATURES, Trust, admit
+from misgiving.runtime.bundles.trust import MAX_SIGNATURES_BYTES, Trust, admit
 from misgiving.runtime.errors import BundleError, InvalidInput
 
 MODEL = MODELS[FP32]
@@ -59,7 +65,8 @@ class Bundle:
         else:
             with packing.opened(path) as packed:
                 text = packed.read(MANIFEST, MAX_MANIFEST_BYTES)
-                signatures = packed.read(SIGNATURES, MAX_SIGNATURES_BYTES)
+                read = {file: packed.read(file, MAX_SIGNATURES_BYTES) for file in SIGNATURE_FILES}
+                signatures = {file: data for file, data in read.items() if data is not None}
                 accepted = _accept(text, signatures, trust, path)
                 unpacked = packed.unpack(accepted[1][:12])
             bundle = cls(unpacked.folder, *accepted, unpacked)
@@ -70,7 +77,7 @@ class Bundle:
         """Refuse files that are missing, altered or not listed, and graphs that are not ours."""
         files = self.manifest.files
         present = {str(f.relative_to(self.path)) for f in self.path.rglob("*") if not f.is_dir()}
-        present -= {MANIFEST, SIGNATURES}
+        present -= {MANIFEST, *SIGNATURE_FILES}
         if extra := sorted(present - files.keys()):
             raise BundleError(
                 f"{shown} holds {extra[0]}, which its manifest does not list; remove it"
@@ -144,6 +151,21 @@ class Bundle:
         return next(one.samples for name, one in reduced if name == self.precision)
 
 
+def digest_at(path: Path) -> str:
+    """The digest of the bundle at a path, which is not verified.
+
+    Raises:
+        BundleError: there is none.
+    """
+    text: bytes | None
+    if path.is_file():
+        with packing.opened(path) as packed:
+            text = packed.read(MANIFEST, MAX_MANIFEST_BYTES)
+    else:
+        text, _ = _read_manifest(path)
+    return hashlib.sha256(text or b"").hexdigest()
+
+
 def sha256_file(path: Path) -> str:
     """sha256 of a file, in hex."""
     digest = hashlib.sha256()
@@ -171,13 +193,16 @@ def read_plain(path: Path, limit: int) -> bytes:
         return file.read(limit)
 
 
-def _read_manifest(path: Path) -> tuple[bytes, bytes | None]:
+def read_signatures(path: Path) -> dict[str, bytes]:
+    """The files of signatures that a folder has, by their names."""
+    there = [file for file in SIGNATURE_FILES if (path / file).exists()]
+    return {file: read_plain(path / file, MAX_SIGNATURES_BYTES) for file in there}
+
+
+def _read_manifest(path: Path) -> tuple[bytes, dict[str, bytes]]:
     """Manifest and signatures of a folder."""
     try:
-        manifest = read_plain(path / MANIFEST, MAX_MANIFEST_BYTES)
-        if not (path / SIGNATURES).exists():
-            return manifest, None
-        return manifest, read_plain(path / SIGNATURES, MAX_SIGNATURES_BYTES)
+        return read_plain(path / MANIFEST, MAX_MANIFEST_BYTES), read_signatures(path)
     except OSError as error:
         raise BundleError(
             f"{path} is no bundle: {MANIFEST}: {error.strerror}; "
@@ -186,7 +211,7 @@ def _read_manifest(path: Path) -> tuple[bytes, bytes | None]:
 
 
 def _accept(
-    text: bytes | None, signatures: bytes | None, trust: Trust | None, path: Path
+    text: bytes | None, signatures: Mapping[str, bytes], trust: Trust | None, path: Path
 ) -> tuple[Manifest, str, str | None]:
     """Manifest, digest and trusted key; nothing is parsed before its signature was checked."""
     if text is None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from google.protobuf.message import DecodeError
 
 from misgiving.runtime.bundles.manifest import Manifest
-from misgiving.runtime.errors import BundleError
+from misgiving.runtime.errors import BundleError, printable
 from misgiving.v1 import graph_pb2 as wire
 
 MAX_GRAPH_BYTES = 512 << 20
@@ -36,7 +36,7 @@ def check_graph(data: bytes, manifest: Manifest, name: str) -> None:
             its own, or without the contract's input and outputs.
     """
     if problem := _problem(data, manifest):
-        raise BundleError(f"{name} {problem}. Export the bundle again")
+        raise BundleError(f"{name} {printable(problem)}. Export the bundle again")
 
 
 def _problem(data: bytes, manifest: Manifest) -> str | None:

@@ -17,6 +17,9 @@ from misgiving.runtime.geometry import CropRule
 from misgiving.runtime.keypoints import KeypointSet
 
 MANIFEST = "manifest.json"
+SIGNATURES = "manifest.sig"
+MODEL_SIGNATURE = "model.sig"
+SIGNATURE_FILES = (SIGNATURES, MODEL_SIGNATURE)
 SCHEMA_VERSION = 3
 
 

@@ -89,7 +89,7 @@ class Packed:
                             ". Get it from who made it"
                         )
                     yield block
-        except _BROKEN as error:
+        except (*_BROKEN, OSError) as error:  # by a place before the file's start, too
             raise BundleError(f"{self._path}: {name} is damaged; copy it again") from error
 
 

@@ -1,9 +1,9 @@
-"""Whose bundles a runtime takes: ed25519 keys, signatures, revocations, expiry.
+"""Whose bundles a runtime takes: keys, signatures, revocations, expiry.
 
 Protected, where keys are configured: a bundle is taken only if a key that this device trusts
 signed its manifest, whose sha256 digests cover every other file. So nobody who can write to the
 disk, the network or the update server, and has no key, can alter a bundle, mix two, or bring back
-one that is revoked, expired or older than the floor. Manifest and signature are read first, and
+one that is revoked, expired or older than the floor. Manifest and signatures are read first, and
 nothing else before they are accepted; the bytes that an engine gets are the bytes that were hashed
 (``Bundle.read``).
 
@@ -11,37 +11,64 @@ Not protected: against who can write the folder of trusted keys, the state folde
 or read this process; against a signer who means harm; what a bundle says (nothing is secret); a
 clock that somebody turns back stops expiry. Without keys, digests guard against accidents only.
 
-A key file is one line, ``ed25519 HEX`` or ``ed25519-private HEX``; a signature is plain ed25519
-over the manifest's bytes, so that other tools can check it. PyNaCl, because it is a third of
-``cryptography``'s size, has the one wheel for every Python from 3.8 on, and libsodium's interface
-does not change.
+There are two forms, and one valid signature of either is enough: ``manifest.sig``, plain ed25519
+over the manifest's bytes, and ``model.sig`` of OpenSSF (``openssf.py``).
 """
 
 import hashlib
 import logging
 import os
 import re
-import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from misgiving.runtime.bundles import floor
-from misgiving.runtime.bundles.manifest import Manifest
-from misgiving.runtime.durable import sync_folder
+from misgiving.runtime.bundles.keys import PublicKey, id_of, read_public, read_text
+from misgiving.runtime.bundles.manifest import (
+    MANIFEST,
+    MODEL_SIGNATURE,
+    SIGNATURES,
+    Manifest,
+    parse_manifest,
+)
+from misgiving.runtime.bundles.openssf import ModelSignature, parse_model_signature
 from misgiving.runtime.errors import BundleError, FailedPrecondition
 
 log = logging.getLogger(__name__)
 
 TRUST_VARIABLE = "MISGIVING_TRUST"
-SIGNATURES = "manifest.sig"
 MAX_SIGNATURES_BYTES = 1 << 16
 REVOKED = "revoked"
-_PUBLIC, _PRIVATE = "ed25519", "ed25519-private"
+
+
+@dataclass(frozen=True)
+class ManifestSignature:
+    """A line of a ``manifest.sig``, before anybody has checked it."""
+
+    id: str
+    """Of the key that is said to have signed."""
+    signature: bytes
+    file = SIGNATURES
+
+    def check(self, key: PublicKey, manifest: bytes) -> Mapping[str, str] | None:
+        """None, for the manifest lists the files.
+
+        Raises:
+            InvalidSignature: the key signed something else than these bytes.
+        """
+        if not isinstance(key, Ed25519PublicKey):
+            raise InvalidSignature
+        key.verify(self.signature, manifest)
+        return None
+
+
+Claim = ManifestSignature | ModelSignature
 
 
 @dataclass(frozen=True)
@@ -55,10 +82,10 @@ class Trust:
     True
     """
 
-    keys: Mapping[str, bytes]
-    """Key id → public key, 32 bytes."""
+    keys: Mapping[str, PublicKey]
+    """By their ids."""
     revoked: frozenset[str] = frozenset()
-    """Key ids and digests of bundles."""
+    """Ids or digests of keys, and digests of bundles."""
     floors: Mapping[str, int] = field(default_factory=dict)
     """Name of a model → the lowest release of it that is still taken."""
 
@@ -71,57 +98,68 @@ class Trust:
                 cannot be read must not be passed over.
         """
         files = sorted(path.glob("*.pub")) if path.is_dir() else [path]
-        keys = [_read_public(file) for file in files]
+        keys = [read_public(file) for file in files]
         if not keys:
             raise FailedPrecondition(
                 f"{path} holds no *.pub; expected the public keys whose bundles are taken. "
                 "Copy them there"
             )
         revoked = _read_revoked(path / REVOKED) if path.is_dir() else frozenset()
-        return cls({key_id(key): key for key in keys}, revoked, floor.read())
+        return cls({id_of(key): key for key in keys}, revoked, floor.read())
 
-    def check(self, manifest: bytes, signatures: bytes | None, name: str) -> str:
-        """The id of a trusted key that signed these bytes.
+    def check(self, manifest: bytes, signatures: Mapping[str, bytes], name: str) -> str:
+        """The id of a trusted key whose signature is valid for these bytes.
 
         Args:
             manifest: the bytes of ``manifest.json``.
-            signatures: those of ``manifest.sig``, None where there is none.
+            signatures: those of the files of signatures that there are, by their names.
             name: of the bundle, for messages.
 
         Raises:
-            BundleError: none did, or the manifest's digest is revoked.
+            BundleError: there is none, or the manifest's digest is revoked.
         """
         digest = hashlib.sha256(manifest).hexdigest()
         if digest in self.revoked:
             raise BundleError(f"{name} is revoked (digest {digest[:12]}…); install a newer one")
-        if signatures is None:
+        if not signatures:
             raise BundleError(
-                f"{name} is not signed; expected {SIGNATURES} by {self._known()}. "
-                "Sign it with 'misgiving sign', or get a signed one"
+                f"{name} is not signed; expected {SIGNATURES} or {MODEL_SIGNATURE} by "
+                f"{self._known()}. Sign it with 'misgiving sign', or get a signed one"
             )
-        signed = parse_signatures(signatures, name)
-        ours = [id for id in signed if id in self.keys]
-        usable = [id for id in ours if id not in self.revoked]
-        for id in usable:
-            if _fits(self.keys[id], manifest, signed[id]):
-                return id
+        claims = _claims(signatures, name)
+        usable = [one for one in claims if one.id in self.keys and not self._is_revoked(one.id)]
+        for claim in usable:
+            with suppress(InvalidSignature):
+                files = claim.check(self.keys[claim.id], manifest)
+                if files is not None:
+                    listed = parse_manifest(manifest, Path(name) / MANIFEST)
+                    _check_listing(files, listed, name)
+                return claim.id
+        raise self._refusal(claims, usable, name)
+
+    def _refusal(self, claims: Sequence[Claim], usable: Sequence[Claim], name: str) -> BundleError:
+        """Why none of these claims was enough."""
         if usable:
-            raise BundleError(
-                f"{name} was altered after key {usable[0]} signed it, or carries another bundle's "
-                f"{SIGNATURES}. Copy it again"
+            return BundleError(
+                f"{name} was altered after key {usable[0].id} signed it, or carries another "
+                f"bundle's {usable[0].file}. Copy it again"
             )
-        if ours:
-            raise BundleError(
+        if ours := [claim.id for claim in claims if claim.id in self.keys]:
+            return BundleError(
                 f"{name} is signed by key {ours[0]}, which is revoked; expected "
                 f"{self._known()}. Install a newer bundle"
             )
-        raise BundleError(
-            f"{name} is signed by key {', '.join(signed)}; expected {self._known()}. "
-            "Get one from somebody whom you trust, or add that key to the trusted ones"
+        return BundleError(
+            f"{name} is signed by key {', '.join(claim.id for claim in claims)}; expected "
+            f"{self._known()}. Get one from somebody whom you trust, or add that key to the "
+            "trusted ones"
         )
 
+    def _is_revoked(self, id: str) -> bool:
+        return any(word.startswith(id) for word in self.revoked)
+
     def _known(self) -> str:
-        known = [id for id in self.keys if id not in self.revoked]
+        known = [id for id in self.keys if not self._is_revoked(id)]
         return f"one of {', '.join(known)}" if known else "another key (all of ours are revoked)"
 
 
@@ -154,48 +192,16 @@ def read_trust(path: Path | None) -> Trust | None:
     return Trust.read(Path(chosen)) if chosen else None
 
 
-def key_id(public: bytes) -> str:
-    """The name of a key: 16 hex digits of its sha256. It names; the whole key decides."""
-    return hashlib.sha256(public).hexdigest()[:16]
+def sign(manifest: bytes, key: Ed25519PrivateKey) -> ManifestSignature:
+    """A line for ``manifest.sig``."""
+    return ManifestSignature(id_of(key.public_key()), key.sign(manifest))
 
 
-def new_key(path: Path) -> str:
-    """Make a key: ``path``, private, 0600, and ``path.pub`` beside it; gives its id.
-
-    >>> len(new_key(Path("mine.key")))
-    16
+def parse_signatures(text: bytes, name: str) -> list[ManifestSignature]:
+    """What a ``manifest.sig`` claims.
 
     Raises:
-        FailedPrecondition: one of the files is there already.
-    """
-    key = SigningKey.generate()
-    public = path.with_name(path.name + ".pub")
-    for file in (path, public):
-        if os.path.lexists(file):
-            raise FailedPrecondition(
-                f"{file} is there already; no key is overwritten. Name another"
-            )
-    _write_key(path, f"{_PRIVATE} {bytes(key).hex()}\n", 0o600)
-    _write_key(public, f"{_PUBLIC} {bytes(key.verify_key).hex()}\n", 0o644)
-    sync_folder(path.parent)
-    return key_id(bytes(key.verify_key))
-
-
-def sign(manifest: bytes, key: Path) -> tuple[str, bytes]:
-    """Key id and signature of some bytes by a private key's file.
-
-    Raises:
-        FailedPrecondition: no key, or others of this machine may read it.
-    """
-    signing = SigningKey(_read_private(key))
-    return key_id(bytes(signing.verify_key)), signing.sign(manifest).signature
-
-
-def parse_signatures(text: bytes, name: str) -> dict[str, bytes]:
-    """Key id → signature, of a ``manifest.sig``.
-
-    Raises:
-        BundleError: it is not one.
+        BundleError: it is none.
     """
     lines = text.decode("ascii", "replace").splitlines()
     found = [re.fullmatch("([0-9a-f]{16}) ([0-9a-f]{128})", line) for line in lines]
@@ -205,21 +211,45 @@ def parse_signatures(text: bytes, name: str) -> dict[str, bytes]:
             f"{name}: {SIGNATURES} is damaged; expected lines of a key id and a signature. "
             "Copy the bundle again"
         )
-    return {id: bytes.fromhex(signature) for id, signature in pairs}
+    return [ManifestSignature(id, bytes.fromhex(signature)) for id, signature in pairs]
 
 
-def format_signatures(signatures: Mapping[str, bytes]) -> bytes:
+def format_signatures(signatures: Iterable[ManifestSignature]) -> bytes:
     """The content of a ``manifest.sig``."""
-    lines = [f"{id} {signature.hex()}\n" for id, signature in sorted(signatures.items())]
+    lines = sorted(f"{one.id} {one.signature.hex()}\n" for one in signatures)
     return "".join(lines).encode()
 
 
-def _fits(public: bytes, message: bytes, signature: bytes) -> bool:
-    try:
-        VerifyKey(public).verify(message, signature)
-    except BadSignatureError:
-        return False
-    return True
+_FORMS: Mapping[str, Callable[[bytes, str], Sequence[Claim]]] = {
+    SIGNATURES: parse_signatures,
+    MODEL_SIGNATURE: parse_model_signature,
+}
+
+
+def _claims(signatures: Mapping[str, bytes], name: str) -> Sequence[Claim]:
+    """What all files of signatures claim; a damaged one does not spoil the other.
+
+    Raises:
+        BundleError: all are damaged.
+    """
+    claims: list[Claim] = []
+    damage = []
+    for file, data in signatures.items():
+        try:
+            claims += _FORMS[file](data, name)
+        except BundleError as error:
+            damage.append(error)
+    if not claims:
+        raise damage[0]
+    return claims
+
+
+def _check_listing(files: Mapping[str, str], manifest: Manifest, name: str) -> None:
+    if differ := sorted({file for file, _ in files.items() ^ manifest.files.items()}):
+        raise BundleError(
+            f"{name}: {MODEL_SIGNATURE} and {MANIFEST} do not list the same files: {differ[0]!r}. "
+            "Remove what is not the bundle's, and sign it again"
+        )
 
 
 def _before(now: datetime, created: str) -> bool:
@@ -229,42 +259,14 @@ def _before(now: datetime, created: str) -> bool:
         return False
 
 
-def _read_public(path: Path) -> bytes:
-    return _parse_key(_read_text(path), _PUBLIC, path, "a public key (*.pub)")
-
-
-def _read_private(path: Path) -> bytes:
-    expected = "a private key (made by 'misgiving sign --new-key')"
-    key = _parse_key(_read_text(path), _PRIVATE, path, expected)
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise FailedPrecondition(
-            f"{path} may be read by other users; expected a private key with mode 0600. "
-            f"Run: chmod 600 {path}, and make a new key if somebody may have read it"
-        )
-    return key
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise FailedPrecondition(
-            f"{path} cannot be read: {error.strerror}; expected a file with a key. Name another"
-        ) from error
-
-
-def _parse_key(text: str, kind: str, path: Path, expected: str) -> bytes:
-    match = re.fullmatch(rf"{kind} ([0-9a-f]{{64}})(?: [^\n]*)?\n?", text)
-    if not match:
-        raise FailedPrecondition(f"{path} is not {expected}; name one, or copy it again")
-    return bytes.fromhex(match[1])
-
-
 def _read_revoked(path: Path) -> frozenset[str]:
     """Ids of keys and digests of bundles, one a line; ``#`` begins a comment."""
     if not path.exists():
         return frozenset()
-    words = [line.partition("#")[0].strip() for line in _read_text(path).splitlines()]
+    words = [
+        line.partition("#")[0].strip()
+        for line in read_text(path).decode("utf-8", "replace").splitlines()
+    ]
     for word in filter(None, words):
         if not re.fullmatch("[0-9a-f]{16}|[0-9a-f]{64}", word):
             raise FailedPrecondition(
@@ -272,16 +274,3 @@ def _read_revoked(path: Path) -> frozenset[str]:
                 "digest of a bundle (64), one a line"
             )
     return frozenset(filter(None, words))
-
-
-def _write_key(path: Path, text: str, mode: int) -> None:
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    except OSError as error:
-        raise FailedPrecondition(
-            f"{path} cannot be written: {error.strerror}; expected a new file. Name another"
-        ) from error
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

@@ -41,6 +41,11 @@ class Prediction:
         return cls(**{KEYPOINT_LOSS: nothing, **outputs})
 
 
+NOBODY = Prediction(
+    *(np.empty(shape, np.float32) for shape in ((0, 0, 3), 0, (0, 0), (0, 0), (0, 0)))
+)
+"""Of no crop at all."""
+
 OUTPUTS = tuple(field.name for field in fields(Prediction))
 """What a graph gives, in this order; the last only where its head has it."""
 REQUIRED, KEYPOINT_LOSS = OUTPUTS[:-1], OUTPUTS[-1]

@@ -1,11 +1,12 @@
 """From a path to a bundle and an engine that has checked itself."""
 
+import asyncio
 import importlib.util
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.bundle import Bundle, digest_at
 from misgiving.runtime.bundles.locate import find_bundle
 from misgiving.runtime.bundles.precisions import FP32
 from misgiving.runtime.bundles.trust import read_trust
@@ -40,7 +41,7 @@ def load(options: ModelOptions) -> tuple[Bundle, Engine]:
         BundleError, EngineError: it does not load, or computes something else here.
         FailedPrecondition: the trusted keys cannot be read.
     """
-    bundle = _bundle(options)
+    bundle = load_bundle(options)
     if options.device == "tensorrt":
         from misgiving.runtime.engines.building import Workshop
 
@@ -62,7 +63,7 @@ def load_at_once(options: ModelOptions) -> tuple[Bundle, Engine, Later | None]:
         return *load(options), None
     from misgiving.runtime.engines.building import Workshop
 
-    bundle = _bundle(options)
+    bundle = load_bundle(options)
     workshop = Workshop(bundle, options.precision)
     if engine := workshop.find():
         return bundle, engine, None
@@ -71,7 +72,39 @@ def load_at_once(options: ModelOptions) -> tuple[Bundle, Engine, Later | None]:
     return bundle, _first(bundle, options.threads), workshop.ready_elsewhere
 
 
-def _bundle(options: ModelOptions) -> Bundle:
+async def start_beside(bundle: Bundle, options: ModelOptions) -> Engine:
+    """The engine that was asked for, while another bundle answers; a plan is built by a process
+    of its own.
+
+    Raises:
+        BundleError, EngineError: it does not start, or computes something else here.
+    """
+    if options.device != "tensorrt":
+        return await asyncio.to_thread(_onnx, bundle, options.device, options.threads)
+    from misgiving.runtime.engines.building import Workshop
+
+    workshop = await asyncio.to_thread(Workshop, bundle, options.precision)
+    return await asyncio.to_thread(workshop.find) or await workshop.ready_elsewhere()
+
+
+def asked_digest(options: ModelOptions) -> str:
+    """The digest of the bundle that would be loaded, which is not verified.
+
+    Raises:
+        BundleError: there is none.
+        FailedPrecondition: the trusted keys cannot be read.
+    """
+    read_trust(options.trust)
+    return digest_at(find_bundle(options.bundle))
+
+
+def load_bundle(options: ModelOptions) -> Bundle:
+    """Load a bundle in the asked precision, without an engine.
+
+    Raises:
+        BundleError: it does not load.
+        FailedPrecondition: the trusted keys cannot be read.
+    """
     bundle = Bundle.load(find_bundle(options.bundle), read_trust(options.trust))
     return bundle.in_precision(options.precision)
 

@@ -1,9 +1,12 @@
 """What every gRPC server of ours is made with: its limits, and an answer to bytes that are none."""
 
+import asyncio
+import contextlib
 import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput
 from misgiving.runtime.net.listening import check_address
+from misgiving.runtime.net.roles import RoleCheck, Roles, kind_of
 from misgiving.runtime.net.status import status_of
 
 log = logging.getLogger(__name__)
@@ -25,51 +29,72 @@ OPTIONS = (
     # them; gRPC's own default hangs up on these.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # A client that hangs, or whose cable was pulled, says no goodbye: its streams would stay for
+    # gRPC's two hours. It is asked every half minute, and has twenty seconds to answer.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
 )
 
 _QUIET_S = 60.0
 """Between two lines about malformed requests; what comes meanwhile is counted."""
 
 
-def new_server(options: Sequence[tuple[str, int]] = (), max_calls: int | None = None) -> Any:
+def new_server(
+    options: Sequence[tuple[str, int]] = (),
+    max_calls: int | None = None,
+    roles: Roles = Roles(),
+) -> Any:
     """A server that answers a malformed request with INVALID_ARGUMENT, whatever the service.
 
     Args:
         options: of gRPC, beside OPTIONS.
         max_calls: calls at once; more are answered with RESOURCE_EXHAUSTED.
+        roles: who may call what.
     """
     return grpc.aio.server(
-        interceptors=[_Malformed()],
+        interceptors=[RoleCheck(roles), _Malformed()],
         options=[*OPTIONS, *options],
         maximum_concurrent_rpcs=max_calls,
     )
 
 
-def add_health(server: grpc.aio.Server, service: str) -> health.aio.HealthServicer:
-    """Health and reflection beside a service; what it says of its health is up to the caller."""
+def add_health(server: grpc.aio.Server, *services: str) -> health.aio.HealthServicer:
+    """Health and reflection beside services; what it says of its health is up to the caller."""
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     return checks
 
 
-def bind(server: grpc.aio.Server, listen: str) -> str:
+def bind(server: grpc.aio.Server, listen: str, tls: Path | None = None) -> str:
     """Take an address for a server; gives it with the port that was really taken.
+
+    Args:
+        server: which is not started yet.
+        listen: HOST:PORT; port 0 takes a free one.
+        tls: folder of its certificates, see ``tls.py``; None for a server without.
 
     Raises:
         InvalidInput: ``listen`` is not HOST:PORT.
-        FailedPrecondition: the port is in use, or not ours to take.
+        FailedPrecondition: the port is in use, or not ours to take; certificates are missing.
     """
     host = check_address(listen)
+    ours = _credentials(tls) if tls else None
     try:
-        port = server.add_insecure_port(listen)
+        port = server.add_secure_port(listen, ours) if ours else server.add_insecure_port(listen)
     except RuntimeError as error:
         raise FailedPrecondition(
             f"{listen} cannot be bound; expected a free port of this machine. "
             "Stop what listens there, or choose another with --listen"
         ) from error
     return f"{host}:{port}"
+
+
+def _credentials(tls: Path) -> grpc.ServerCredentials:
+    from misgiving.runtime.net.tls import server_credentials  # loaded where it is needed
+
+    return server_credentials(tls)
 
 
 class _Malformed(grpc.aio.ServerInterceptor):
@@ -79,6 +104,7 @@ class _Malformed(grpc.aio.ServerInterceptor):
         self._guarded: dict[str, Any] = {}  # methods of our services: nothing is made for a call
         self._count = 0
         self._said = float("-inf")
+        self._reading: set[asyncio.Task[None]] = set()
 
     async def intercept_service(
         self,
@@ -95,8 +121,7 @@ class _Malformed(grpc.aio.ServerInterceptor):
         return made
 
     def _guard(self, handler: Any) -> Any:
-        kind = "stream" if handler.request_streaming else "unary"
-        kind += "_stream" if handler.response_streaming else "_unary"
+        kind = kind_of(handler)
         answer = getattr(handler, kind)
         guard = self._generator if inspect.isasyncgenfunction(answer) else self._coroutine
         return handler._replace(
@@ -125,7 +150,14 @@ class _Malformed(grpc.aio.ServerInterceptor):
 
     async def _each(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async for request in requests:
+            if isinstance(request, InvalidInput):
+                self._read_to_the_end(requests)
             yield self._one(request, context)
+
+    def _read_to_the_end(self, requests: AsyncIterator[Any]) -> None:
+        """gRPC never frees a call of which a message was left unread; the refusal ends this."""
+        self._reading.add(task := asyncio.create_task(_exhausted(requests)))
+        task.add_done_callback(self._reading.discard)
 
     def _one(self, request: Any, context: Any) -> Any:
         if not isinstance(request, InvalidInput):
@@ -135,6 +167,12 @@ class _Malformed(grpc.aio.ServerInterceptor):
             self._said = now
             log.warning("request no. %d that is no message, from %s", self._count, context.peer())
         raise request
+
+
+async def _exhausted(requests: AsyncIterator[Any]) -> None:
+    with contextlib.suppress(Exception):
+        async for _ in requests:
+            pass
 
 
 def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

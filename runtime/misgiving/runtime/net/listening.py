@@ -3,8 +3,15 @@
 import asyncio
 import ipaddress
 import signal
+import socketserver
+import time
+from pathlib import Path
+from typing import Any
 
 from misgiving.runtime.errors import InvalidInput
+
+RETRY_S = 0.1
+"""Before a connection is accepted that could not be."""
 
 
 def check_address(address: str) -> str:
@@ -31,6 +38,44 @@ def is_loopback(host: str) -> bool:
     return number.is_loopback or number.is_unspecified
 
 
+def check_exposed(listen: str, tls: Path | None, insecure: bool) -> None:
+    """Raise InvalidInput for an address that others reach, without TLS and without being told so.
+
+    It is one too where it is no HOST:PORT.
+    """
+    if _is_exposed(listen) and not (tls or insecure):
+        raise InvalidInput(
+            f"--listen is {listen}, which other machines reach, and there is no TLS; expected "
+            "certificates. Add --tls DIR, or --insecure where the network is safe"
+        )
+
+
+def accept_patiently(server: socketserver.TCPServer) -> None:
+    """Without a file descriptor left, try again a little later: who asks still waits, and a server
+    of the standard library would try at once, for ever.
+    """
+    accept = server.get_request
+
+    def get_request() -> Any:
+        try:
+            return accept()
+        except OSError:
+            time.sleep(RETRY_S)
+            raise
+
+    server.get_request = get_request  # type: ignore[method-assign]
+
+
+def check_plain(metrics: str, insecure: bool) -> None:
+    """The same for metrics, which have no TLS."""
+    if _is_exposed(metrics) and not insecure:
+        raise InvalidInput(
+            f"--metrics is {metrics}, which other machines reach, over plain HTTP; expected an "
+            "address of this machine. Take 127.0.0.1, or add --insecure, tls.insecure in the file, "
+            "where the network is safe"
+        )
+
+
 def stop_signal() -> asyncio.Event:
     """Set by the first SIGTERM or SIGINT; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
@@ -54,6 +99,18 @@ def _mended(address: str, host: str, port: str) -> str:
     if _is_ipv6(alone := address.strip("[]")):
         return f"IPv6 in brackets and a port, [{alone}]:50051"
     return "HOST:PORT alone, for example 127.0.0.1:50051 or [::1]:50051"
+
+
+def _is_exposed(address: str) -> bool:
+    host = check_address(address)
+    return _is_any(host) or not is_loopback(host)
+
+
+def _is_any(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_unspecified
+    except ValueError:
+        return False
 
 
 def _is_ipv6(text: str) -> bool:

@@ -7,13 +7,15 @@ Pending and refused frames survive a restart; the counters start again at zero.
 
 import hashlib
 import logging
+import os
 import queue
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from misgiving.runtime.durable import Places, sync_folder
@@ -35,7 +37,8 @@ _SETUP = (
         name TEXT NOT NULL,
         size INTEGER NOT NULL,
         refusal TEXT,  -- NULL while it is to be uploaded, else what the collector said
-        body BLOB NOT NULL
+        body BLOB NOT NULL,
+        stored_at REAL  -- Unix time; NULL of a release that did not note it
     )""",
 )
 
@@ -59,6 +62,12 @@ class SpoolCounts:
     """Stored and not uploaded, now."""
     refused: int
     """Kept, but the collector does not want them, now."""
+    bytes: int
+    """Size of those pending and refused, now."""
+    uploaded_bytes: int
+    """Size of those uploaded, since the start."""
+    oldest_age_s: float
+    """Since the oldest pending frame was stored, by the wall clock; 0 where none is pending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,8 @@ class Entry:
     name: str
     size: int
     refused: bool = False
+    stored_at: float = 0.0
+    """Unix time; 0 where an earlier release stored it."""
 
 
 class Spool:
@@ -151,7 +162,9 @@ class Spool:
             database.execute("DELETE FROM frames WHERE digest = ?", [digest])
             database.commit()
             with self._state:
-                self._counts["uploaded"] += self._entries.pop(digest, None) is not None
+                if entry := self._entries.pop(digest, None):
+                    self._counts["uploaded"] += 1
+                    self._counts["uploaded_bytes"] += entry.size
 
     def refuse(self, digest: str, why: str) -> None:
         """Move a frame aside which the collector will never take; it stays on disk."""
@@ -161,18 +174,24 @@ class Spool:
             with self._state:
                 if (entry := self._entries.get(digest)) is None:
                     return
-                self._entries[digest] = Entry(entry.name, entry.size, refused=True)
+                self._entries[digest] = replace(entry, refused=True)
         log.warning("frame %s (%s) is refused by the collector: %s", entry.name, digest, why)
 
     def counts(self) -> SpoolCounts:
         """The counters of this moment, without disk I/O."""
         with self._state:
-            refused = sum(entry.refused for entry in self._entries.values())
-            since_start = {
-                name: self._counts[name]
-                for name in ("offered", "stored", "lost", "evicted", "uploaded")
-            }
-            return SpoolCounts(**since_start, pending=len(self._entries) - refused, refused=refused)
+            entries = list(self._entries.values())
+            names = ("offered", "stored", "lost", "evicted", "uploaded", "uploaded_bytes")
+            since_start = {name: self._counts[name] for name in names}
+        pending = [entry for entry in entries if not entry.refused]
+        oldest = pending[0].stored_at if pending else 0.0
+        return SpoolCounts(
+            **since_start,
+            pending=len(pending),
+            refused=len(entries) - len(pending),
+            bytes=sum(entry.size for entry in entries),
+            oldest_age_s=max(0.0, time.time() - oldest) if oldest else 0.0,
+        )
 
     def close(self) -> None:
         """Store what is queued, then let go of the folder."""
@@ -187,20 +206,30 @@ class Spool:
             self._places.close()
 
     def _write(self) -> None:
+        in_a_row = 0
         while (frame := self._queue.get()) is not None:
             try:
                 self._store(frame)
             except Exception as error:  # whatever it is, the next frame gets its chance
-                with self._state:
-                    self._counts["lost"] += 1
-                log.warning("frame %s is lost: %s", frame.frame.name, error)
+                in_a_row += 1
+                self._lose(frame, error, logging.WARNING if in_a_row == 1 else logging.DEBUG)
+            else:
+                if in_a_row > 1:
+                    log.warning("the spool stores again; %d frames in a row are lost", in_a_row)
+                in_a_row = 0
             with self._state:
                 self._queued_bytes -= frame.size
+
+    def _lose(self, frame: KeptFrame, error: Exception, level: int) -> None:
+        """Of losses in a row the first is told: a full disk would fill the log, too."""
+        with self._state:
+            self._counts["lost"] += 1
+        log.log(level, "frame %s is lost: %s", frame.frame.name, error, extra=frame.frame.ids)
 
     def _store(self, frame: KeptFrame) -> None:
         body = to_message(frame).SerializeToString(deterministic=True)
         digest = hashlib.sha256(body).hexdigest()
-        entry = Entry(frame.frame.name, len(body))
+        entry = Entry(frame.frame.name, len(body), stored_at=time.time())
         self._check_places()
         evicted: list[Entry] = []
         with self._transaction() as database:
@@ -208,8 +237,9 @@ class Spool:
                 victims = choose_victims(self._entries, entry.size, self._quota_bytes)
                 database.executemany("DELETE FROM frames WHERE digest = ?", [[v] for v in victims])
                 database.execute(
-                    "INSERT OR IGNORE INTO frames (digest, name, size, body) VALUES (?, ?, ?, ?)",
-                    [digest, entry.name, entry.size, body],
+                    "INSERT OR IGNORE INTO frames (digest, name, size, body, stored_at) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    [digest, entry.name, entry.size, body, entry.stored_at],
                 )
                 database.commit()
                 evicted = self._remember(digest, entry, victims)
@@ -240,8 +270,7 @@ class Spool:
                 yield self._database
         except sqlite3.Error as error:
             raise FailedPrecondition(
-                f"spool {self._folder}: {error}; expected a disk that can be written. "
-                "Free some space, or move the folder to a sound disk"
+                f"spool {self._folder}: {error}; {_remedy(str(error), self._folder)}"
             ) from error
 
 
@@ -277,6 +306,8 @@ def _open(folder: Path) -> sqlite3.Connection:
         try:
             for statement in _SETUP:
                 database.execute(statement)
+            if "stored_at" not in _columns(database):
+                database.execute("ALTER TABLE frames ADD COLUMN stored_at REAL")
             sync_folder(folder)
         except BaseException:
             database.close()
@@ -288,20 +319,31 @@ def _open(folder: Path) -> sqlite3.Connection:
         ) from error
     except sqlite3.Error as error:
         raise FailedPrecondition(
-            f"spool {folder / DATABASE} cannot be opened: {error}; {_remedy(str(error))}"
+            f"spool {folder / DATABASE} cannot be opened: {error}; {_remedy(str(error), folder)}"
         ) from error
     return database
 
 
-def _remedy(problem: str) -> str:
+def _remedy(problem: str, folder: Path) -> str:
     """What to do about what SQLite says; a spool that is merely out of room holds frames."""
     if "locked" in problem:
         return "expected a spool that no other process uses. Stop the other process"
     if "not a database" in problem or "malformed" in problem:
         return "expected a spool's database. Move it away to start an empty spool"
+    if not os.access(folder, os.W_OK):  # SQLite calls that an I/O error
+        return "expected a folder that can be written; this one is read-only. Name another one"
     return "expected a disk that can be written. Free some space, or name another folder"
 
 
 def _read_entries(database: sqlite3.Connection) -> dict[str, Entry]:
-    rows = database.execute("SELECT digest, name, size, refusal FROM frames ORDER BY seq")
-    return {digest: Entry(name, size, why is not None) for digest, name, size, why in rows}
+    rows = database.execute(
+        "SELECT digest, name, size, stored_at, refusal FROM frames ORDER BY seq"
+    )
+    return {
+        digest: Entry(name, size, why is not None, stored_at or 0.0)
+        for digest, name, size, stored_at, why in rows
+    }
+
+
+def _columns(database: sqlite3.Connection) -> set[str]:
+    return {name for _, name, *_ in database.execute("PRAGMA table_info(frames)")}

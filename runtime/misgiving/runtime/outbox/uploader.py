@@ -4,12 +4,13 @@ import logging
 import random
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 
 from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.net.backoff import wait_s
-from misgiving.runtime.net.connecting import open_channel, through_proxy
+from misgiving.runtime.net.connecting import Reopening, through_proxy
 from misgiving.runtime.outbox.spool import Spool
 from misgiving.v1.fleet_pb2 import (
     StatUploadRequest,
@@ -35,6 +36,9 @@ class Uploader:
         deadline_s: of one call; a longer upload goes on where it was cut.
         first_wait_s: between the first two attempts; doubles with each further one.
         longest_wait_s: between any two attempts.
+        tls: folder of our certificates, see ``net/tls.py``; read again after a failure where
+            they have changed, so that one that was renewed is used. None for a collector without
+            TLS.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Uploader:
         deadline_s: float = 60.0,
         first_wait_s: float = 0.5,
         longest_wait_s: float = 60.0,
+        tls: Path | None = None,
     ) -> None:
         self._spool = spool
         self._target = target
@@ -56,8 +61,8 @@ class Uploader:
         self._failures = 0  # in a row
         self._unsure = True  # a process before this one may have been cut in an upload
         self._stopping = threading.Event()
-        self._channel = open_channel(target, 10.0)
-        self._stub = FleetCollectorStub(self._channel)
+        self._link = Reopening(target, 10.0, tls=tls)
+        self._stub = FleetCollectorStub(self._link.channel)
         self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
 
     def start(self) -> None:
@@ -72,7 +77,7 @@ class Uploader:
         """
         self._stopping.set()
         self._spool.arrived.set()
-        self._channel.close()
+        self._link.channel.close()
         if self._thread.is_alive():
             self._thread.join(timeout)
 
@@ -88,6 +93,14 @@ class Uploader:
                 self._stopping.wait(
                     wait_s(self._failures, self._first_wait_s, self._longest_wait_s, draw)
                 )
+                self._reconnect()
+
+    def _reconnect(self) -> None:
+        """With the certificates of now."""
+        if self._link.reopen():
+            self._stub = FleetCollectorStub(self._link.channel)
+        if self._stopping.is_set():  # which may have closed the one before
+            self._link.channel.close()
 
     def _drain(self) -> bool:
         """Deliver what is pending; False where an attempt failed and a later one may not."""

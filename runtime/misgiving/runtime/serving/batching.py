@@ -1,77 +1,45 @@
 """Micro-batching: whatever waits goes through the engine together, up to ``max_batch`` crops,
 and no more than its engine takes in one pass.
 
-An idle engine never waits for company. The engine runs in one thread of its own, so that the
+An idle engine never waits for company. Frames with many crops take turns with the others, a crop
+at a time, so that a crowd delays nobody else. The engine runs in one thread of its own, so that the
 event loop keeps reading and answering. Axis: B batch.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime.engines.base import Engine, Prediction, joined, rows
-from misgiving.runtime.errors import EngineError, MisgivingError, ResourceExhausted
+from misgiving.runtime.errors import EngineError, MisgivingError
+from misgiving.runtime.serving.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
+MAX_BATCH = 8
+"""Crops that go through an engine together, at most."""
 
-class Places:
-    """A bounded number of places, taken some at a time; first come, first served."""
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.taken = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+class Turns:
+    """One at a time of each name; first come, first served."""
 
-    def take(self, count: int) -> None:
-        """Take places now.
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-        Raises:
-            ResourceExhausted: that many are not free, or others wait for some.
-        """
-        if self._waiting or self.taken + count > self.capacity:
-            raise ResourceExhausted(
-                f"queue holds {self.taken} crops and {len(self._waiting)} more frames wait; "
-                f"at most {self.capacity} crops are taken. Send fewer at a time, or try again later"
-            )
-        self.taken += count
-
-    async def wait_for(self, count: int) -> None:
-        """Take places as soon as they are free."""
-        if not self._waiting and self.taken + count <= self.capacity:
-            self.taken += count
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((count, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # granted in the same moment
-                self.give_back(count)
-            else:
-                self._grant()
-            raise
-
-    def give_back(self, count: int) -> None:
-        self.taken -= count
-        self._grant()
-
-    def _grant(self) -> None:
-        while self._waiting:
-            count, turn = self._waiting[0]
-            if not turn.cancelled() and self.taken + count > self.capacity:
-                return
-            self._waiting.popleft()
-            if not turn.cancelled():
-                self.taken += count
-                turn.set_result(None)
+    def of(self, name: str) -> asyncio.Lock:
+        """Held by whoever's turn it is; forgotten once nobody holds it or waits."""
+        return self._locks.setdefault(name, asyncio.Lock())
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,42 +50,93 @@ class Timing:
     finished: int
 
 
+_Outcome = tuple[Prediction, Timing]
+_Outcomes = list[_Outcome] | BaseException
+_Work = Callable[[], list[_Outcome]]
+_Tell = Callable[[_Outcomes], object]
+
+
 @dataclass(frozen=True, slots=True)
 class _Item:
-    engine: Engine
     crop: NDArray[np.uint8]
-    outcome: "asyncio.Future[tuple[Prediction, Timing]]"
+    outcome: "asyncio.Future[_Outcome]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What is left of one frame's crops, and whom to tell that none is."""
+
+    engine: Engine
+    items: deque[_Item]
+    begun: Callable[[], None]
+
+
+class EngineThread:
+    """Runs what it is given, in order. An executor's future costs a frame more than this does,
+    and keeps the interpreter busy after the event loop was told."""
+
+    def __init__(self) -> None:
+        self._given: SimpleQueue[tuple[_Work, _Tell] | None] = SimpleQueue()
+        self._thread = Thread(target=self._loop, name="engine", daemon=True)
+        self._thread.start()
+
+    def run(self, work: _Work, tell: _Tell) -> None:
+        """Do some work there, and tell its outcome, there as well."""
+        self._given.put((work, tell))
+
+    def shutdown(self) -> None:
+        """Finish what was given, and end."""
+        self._given.put(None)
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while (given := self._given.get()) is not None:
+            work, tell = given
+            try:
+                outcome: _Outcomes = work()
+            except BaseException as error:  # whatever it is, those who wait hear of it
+                outcome = error
+            with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody waits
+                tell(outcome)
+            del given, work, tell, outcome  # the crops need not live until the next batch
 
 
 class Batcher:
     """Forms batches and runs them, one at a time.
 
-    How much waits here is bounded by whoever submits, with :class:`Places`. An item whose
+    How much waits here is bounded by whoever submits, see ``places.py``. An item whose
     caller was cancelled (its deadline passed, its client is gone) is not run.
     """
 
-    def __init__(self, max_batch: int = 8) -> None:
+    def __init__(self, max_batch: int = MAX_BATCH) -> None:
         self._max_batch = max_batch
-        self._queue: deque[_Item] = deque()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self.crop_s = 0.0
+        """What a crop of the last batch took."""
+        self.vitals = Vitals()
+        self._queue: deque[_Group] = deque()
+        self._thread = EngineThread()
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def infer(
-        self, engine: Engine, crops: Sequence[NDArray[np.uint8]]
+        self,
+        engine: Engine,
+        crops: Sequence[NDArray[np.uint8]],
+        begun: Callable[[], None] = lambda: None,
     ) -> tuple[Prediction, Timing]:
         """Answer some crops, at least one; they may travel in different batches.
 
         Args:
             engine: runs them; a batch has crops of one engine only.
             crops: of the engine's size.
+            begun: called as soon as none of them waits for the engine.
 
         Raises:
             MisgivingError: the engine failed on a batch with one of these crops.
         """
         loop = asyncio.get_running_loop()
-        items = [_Item(engine, crop, loop.create_future()) for crop in crops]
-        self._queue.extend(items)
+        items = [_Item(crop, loop.create_future()) for crop in crops]
+        self._queue.append(_Group(engine, deque(items), begun))
         if self._idle.is_set():
             self._idle.clear()
             self._run_next(loop)
@@ -141,52 +160,77 @@ class Batcher:
     def _run_next(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the engine what waits; its thread calls back, so that it stands still no longer
         than that takes."""
-        if not (batch := self._form()):
+        engine, batch = self._form()
+        if engine is None:
             self._idle.set()
             return
-        running = self._thread.submit(_run, batch[0].engine, [item.crop for item in batch])
-        running.add_done_callback(
-            lambda done: loop.call_soon_threadsafe(self._finished, loop, batch, done)
-        )
+        self.vitals.began(time.monotonic())
+        crops = [item.crop for item in batch]
+
+        def tell(outcomes: _Outcomes) -> None:
+            loop.call_soon_threadsafe(self._finished, loop, batch, outcomes)
+
+        self._thread.run(partial(_infer, engine, crops), tell)
 
     def _finished(
         self,
         loop: asyncio.AbstractEventLoop,
-        batch: "list[_Item]",
-        done: "Future[list[tuple[Prediction, Timing]]]",
+        batch: list[_Item],
+        outcomes: _Outcomes,
     ) -> None:
+        self.vitals.ended(well=not isinstance(outcomes, BaseException))
         self._run_next(loop)
-        if (error := done.exception()) is not None:
-            _fail(batch, error)
+        if isinstance(outcomes, BaseException):
+            first = self.vitals.failures == 1
+            _fail(batch, outcomes, logging.ERROR if first else logging.DEBUG)
             return
-        for item, outcome in zip(batch, done.result(), strict=True):
+        _, timing = outcomes[0]
+        self.crop_s = (timing.finished - timing.started) / 1e9 / len(batch)
+        for item, outcome in zip(batch, outcomes, strict=True):
             if not item.outcome.done():
                 item.outcome.set_result(outcome)
 
-    def _form(self) -> list[_Item]:
+    def _form(self) -> tuple[Engine | None, list[_Item]]:
+        """The next batch, of whichever engine is first; None where nothing waits."""
+        engine: Engine | None = None
         batch: list[_Item] = []
-        while self._queue and len(batch) < self._max_batch:
-            engine = self._queue[0].engine
-            if batch and (engine is not batch[0].engine or len(batch) >= engine.max_batch):
-                break
-            item = self._queue.popleft()
+        others: list[_Group] = []
+        while self._queue and len(batch) < self._limit(engine):
+            group = self._queue.popleft()
+            if batch and group.engine is not engine:
+                others.append(group)
+                continue
+            item = group.items.popleft()
+            if group.items:
+                self._queue.append(group)
+            else:
+                group.begun()
             if not item.outcome.cancelled():
+                engine = group.engine
                 batch.append(item)
-        return batch
+        self._queue.extendleft(reversed(others))
+        return engine, batch
+
+    def _limit(self, engine: Engine | None) -> int:
+        return min(self._max_batch, engine.max_batch) if engine else self._max_batch
 
 
-def _run(engine: Engine, crops: Sequence[NDArray[np.uint8]]) -> list[tuple[Prediction, Timing]]:
-    """In the engine's thread: one row for each crop."""
+def _infer(engine: Engine, crops: Sequence[NDArray[np.uint8]]) -> list[_Outcome]:
+    """One row for each crop."""
     started = time.monotonic_ns()
-    prediction = engine.infer(np.stack(crops))
+    single = len(crops) == 1  # the usual case: nothing to put together, nothing to take apart
+    prediction = engine.infer(crops[0][None] if single else np.stack(crops))
     timing = Timing(started, time.monotonic_ns())
     if len(prediction) != len(crops):
         raise EngineError(f"graph answered {len(prediction)} rows; expected {len(crops)}")
+    if single:
+        return [(prediction, timing)]
     return [(rows(prediction, slice(i, i + 1)), timing) for i in range(len(crops))]
 
 
-def _fail(batch: Sequence[_Item], error: BaseException) -> None:
-    log.error("engine failed on a batch of %d", len(batch), exc_info=error)
+def _fail(batch: Sequence[_Item], error: BaseException, level: int) -> None:
+    """Of failures in a row the first is told: at a camera's rate the others would fill the disk."""
+    log.log(level, "engine failed on a batch of %d", len(batch), exc_info=error)
     first_line = (str(error).splitlines() or [type(error).__name__])[0]
     for item in batch:
         if not item.outcome.done():

@@ -2,87 +2,92 @@
 
 import asyncio
 import contextlib
-import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import grpc
 from grpc_health.v1 import health_pb2
 
 from misgiving.runtime.engines.base import Kind
-from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.errors import ResourceExhausted
 from misgiving.runtime.net.grpc_server import add_health, bind, new_server
+from misgiving.runtime.net.roles import Roles
 from misgiving.runtime.net.status import status_of
-from misgiving.runtime.nouns import FrameFailure
+from misgiving.runtime.nouns import ModelInfo
+from misgiving.runtime.serving.open_inference import OPEN_SERVICE, add_open_inference
 from misgiving.runtime.serving.pipeline import Pipeline
 from misgiving.runtime.serving.session import (
-    Abort,
-    ClientClosed,
     Draining,
-    DropCounted,
     Event,
     Finish,
-    FrameAnswered,
     FrameArrived,
-    FrameFailed,
-    Instruction,
     MessageEmpty,
     Mode,
     Opened,
-    PauseReading,
     Reply,
     ReplyError,
-    ReplySent,
-    ResumeReading,
-    Session,
-    Submit,
 )
+from misgiving.runtime.serving.streams import Stream
+from misgiving.runtime.telemetry import traces
+from misgiving.runtime.telemetry.gauges import of_drift, of_model
+from misgiving.runtime.telemetry.metrics import Metrics
+from misgiving.runtime.telemetry.reading import read_status
 from misgiving.runtime.wire.frames import to_frame
 from misgiving.runtime.wire.results import fill_result, to_model, to_response
+from misgiving.runtime.wire.status import to_status_message
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import detector_pb2_grpc
-
-log = logging.getLogger(__name__)
 
 SERVICE = "misgiving.v1.FailureDetector"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Larger requests are answered with RESOURCE_EXHAUSTED; raw RGB of 5000 × 4000 px fits."""
 MAX_CALLS = 256
 """Calls and streams at once; gRPC answers more with RESOURCE_EXHAUSTED."""
-
 _MODES = {wire.STREAM_MODE_LIVE: Mode.LIVE, wire.STREAM_MODE_IN_ORDER: Mode.IN_ORDER}
 
 
 class Servicer(detector_pb2_grpc.FailureDetectorServicer):
     """Answers with a pipeline; UNAVAILABLE until there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
         self.pipeline: Pipeline | None = None
         self.calls = 0
         """Calls and streams whose answer is not out yet."""
-        self._streams: set[_Stream] = set()
+        self._streams: set[Stream] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def Infer(self, request: wire.InferRequest, context: Any) -> wire.InferResponse:
         pipeline = await self._begun(context)
         try:
-            answer = await pipeline.answer_now(to_frame(request.frame))
+            with self.metrics.call:
+                answer = await pipeline.answer_now(to_frame(request.frame), context.peer())
+            self.metrics.observe(answer)
+            traces.record(answer, request.frame.stream_id, context.invocation_metadata() or ())
             fill_result((response := wire.InferResponse()).result, answer)
         except Exception as error:
-            await context.abort(*status_of(error))
+            await context.abort(*status_of(error), retry_hint(error))
         return response
 
     async def StreamInfer(
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[wire.StreamInferResponse]:
-        stream = _Stream(await self._begun(context), request_iterator)
+        pipeline, metadata = await self._begun(context), context.invocation_metadata() or ()
+        stream = Stream(
+            pipeline,
+            self.metrics,
+            events_of(request_iterator),
+            to_frame,
+            lambda frame, answer, _: traces.record(answer, frame.stream_id, metadata),
+        )
         self._streams.add(stream)
         try:
-            async for response in stream.responses():
-                yield response
+            async for outcome in stream.outcomes():
+                yield response_of(outcome)
         except Exception as error:
             await context.abort(*status_of(error))
         finally:
@@ -91,6 +96,20 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
     async def GetModel(self, request: wire.GetModelRequest, context: Any) -> wire.GetModelResponse:
         pipeline = await self._begun(context)
         return wire.GetModelResponse(model=to_model(pipeline.info))
+
+    async def GetStatus(
+        self, request: wire.GetStatusRequest, context: Any
+    ) -> wire.GetStatusResponse:
+        status = read_status(self.metrics, self.info())
+        return wire.GetStatusResponse(status=to_status_message(status))
+
+    def info(self) -> ModelInfo | None:
+        """What is loaded; None while nothing is."""
+        return self.pipeline.info if self.pipeline else None
+
+    def drifting(self) -> bool:
+        """Whether live scores have left the bundle's reference; False while nothing is loaded."""
+        return self.pipeline is not None and self.pipeline.drifting
 
     def drain(self) -> None:
         """Let every stream finish what it has accepted, and end with its summary."""
@@ -120,77 +139,10 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
             self._idle.set()
 
 
-class _Stream:
-    """Carries events to one session and performs what it instructs."""
-
-    def __init__(
-        self, pipeline: Pipeline, requests: AsyncIterator[wire.StreamInferRequest]
-    ) -> None:
-        self._pipeline = pipeline
-        self._requests = requests
-        self._session = Session()
-        self._may_read = asyncio.Event()
-        self._may_read.set()
-        # Bounded by the session's window: a frame holds its place until its reply was sent.
-        self._outbox: asyncio.Queue[Reply | ReplyError | Finish | Exception] = asyncio.Queue()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def responses(self) -> AsyncIterator[wire.StreamInferResponse]:
-        """Replies as they become ready, and the summary last."""
-        self._start(self._read())
-        try:
-            while not isinstance(item := await self._outbox.get(), Finish):
-                yield _response(item)
-                self.handle(ReplySent())
-            yield _response(item)
-        finally:
-            for task in self._tasks:
-                task.cancel()
-
-    def handle(self, event: Event) -> None:
-        for instruction in self._session.handle(event):
-            self._perform(instruction)
-
-    def _perform(self, instruction: Instruction) -> None:
-        match instruction:
-            case Submit(ticket, (frame, arrived)):
-                self._start(self._answer(ticket, frame, arrived))
-            case Reply() | ReplyError() | Finish():
-                self._outbox.put_nowait(instruction)
-            case DropCounted((frame, _)):
-                log.debug("stream %r dropped frame %r", frame.stream_id, frame.frame_id)
-            case PauseReading():
-                self._may_read.clear()
-            case ResumeReading():
-                self._may_read.set()
-            case Abort(message):
-                self._outbox.put_nowait(InvalidInput(message))
-
-    async def _read(self) -> None:
-        async for request in self._requests:
-            self.handle(_event(request))
-            await self._may_read.wait()
-        self.handle(ClientClosed())
-
-    async def _answer(self, ticket: int, message: Any, arrived: int) -> None:
-        try:
-            answer = await self._pipeline.answer_in_turn(to_frame(message), arrived)
-        except Exception as error:
-            code, why = status_of(error)
-            number, _ = code.value
-            self.handle(FrameFailed(ticket, FrameFailure(message.frame_id, number, why)))
-        else:
-            self.handle(FrameAnswered(ticket, answer))
-
-    def _start(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            self._outbox.put_nowait(error if isinstance(error, Exception) else Exception(error))
+async def events_of(requests: AsyncIterable[wire.StreamInferRequest]) -> AsyncIterator[Event]:
+    """What a client's messages are to a stream."""
+    async for request in requests:
+        yield _event(request)
 
 
 def _event(request: wire.StreamInferRequest) -> Event:
@@ -202,34 +154,58 @@ def _event(request: wire.StreamInferRequest) -> Event:
     return MessageEmpty()
 
 
-def _response(item: Reply | ReplyError | Finish | Exception) -> wire.StreamInferResponse:
+def response_of(item: Reply | ReplyError | Finish) -> wire.StreamInferResponse:
+    """What a stream's outcomes are to a client."""
     match item:
         case Reply(answer, dropped) | ReplyError(answer, dropped):
-            return to_response(replace(answer, dropped_before=dropped))
+            return to_response(replace(answer, dropped_before=dropped) if dropped else answer)
         case Finish(summary):
             return to_response(summary)
-    raise item
+
+
+def retry_hint(error: Exception) -> tuple[tuple[str, str], ...]:
+    """Trailing metadata that says when to try again, where time helps.
+
+    The name is gRPC's own: its clients wait as long where they are configured to retry.
+    """
+    if not isinstance(error, ResourceExhausted) or error.retry_after_ms is None:
+        return ()
+    return (("grpc-retry-pushback-ms", str(error.retry_after_ms)),)
 
 
 class Server:
     """A gRPC server with one Servicer: bound, then started, then ready, then drained."""
 
-    def __init__(self) -> None:
-        self.servicer = Servicer()
+    def __init__(self, metrics: Metrics | None = None, roles: Roles = Roles()) -> None:
+        """Prepare; nothing listens yet.
+
+        Args:
+            metrics: are counted in; None for some of its own.
+            roles: what each client may ask for.
+        """
+        self.metrics = metrics or Metrics()
+        self.servicer = Servicer(self.metrics)
+        self.metrics.registry.register(of_model(self.servicer.info))
+        self.metrics.registry.register(of_drift(self.servicer.drifting))
         self._server = new_server(
-            [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)], MAX_CALLS
+            [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)], MAX_CALLS, roles
         )
         detector_pb2_grpc.add_FailureDetectorServicer_to_server(self.servicer, self._server)
-        self._health = add_health(self._server, SERVICE)
+        self._health = add_health(self._server, SERVICE, OPEN_SERVICE)
+        add_open_inference(self._server, self.servicer, self._health)
 
-    async def start(self, listen: str) -> str:
+    async def start(self, listen: str, tls: Path | None = None) -> str:
         """Bind and answer NOT_SERVING; the address with the port that was really taken.
+
+        Args:
+            listen: HOST:PORT; port 0 takes a free one.
+            tls: folder of certificates, see ``net/tls.py``; None for none.
 
         Raises:
             InvalidInput: ``listen`` is not HOST:PORT.
             FailedPrecondition: the port is in use, or not ours to take.
         """
-        address = bind(self._server, listen)
+        address = bind(self._server, listen, tls)
         await self._set_health(None)
         await self._server.start()
         return address
@@ -239,8 +215,13 @@ class Server:
         self.servicer.pipeline = pipeline
         await self._set_health(pipeline.provider.kind)
 
+    async def fail(self) -> None:
+        """Say NOT_SERVING until :meth:`ready`; whoever calls nevertheless is answered as it can."""
+        await self._set_health(None)
+
     async def stop(self, grace_s: float) -> None:
         """Say NOT_SERVING, refuse new calls, finish what was accepted, hang up."""
+        self.metrics.serving.set(0)
         await self._health.enter_graceful_shutdown()
         self.servicer.drain()
         stopping = asyncio.create_task(self._server.stop(grace_s))
@@ -251,6 +232,7 @@ class Server:
         await stopping
 
     async def _set_health(self, kind: Kind | None) -> None:
+        self.metrics.serving.set(kind is not None)
         status = health_pb2.HealthCheckResponse
         for name, answers in health_of(kind).items():
             await self._health.set(name, status.SERVING if answers else status.NOT_SERVING)

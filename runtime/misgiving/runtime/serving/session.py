@@ -2,7 +2,7 @@
 
 - **Live**: ``live_window`` frames are being answered (one, so that an answer is never older than
   it must be), at most one waits; a newer frame replaces the waiting one, which is dropped and
-  counted.
+  counted, and the waiting one replaces the submitted one, until the engine has room.
 - **In order**: nothing is dropped; up to ``in_order_window`` frames are being answered, and
   while that many are, reading pauses, so that the client is slowed down.
 
@@ -186,6 +186,27 @@ class Session:
             case Draining():
                 return self._drain()
 
+    def at_turn(self, ticket: int, frame: Any) -> tuple[Any, list[Instruction]]:
+        """The engine has room for a submitted frame: the one to answer under its ticket.
+
+        A live frame gives way to the newer one that waits.
+        """
+        newest = ticket == self._next_ticket - 1
+        if self.mode is not Mode.LIVE or self.waiting is None or not newest:
+            return frame, []
+        newer, self.waiting = self.waiting, None
+        return newer, [self._drop(frame)]
+
+    @property
+    def open_frames(self) -> int:
+        """Frames that came in and whose outcome is not out."""
+        return self.received - self.answered - self.dropped - self.failed
+
+    @property
+    def summary(self) -> StreamSummary:
+        """What became of the frames until now."""
+        return StreamSummary(self.received, self.answered, self.dropped, self.failed)
+
     @property
     def _window(self) -> int:
         return self.live_window if self.mode is Mode.LIVE else self.in_order_window
@@ -264,7 +285,7 @@ class Session:
         if not self.closing or self.in_flight or self.waiting is not None:
             return []
         self.finished = True
-        return [Finish(StreamSummary(self.received, self.answered, self.dropped, self.failed))]
+        return [Finish(self.summary)]
 
     def _abort(self, message: str) -> list[Instruction]:
         self.finished = True

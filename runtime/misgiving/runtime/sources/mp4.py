@@ -38,7 +38,7 @@ def read_track(path: Path) -> Track | None:
         for name, trak in _boxes(moov):
             if name == b"trak" and _find(trak, b"mdia", b"hdlr")[8:12] == b"vide":
                 return _track(trak, _find(moov, b"mvhd"))
-    except (OSError, struct.error, LookupError):
+    except (OSError, ValueError, struct.error, LookupError):
         pass
     return None
 
@@ -61,7 +61,7 @@ def _index(path: Path) -> bytes:
             start, length = file.tell() - len(head), 8
             if size == 1:
                 (size,), length = struct.unpack_from(">Q", head, 8), 16
-            if name == b"moov":
+            if name == b"moov" and (size >= length or not size):
                 file.seek(start + length)
                 return file.read(min(size - length, _LARGEST_INDEX) if size else _LARGEST_INDEX)
             if size < length:

@@ -1,7 +1,8 @@
 """Where recorded frames come from: a folder of images, one image, or a video file."""
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,9 @@ from misgiving.runtime.sources.pictures import Picture as Picture
 from misgiving.runtime.sources.videos import Video
 
 log = logging.getLogger(__name__)
+
+DEFAULT_FPS = 25.0
+"""Of a recording that does not say its own, when it is paced like a camera."""
 
 
 class Source(Protocol):
@@ -98,3 +102,16 @@ def images_in(folder: Path) -> list[Path]:
     if not found:
         raise DataError(f"{folder} holds no image; expected files {', '.join(SUFFIXES)}")
     return found
+
+
+def paced(
+    pictures: Iterable[Picture],
+    fps: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Iterator[Picture]:
+    """Hand pictures out like a camera: picture i not before i / fps seconds."""
+    start = clock()
+    for index, picture in enumerate(pictures):
+        sleep(max(0.0, start + index / fps - clock()))
+        yield picture

@@ -7,8 +7,28 @@ from typing import Annotated
 
 import typer
 
-from misgiving.runtime.verbs.options import Bundle, Device, Precision, Threads, Threshold, Trust
+from misgiving.runtime.verbs.options import (
+    AuditRate,
+    Bundle,
+    ClientTls,
+    Collector,
+    CollectorTls,
+    Config,
+    Detector,
+    Device,
+    DeviceId,
+    Insecure,
+    Precision,
+    Scraped,
+    SpoolFolder,
+    Threads,
+    Threshold,
+    Tls,
+    Trust,
+    given,
+)
 from misgiving.runtime.verbs.roles import ByRole
+from misgiving.runtime.verbs.watch_cli import watch
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """click's; typer carries a click of its own, or not, by its version."""
@@ -36,6 +56,12 @@ def _version() -> str:
         return "(not installed)"
 
 
+config = typer.Typer(
+    help="The file of settings, misgiving.toml.", rich_markup_mode=None, no_args_is_help=True
+)
+app.add_typer(config, name="config")
+
+
 @app.callback()
 def root(
     version: Annotated[
@@ -50,6 +76,8 @@ def root(
 
 @app.command()
 def serve(
+    context: typer.Context,
+    config: Config = None,
     bundle: Bundle = None,
     listen: Annotated[
         str,
@@ -58,50 +86,49 @@ def serve(
     device: Device = "cpu",
     threads: Threads = 0,
     precision: Precision = "fp32",
+    detector: Detector = None,
     threshold: Threshold = None,
-    audit_rate: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE", help="Share of persons below the threshold to keep at random, 0 to 1."
-        ),
-    ] = 0.01,
-    spool: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder in which kept frames wait for their upload; without it none is kept.",
-        ),
-    ] = None,
-    collector: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Upload the spool there; needs --spool."),
-    ] = None,
-    device_id: Annotated[
-        str, typer.Option(metavar="NAME", help="Name of this device in collected frames.")
-    ] = "",
+    audit_rate: AuditRate = 0.01,
+    spool: SpoolFolder = None,
+    collector: Collector = None,
+    collector_tls: CollectorTls = None,
+    device_id: DeviceId = "",
     trust: Trust = None,
+    metrics: Scraped = None,
+    tls: Tls = None,
+    insecure: Insecure = False,
 ) -> None:
     """Answer frames over gRPC until Ctrl-C or SIGTERM.
 
     Example: misgiving serve --listen 127.0.0.1:50051 --spool /var/spool/misgiving
     """
-    from misgiving.runtime import ServeOptions, run_server
+    from misgiving.runtime import run_server
+    from misgiving.runtime.settings.reading import Sources
 
-    run_server(
-        ServeOptions(
-            bundle=bundle,
-            listen=listen,
-            device=device,
-            threads=threads,
-            precision=precision,
-            threshold=threshold,
-            audit_rate=audit_rate,
-            spool=spool,
-            collector=collector,
-            device_id=device_id,
-            trust=trust,
-        )
-    )
+    sources = Sources(config, given(context))
+    run_server(sources.settings(), sources.settings if config else None)
+
+
+app.command()(watch)
+
+
+@app.command()
+def status(
+    server: Annotated[
+        str, typer.Argument(metavar="[HOST:PORT]", help="Of the server.")
+    ] = "127.0.0.1:50051",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON record.")] = False,
+    tls: ClientTls = None,
+) -> None:
+    """Say how a running server does: health, rates, times, spool.
+
+    Exit code 0 only if it answers frames; 1 while it loads or ends.
+
+    Example: misgiving status 127.0.0.1:50051
+    """
+    from misgiving.runtime.verbs.status import status as run
+
+    raise typer.Exit(run(server, json, tls))
 
 
 @app.command()
@@ -136,6 +163,7 @@ def stream(
             help="Longest wait for a server that is not there yet, or has gone; 0 fails at once.",
         ),
     ] = 60.0,
+    tls: ClientTls = None,
 ) -> None:
     """Send a recording or a camera to a server, and count replies.
 
@@ -158,6 +186,7 @@ def stream(
         regions=regions,
         json=json,
         wait_s=wait,
+        tls=tls,
     )
     raise typer.Exit(run(options))
 
@@ -177,6 +206,7 @@ def infer(
             "Without it the whole image, with a closer look where the person is small in it.",
         ),
     ] = None,
+    detector: Detector = None,
     threshold: Threshold = None,
     device: Device = "cpu",
     threads: Threads = 0,
@@ -202,6 +232,7 @@ def infer(
         paths=tuple(images),
         bundle=bundle,
         regions=tuple(parse_region(text) for text in region or ()),
+        detector=detector,
         threshold=threshold,
         device=device,
         threads=threads,
@@ -264,6 +295,25 @@ def verify(
     from misgiving.runtime.verbs.verify import verify as run
 
     typer.echo(run(bundle, trust))
+
+
+@config.command("check")
+def check_config(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The misgiving.toml.")],
+) -> None:
+    """Say what 'serve --config FILE' would run with.
+    Exit code 1 where something is wrong, and what.
+
+    Example: misgiving config check misgiving.toml
+    """
+    from misgiving.runtime import MisgivingError
+    from misgiving.runtime.verbs.config import check as run
+
+    try:
+        typer.echo(run(file))
+    except MisgivingError as error:
+        typer.echo(f"misgiving: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 @cache

@@ -31,12 +31,21 @@ class InferOptions(ModelOptions):
     """Images, folders of images, videos."""
     regions: tuple[Region, ...] = ()
     """Persons' boxes, the same for every image; none means the whole image, see closer.py."""
+    detector: Path | None = None
+    """TOML of a person detector, for images without regions."""
     threshold: float | str | None = None
     """In units of predicted_loss, or the name of one of the bundle's; None for its default."""
     json: bool = False
     """One JSON line for each image instead of a table."""
     draw: Path | None = None
     """Folder that takes the drawn images."""
+
+    def __post_init__(self) -> None:
+        if self.regions and self.detector:
+            raise InvalidInput(
+                f"--detector is {self.detector} and there is a --region, which every image takes; "
+                "expected one of them. Leave one out"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,7 @@ def infer(options: InferOptions) -> int:
         threshold=options.threshold,
         precision=options.precision,
         trust=options.trust,
+        detector=options.detector,
     )
     if not options.json:
         print(_HEADER)
@@ -168,6 +178,8 @@ _HEADER = f"{'predicted loss':>14}  {'P(failure)':>10}  {'flag':<4}  {'mean conf
 
 
 def _rows(name: str, result: Answer) -> Iterator[str]:
+    if not result.persons:
+        yield f"{'-':>14}  {'-':>10}  {'-':<4}  {'-':>15}  {name}: nobody"
     for index, person in enumerate(result.persons):
         confidence = person.keypoints[:, 2].mean()
         known = person.failure_probability

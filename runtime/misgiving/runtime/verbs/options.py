@@ -1,4 +1,4 @@
-"""Options that verbs of all parts share: which bundle answers, and on what."""
+"""Options that verbs share: which bundle answers, and on what; who is flagged, what is kept."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +19,14 @@ Threads = Annotated[
         min=0, metavar="N", help="CPU threads within one inference; 0 for half of the usable cores."
     ),
 ]
+Detector = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="TOML",
+        help="Person detector: a TOML that describes its ONNX file. It finds the persons of images "
+        "without a region; without it one person is looked for.",
+    ),
+]
 Precision = Annotated[
     str,
     typer.Option(metavar="NAME", help="fp32, or another that the bundle has: fp16, int8."),
@@ -31,6 +39,18 @@ Threshold = Annotated[
         "example flag_rate=0.1; without it by likely: failure is more likely than not.",
     ),
 ]
+Tls = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of tls.crt and tls.key, for TLS, and of ca.crt, by which clients then need a "
+        "certificate; read again when they change.",
+    ),
+]
+Insecure = Annotated[
+    bool,
+    typer.Option("--insecure", help="Listen without TLS where other machines can reach it."),
+]
 Trust = Annotated[
     Path | None,
     typer.Option(
@@ -39,3 +59,56 @@ Trust = Annotated[
         "signed; else MISGIVING_TRUST, else every bundle.",
     ),
 ]
+Config = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="misgiving.toml; what is given beside it on this line wins."),
+]
+AuditRate = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE", help="Share of persons below the threshold to keep at random, 0 to 1."
+    ),
+]
+SpoolFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder in which kept frames wait for their upload; without it none is kept.",
+    ),
+]
+Collector = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="Upload the spool there; needs --spool.")
+]
+CollectorTls = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of ca.crt, by which the collector's certificate must be, and of tls.crt "
+        "and tls.key to show it.",
+    ),
+]
+ClientTls = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls",
+        metavar="DIR",
+        help="Folder of ca.crt, by which the server's certificate must be, and of tls.crt and "
+        "tls.key where it asks for one.",
+    ),
+]
+Scraped = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="Answer Prometheus there, over HTTP.")
+]
+DeviceId = Annotated[
+    str, typer.Option(metavar="NAME", help="Name of this device in collected frames.")
+]
+
+
+def given(context: typer.Context) -> dict[str, object]:
+    """The options that stand on the command line; the others are left to a file."""
+    names = [name for name in context.params if name not in ("config", "sources")]
+    return {
+        name: context.params[name]
+        for name in names
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }

@@ -5,7 +5,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 ROLES = {
-    "On the vehicle": ("serve", "stream", "infer", "build", "verify"),
+    "On the vehicle": ("serve", "watch", "status", "stream", "infer", "build", "verify", "config"),
     "Fleet side": ("collect", "annotations"),
     "Training": (
         "recipes",

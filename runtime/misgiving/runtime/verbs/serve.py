@@ -1,24 +1,39 @@
-"""The verb ``serve``: from options to a server that runs until it is told to stop."""
+"""The verb ``serve``: from settings to a server that runs until it is told to stop."""
 
 import asyncio
 import contextlib
 import logging
 import math
-import sys
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+import os
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 
 from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.engines.loading import Later, ModelOptions, load_at_once
-from misgiving.runtime.engines.probation import Probation, raise_after_probation
-from misgiving.runtime.errors import InvalidInput, MisgivingError
+from misgiving.runtime.engines.probation import Probation
+from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.flags.policy import FlagPolicy
-from misgiving.runtime.net.listening import check_address, stop_signal
+from misgiving.runtime.geometry import Region
+from misgiving.runtime.net.listening import stop_signal
+from misgiving.runtime.net.roles import Roles
+from misgiving.runtime.outbox.ledger import Ledger
+from misgiving.runtime.persons.detector import Detector
+from misgiving.runtime.persons.lookout import Lookout
 from misgiving.runtime.serving.pipeline import Pipeline, Sink
 from misgiving.runtime.serving.server import Server
+from misgiving.runtime.serving.shadow import Shadow
+from misgiving.runtime.settings.model import BundleTable, FlagsTable, LogTable, Settings
+from misgiving.runtime.telemetry.gauges import of_machine, of_spool
+from misgiving.runtime.telemetry.logs import say, set_up
+from misgiving.runtime.telemetry.metrics import Metrics
+from misgiving.runtime.telemetry.scraping import scraped
+from misgiving.runtime.verbs.exchanging import Exchanger
+from misgiving.runtime.verbs.guarding import EngineHung, Health, guard
+from misgiving.runtime.verbs.notifying import READY, STOPPING, notify
+from misgiving.runtime.verbs.reloading import Reloader, reload_signal
+from misgiving.runtime.verbs.shadowing import ruling_of, shadow_of
 
 log = logging.getLogger(__name__)
 
@@ -27,153 +42,246 @@ GRACE_S = 10.0
 its answers is then hung up on."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServeOptions(ModelOptions):
-    """What a server is started with; see :func:`run_server`."""
-
-    listen: str = "127.0.0.1:50051"
-    """HOST:PORT; port 0 takes a free one."""
-    threshold: float | str | None = None
-    """In units of predicted_loss, or the name of one of the bundle's; None for its default."""
-    audit_rate: float = 0.01
-    """Share of unflagged persons that is kept at random."""
-    spool: Path | None = None
-    """Folder for flagged frames; None collects nothing."""
-    collector: str | None = None
-    """HOST:PORT that the spool is uploaded to."""
-    device_id: str = ""
-    """Goes into collected frames."""
-
-    def __post_init__(self) -> None:
-        if self.collector and not self.spool:
-            raise InvalidInput(
-                f"--collector is {self.collector} and there is no --spool; "
-                "uploads start from a spool. Add --spool DIR"
-            )
-        if self.collector:
-            check_address(self.collector)
-        try:
-            self.device_id.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidInput(
-                f"device id is {self.device_id!r}, with bytes that are not UTF-8; expected text, "
-                "which collected frames carry. Name the device in UTF-8"
-            ) from error
-
-
-def run_server(options: ServeOptions) -> None:
+def run_server(settings: Settings, reread: Callable[[], Settings] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
-    Handles signals, so it runs in the main thread.
+    Handles signals, so it runs in the main thread. Where the engine hangs, which no thread can be
+    stopped in, it says so and ends the process with 1.
 
-    >>> run_server(ServeOptions(listen="127.0.0.1:50051", spool=Path("spool")))
+    Args:
+        settings: to start with.
+        reread: called on SIGHUP, for the settings from then on; None leaves SIGHUP alone.
+
+    >>> server, spool = {"listen": "127.0.0.1:50051"}, {"folder": "spool"}
+    >>> run_server(Settings.model_validate({"server": server, "spool": spool}))
 
     Raises:
-        InvalidInput: an option is out of range.
+        InvalidInput: a setting is out of range.
         FailedPrecondition: bundle or engine do not load; address or spool cannot be used.
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with _collecting(options) as sink:
-        asyncio.run(_serve(options, sink))
-
-
-async def _serve(options: ServeOptions, sink: Sink | None) -> None:
-    stop = stop_signal()
-    server = Server()
-    address = await server.start(options.listen)
-    upgrade = None
+    set_up(settings.log.format)
+    set_level(settings.log)
+    metrics = Metrics()
     try:
-        bundle, engine, later = await asyncio.to_thread(load_at_once, options)
+        with collecting(settings, metrics) as sink, scraping(settings, metrics):
+            asyncio.run(_serve(settings, reread, sink, metrics))
+    except EngineHung as error:
+        say(f"misgiving: {error}")
+        os._exit(1)  # else Python would wait for the engine's thread
+
+
+async def _serve(
+    settings: Settings,
+    reread: Callable[[], Settings] | None,
+    sink: Sink | None,
+    metrics: Metrics,
+) -> None:
+    stop = stop_signal()
+    reload = reload_signal() if reread else None
+    tls = settings.tls
+    server = Server(metrics, Roles(infer=tls.infer, admin=tls.admin))
+    address = await server.start(settings.server.listen, tls.folder)
+    upgrade, grace_s = None, GRACE_S
+    try:
+        bundle, engine, later = await asyncio.to_thread(
+            load_at_once, model_options(settings.bundle)
+        )
+        lookout = await asyncio.to_thread(lookout_of, settings)
         probation = Probation()
-        pipeline = _pipeline(options, bundle, probation.watch(engine), sink)
-        await server.ready(pipeline)
-        _say_ready(options, pipeline, bundle, address)
+        shadow = shadow_of(settings, metrics)
+        pipeline = pipeline_of(settings, bundle, probation.watch(engine), sink, lookout, shadow)
+        if not stop.is_set():
+            await server.ready(pipeline)
+            _say_ready(settings, pipeline, bundle, address)
+            notify(READY)
         if later:
             upgrade = asyncio.create_task(upgraded(server, pipeline, later, probation))
-        async with _on(probation, bundle):
-            await stop.wait()
+        exchanger = exchanger_of(settings, pipeline, probation, server, metrics)
+        work = [guard(server, pipeline), exchanger.run()]
+        if reread and reload:
+            apply = partial(apply_live, pipeline, exchanger)
+            work.append(Reloader(settings, reread, apply).run(reload))
+        await until(stop, work)
+    except EngineHung:
+        grace_s = 1.0  # what waits for that engine waits in vain
+        raise
     finally:
-        await _ended(upgrade)
-        await server.stop(GRACE_S)
-    await pipeline.close()
+        notify(STOPPING)
+        await ended(upgrade)
+        await server.stop(grace_s)
+    await closed(pipeline)
 
 
-async def upgraded(server: Server, pipeline: Pipeline, later: Later, probation: Probation) -> None:
-    """Answer with a better engine as soon as there is one; with the present one where it fails."""
-    _say(f"building TensorRT's engine; {pipeline.info.engine} answers meanwhile")
+async def until(stop: asyncio.Event, work: Sequence[Coroutine[None, None, None]]) -> None:
+    """Work beside the server until it is to stop; raises what ends the work earlier."""
+    tasks = [asyncio.create_task(one) for one in (stop.wait(), *work)]
+    first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    for task in first:
+        task.result()
+
+
+async def closed(pipeline: Pipeline) -> None:
+    """After a drain nothing waits for the engine; a batch that still runs then has no end."""
     try:
-        pipeline.switch(probation.watch(await later()))
+        await asyncio.wait_for(pipeline.close(), GRACE_S)
+    except asyncio.TimeoutError:
+        raise EngineHung(
+            f"engine has not ended its last batch within {GRACE_S:g} s of the drain; "
+            "the process ends without it"
+        ) from None
+
+
+def exchanger_of(
+    settings: Settings, pipeline: Pipeline, probation: Probation, health: Health, metrics: Metrics
+) -> Exchanger:
+    policy_of = partial(_policy, settings.flags)
+    return Exchanger(pipeline, probation, health, metrics, settings.bundle.slower, policy_of)
+
+
+async def apply_live(pipeline: Pipeline, exchanger: Exchanger, settings: Settings) -> Sequence[str]:
+    """Let what may change take effect; a bundle that does not load or lacks a threshold raises
+    first. Says which bundle came."""
+    new = await exchanger.load(model_options(settings.bundle))
+    policy = _policy(settings.flags, new[0].bundle if new else exchanger.bundle)
+    exchanger.slower = settings.bundle.slower
+    exchanger.policy_of = partial(_policy, settings.flags)
+    pipeline.shadow_by(ruling_of(settings))
+    set_level(settings.log)
+    if new:
+        return (await exchanger.take(new, policy),)
+    pipeline.flag_by(policy)
+    return ()
+
+
+def set_level(table: LogTable) -> None:
+    logging.getLogger("misgiving").setLevel(table.level.upper())
+
+
+def model_options(table: BundleTable) -> ModelOptions:
+    """Which bundle the settings ask for, and on what."""
+    return ModelOptions(
+        bundle=table.path,
+        device=table.device,
+        threads=table.threads,
+        precision=table.precision,
+        trust=table.trust,
+    )
+
+
+async def upgraded(server: Health, pipeline: Pipeline, later: Later, probation: Probation) -> None:
+    """Answer with a better engine as soon as there is one; with the present one where it fails."""
+    bundle = pipeline.model.bundle
+    say(f"building TensorRT's engine; {pipeline.info.engine} answers meanwhile")
+    try:
+        engine = await later()
+        if pipeline.model.bundle is not bundle:  # exchanged meanwhile
+            return
+        pipeline.switch(probation.watch(engine))
     except Exception as error:  # whatever it is, frames are answered
         ours = isinstance(error, MisgivingError)
         log.error("%s; %s goes on", error, pipeline.info.engine, exc_info=not ours)
         return
     await server.ready(pipeline)
-    _say(f"{pipeline.info.engine} answers now")
+    say(f"{pipeline.info.engine} answers now")
 
 
-async def _ended(task: asyncio.Task[None] | None) -> None:
+async def ended(task: asyncio.Task[None] | None) -> None:
     if task:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
 
-@contextlib.asynccontextmanager
-async def _on(probation: Probation, bundle: Bundle) -> AsyncIterator[None]:
-    """Meanwhile, a signed bundle that survives its probation becomes the floor."""
-    if bundle.signed_by is None:
-        yield
-        return
-    manifest = bundle.manifest
-    waiting = asyncio.create_task(raise_after_probation(probation, manifest.name, manifest.release))
-    try:
-        yield
-    finally:
-        waiting.cancel()
+def lookout_of(settings: Settings) -> Lookout | None:
+    """Where to look in frames without regions; None where nothing is said of it."""
+    said = settings.persons
+    if not (said.detector or said.follow or said.fixed):
+        return None
+    finder = Detector.load(said.detector, settings.bundle.device) if said.detector else None
+    fixed = {stream: [Region(*box) for box in boxes] for stream, boxes in said.fixed.items()}
+    return Lookout(finder, fixed, said.follow)
 
 
-def _pipeline(options: ServeOptions, bundle: Bundle, engine: Engine, sink: Sink | None) -> Pipeline:
-    threshold = bundle.threshold(options.threshold)
-    policy = FlagPolicy(threshold=threshold, audit_rate=options.audit_rate)
-    return Pipeline(Model(bundle, engine), policy, sink, device_id=options.device_id)
+def pipeline_of(
+    settings: Settings,
+    bundle: Bundle,
+    engine: Engine,
+    sink: Sink | None,
+    lookout: Lookout | None,
+    shadow: Shadow | None,
+) -> Pipeline:
+    return Pipeline(
+        Model(bundle, engine),
+        _policy(settings.flags, bundle),
+        sink,
+        memory=Ledger(settings.spool.folder) if settings.spool.folder else None,
+        lookout=lookout,
+        shadow=shadow,
+        device_id=settings.server.device_id,
+    )
 
 
-def _say_ready(options: ServeOptions, pipeline: Pipeline, bundle: Bundle, address: str) -> None:
+def _policy(flags: FlagsTable, bundle: Bundle) -> FlagPolicy:
+    return FlagPolicy(
+        threshold=bundle.threshold(flags.threshold),
+        audit_rate=flags.audit_rate,
+        release=None if flags.release is None else bundle.threshold(flags.release),
+        repeat_s=math.inf if flags.repeat_s is None else flags.repeat_s,
+        interval_s=flags.interval_s,
+        near_duplicate=flags.near_duplicate,
+        budgets=flags.budgets,
+        audit_reserve=flags.audit_reserve,
+    )
+
+
+def _say_ready(settings: Settings, pipeline: Pipeline, bundle: Bundle, address: str) -> None:
     model = pipeline.info
-    _say(f"serving {model.name} {model.version} on {address} with {model.engine}")
-    _say(_flagging(bundle, options, model.threshold))
-    _say(f"weights of {model.name}, their licence: {bundle.manifest.weights_licence}")
+    say(f"serving {model.name} {model.version} on {address} with {model.engine}")
+    say(flagging(bundle, settings.flags, model.threshold))
+    say(f"weights of {model.name}, their licence: {bundle.manifest.weights_licence}")
 
 
-def _flagging(bundle: Bundle, options: ServeOptions, threshold: float) -> str:
+def flagging(bundle: Bundle, flags: FlagsTable, threshold: float) -> str:
     """Which threshold is in force, and what it misses and costs."""
     calibration = bundle.manifest.calibration
     default = next(iter(calibration.by_name()))
-    name = default if options.threshold is None else str(options.threshold)
+    name = default if flags.threshold is None else str(flags.threshold)
     named = f" ({name})" if name in calibration.by_name() else ""
     known = {math.inf: "flags nobody", -math.inf: "flags everybody"}
-    flags = known.get(threshold, f"flags from predicted_loss {threshold:.4g} on")
-    return f"{flags}{named}: {calibration.said(threshold)}"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    said = known.get(threshold, f"flags from predicted_loss {threshold:.4g} on")
+    return f"{said}{named}: {calibration.said(threshold)}"
 
 
 @contextlib.contextmanager
-def _collecting(options: ServeOptions) -> Iterator[Sink | None]:
+def scraping(settings: Settings, metrics: Metrics) -> Iterator[None]:
+    """Meanwhile, Prometheus is answered where that is asked for."""
+    if settings.metrics.listen is None:
+        yield
+        return
+    metrics.registry.register(of_machine())
+    with scraped(metrics.registry, settings.metrics.listen) as address:
+        say(f"metrics on http://{address}/metrics")
+        yield
+
+
+@contextlib.contextmanager
+def collecting(settings: Settings, metrics: Metrics) -> Iterator[Sink | None]:
     """The spool and its uploader, started and in the end flushed, where they are asked for."""
-    if options.spool is None:
+    spooling = settings.spool
+    if spooling.folder is None:
         yield None
         return
     from misgiving.runtime.outbox.spool import Spool
     from misgiving.runtime.outbox.uploader import Uploader
 
     with contextlib.ExitStack() as undo:
-        spool = Spool(options.spool)
+        spool = Spool(spooling.folder, quota_bytes=spooling.quota)
         undo.callback(spool.close)
-        if options.collector:
-            uploader = Uploader(spool, options.collector)
+        metrics.registry.register(of_spool(spool.counts))
+        if spooling.collector:
+            uploader = Uploader(spool, spooling.collector, tls=spooling.collector_tls)
             undo.callback(uploader.stop, GRACE_S)
             uploader.start()
         yield spool

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -30,13 +30,12 @@ from misgiving.runtime.net.sending import threads_ended
 from misgiving.runtime.nouns import Answer, Frame, FrameFailure, ModelInfo, make_frame
 from misgiving.runtime.sources.feeds import find_feed
 from misgiving.runtime.sources.live import Live
-from misgiving.runtime.sources.recordings import Picture, Source, open_source
+from misgiving.runtime.sources.recordings import DEFAULT_FPS, Picture, Source, open_source, paced
 from misgiving.runtime.verbs.tally import Tally
 from misgiving.runtime.wire.frames import sendable
 from misgiving.runtime.wire.records import error_record, finite, result_record
 from misgiving.runtime.wire.results import Reply
 
-DEFAULT_FPS = 25.0
 GRACE_S = 5
 """How long the last answers may take after a signal, in seconds."""
 
@@ -60,6 +59,8 @@ class StreamOptions:
     """Takes one line for each reply."""
     wait_s: float = 60.0
     """How long to wait for a server that is not there, or no longer; 0 fails at once."""
+    tls: Path | None = None
+    """Folder of certificates; see Client."""
 
     def __post_init__(self) -> None:
         if self.fps is not None and not self.live:
@@ -133,19 +134,6 @@ def stream(options: StreamOptions) -> int:
     return int(broken or tally.incomplete)
 
 
-def paced(
-    pictures: Iterable[Picture],
-    fps: float,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], object] = time.sleep,
-) -> Iterator[Picture]:
-    """Hand pictures out like a camera: picture i not before i / fps seconds."""
-    start = clock()
-    for index, picture in enumerate(pictures):
-        sleep(max(0.0, start + index / fps - clock()))
-        yield picture
-
-
 def read_regions(path: Path) -> Regions:
     """Read a file of regions.
 
@@ -182,7 +170,9 @@ def _exchange(
     pictures = takewhile(lambda _: not stop.asked.is_set(), _paced(source, options, stop))
     try:
         with (
-            Client(options.server, wait_s=options.wait_s, stop=stop.asked) as client,
+            Client(
+                options.server, wait_s=options.wait_s, tls=options.tls, stop=stop.asked
+            ) as client,
             _writer(options.json) as file,
         ):
             model = client.model()

@@ -97,7 +97,8 @@ class Tally:
     def _take_answer(self, answer: Answer, now_s: float) -> float | None:
         self.answered += 1
         self.flagged += answer.flagged
-        self.audited += answer.kept and not answer.flagged
+        collected = answer.collection is not Collection.NONE  # a frame with nobody says no more
+        self.audited += (answer.kept or collected) and not answer.flagged
         self.queued += answer.collection is Collection.QUEUED
         self.lost += answer.collection is Collection.LOST
         if (latency := self._since_sent(answer.frame_id, now_s)) is not None:

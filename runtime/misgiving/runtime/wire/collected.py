@@ -7,7 +7,8 @@ from google.protobuf.message import DecodeError
 
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.images import encode_png
-from misgiving.runtime.nouns import ByValue, Frame, Person
+from misgiving.runtime.nouns import ByValue, Decision, Frame, Person
+from misgiving.runtime.wire.decisions import fill_flag, to_decision
 from misgiving.runtime.wire.frames import fill_frame, to_frame
 from misgiving.runtime.wire.results import fill_person, to_person
 from misgiving.v1.fleet_pb2 import CollectedFrame
@@ -25,12 +26,19 @@ class KeptFrame(ByValue):
     keypoint_names: tuple[str, ...] = ()
     skeleton: tuple[tuple[int, int], ...] = ()
     device_id: str = ""
+    nobody: Decision | None = None
+    """Why a frame without persons is kept, and with which probability."""
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Those that say why it is kept."""
+        of_persons = tuple(person.flag for person in self.persons)
+        return of_persons or ((self.nobody,) if self.nobody else ())
 
     @property
     def size(self) -> int:
         """Bytes that its image takes in memory: nearly all of it."""
-        image = self.frame.image
-        return len(image) if isinstance(image, bytes) else image.nbytes
+        return self.frame.size
 
 
 def to_message(kept: KeptFrame) -> CollectedFrame:
@@ -46,6 +54,8 @@ def to_message(kept: KeptFrame) -> CollectedFrame:
     for person in kept.persons:
         fill_person(message.persons.add(), person)
         message.embeddings.add(values=person.embedding.tolist())
+    if kept.nobody:
+        fill_flag(message.nobody, kept.nobody)
     return message
 
 
@@ -63,6 +73,7 @@ def to_kept(message: CollectedFrame) -> KeptFrame:
         tuple(message.keypoint_names),
         tuple(zip(flat[::2], flat[1::2], strict=False)),
         message.device_id,
+        to_decision(message.nobody) if message.HasField("nobody") else None,
     )
 
 

@@ -1,14 +1,24 @@
 """Decisions on the wire: written into a Flag, and read out of one of any release."""
 
-from misgiving.runtime.nouns import Decision, Reason
+from misgiving.runtime.nouns import Decision, Reason, Withheld
 from misgiving.v1 import pose_pb2 as pose
 
 _KEPT = {
     None: pose.KEEP_REASON_NONE,
     Reason.PREDICTED_LOSS: pose.KEEP_REASON_PREDICTED_LOSS,
+    Reason.SHADOW: pose.KEEP_REASON_SHADOW,
     Reason.AUDIT: pose.KEEP_REASON_AUDIT,
 }
 _REASONS = {number: reason for reason, number in _KEPT.items()}
+_WITHHELD = {
+    None: pose.WITHHELD_REASON_UNSPECIFIED,
+    Withheld.BELOW_THRESHOLD: pose.WITHHELD_REASON_BELOW_THRESHOLD,
+    Withheld.NOT_RISING: pose.WITHHELD_REASON_NOT_RISING,
+    Withheld.TOO_SOON: pose.WITHHELD_REASON_TOO_SOON,
+    Withheld.NEAR_DUPLICATE: pose.WITHHELD_REASON_NEAR_DUPLICATE,
+    Withheld.BUDGET: pose.WITHHELD_REASON_BUDGET,
+}
+_RULES = {number: rule for rule, number in _WITHHELD.items()}
 
 
 def fill_flag(message: pose.Flag, decision: Decision) -> None:
@@ -19,6 +29,7 @@ def fill_flag(message: pose.Flag, decision: Decision) -> None:
     message.threshold = decision.threshold
     message.sampling_probability = decision.sampling_probability
     message.kept = _KEPT[decision.kept]
+    message.withheld = _WITHHELD[decision.withheld]
 
 
 def to_decision(flag: pose.Flag) -> Decision:
@@ -27,4 +38,5 @@ def to_decision(flag: pose.Flag) -> Decision:
     if flag.kept == pose.KEEP_REASON_UNSPECIFIED and raised:
         kept = Reason.AUDIT if flag.reason == pose.FLAG_REASON_AUDIT else Reason.PREDICTED_LOSS
         raised = kept is Reason.PREDICTED_LOSS
-    return Decision(raised, kept, flag.threshold, flag.sampling_probability)
+    withheld = _RULES.get(flag.withheld)  # None also for a rule of a later release
+    return Decision(raised, kept, flag.threshold, flag.sampling_probability, withheld)

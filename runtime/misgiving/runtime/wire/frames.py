@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from misgiving.runtime import images
 from misgiving.runtime.errors import ImageError, ResourceExhausted
-from misgiving.runtime.geometry import Region
+from misgiving.runtime.geometry import Region, check_count
 from misgiving.runtime.nouns import Frame
 from misgiving.v1 import pose_pb2 as pose
 
@@ -52,8 +52,10 @@ def to_frame(message: pose.Frame) -> Frame:
 
     Raises:
         ImageError: there is no image, or a raw one has another size than it says.
-        ResourceExhausted: a raw image of too many pixels.
+        ResourceExhausted: a raw image of too many pixels, or too many regions: a message has
+            room for millions, and making these would hold up all other streams.
     """
+    check_count(len(message.regions), message.frame_id)
     return Frame(
         _image(message),
         tuple(to_region(region) for region in message.regions),

@@ -33,6 +33,7 @@ def result_record(
         "inference_ms": result.inference_nano / 1e6,
         "queue_ms": result.queue_nano / 1e6,
         "age_ms": None if result.age_nano is None else result.age_nano / 1e6,
+        "server_age_ms": result.server_age_nano / 1e6,
         "dropped_before": result.dropped_before,
         "collection": result.collection.value,
         "bundle_digest": result.bundle_digest,
@@ -50,6 +51,7 @@ def person_record(
         "failure_probability": None if probability is None else finite(probability),
         "flagged": decision.raised,
         "kept": decision.kept.value if decision.kept else None,
+        "withheld": decision.withheld.value if decision.withheld else None,
         "threshold": finite(decision.threshold),
         "sampling_probability": decision.sampling_probability,
         "keypoints": {

@@ -5,6 +5,7 @@ import numpy as np
 from misgiving.runtime.nouns import (
     Answer,
     Collection,
+    Floats,
     FrameFailure,
     ModelInfo,
     NamedThreshold,
@@ -15,6 +16,10 @@ from misgiving.runtime.wire.decisions import fill_flag, to_decision
 from misgiving.runtime.wire.frames import fill_region, to_region
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
+
+_ONE = pose.Keypoint(x_px=1, y_px=1, confidence=1)
+_KEYPOINT = np.frombuffer(pose.Person(keypoints=[_ONE]).SerializeToString(), np.uint8)
+"""The bytes of any keypoint, but for its numbers."""
 
 Reply = Answer | FrameFailure | StreamSummary
 """What a stream gives: an answer or a failure for each frame, and the summary last."""
@@ -36,6 +41,7 @@ def fill_result(message: wire.FrameResult, answer: Answer) -> None:
     message.inference_nano = answer.inference_nano
     message.dropped_before = answer.dropped_before
     message.collection = _COLLECTIONS[answer.collection]
+    message.server_age_nano = answer.server_age_nano
     for person in answer.persons:
         fill_person(message.persons.add(), person)
 
@@ -51,20 +57,30 @@ def to_answer(message: wire.FrameResult) -> Answer:
         message.inference_nano,
         message.dropped_before,
         _OF_NUMBER.get(message.collection, Collection.NONE),
+        message.server_age_nano,
     )
 
 
 def fill_person(message: pose.Person, person: Person) -> None:
     """Write a person into an empty message."""
     fill_region(message.region, person.region)
-    for x, y, confidence in person.keypoints.tolist():
-        message.keypoints.add(x_px=x, y_px=y, confidence=confidence)
+    message.MergeFromString(_packed(person.keypoints))
     message.predicted_loss = person.predicted_loss
     if person.failure_probability is not None:
         message.failure_probability = person.failure_probability
     message.keypoint_loss.extend(person.keypoint_loss.tolist())
     message.signals.extend(person.signals.tolist())
     fill_flag(message.flag, person.flag)
+
+
+def _packed(keypoints: Floats) -> bytes:
+    """Keypoints (K, 3) as they stand in a person's message: a call for each would take twice as
+    long."""
+    rows = np.empty((len(keypoints), len(_KEYPOINT)), np.uint8)
+    rows[:] = _KEYPOINT
+    fields = rows[:, 2:].reshape(-1, 3, 5)  # behind tag and length; a tag and a float each
+    fields[:, :, 1:] = np.ascontiguousarray(keypoints, "<f4").view(np.uint8).reshape(-1, 3, 4)
+    return rows.tobytes()
 
 
 def to_person(message: pose.Person) -> Person:

@@ -1,0 +1,81 @@
+"""What was spent, as JSON that outlives the process: pure.
+
+Times are kept as what remains until tokens return. How long the process was away is told by the
+wall clock, which may be wrong: one that went back lets no time pass, one that leapt ahead returns
+what was spent, and never more than that.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from misgiving.runtime.errors import DataError, first_problem
+from misgiving.runtime.flags.budgets import Bucket, Lot, Unit, bucket_of, longest
+from misgiving.runtime.flags.policy import FlagState
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Lot(_Part):
+    returns_in_s: FiniteFloat
+    stream: str
+    audit: bool
+    tokens: int = Field(gt=0)
+
+
+class _Bucket(_Part):
+    unit: Unit
+    seconds: FiniteFloat
+    lots: tuple[_Lot, ...]
+
+
+class _Saved(_Part):
+    version: Literal[1]
+    saved_unix_s: FiniteFloat
+    buckets: tuple[_Bucket, ...]
+
+
+def saved(state: FlagState, unix_s: float) -> bytes:
+    """What a state has spent, at a time of the wall clock."""
+    buckets = tuple(
+        _Bucket(unit=budget.unit, seconds=budget.seconds, lots=_lots(bucket, state.clock_s))
+        for budget, bucket in state.buckets.items()
+    )
+    return _Saved(version=1, saved_unix_s=unix_s, buckets=buckets).model_dump_json().encode()
+
+
+def restored(state: FlagState, text: bytes, unix_s: float) -> FlagState:
+    """A new state that goes on with what an old one had spent; other budgets' is forgotten.
+
+    Raises:
+        DataError: the text was not written by :func:`saved`.
+    """
+    try:
+        old = _Saved.model_validate_json(text)
+    except ValidationError as error:
+        raise DataError(f"{first_problem(error)}; expected what 'saved' wrote") from error
+    away = max(0.0, unix_s - old.saved_unix_s)
+    spent = {(one.unit, one.seconds): one for one in old.buckets}
+    buckets = {
+        budget: _bucket(one, state.clock_s - away)
+        for budget in state.policy.budgets
+        if (one := spent.get((budget.unit, budget.seconds)))
+    }
+    return FlagState(state.policy, state.drift, buckets=buckets)
+
+
+def _lots(bucket: Bucket, now_s: float) -> tuple[_Lot, ...]:
+    return tuple(
+        _Lot(returns_in_s=x.returns_s - now_s, stream=x.stream, audit=x.audit, tokens=x.tokens)
+        for x in bucket.lots
+    )
+
+
+def _bucket(old: _Bucket, then_s: float) -> Bucket:
+    most = longest(old.seconds)  # no file blocks for longer
+    return bucket_of(
+        Lot(then_s + min(lot.returns_in_s, most), lot.stream, lot.audit, lot.tokens)
+        for lot in old.lots
+    )

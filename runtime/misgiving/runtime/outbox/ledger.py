@@ -1,0 +1,66 @@
+"""What was spent of the budgets, in a file that outlives the process."""
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from misgiving.runtime.durable import write_durably
+from misgiving.runtime.errors import DataError
+from misgiving.runtime.flags.policy import FlagState
+from misgiving.runtime.flags.saving import restored, saved
+
+log = logging.getLogger(__name__)
+
+LEDGER = "budgets.json"
+
+
+class Ledger:
+    """A file beside a spool, whose folder must be there; a thread writes it.
+
+    Only a process that is killed within the moments that a write takes forgets a frame.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LEDGER
+        self._lock = threading.Lock()
+        self._next: tuple[FlagState, float] | None = None
+        self._failing = False
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+
+    def recalled(self, state: FlagState) -> FlagState:
+        """A new state that goes on with what the last process had spent, where there was one."""
+        try:
+            return restored(state, self._path.read_bytes(), time.time())
+        except FileNotFoundError:
+            pass
+        except (DataError, OSError) as error:
+            log.warning("%s cannot be read, budgets start full: %s", self._path, error)
+        return state
+
+    def note(self, state: FlagState) -> None:
+        """Have a state written, soon; the newest one wins. Never blocks."""
+        with self._lock:
+            idle, self._next = self._next is None, (state, time.time())
+        if idle:
+            self._writer.submit(self._write)
+
+    def close(self) -> None:
+        """Write what is noted, and stop."""
+        self._writer.shutdown()
+
+    def _write(self) -> None:
+        with self._lock:
+            noted, self._next = self._next, None
+        assert noted is not None, "written only where something is noted"
+        try:
+            write_durably(self._path, saved(*noted))
+        except OSError as error:
+            if not self._failing:  # it is written with every kept frame
+                log.error(
+                    "%s cannot be written, a restart would spend again: %s", self._path, error
+                )
+            self._failing = True
+        else:
+            self._failing = False

@@ -1,0 +1,1 @@
+"""misgiving.toml: what a server is told once, in a file."""

@@ -1,0 +1,130 @@
+"""What is asked when somebody looks, and costs nothing until then."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from misgiving.runtime.nouns import ModelInfo
+from misgiving.runtime.outbox.spool import SpoolCounts
+
+THERMAL = Path("/sys/class/thermal")
+"""Where Linux tells temperatures, on boards too."""
+
+
+class Asked(Collector):
+    """Metrics that a function gives anew at each look."""
+
+    def __init__(self, ask: Callable[[], Iterable[Metric]]) -> None:
+        self._ask = ask
+
+    def collect(self) -> Iterable[Metric]:
+        return self._ask()
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: a registry would else ask at once, when there may be no model yet."""
+        return []
+
+
+def of_spool(counts: Callable[[], SpoolCounts]) -> Asked:
+    """The spool and what is uploaded of it."""
+
+    def ask() -> Iterator[Metric]:
+        now = counts()
+        gauges = {
+            "pending_frames": (now.pending, "Frames that wait for their upload."),
+            "refused_frames": (now.refused, "Frames that the collector does not want."),
+            "bytes": (now.bytes, "Size of all of them."),
+            "oldest_age_seconds": (now.oldest_age_s, "Since the oldest pending one was stored."),
+        }
+        for name, (value, says) in gauges.items():
+            yield GaugeMetricFamily(f"misgiving_spool_{name}", says, value)
+        counters = {
+            "spool_stored_frames": (now.stored, "Frames made durable."),
+            "spool_lost_frames": (now.lost, "Frames to be kept that were never stored."),
+            "spool_evicted_frames": (now.evicted, "Frames deleted to keep the quota."),
+            "upload_frames": (now.uploaded, "Frames that the collector has acknowledged."),
+            "upload_bytes": (now.uploaded_bytes, "Size of these."),
+        }
+        for name, (value, says) in counters.items():
+            yield CounterMetricFamily(f"misgiving_{name}", says, value)
+
+    return Asked(ask)
+
+
+def of_cameras(frozen: Callable[[], Mapping[str, bool]]) -> Asked:
+    """Which cameras of ``watch`` give no frames."""
+
+    def ask() -> Iterator[Metric]:
+        says = "1 where a camera of watch has given no frame for longer than its frozen_after."
+        gauge = GaugeMetricFamily("misgiving_camera_frozen", says, labels=["camera"])
+        for name, value in frozen().items():
+            gauge.add_metric([name], float(value))
+        yield gauge
+
+    return Asked(ask)
+
+
+def of_model(info: Callable[[], ModelInfo | None]) -> Asked:
+    """Which model answers, on which engine, and how it flags; nothing while it loads."""
+
+    def ask() -> Iterator[Metric]:
+        if (model := info()) is None:
+            return
+        labels = {
+            "name": model.name,
+            "version": model.version,
+            "bundle_digest": model.bundle_digest,
+            "engine": model.engine,
+        }
+        yield InfoMetricFamily("misgiving_model", "What is loaded, and what runs it.", labels)
+        yield GaugeMetricFamily(
+            "misgiving_threshold", "The predicted_loss that flags a person.", model.threshold
+        )
+
+    return Asked(ask)
+
+
+def of_drift(drifting: Callable[[], bool]) -> Asked:
+    """Whether live scores have left the bundle's reference."""
+
+    def ask() -> Iterator[Metric]:
+        says = "1 while predicted losses are not distributed as the bundle's reference has them."
+        yield GaugeMetricFamily("misgiving_drift_alarm", says, drifting())
+
+    return Asked(ask)
+
+
+def of_machine(thermal: Path = THERMAL) -> Asked:
+    """The release that runs, and the temperatures that the board tells."""
+
+    def ask() -> Iterator[Metric]:
+        yield InfoMetricFamily("misgiving_build", "The release that runs.", _release())
+        family = GaugeMetricFamily(
+            "misgiving_temperature_celsius", "As the board tells it.", labels=["zone", "type"]
+        )
+        for zone, kind, celsius in temperatures(thermal):
+            family.add_metric([zone, kind], celsius)
+        yield family
+
+    return Asked(ask)
+
+
+def _release() -> dict[str, str]:
+    try:
+        return {"version": metadata.version("misgiving")}
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return {"version": "unknown"}
+
+
+def temperatures(folder: Path) -> Iterator[tuple[str, str, float]]:
+    """Zone, its type and °C; a zone that cannot be read, because its part sleeps, is left out."""
+    for zone in sorted(folder.glob("thermal_zone*")):
+        try:
+            kind = (zone / "type").read_text("utf-8").strip()
+            yield zone.name, kind, int((zone / "temp").read_text("utf-8")) / 1000
+        except (OSError, ValueError):
+            continue

@@ -1,0 +1,50 @@
+"""The verb ``config check``: what a server with this file would run with."""
+
+from pathlib import Path
+
+from misgiving.runtime.engines.loading import load_bundle
+from misgiving.runtime.persons.detector_toml import parsed
+from misgiving.runtime.settings.model import Settings, keys_of
+from misgiving.runtime.settings.reading import Sources
+from misgiving.runtime.sources.feeds import public_name
+from misgiving.runtime.verbs.serve import flagging, model_options
+from misgiving.runtime.verbs.shadowing import shadow_options
+
+
+def check(file: Path) -> str:
+    """Each key with its value and where it comes from, a line each; the bundle on the last.
+
+    Raises:
+        InvalidInput: the file or the detector's cannot be read, or a value is none that its key
+            takes.
+        FailedPrecondition: the bundle does not load.
+    """
+    configuration = Sources(file).read()
+    rows = [
+        (key, _shown(key, value), configuration.origins.get(key, "default"))
+        for key, value in keys_of(configuration.settings)
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines = [f"{key:{widths[0]}}  {value:{widths[1]}}  {origin}" for key, value, origin in rows]
+    return "\n".join([*lines, _would_serve(configuration.settings)])
+
+
+def _would_serve(settings: Settings) -> str:
+    """The bundle, its shadow and the detector's TOML, read whole but not run; a threshold or
+    precision that the bundle lacks is told."""
+    bundle = load_bundle(model_options(settings.bundle))
+    if settings.persons.detector:
+        parsed(settings.persons.detector)
+    flags = flagging(bundle, settings.flags, bundle.threshold(settings.flags.threshold))
+    said = f"would serve {bundle.manifest.name} {bundle.manifest.version}; {flags}"
+    if options := shadow_options(settings):
+        shadow = load_bundle(options).manifest
+        said += f"\nin its shadow {shadow.name} {shadow.version}"
+    return said
+
+
+def _shown(key: str, value: object) -> str:
+    said = str(value)  # of a source perhaps a URL, which may hold a password
+    if key.endswith(".source") and ("://" in said or ("@" in said and not Path(said).exists())):
+        return public_name(said)
+    return "-" if value is None or value == "" else str(value)

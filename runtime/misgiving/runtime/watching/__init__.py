@@ -1,0 +1,1 @@
+"""Cameras answered in this process, and what is kept and shown of them."""

@@ -1,0 +1,36 @@
+"""What users do wrong in misgiving.toml; see cases.py."""
+
+from bad_input.case import Case
+
+FILES = {
+    "typo.toml": '[flags]\ntreshold = "likely"\n',
+    "typo-table.toml": "[flag]\naudit_rate = 0.1\n",
+    "type.toml": '[flags]\naudit_rate = "much"\n',
+    "size.toml": '[spool]\nfolder = "spool"\nquota = "a lot"\n',
+    "address.toml": '[server]\nlisten = "localhost"\n',
+    "flat.toml": "flags = 0.5\n",
+    "box.toml": "[persons.fixed]\nfront = [[10, 20, 80]]\n",
+    "flat-box.toml": "[persons.fixed]\nfront = [[10, 20, 80, 0]]\n",
+    "no-detector.toml": '[persons]\ndetector = "no.toml"\n',
+    "no-spool.toml": '[spool]\ncollector = "fleet.example:50052"\n',
+    "cut.toml": '[server]\nlisten = "127.0.0',
+}
+"""Name → what stands in it; all but the last are TOML."""
+
+CHECK = "config check"
+CONFIG = [
+    Case("no such file", f"{CHECK} no.toml", "no.toml: No such file or directory; expected", 1),
+    Case("no TOML", f"{CHECK} cut.toml", "cut.toml is no TOML: ", 1),
+    Case("a key with a typo", f"{CHECK} typo.toml", "Did you mean flags.threshold?", 1),
+    Case("a table with a typo", f"{CHECK} typo-table.toml", "Did you mean flags?", 1),
+    Case("text for a number", f"{CHECK} type.toml", "type.toml: flags.audit_rate is 'much'", 1),
+    Case("a size in words", f"{CHECK} size.toml", 'a size such as "2GiB"', 1),
+    Case("an address", f"{CHECK} address.toml", "address.toml: server.listen: address is", 1),
+    Case("a number for a table", f"{CHECK} flat.toml", "flags is 0.5; expected a table", 1),
+    Case("a region of three numbers", f"{CHECK} box.toml", "a list of [x, y, width, height]", 1),
+    Case("a region without a height", f"{CHECK} flat-box.toml", "width and height above 0", 1),
+    Case("a detector", f"{CHECK} no-detector.toml", "expected a detector's TOML", 1),
+    Case("a collector without a spool", f"{CHECK} no-spool.toml", "there is no spool", 1),
+    Case("no file is named", CHECK, "Missing argument 'FILE'"),
+    Case("such a file", "serve --config typo.toml", "flags.treshold is no key; expected one of"),
+]
