@@ -1,6 +1,5 @@
 """Counters that cost a frame next to nothing: plain numbers until somebody asks."""
 
-import time
 from collections.abc import Iterable
 
 from prometheus_client.core import CounterMetricFamily
@@ -27,12 +26,11 @@ class Counts(Collector):
         self, name: str, says: str, label: str = "", values: Iterable[str] = ("",)
     ) -> None:
         self._name, self._says, self._label = f"misgiving_{name}", says, label
-        self._began_s = time.time()
         self.of = {value: Count() for value in values}
 
     def collect(self) -> Iterable[Metric]:
         labels = [self._label] if self._label else []
         family = CounterMetricFamily(self._name, self._says, labels=labels)
         for value, one in self.of.items():
-            family.add_metric([value] if labels else [], one.value, self._began_s)
+            family.add_metric([value] if labels else [], one.value)
         yield family
