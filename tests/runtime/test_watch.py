@@ -36,6 +36,7 @@ from misgiving.runtime.watching.watchdog import Watchdog
 from runtime.cameras import PASSWORD, camera
 from runtime.commands import COMMAND
 from shared import tiny
+from shared.collecting import eventually
 
 SPOTS = tiny.spots([10] * 14)
 
@@ -315,3 +316,35 @@ def test_a_process_watches_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert gone.endswith("1 times frozen")
     assert not any(secret in out + err for secret in ("anneliese", "geh%40eim", PASSWORD, "tok3n"))
     assert [path.suffix for path in (tmp_path / "clips").iterdir()].count(".mp4") >= 1
+
+
+def test_metrics_say_whether_every_camera_is_answered(tmp_path: Path) -> None:
+    with camera("http") as (process, port):
+        file = tmp_path / "misgiving.toml"
+        file.write_text(
+            f'[camera.front]\nsource = "http://anneliese:geh%40eim@127.0.0.1:{port}/1"\n'
+            'frozen_after = 1\n[spool]\nfolder = "spool"\n'
+        )
+        command = [*COMMAND, "watch", "--config", str(file), "--bundle", str(tiny.BUNDLE)]
+        with subprocess.Popen(
+            [*command, "--metrics", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True
+        ) as watching:
+            assert watching.stderr is not None
+            url = watching.stderr.readline().split()[-1]
+
+            def answered(wanted: bool) -> bool:
+                said = urllib.request.urlopen(url, timeout=20).read().decode()
+                return f"\nmisgiving_serving {float(wanted)}\n" in said
+
+            try:
+                eventually(lambda: answered(True))
+                process.send_signal(signal.SIGSTOP)
+                eventually(lambda: answered(False))
+                process.send_signal(signal.SIGCONT)
+                eventually(lambda: answered(True))
+                watching.send_signal(signal.SIGTERM)
+                _, err = watching.communicate(timeout=60)
+            finally:
+                watching.kill()
+    assert watching.returncode == 0, err
+    assert "spool: " in err

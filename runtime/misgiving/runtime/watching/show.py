@@ -93,7 +93,7 @@ class Show:
     """
 
     def __init__(self, address: str, screens: Sequence[Screen]) -> None:
-        host = _own(address)
+        host = check_own(address)
         try:
             self._server = _Server((host, int(address.rpartition(":")[2])), screens)
         except OSError as error:
@@ -189,8 +189,8 @@ class _Viewer(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def _own(address: str) -> str:
-    """The host of an address that nobody else can reach."""
+def check_own(address: str) -> str:
+    """The host of an address that nobody else can reach; raises InvalidInput for another."""
     host = check_address(address).strip("[]")
     if not _is_own(host):
         raise InvalidInput(
