@@ -30,7 +30,9 @@ CONFIG = [
     Case("a size in words", f"{CHECK} size.toml", 'a size such as "2GiB"', 1),
     Case("an address", f"{CHECK} address.toml", "address.toml: server.listen: address is", 1),
     Case("a number for a table", f"{CHECK} flat.toml", "flags is 0.5; expected a table", 1),
-    Case("a region of three numbers", f"{CHECK} box.toml", "persons.fixed.front is [10, 20, 80]", 1),
+    Case(
+        "a region of three numbers", f"{CHECK} box.toml", "persons.fixed.front is [10, 20, 80]", 1
+    ),
     Case("a region without a height", f"{CHECK} flat-box.toml", "width and height above 0", 1),
     Case("a detector", f"{CHECK} no-detector.toml", "expected a detector's TOML", 1),
     Case("a folder without certificates", f"{CHECK} no-tls.toml", "empty holds no tls.crt", 1),

@@ -132,9 +132,11 @@ async def _watch(
             ]
             frozen = of_cameras(lambda: {one.name: one.watchdog.frozen for one in cameras})
             metrics.serving.set_function(
-                lambda: health.answers
-                and not asked.is_set()
-                and not any(one.watchdog.frozen for one in cameras)
+                lambda: (
+                    health.answers
+                    and not asked.is_set()
+                    and not any(one.watchdog.frozen for one in cameras)
+                )
             )
             drift = of_drift(lambda: pipeline.drifting)
             for collector in (of_model(lambda: pipeline.info), drift, frozen):
