@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 import av
@@ -220,11 +221,19 @@ def answer(screen: Screen, value: int) -> None:
 
 
 def first_picture(url: str) -> np.ndarray:
+    return first_pictures(url, 1)[0]
+
+
+def first_pictures(url: str, count: int) -> list[np.ndarray]:
     with urllib.request.urlopen(url, timeout=20) as reply:
         assert reply.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=frame"
-        length = next(int(line.split()[1]) for line in reply if line.startswith(b"Content-Length"))
-        assert reply.readline() == b"\r\n"
-        return decode(reply.read(length))
+        return [next_picture(reply) for _ in range(count)]
+
+
+def next_picture(reply: IO[bytes]) -> np.ndarray:
+    length = next(int(line.split()[1]) for line in reply if line.startswith(b"Content-Length"))
+    assert reply.readline() == b"\r\n"
+    return decode(reply.read(length))
 
 
 def test_a_browser_sees_the_newest_picture_of_each_camera(
@@ -236,6 +245,16 @@ def test_a_browser_sees_the_newest_picture_of_each_camera(
     assert "front" in page
     assert "&lt;rear&gt;" in page
     assert first_picture(f"{show.url}camera/1")[240, 20].tolist() == [200] * 3
+
+
+def test_a_picture_that_grows_old_turns_dark(
+    show: Show, screens: list[Screen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("misgiving.runtime.watching.show.STALE_S", 0.0)
+    answer(screens[0], 210)
+    live, old = first_pictures(f"{show.url}camera/0", 2)
+    assert live[240, 20].tolist() == [210] * 3
+    assert old[240, 20].tolist() == [70] * 3
 
 
 def test_a_picture_is_drawn_once_and_the_newest_wins(screens: list[Screen]) -> None:
