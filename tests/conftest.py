@@ -1,12 +1,24 @@
-"""One thread for each process: several workers share the cores, and the networks are tiny."""
+"""One thread for each process: several workers share the cores, and the networks are tiny.
+
+Neither chance nor the time that a case takes decides whether a property holds.
+"""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from shared.fuzzing import Try, attempt_all
 
+settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch, NumPy and ONNX Runtime are loaded
 
 
