@@ -83,9 +83,7 @@ def test_cameras_that_fail_hold_up_no_other(caplog: pytest.LogCaptureFixture) ->
         told = Told(2, asked.set)
         unplugged = Camera("unplugged", refused, pipeline, Metrics(), stop, frozen_s=3600)
         broken = Camera("broken", pictures, pipeline, Metrics(), stop, again=False)
-        sound = Camera(
-            "sound", endless, pipeline, Metrics(), stop, frozen_s=3600, onlookers=[told]
-        )
+        sound = Camera("sound", endless, pipeline, Metrics(), stop, frozen_s=3600, onlookers=[told])
         cameras = [unplugged, broken, sound]
         begun = asyncio.Event()
         await watch(cameras, asked, stop, 60, begun.set)
