@@ -19,6 +19,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("tests")
+with pytest.MonkeyPatch.context() as patch:
+    # gRPC reads it once. What it says of another test's server would be in what this one captures.
+    patch.setenv("GRPC_VERBOSITY", "NONE")
+    import grpc  # noqa: F401
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch, NumPy and ONNX Runtime are loaded
 
 
