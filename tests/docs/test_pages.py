@@ -299,6 +299,7 @@ def test_blocks(page: Path, desk: Path) -> None:
             reader.read(block)
 
 
+@pytest.mark.slow
 def test_long_commands_on_a_little_real_data(desk: Path) -> None:
     """The guides' path from a cycle to the next training, in its order."""
     (desk / "DATA").mkdir()
