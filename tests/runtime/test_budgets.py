@@ -16,7 +16,7 @@ from runtime.flagging import NEVER, Device
 
 YEAR = 365 * DAY
 
-properties = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+properties = settings(max_examples=40)
 
 
 @dataclass(frozen=True)

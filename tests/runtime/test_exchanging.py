@@ -159,12 +159,12 @@ def test_a_frame_under_way_is_decided_by_its_own_bundle(
     gated = Gated()
     with serving(gated, OLD) as server, ThreadPoolExecutor(2) as clients:
         old = clients.submit(infer, server, named("old"))
-        assert gated.entered.acquire(timeout=20)
+        assert gated.entered.acquire(timeout=60)
         Exchange(server).take(second, Network())
         new = clients.submit(infer, server, named("new"))
         gated.permits.release()
-        assert not assert_of_one(old.result(20), digests)
-        assert assert_of_one(new.result(20), digests)
+        assert not assert_of_one(old.result(60), digests)
+        assert assert_of_one(new.result(60), digests)
         assert server.pipeline.policy is NEW
 
 

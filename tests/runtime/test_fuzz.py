@@ -4,6 +4,7 @@ Case n is made from the random numbers of seed n, so that it can be made again.
 ``pytest tests/runtime/test_fuzz.py --fuzz-cases 1000000 --timeout 0`` tries more than CI does.
 """
 
+import logging
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -143,6 +144,7 @@ def test_settings(attempt: Try, tmp_path: Path) -> None:
 def test_settings_of_a_server_that_runs(server: Running, attempt: Try, tmp_path: Path) -> None:
     """As SIGHUP has them read; what is taken is in force for the next calls."""
     file, bundle, before = tmp_path / "misgiving.toml", tiny.model().bundle, Settings()
+    level = logging.getLogger("misgiving").level
 
     def apply(new: Settings) -> None:
         server.pipeline.flag_by(_policy(new.flags, bundle))
@@ -160,6 +162,7 @@ def test_settings_of_a_server_that_runs(server: Running, attempt: Try, tmp_path:
         attempt(0.02, case)
     finally:
         apply(before)
+        logging.getLogger("misgiving").setLevel(level)
 
 
 def test_a_detector(attempt: Try, tmp_path: Path) -> None:
@@ -198,7 +201,7 @@ def test_calls(server: Running, attempt: Try, method: str) -> None:
 
     def case(rng: random.Random) -> tuple[str, str]:
         data = sent(rng, CALLS[method])
-        return outcome(lambda: call(data, timeout=20))
+        return outcome(lambda: call(data, timeout=60))
 
     attempt(0.08, case)
 
@@ -209,6 +212,6 @@ def test_streams(server: Running, attempt: Try, method: str) -> None:
 
     def case(rng: random.Random) -> tuple[str, str]:
         messages = [sent(rng, STREAMS[method]) for _ in range(rng.randint(0, 4))]
-        return outcome(lambda: list(call(iter(messages), timeout=20)))
+        return outcome(lambda: list(call(iter(messages), timeout=60)))
 
     attempt(0.02, case)

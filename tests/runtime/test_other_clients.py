@@ -24,7 +24,7 @@ REGIONS = [Region(0, 0, 42, 56), Region(5, 6, 20, 30)]
 
 
 def run(*command: str | Path) -> Any:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
