@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 SLOTS = 8
 """As many as an in-order stream has frames under way."""
-LEAST_BYTES = 256 * 1024
-"""Of a frame: smaller ones cost less when they travel."""
+LEAST_BYTES = 128 * 1024
+"""Of a frame: a smaller one costs as much where it is sent."""
 _UNSETTLED = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.CANCELLED,
@@ -113,7 +113,7 @@ class Slots:
     def _memory_for(self, size: int) -> _Memory | None:
         """Memory with slots of so many bytes, where the server lends it."""
         memory = self._memory
-        if memory and not memory.call.is_active():  # the server has gone away
+XX the server has gone away
             self._drop()
             self._refused = False
         elif memory and memory.lent.slot_bytes < size:
