@@ -96,13 +96,14 @@ def serving(
     shadow: Shadow | None = None,
     tls: Path | None = None,
     roles: Roles = Roles(),
+    shared_bytes: int = 0,
 ) -> Iterator[Running]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
     async def build() -> tuple[Server, Pipeline, str]:
-        server = Server(roles=roles)
+        server = Server(roles=roles, shared_bytes=shared_bytes)
         pipeline = Pipeline(
             model or tiny.model(engine),
             policy or tiny.policy(),

@@ -79,7 +79,8 @@ async def _serve(
     stop = stop_signal()
     reload = reload_signal() if reread else None
     tls = settings.tls
-    server = Server(metrics, Roles(infer=tls.infer, admin=tls.admin))
+    roles = Roles(infer=tls.infer, admin=tls.admin)
+    server = Server(metrics, roles, settings.server.shared_memory)
     address = await server.start(settings.server.listen, tls.folder)
     upgrade, grace_s = None, GRACE_S
     try:
