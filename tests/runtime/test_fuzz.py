@@ -21,7 +21,8 @@ from misgiving.runtime.persons.detector import Detector
 from misgiving.runtime.settings.changing import check_change
 from misgiving.runtime.settings.model import Settings, keys_of
 from misgiving.runtime.settings.reading import Sources
-from misgiving.runtime.verbs.serve import _policy, set_level
+from misgiving.runtime.verbs.exchanging import policy_of
+from misgiving.runtime.verbs.serve import set_level
 from misgiving.v1 import detector_pb2 as detector
 from misgiving.v1 import open_inference_pb2 as triton
 from misgiving.v1 import pose_pb2 as pose
@@ -145,7 +146,7 @@ def test_settings_of_a_server_that_runs(server: Running, attempt: Try, tmp_path:
     file, bundle, before = tmp_path / "misgiving.toml", tiny.model().bundle, Settings()
 
     def apply(new: Settings) -> None:
-        server.pipeline.flag_by(_policy(new.flags, bundle))
+        server.pipeline.flag_by(policy_of(new.flags, bundle))
         set_level(new.log)
 
     def reload() -> None:
