@@ -157,8 +157,8 @@ async def upgraded(exchanger: Exchanger, later: Later) -> None:
     say(f"building TensorRT's engine; {exchanger.engine} answers meanwhile")
     try:
         engine = await later()
-        if await exchanger.upgrade(bundle, engine):
-            say(f"{engine.provider} answers now")
+        is_now = await exchanger.upgrade(bundle, engine)
+        say(f"{engine.provider} {'answers now' if is_now else 'is ready; its bundle answers no more'}")
     except Exception as error:  # whatever it is, frames are answered
         ours = isinstance(error, MisgivingError)
         log.error("%s; %s goes on", error, exchanger.engine, exc_info=not ours)
