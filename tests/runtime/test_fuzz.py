@@ -22,7 +22,8 @@ from misgiving.runtime.persons.detector import Detector
 from misgiving.runtime.settings.changing import check_change
 from misgiving.runtime.settings.model import Settings, keys_of
 from misgiving.runtime.settings.reading import Sources
-from misgiving.runtime.verbs.serve import _policy, set_level
+from misgiving.runtime.verbs.exchanging import policy_of
+from misgiving.runtime.verbs.serve import set_level
 from misgiving.v1 import detector_pb2 as detector
 from misgiving.v1 import open_inference_pb2 as triton
 from misgiving.v1 import pose_pb2 as pose
@@ -159,7 +160,7 @@ def test_settings_of_a_server_that_runs(server: Running, attempt: Try, tmp_path:
     level = logging.getLogger("misgiving").level
 
     def apply(new: Settings) -> None:
-        server.pipeline.flag_by(_policy(new.flags, bundle))
+        server.pipeline.flag_by(policy_of(new.flags, bundle))
         set_level(new.log)
 
     def reload() -> None:
@@ -230,7 +231,7 @@ def test_shared_memory(server: Running, attempt: Try) -> None:
     call = server.channel.unary_stream("/misgiving.v1.FailureDetector/ShareMemory")
 
     def case(rng: random.Random) -> tuple[str, str]:
-        lending = call(sent(rng, asked_for_memory), timeout=20)
+        lending = call(sent(rng, asked_for_memory), timeout=60)
         status = outcome(lambda: next(lending))
         lending.cancel()
         return status

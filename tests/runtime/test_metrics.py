@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -18,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from misgiving.runtime.answer.describing import describe
 from misgiving.runtime.client import Client
 from misgiving.runtime.errors import FailedPrecondition
+from misgiving.runtime.outbox import spool as spool_module
 from misgiving.runtime.outbox.spool import DATABASE, Spool
 from misgiving.runtime.telemetry.counts import Counts
 from misgiving.runtime.telemetry.durations import BUCKETS_S, Durations
@@ -35,7 +37,7 @@ from misgiving.runtime.telemetry.shadowing import ShadowCounts
 from misgiving.runtime.verbs import status
 from misgiving.v1 import detector_pb2 as wire
 from shared import tiny
-from shared.collecting import collected, eventually, offer
+from shared.collecting import collected, eventually, offer, until_pending
 from shared.serving import BLACK, Gated, Requests, Running, infer, named, serving, wire_frame
 
 ROOT = Path(__file__).parents[2]
@@ -237,6 +239,33 @@ def test_a_spool_tells_its_size_and_age(tmp_path: Path) -> None:
     again.close()
     now = read_status(metrics, None).spool
     assert (now.pending, now.size_bytes, now.uploaded) == (2, counted.bytes, 0)
+
+
+def test_an_age_is_not_that_of_a_clock_that_jumps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a process. Before it, a clock that stood ahead lets nothing be older than that."""
+    clock = SimpleNamespace(wall=1e9, passed=50.0)
+    monkeypatch.setattr(
+        spool_module,
+        "time",
+        SimpleNamespace(time=lambda: clock.wall, monotonic=lambda: clock.passed),
+    )
+    spool = Spool(tmp_path)
+    assert offer(spool, collected("one"))
+    until_pending(spool, 1)
+    clock.passed += 7.0
+    for wall in (2e9, 0.0, 1e9 + 30.0):
+        clock.wall = wall
+        assert spool.counts().oldest_age_s == 7.0
+    spool.close()
+    for wall, age_s in ((1e9 + 30.0, 30.0), (0.0, 0.0)):
+        clock.wall = wall
+        again = Spool(tmp_path)
+        assert again.counts().oldest_age_s == age_s
+        clock.passed += 1.0
+        assert again.counts().oldest_age_s == age_s + 1.0
+        again.close()
 
 
 def test_a_spool_of_an_earlier_release_has_no_age(tmp_path: Path) -> None:

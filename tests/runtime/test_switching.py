@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from misgiving.runtime.engines.base import Engine, Prediction, Provider
 from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import EngineError
+from misgiving.runtime.settings.model import Settings
+from misgiving.runtime.telemetry.metrics import Metrics
+from misgiving.runtime.verbs.exchanging import Exchanger
 from misgiving.runtime.verbs.serve import upgraded
 from misgiving.v1 import detector_pb2 as wire
 from shared import tiny
@@ -49,7 +52,8 @@ class Building:
         self._engine = engine
         pipeline = server.server.servicer.pipeline
         assert pipeline is not None
-        self._upgrade = server.begin(upgraded(server.server, pipeline, self._later, Probation()))
+        exchanger = Exchanger(pipeline, Settings(), Probation(), server.server, Metrics())
+        self._upgrade = server.begin(upgraded(exchanger, self._later))
 
     async def _later(self) -> Engine:
         return await asyncio.wrap_future(self._outcome)
