@@ -4,7 +4,7 @@ import logging
 
 import grpc
 
-from misgiving.runtime.errors import MisgivingError
+from misgiving.runtime.errors import MisgivingError, ResourceExhausted
 
 log = logging.getLogger(__name__)
 
@@ -18,3 +18,13 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
         grpc.StatusCode.INTERNAL,
         f"unexpected {type(error).__name__}; the server goes on and has logged where it happened",
     )
+
+
+def retry_hint(error: Exception) -> tuple[tuple[str, str], ...]:
+    """Trailing metadata that says when to try again, where time helps.
+
+    The name is gRPC's own: its clients wait as long where they are configured to retry.
+    """
+    if not isinstance(error, ResourceExhausted) or error.retry_after_ms is None:
+        return ()
+    return (("grpc-retry-pushback-ms", str(error.retry_after_ms)),)

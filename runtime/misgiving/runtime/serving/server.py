@@ -12,10 +12,10 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from misgiving.runtime.engines.base import Kind
-from misgiving.runtime.errors import ResourceExhausted
 from misgiving.runtime.net.grpc_server import add_health, bind, new_server
 from misgiving.runtime.net.roles import Roles
-from misgiving.runtime.net.status import status_of
+from misgiving.runtime.net.room import Limits
+from misgiving.runtime.net.status import retry_hint, status_of
 from misgiving.runtime.nouns import ModelInfo
 from misgiving.runtime.serving.open_inference import OPEN_SERVICE, add_open_inference
 from misgiving.runtime.serving.pipeline import Pipeline
@@ -29,6 +29,7 @@ from misgiving.runtime.serving.session import (
     Opened,
     Reply,
     ReplyError,
+    Session,
 )
 from misgiving.runtime.serving.streams import Stream
 from misgiving.runtime.telemetry import traces
@@ -42,10 +43,10 @@ from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import detector_pb2_grpc
 
 SERVICE = "misgiving.v1.FailureDetector"
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Larger requests are answered with RESOURCE_EXHAUSTED; raw RGB of 5000 × 4000 px fits."""
-MAX_CALLS = 256
-"""Calls and streams at once; gRPC answers more with RESOURCE_EXHAUSTED."""
+LIMITS = Limits(kept=Session().in_order_window, setting="server.max_in_flight_bytes")
+"""Unless settings say otherwise."""
+MAX_MESSAGE_BYTES = LIMITS.message_bytes
+"""Larger requests are answered with RESOURCE_EXHAUSTED."""
 _MODES = {wire.STREAM_MODE_LIVE: Mode.LIVE, wire.STREAM_MODE_IN_ORDER: Mode.IN_ORDER}
 
 
@@ -163,33 +164,27 @@ def response_of(item: Reply | ReplyError | Finish) -> wire.StreamInferResponse:
             return to_response(summary)
 
 
-def retry_hint(error: Exception) -> tuple[tuple[str, str], ...]:
-    """Trailing metadata that says when to try again, where time helps.
-
-    The name is gRPC's own: its clients wait as long where they are configured to retry.
-    """
-    if not isinstance(error, ResourceExhausted) or error.retry_after_ms is None:
-        return ()
-    return (("grpc-retry-pushback-ms", str(error.retry_after_ms)),)
-
-
 class Server:
     """A gRPC server with one Servicer: bound, then started, then ready, then drained."""
 
-    def __init__(self, metrics: Metrics | None = None, roles: Roles = Roles()) -> None:
+    def __init__(
+        self,
+        metrics: Metrics | None = None,
+        roles: Roles = Roles(),
+        limits: Limits = LIMITS,
+    ) -> None:
         """Prepare; nothing listens yet.
 
         Args:
             metrics: are counted in; None for some of its own.
             roles: what each client may ask for.
+            limits: of what may be under way.
         """
         self.metrics = metrics or Metrics()
         self.servicer = Servicer(self.metrics)
         self.metrics.registry.register(of_model(self.servicer.info))
         self.metrics.registry.register(of_drift(self.servicer.drifting))
-        self._server = new_server(
-            [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)], MAX_CALLS, roles
-        )
+        self._server = new_server(limits, roles)
         detector_pb2_grpc.add_FailureDetectorServicer_to_server(self.servicer, self._server)
         self._health = add_health(self._server, SERVICE, OPEN_SERVICE)
         add_open_inference(self._server, self.servicer, self._health)

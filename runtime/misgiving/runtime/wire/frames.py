@@ -11,7 +11,7 @@ from misgiving.runtime.geometry import Region, check_count
 from misgiving.runtime.nouns import Frame
 from misgiving.v1 import pose_pb2 as pose
 
-LARGEST_IMAGE_BYTES = 64 * 1024 * 1024 - 64 * 1024
+LARGEST_IMAGE_BYTES = 32 * 1024 * 1024 - 64 * 1024
 """What a server's largest message leaves to the image."""
 
 
