@@ -33,6 +33,10 @@ OPTIONS = (
     # gRPC's two hours. It is asked every half minute, and has twenty seconds to answer.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.http2.ping_timeout_ms", 20_000),
+    # What a call has sent that has no room yet. gRPC would let that grow to megabytes each; a
+    # message that is being read has as much as it needs.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 65_535),
 )
 
 _QUIET_S = 60.0

@@ -36,7 +36,7 @@ from misgiving.runtime.telemetry import traces
 from misgiving.runtime.telemetry.gauges import of_drift, of_model
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.telemetry.reading import read_status
-from misgiving.runtime.wire.frames import to_frame
+from misgiving.runtime.wire.frames import received
 from misgiving.runtime.wire.results import fill_result, to_model, to_response
 from misgiving.runtime.wire.status import to_status_message
 from misgiving.v1 import detector_pb2 as wire
@@ -66,7 +66,7 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
         pipeline = await self._begun(context)
         try:
             with self.metrics.call:
-                answer = await pipeline.answer_now(to_frame(request.frame), context.peer())
+                answer = await pipeline.answer_now(received(request.frame), context.peer())
             self.metrics.observe(answer)
             traces.record(answer, request.frame.stream_id, context.invocation_metadata() or ())
             fill_result((response := wire.InferResponse()).result, answer)
@@ -82,7 +82,7 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
             pipeline,
             self.metrics,
             events_of(request_iterator),
-            to_frame,
+            received,
             lambda frame, answer, _: traces.record(answer, frame.stream_id, metadata),
         )
         self._streams.add(stream)

@@ -6,13 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime import images
-from misgiving.runtime.errors import ImageError, ResourceExhausted
+from misgiving.runtime.errors import ImageError, InvalidInput, ResourceExhausted
 from misgiving.runtime.geometry import Region, check_count
 from misgiving.runtime.nouns import Frame
 from misgiving.v1 import pose_pb2 as pose
 
 LARGEST_IMAGE_BYTES = 32 * 1024 * 1024 - 64 * 1024
 """What a server's largest message leaves to the image."""
+
+MAX_NAME = 512
+"""Characters of a name that a client gives: it comes back in answers, and goes into logs and the
+spool."""
 
 
 def sendable(frame: Frame) -> Frame:
@@ -45,6 +49,26 @@ def fill_frame(message: pose.Frame, frame: Frame) -> None:
     raw = message.image.raw
     raw.height_px, raw.width_px = frame.image.shape[:2]
     raw.pixels = frame.image.tobytes()
+
+
+def received(message: pose.Frame) -> Frame:
+    """What a client has sent.
+
+    Raises:
+        InvalidInput: a name is longer than MAX_NAME.
+        ImageError, ResourceExhausted: as :func:`to_frame`.
+    """
+    check_name("frame_id", message.frame_id)
+    check_name("stream_id", message.stream_id)
+    return to_frame(message)
+
+
+def check_name(what: str, name: str) -> None:
+    """Raise InvalidInput for a name that is longer than MAX_NAME."""
+    if len(name) > MAX_NAME:
+        raise InvalidInput(
+            f"{what} has {len(name):,} characters; expected at most {MAX_NAME}. Shorten it"
+        )
 
 
 def to_frame(message: pose.Frame) -> Frame:
