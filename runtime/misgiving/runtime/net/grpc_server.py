@@ -1,5 +1,7 @@
 """What every gRPC server of ours is made with: its limits, and an answer to bytes that are none."""
 
+import asyncio
+import contextlib
 import inspect
 import logging
 import time
@@ -13,12 +15,11 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from misgiving.runtime.errors import FailedPrecondition, InvalidInput
+from misgiving.runtime.errors import FailedPrecondition, InvalidInput, ResourceExhausted
 from misgiving.runtime.net.listening import check_address
 from misgiving.runtime.net.roles import RoleCheck, Roles, kind_of
 from misgiving.runtime.net.room import Admission, Limits, Room, held
 from misgiving.runtime.net.status import status_of
-from misgiving.runtime.net.unread import read_to_the_end
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ class _Malformed(grpc.aio.ServerInterceptor):
         self._guarded: dict[str, Any] = {}  # methods of our services: nothing is made for a call
         self._count = 0
         self._said = float("-inf")
+        self._reading: set[asyncio.Task[None]] = set()
 
     async def intercept_service(
         self,
@@ -120,43 +122,43 @@ class _Malformed(grpc.aio.ServerInterceptor):
     def _guard(self, handler: Any) -> Any:
         kind = kind_of(handler)
         answer = getattr(handler, kind)
-        streams = handler.request_streaming
         guard = self._generator if inspect.isasyncgenfunction(answer) else self._coroutine
         return handler._replace(
             request_deserializer=_lenient(handler.request_deserializer),
-            **{kind: guard(answer, self._each if streams else self._one, streams)},
+            **{kind: guard(answer, self._each if handler.request_streaming else self._one)},
         )
 
-    def _coroutine(self, answer: Any, checked: Any, streams: bool) -> Any:
+    def _coroutine(self, answer: Any, checked: Any) -> Any:
         async def guarded(request: Any, context: Any) -> Any:
             try:
                 return await answer(checked(request, context), context)
             except InvalidInput as error:
                 await context.abort(*status_of(error))
-            finally:
-                if streams:
-                    read_to_the_end(request)
 
         return guarded
 
-    def _generator(self, answer: Any, checked: Any, streams: bool) -> Any:
+    def _generator(self, answer: Any, checked: Any) -> Any:
         async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
                 async for response in answer(checked(request, context), context):
                     yield response
-            except InvalidInput as error:
+            except (InvalidInput, ResourceExhausted) as error:
                 await context.abort(*status_of(error))
-            finally:
-                if streams:
-                    read_to_the_end(request)
 
         return guarded
 
     async def _each(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async for request in requests:
+            if isinstance(request, InvalidInput):
+                self._read_to_the_end(requests)
             if its := held():
                 await its.keep()
             yield self._one(request, context)
+
+    def _read_to_the_end(self, requests: AsyncIterator[Any]) -> None:
+        """gRPC never frees a call of which a message was left unread; the refusal ends this."""
+        self._reading.add(task := asyncio.create_task(_exhausted(requests)))
+        task.add_done_callback(self._reading.discard)
 
     def _one(self, request: Any, context: Any) -> Any:
         if not isinstance(request, InvalidInput):
@@ -166,6 +168,12 @@ class _Malformed(grpc.aio.ServerInterceptor):
             self._said = now
             log.warning("request no. %d that is no message, from %s", self._count, context.peer())
         raise request
+
+
+async def _exhausted(requests: AsyncIterator[Any]) -> None:
+    with contextlib.suppress(Exception):
+        async for _ in requests:
+            pass
 
 
 def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

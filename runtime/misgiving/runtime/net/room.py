@@ -16,10 +16,7 @@ import grpc.aio
 
 from misgiving.runtime.errors import ResourceExhausted
 from misgiving.runtime.net.status import retry_hint
-from misgiving.runtime.net.unread import read_to_the_end
 
-_WAIT_S = 5.0
-"""How long a call waits for room before it is refused."""
 _RETRY_MS = 1_000
 
 
@@ -36,6 +33,8 @@ class Limits:
     stream, the largest message."""
     kept: int = 0
     """Messages of a stream that are there while the next one comes."""
+    wait_s: float = 5.0
+    """How long a call waits for room before it is refused."""
     busy: grpc.StatusCode = grpc.StatusCode.RESOURCE_EXHAUSTED
     """Of a call for which there is no room."""
     setting: str = ""
@@ -45,12 +44,11 @@ class Limits:
 class Room:
     """Who is under way, and who waits for room; first come, first served."""
 
-    def __init__(self, limits: Limits, wait_s: float = _WAIT_S) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.calls = 0
         self.taken = 0
         """Bytes."""
-        self._wait_s = wait_s
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def enter(self) -> None:
@@ -69,7 +67,7 @@ class Room:
         """Take so many bytes; wait for them where they are not free.
 
         Raises:
-            ResourceExhausted: they were not for ``wait_s``.
+            ResourceExhausted: they were not in time.
         """
         if not self._waiting and self._fits(size):
             self.taken += size
@@ -77,7 +75,7 @@ class Room:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         self._waiting.append((size, turn))
-        late = loop.call_later(self._wait_s, self._refuse, turn)
+        late = loop.call_later(self.limits.wait_s, self._refuse, turn)
         try:
             await turn
         except asyncio.CancelledError:
@@ -188,10 +186,7 @@ class Admission(grpc.aio.ServerInterceptor):
         """Answers in the place of whatever was called; of a stream no message must be read."""
 
         async def refuse(requests: Any, context: Any) -> None:
-            try:
-                await context.abort(self._room.limits.busy, str(error), retry_hint(error))
-            finally:
-                read_to_the_end(requests)
+            await context.abort(self._room.limits.busy, str(error), retry_hint(error))
 
         return grpc.stream_unary_rpc_method_handler(refuse)
 
