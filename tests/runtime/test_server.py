@@ -98,6 +98,7 @@ def test_a_bad_frame_of_a_stream_is_answered_and_the_stream_goes_on(
         error = next(replies).error
         assert error.code == grpc.StatusCode[status].value[0]
         assert said in error.message
+        assert len(error.frame_id) <= MAX_NAME
         requests.put(frame=GOOD)
         assert next(replies).result.frame_id == "good"
     requests.close()
