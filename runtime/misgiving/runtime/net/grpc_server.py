@@ -16,6 +16,8 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput, ResourceExhausted
+from misgiving.runtime.geometry import MAX_REGIONS
+from misgiving.runtime.net import fields
 from misgiving.runtime.net.listening import check_address
 from misgiving.runtime.net.roles import RoleCheck, Roles, kind_of
 from misgiving.runtime.net.room import Admission, Limits, Room, held
@@ -178,10 +180,16 @@ async def _exhausted(requests: AsyncIterator[Any]) -> None:
 
 def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """The message, or, where there is none, the error that the call is to raise."""
+    kind = deserialize.__self__.DESCRIPTOR  # type: ignore[attr-defined]
 
     def read(data: bytes) -> Any:
         if its := held():
             its.came(len(data))
+        if fields.are_many(data, kind):
+            return InvalidInput(
+                f"{kind.name} has more than {fields.MAX_FIELDS:,} fields; expected one frame and up "
+                f"to {MAX_REGIONS} regions. Send other frames in requests of their own"
+            )
         try:
             return deserialize(data)
         except DecodeError:
