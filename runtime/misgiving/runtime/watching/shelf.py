@@ -35,8 +35,8 @@ class Shelf:
             ) from error
         if not os.access(folder, os.W_OK):
             raise FailedPrecondition(
-                f"{folder} cannot be written to; expected a folder of ours. Change its rights, or name "
-                "another one"
+                f"{folder} cannot be written to; expected a folder of ours. Change its rights, or "
+                "name another one"
             )
 
     def begin(self, name: str) -> Path:
