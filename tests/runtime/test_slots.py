@@ -166,6 +166,16 @@ def test_larger_frames_get_larger_slots(server: Running) -> None:
         eventually(lambda: lent(server) == 1)
 
 
+def test_a_larger_frame_takes_no_slot_of_another(server: Running) -> None:
+    """While one is not settled its memory stays, and the larger frame is sent."""
+    larger = tiny.spots([7] * 14, scale=SCALE + 4)
+    with Client(server.address) as client, traffic(server) as came:
+        slot = client._slots.place(SPOTS)
+        assert x_of(client.infer(larger)) == 7.5 * (SCALE + 4)
+        assert client._slots._memory.lent.token == slot.token
+        assert came == []
+
+
 def test_errors_are_those_of_sent_frames(server: Running) -> None:
     """And cost no memory."""
     outside = [Region(9999, 0, 5, 5)]
@@ -336,9 +346,19 @@ def test_a_server_that_is_killed_and_comes_again() -> None:
         process.kill()
         process.wait()
         with command("--listen", address):
-            assert client.infer(SPOTS).persons == first.persons
+            second, summary = client.stream([make_frame(SPOTS)])
+            assert second.persons == first.persons
+            assert summary.answered == 1
             assert client.infer(SPOTS).persons == first.persons
             assert client._slots._memory.unused
+
+
+def test_a_server_that_ends_its_call_at_once(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    relay = posing(**passed(server), ShareMemory=lambda request, context: iter(()))
+    with relay as address, Client(address) as client:
+        falls_back(client, caplog, "it lends none")
 
 
 def test_a_slot_that_was_not_settled_is_not_written_to_again(server: Running) -> None:

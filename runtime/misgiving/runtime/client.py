@@ -86,7 +86,7 @@ class Client:
                 tls.key, which the server may ask for; read again when they have changed and no
                 server answers. None for a server without TLS.
             stop: once it is set, no server is waited for.
-            shared_memory: whether arrays of 256 KiB and more go to a server at a loopback address
+            shared_memory: whether arrays of 128 KiB and more go to a server at a loopback address
                 through shared memory, where it lends some; they are sent where it does not.
 
         Raises:

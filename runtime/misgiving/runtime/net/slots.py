@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 SLOTS = 8
 """As many as an in-order stream has frames under way."""
-LEAST_BYTES = 256 * 1024
-"""Of a frame: smaller ones cost less when they travel."""
+LEAST_BYTES = 128 * 1024
+"""Of a frame: a smaller one costs as much where it is sent."""
 _UNSETTLED = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.CANCELLED,
