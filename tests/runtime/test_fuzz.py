@@ -4,6 +4,7 @@ Case n is made from the random numbers of seed n, so that it can be made again.
 ``pytest tests/runtime/test_fuzz.py --fuzz-cases 1000000 --timeout 0`` tries more than CI does.
 """
 
+import logging
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,7 +22,8 @@ from misgiving.runtime.persons.detector import Detector
 from misgiving.runtime.settings.changing import check_change
 from misgiving.runtime.settings.model import Settings, keys_of
 from misgiving.runtime.settings.reading import Sources
-from misgiving.runtime.verbs.serve import _policy, set_level
+from misgiving.runtime.verbs.exchanging import policy_of
+from misgiving.runtime.verbs.serve import set_level
 from misgiving.v1 import detector_pb2 as detector
 from misgiving.v1 import open_inference_pb2 as triton
 from misgiving.v1 import pose_pb2 as pose
@@ -155,9 +157,10 @@ def test_settings(attempt: Try, tmp_path: Path) -> None:
 def test_settings_of_a_server_that_runs(server: Running, attempt: Try, tmp_path: Path) -> None:
     """As SIGHUP has them read; what is taken is in force for the next calls."""
     file, bundle, before = tmp_path / "misgiving.toml", tiny.model().bundle, Settings()
+    level = logging.getLogger("misgiving").level
 
     def apply(new: Settings) -> None:
-        server.pipeline.flag_by(_policy(new.flags, bundle))
+        server.pipeline.flag_by(policy_of(new.flags, bundle))
         set_level(new.log)
 
     def reload() -> None:
@@ -172,6 +175,7 @@ def test_settings_of_a_server_that_runs(server: Running, attempt: Try, tmp_path:
         attempt(0.02, case)
     finally:
         apply(before)
+        logging.getLogger("misgiving").setLevel(level)
 
 
 def test_a_detector(attempt: Try, tmp_path: Path) -> None:
@@ -210,7 +214,7 @@ def test_calls(server: Running, attempt: Try, method: str) -> None:
 
     def case(rng: random.Random) -> tuple[str, str]:
         data = sent(rng, CALLS[method])
-        return outcome(lambda: call(data, timeout=20))
+        return outcome(lambda: call(data, timeout=60))
 
     attempt(0.08, case)
 
@@ -227,7 +231,7 @@ def test_shared_memory(server: Running, attempt: Try) -> None:
     call = server.channel.unary_stream("/misgiving.v1.FailureDetector/ShareMemory")
 
     def case(rng: random.Random) -> tuple[str, str]:
-        lending = call(sent(rng, asked_for_memory), timeout=20)
+        lending = call(sent(rng, asked_for_memory), timeout=60)
         status = outcome(lambda: next(lending))
         lending.cancel()
         return status
@@ -242,6 +246,6 @@ def test_streams(server: Running, attempt: Try, method: str) -> None:
 
     def case(rng: random.Random) -> tuple[str, str]:
         messages = [sent(rng, STREAMS[method]) for _ in range(rng.randint(0, 4))]
-        return outcome(lambda: list(call(iter(messages), timeout=20)))
+        return outcome(lambda: list(call(iter(messages), timeout=60)))
 
     attempt(0.02, case)

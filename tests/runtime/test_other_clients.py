@@ -25,7 +25,7 @@ REGIONS = [Region(0, 0, 42, 56), Region(5, 6, 20, 30)]
 
 
 def run(*command: str | Path, fed: bytes = b"") -> Any:
-    done = subprocess.run(command, input=fed, capture_output=True, timeout=60)
+    done = subprocess.run(command, input=fed, capture_output=True, timeout=240)
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
 

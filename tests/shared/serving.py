@@ -151,7 +151,7 @@ class Requests:
 
 
 def infer(server: Running, frame: pose.Frame) -> wire.FrameResult:
-    return server.stub.Infer(wire.InferRequest(frame=frame), timeout=20).result
+    return server.stub.Infer(wire.InferRequest(frame=frame), timeout=60).result
 
 
 def wire_frame(image: bytes | NDArray[np.uint8], *arguments: Any, **named: Any) -> pose.Frame:
@@ -183,14 +183,16 @@ def asked_meanwhile(ask: Callable[[int], Got], change: Callable[[], object]) -> 
 
     def wait_for_ten() -> None:
         for _ in range(10):
-            assert answered.acquire(timeout=20)
+            assert answered.acquire(timeout=60)
 
     with ThreadPoolExecutor(4) as clients:
         asked = [clients.submit(client, number) for number in range(4)]
         try:
             wait_for_ten()
             change()
+            while answered.acquire(blocking=False):  # those that came meanwhile
+                pass
             wait_for_ten()
         finally:
             stop.set()
-        return [one.result(20) for one in asked]
+        return [one.result(60) for one in asked]
