@@ -113,7 +113,7 @@ class Slots:
     def _memory_for(self, size: int) -> _Memory | None:
         """Memory with slots of so many bytes, where the server lends it."""
         memory = self._memory
-XX the server has gone away
+        if memory and not memory.call.is_active():  # the server has gone away
             self._drop()
             self._refused = False
         elif memory and memory.lent.slot_bytes < size:
