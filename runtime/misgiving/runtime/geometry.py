@@ -159,7 +159,8 @@ def input_to_image(points: Points, window: Window, height: int, width: int) -> P
     scale = (window.width / width, window.height / height, *[1] * rest)
     shift = (window.left, window.top, *[0] * rest)
     by, to = np.array((scale, shift), points.dtype)
-    return points * by + to  # type: ignore[return-value]
+    image: Points = points * by + to
+    return image
 
 
 def inputs_to_images(points: Points, windows: Sequence[Window], height: int, width: int) -> Points:
