@@ -53,10 +53,14 @@ def new_server(limits: Limits = Limits(), roles: Roles = Roles()) -> Any:
         limits: of what may be under way.
         roles: who may call what.
     """
-    return grpc.aio.server(
+    server = grpc.aio.server(
         interceptors=[Admission(limits), RoleCheck(roles), _Malformed()],
         options=[*OPTIONS, ("grpc.max_receive_message_length", limits.message_bytes)],
     )
+    # With each call gRPC waits anew for the next one of every registered method, and there are
+    # dozens; what is not registered it finds by its name.
+    server.add_registered_method_handlers = lambda *_: None  # type: ignore[method-assign]
+    return server
 
 
 def add_health(server: grpc.aio.Server, *services: str) -> health.aio.HealthServicer:
