@@ -166,6 +166,7 @@ BAD = {
     "no image": (raw(("regions", REGIONS)), "INVALID_ARGUMENT", "no input 'image'"),
     "an unknown input": (raw(("pixels", ZERO)), "INVALID_ARGUMENT", "expected image, regions"),
     "an input twice": (raw(*[("image", ZERO)] * 2), "INVALID_ARGUMENT", "2 times"),
+    "an input of a long name": (raw(("x" * 99_999, ZERO)), "INVALID_ARGUMENT", "each at most once"),
     "an unknown output": (
         raw(("image", ZERO), outputs=[Asked(name="boxes")]),
         "INVALID_ARGUMENT",
@@ -261,6 +262,19 @@ BAD = {
     ),
     "an empty parameter": (with_parameter("stream_id"), "INVALID_ARGUMENT", "is empty"),
 }
+
+
+def test_names_are_bounded(stub: GRPCInferenceServiceStub) -> None:
+    sent = raw(("image", ZERO))
+    sent.parameters["stream_id"].string_param = "x" * 513
+    with pytest.raises(grpc.RpcError, match="stream_id has 513 characters; expected at most 512"):
+        stub.ModelInfer(sent)
+    sent.id = "x" * 99_999
+    with pytest.raises(grpc.RpcError, match="id has 99,999 characters; expected at most 512"):
+        stub.ModelInfer(sent)
+    (failed,) = stub.ModelStreamInfer(iter([sent]))
+    assert failed.error_message.startswith("id has 99,999 characters")
+    assert failed.infer_response.id == "x" * 512
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -17,10 +17,11 @@ from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.engines.base import Engine, Prediction, Provider
 from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.net.roles import Roles
+from misgiving.runtime.net.room import Limits
 from misgiving.runtime.nouns import make_frame
 from misgiving.runtime.persons.lookout import Lookout
 from misgiving.runtime.serving.pipeline import Memory, Pipeline, Sink
-from misgiving.runtime.serving.server import Server
+from misgiving.runtime.serving.server import LIMITS, Server
 from misgiving.runtime.serving.shadow import Shadow
 from misgiving.runtime.wire.frames import fill_frame
 from misgiving.v1 import detector_pb2 as wire
@@ -96,6 +97,7 @@ def serving(
     shadow: Shadow | None = None,
     tls: Path | None = None,
     roles: Roles = Roles(),
+    limits: Limits = LIMITS,
     shared_bytes: int = 0,
 ) -> Iterator[Running]:
     loop = asyncio.new_event_loop()
@@ -103,7 +105,7 @@ def serving(
     thread.start()
 
     async def build() -> tuple[Server, Pipeline, str]:
-        server = Server(roles=roles, shared_bytes=shared_bytes)
+        server = Server(roles=roles, limits=limits, shared_bytes=shared_bytes)
         pipeline = Pipeline(
             model or tiny.model(engine),
             policy or tiny.policy(),

@@ -92,6 +92,20 @@ class ServerTable(Table):
     shared_memory: Annotated[ByteSize, Field(ge=0)] = ByteSize(256 << 20)
     """Bytes of shared memory that clients on this machine may have for raw frames, all together, or
     a size such as "256MiB"; 0 for none."""
+    max_message_bytes: Bytes = ByteSize(32 << 20)
+    """Bytes of the largest request, or a size such as "8MiB"; raw RGB of 4096 × 2160 px fits."""
+    max_in_flight_bytes: Bytes = ByteSize(512 << 20)
+    """Bytes of requests at once, which take up to four times as much memory; each stream counts as
+    the largest request, and as what it keeps. By default 16 streams fit."""
+
+    @model_validator(mode="after")
+    def _a_message_fits(self) -> "ServerTable":
+        if self.max_in_flight_bytes < self.max_message_bytes:
+            raise ValueError(
+                f"max_in_flight_bytes is {self.max_in_flight_bytes:,}; expected at least "
+                f"max_message_bytes, {self.max_message_bytes:,}, or nothing is taken. Raise it"
+            )
+        return self
 
 
 class BundleTable(Table):
@@ -342,6 +356,8 @@ def meaning_of(key: str) -> str:
     table: type[BaseModel] = Settings
     if key.startswith("camera."):  # with a name
         table, key = CameraTable, key.split(".", 2)[-1]
+    if key.startswith("persons.fixed."):
+        key = "persons.fixed"
     for part in key.split("."):
         if part not in table.model_fields:
             return ""

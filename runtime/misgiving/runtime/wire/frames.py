@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime import images
-from misgiving.runtime.errors import ImageError, ResourceExhausted
+from misgiving.runtime.errors import ImageError, InvalidInput, ResourceExhausted
 from misgiving.runtime.geometry import Region, check_count
 from misgiving.runtime.nouns import Frame
 from misgiving.runtime.wire.sharing import Slot, fill_shared
@@ -17,8 +17,12 @@ ReadSlot = Callable[[Slot, int, int, str], NDArray[np.uint8]]
 """A slot of shared memory, with the height and width of a picture in it and the frame's name in
 messages → the picture."""
 
-LARGEST_IMAGE_BYTES = 64 * 1024 * 1024 - 64 * 1024
+LARGEST_IMAGE_BYTES = 32 * 1024 * 1024 - 64 * 1024
 """What a server's largest message leaves to the image."""
+
+MAX_NAME = 512
+"""Characters of a name that a client gives: it comes back in answers, and goes into logs and the
+spool."""
 
 
 def sendable(frame: Frame) -> Frame:
@@ -61,6 +65,30 @@ def fill_frame(message: pose.Frame, frame: Frame, slot: Slot | None = None) -> N
     raw = message.image.raw
     raw.height_px, raw.width_px = height, width
     raw.pixels = frame.image.tobytes()
+
+
+def received(message: pose.Frame, read: ReadSlot | None = None) -> Frame:
+    """What a client has sent.
+
+    Args:
+        message: of the client.
+        read: of a server that shares memory with clients; None where nobody does.
+
+    Raises:
+        InvalidInput: a name is longer than MAX_NAME.
+        ImageError, ResourceExhausted: as :func:`to_frame`.
+    """
+    check_name("frame_id", message.frame_id)
+    check_name("stream_id", message.stream_id)
+    return to_frame(message, read)
+
+
+def check_name(what: str, name: str) -> None:
+    """Raise InvalidInput for a name that is longer than MAX_NAME."""
+    if len(name) > MAX_NAME:
+        raise InvalidInput(
+            f"{what} has {len(name):,} characters; expected at most {MAX_NAME}. Shorten it"
+        )
 
 
 def to_frame(message: pose.Frame, read: ReadSlot | None = None) -> Frame:
