@@ -90,8 +90,8 @@ class Slow:
 
     def warming_up(self, folder: Path) -> Gated:
         """Its engine, once it runs its first batch."""
-        assert self.begun.acquire(timeout=20)
-        assert self.gates[folder].entered.acquire(timeout=20)
+        assert self.begun.acquire(timeout=60)
+        assert self.gates[folder].entered.acquire(timeout=60)
         return self.gates[folder]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.flags.budgets import DAY, HOUR, MINUTE, Bucket, Budget
-from misgiving.runtime.flags.policy import FlagPolicy, FlagState
+from misgiving.runtime.flags.policy import MAX_STREAMS, FlagPolicy, FlagState
 from misgiving.runtime.flags.saving import Moment, restored, saved
 from misgiving.runtime.nouns import Decision, Reason
 from runtime.flagging import NEVER, Device
@@ -17,7 +17,7 @@ from runtime.flagging import NEVER, Device
 YEAR = 365 * DAY
 NOW = Moment(5.0)
 
-properties = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+properties = settings(max_examples=40)
 
 
 @dataclass(frozen=True)
@@ -276,3 +276,21 @@ def test_other_files_are_refused(text: bytes) -> None:
     state = FlagState(FlagPolicy(threshold=0.5, audit_rate=0))
     with pytest.raises(DataError, match="expected what 'saved' wrote"):
         restored(state, text, NOW)
+
+
+def test_streams_of_ever_new_names_take_bounded_memory_and_no_more_than_the_budget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("misgiving.runtime.flags.budgets.MAX_LOTS", most := 50)
+    budget = Budget(1_000, "frames", MINUTE)
+    device = Device(FlagPolicy(threshold=0.5, audit_rate=0.1, budgets=(budget,)))
+    names, decided = 2_000, []
+    for number in range(names):
+        decided.append(device.one(0.9, number * MINUTE / names, 0.05, f"stream {number}"))
+        assert len(device.state.buckets[budget].lots) <= most + 2 * 61
+    assert len(device.state.streams) <= MAX_STREAMS
+    kept = sum(one.kept is not None for one in decided)
+    assert kept == device.state.buckets[budget].taken
+    assert 700 < kept <= 1_000
+    device.one(0.1, 3 * MINUTE)
+    assert device.state.buckets[budget].lots == ()

@@ -55,7 +55,7 @@ def start(cache: Path, *arguments: str, **variables: str) -> "subprocess.Popen[s
 
 def run(cache: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
     with start(cache, *arguments, **variables) as process:
-        out, said = process.communicate(timeout=60)
+        out, said = process.communicate(timeout=240)
         return process.returncode, out, said.splitlines()[-1] if said else ""
 
 
@@ -105,7 +105,7 @@ def test_an_altered_plan_is_built_again(tmp_path: Path) -> None:
 def test_two_at_once_build_once(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with start(cache, "build") as first, start(cache, "build") as second:
-        told = [process.communicate(timeout=60) for process in (first, second)]
+        told = [process.communicate(timeout=240) for process in (first, second)]
         assert (first.returncode, second.returncode) == (0, 0)
     ends = sorted("was built before" in out for out, _ in told)
     assert ends == [False, True]
@@ -119,7 +119,7 @@ def test_stopped_in_the_middle(number: signal.Signals, tmp_path: Path) -> None:
         assert process.stderr is not None
         assert "Building engine" in process.stderr.readline()
         process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=240)[1]
         ends = {-signal.SIGKILL} if number == signal.SIGKILL else {128 + number}
         assert process.returncode in ends, said
     assert plans(cache) == {}
@@ -178,7 +178,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     path = os.pathsep.join([str(PRETENDED), NAMESPACES])
     environment = os.environ | {"PYTHONPATH": path, "MISGIVING_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-c", code, "build"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 2
     assert (
         "cannot be used: File too large; expected a folder of yours on a disk with room"
@@ -248,7 +248,7 @@ def watched(address: str, service: str) -> None:
     """Wait, as a client does, until an engine answers."""
     with grpc.insecure_channel(address) as channel:
         request = health_pb2.HealthCheckRequest(service=service)
-        for update in health_pb2_grpc.HealthStub(channel).Watch(request, timeout=60):
+        for update in health_pb2_grpc.HealthStub(channel).Watch(request, timeout=240):
             if update.status == health_pb2.HealthCheckResponse.SERVING:
                 return
 
@@ -263,7 +263,7 @@ def test_it_serves_while_it_builds_and_switches(tmp_path: Path) -> None:
         assert answered(address) == 1
         assert said(process) == f"{STAND_IN} answers now"
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     with served(cache) as (process, address):  # the plan is there now
         assert engine_of(address) == STAND_IN
 
@@ -366,7 +366,7 @@ def test_it_ends_while_it_builds(tmp_path: Path) -> None:
         child = builder_of(process.pid)
         os.kill(child, signal.SIGSTOP)
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert not Path(f"/proc/{child}").exists()
 
 

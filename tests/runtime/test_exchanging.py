@@ -92,12 +92,12 @@ def test_a_frame_under_way_is_decided_by_its_own_bundle(
     gated = Gated()
     with serving(gated, OLD) as server, ThreadPoolExecutor(2) as clients:
         old = clients.submit(infer, server, named("old"))
-        assert gated.entered.acquire(timeout=20)
+        assert gated.entered.acquire(timeout=60)
         Exchange(server).take(second, Network())
         new = clients.submit(infer, server, named("new"))
         gated.permits.release()
-        assert not assert_of_one(old.result(20), digests)
-        assert assert_of_one(new.result(20), digests)
+        assert not assert_of_one(old.result(60), digests)
+        assert assert_of_one(new.result(60), digests)
         assert server.pipeline.policy == NEW
 
 
@@ -235,7 +235,7 @@ def test_an_engine_of_before_fails_late(second: Path) -> None:
     with serving(watched, OLD) as server, ThreadPoolExecutor(2) as clients:
         exchange = Exchange(server)
         asked = [clients.submit(infer, server, named("0"))]
-        assert gated.entered.acquire(timeout=20)
+        assert gated.entered.acquire(timeout=60)
         asked.append(clients.submit(infer, server, named("1")))
         eventually(lambda: len(server.pipeline._batcher._queue) == 1)
         exchange.take(second, Network())
@@ -243,7 +243,7 @@ def test_an_engine_of_before_fails_late(second: Path) -> None:
             gated.error = RuntimeError("out of memory")
             gated.permits.release()
             with pytest.raises(Exception, match="out of memory"):
-                lost.result(20)
+                lost.result(60)
         assert (first.failures, exchange.probation.failures) == (2, 0)
         assert server.pipeline.vitals.failures == 0
         assert exchange.version == "2"

@@ -94,3 +94,36 @@ def test_the_end_of_a_thumbnail_is_not_the_picture_s() -> None:
     assert images.decode(whole[:2] + segment + whole[2:]).shape == (243, 331, 3)
     with pytest.raises(ImageError):
         images.decode(whole[:2] + segment + whole[2:200])
+
+
+def test_a_few_bytes_that_say_they_are_megapixels_are_not_decoded() -> None:
+    """Each block takes a bit at least."""
+    for kind in ("baseline", "progressive"):
+        whole = jpeg(noise(), kind)
+        at = whole.index(b"\xff\xc0" if kind == "baseline" else b"\xff\xc2") + 5
+        claimed = whole[:at] + struct.pack(">HH", 7000, 7000) + whole[at + 4 :]
+        assert jpegs.lacks_bits(claimed, "image")
+        with pytest.raises(ImageError, match="corrupt or cut short"):
+            images.decode(claimed)
+        padded = claimed[:2] + b"\xff\xfe\xff\xff" + bytes(0xFFFD)
+        padded += b"\xff\xfe\xff\xff" + bytes(0xFFFD) + b"\xff\xfe\xff\xff" + bytes(0xFFFD)
+        assert not jpegs.lacks_bits(padded + claimed[2:], "image")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("height", "width"), [(1, 4000), (4000, 1), (1500, 1500), (7, 9)])
+def test_the_smallest_jpegs_of_a_size_have_a_bit_for_each_block(
+    kind: str, height: int, width: int
+) -> None:
+    image = np.zeros((height, width, 3), np.uint8)
+    for colours in (image, image[..., 0]):
+        assert images.decode(jpeg(colours, kind)).shape == image.shape
+
+
+def test_pixels_times_scans_are_bounded() -> None:
+    whole = jpeg(np.zeros((5000, 5000, 3), np.uint8), "progressive")
+    end, scans = len(whole) - len(END), whole.count(b"\xff\xda")
+    scan, most = whole[whole.rindex(b"\xff\xc4") : end], jpegs.MAX_WORK // 5000**2
+    assert not jpegs.lacks_bits(whole[:end] + (most - scans) * scan + END, "image")
+    with pytest.raises(ResourceExhausted, match="has 41 scans of 5000 × 5000 px; at most 1,000"):
+        images.decode(whole[:end] + (most - scans + 1) * scan + END)

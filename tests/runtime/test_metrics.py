@@ -114,15 +114,15 @@ def test_frames_of_a_client_that_hung_up_are_cancelled() -> None:
 def test_clocks_of_a_reply_and_their_histograms() -> None:
     gate = Gated()
     with serving(gate) as server:
+        began = time.monotonic_ns()
         call = server.stub.Infer.future(wire.InferRequest(frame=named("0")))
         gate.entered.acquire()
-        began = time.monotonic_ns()
         gate.permits.release(1)
         result = call.result().result
         # No capture time, and still an age: from receipt, the engine's time within it.
         assert (result.age_nano, result.server_age_nano >= result.queue_nano) == (0, True)
         assert result.server_age_nano - result.queue_nano >= result.inference_nano > 0
-        assert result.server_age_nano < time.monotonic_ns() - began + result.queue_nano + 10**9
+        assert result.server_age_nano < time.monotonic_ns() - began
         now = read_status(server.server.metrics, None)
         assert (now.age.count, now.server_age.count, now.queue.count) == (0, 1, 1)
         captured = time.time_ns() - 2 * 10**9
@@ -198,7 +198,7 @@ def test_prometheus_is_answered_and_a_port_in_use_is_said() -> None:
     metrics = Metrics()
     metrics.received.inc(7)
     with scraped(metrics.registry, "127.0.0.1:0") as address:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as reply:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as reply:
             assert "\nmisgiving_frames_received_total 7.0\n" in reply.read().decode()
         with (
             pytest.raises(FailedPrecondition, match="cannot be bound for metrics.* --metrics"),
@@ -377,7 +377,7 @@ with scraped(CollectorRegistry(), "127.0.0.1:0") as address:
         refused.acquire()
     print(time.monotonic() - began > 2 * listening.RETRY_S)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    print(urllib.request.urlopen(f"http://{address}/metrics", timeout=20).status)
+    print(urllib.request.urlopen(f"http://{address}/metrics", timeout=60).status)
 """
 
 

@@ -15,6 +15,7 @@ from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import encode_jpeg, encode_png
 from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES, Server
 from misgiving.runtime.wire.collected import KeptFrame
+from misgiving.runtime.wire.frames import MAX_NAME
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
 from shared import tiny
@@ -50,6 +51,21 @@ BAD = {
         "RESOURCE_EXHAUSTED",
         "at most 64",
     ),
+    "a long frame id": (
+        named("é" * (MAX_NAME + 1)),
+        "INVALID_ARGUMENT",
+        "frame_id has 513 characters; expected at most 512. Shorten it",
+    ),
+    "a long stream id": (
+        wire_frame(BLACK, stream_id="x" * 9000),
+        "INVALID_ARGUMENT",
+        "stream_id has 9,000 characters",
+    ),
+    "an image that is none, with a name that is long in an error": (
+        wire_frame(b"hello, hello", frame_id="\U000e0001" * MAX_NAME),
+        "INVALID_ARGUMENT",
+        "Convert it first",
+    ),
     "too large a message": (
         TOO_LARGE,
         "RESOURCE_EXHAUSTED",
@@ -82,6 +98,7 @@ def test_a_bad_frame_of_a_stream_is_answered_and_the_stream_goes_on(
         error = next(replies).error
         assert error.code == grpc.StatusCode[status].value[0]
         assert said in error.message
+        assert len(error.frame_id) <= MAX_NAME
         requests.put(frame=GOOD)
         assert next(replies).result.frame_id == "good"
     requests.close()

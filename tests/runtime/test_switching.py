@@ -65,7 +65,7 @@ class Building:
             self._outcome.set_exception(error)
         else:
             self._outcome.set_result(self._engine)
-        self._upgrade.result(20)
+        self._upgrade.result(60)
 
 
 def engines_serving(server: Running) -> list[str]:
@@ -158,11 +158,11 @@ def test_a_batch_under_way_ends_where_it_began(second: Counted) -> None:
     with serving(gated) as server, ThreadPoolExecutor(2) as clients:
         building = Building(server, second)
         old = clients.submit(infer, server, named("old"))
-        assert gated.entered.acquire(timeout=20)
+        assert gated.entered.acquire(timeout=60)
         building.done()
         new = clients.submit(infer, server, named("new"))
         gated.permits.release()
-        assert (old.result(20).frame_id, new.result(20).frame_id) == ("old", "new")
+        assert (old.result(60).frame_id, new.result(60).frame_id) == ("old", "new")
     assert gated.sizes == [1]
     assert second.rows == 1
 

@@ -217,7 +217,7 @@ def test_a_spool_is_uploaded_with_certificates_that_came_later(
             for name in ("tls.crt", "tls.key", "ca.crt"):
                 shutil.copy(car / name, strange)
             eventually(lambda: "takes frames again" in caplog.text)
-        uploader.stop(20)
+        uploader.stop(60)
         spool.close()
         assert store.count() == 1
 
@@ -247,4 +247,4 @@ def test_health_is_answered_to_who_comes_through_the_handshake(own: Path, car: P
     )
     with serving(tls=own) as server, grpc.secure_channel(server.address, credentials) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
-        assert check(b"", timeout=20) == b"\x08\x01"
+        assert check(b"", timeout=60) == b"\x08\x01"

@@ -17,10 +17,11 @@ from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.engines.base import Engine, Prediction, Provider
 from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.net.roles import Roles
+from misgiving.runtime.net.room import Limits
 from misgiving.runtime.nouns import make_frame
 from misgiving.runtime.persons.lookout import Lookout
 from misgiving.runtime.serving.pipeline import Memory, Pipeline, Sink
-from misgiving.runtime.serving.server import Server
+from misgiving.runtime.serving.server import LIMITS, Server
 from misgiving.runtime.serving.shadow import Shadow
 from misgiving.runtime.wire.frames import fill_frame
 from misgiving.v1 import detector_pb2 as wire
@@ -96,13 +97,15 @@ def serving(
     shadow: Shadow | None = None,
     tls: Path | None = None,
     roles: Roles = Roles(),
+    limits: Limits = LIMITS,
+    shared_bytes: int = 0,
 ) -> Iterator[Running]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
     async def build() -> tuple[Server, Pipeline, str]:
-        server = Server(roles=roles)
+        server = Server(roles=roles, limits=limits, shared_bytes=shared_bytes)
         pipeline = Pipeline(
             model or tiny.model(engine),
             policy or tiny.policy(),
@@ -150,7 +153,7 @@ class Requests:
 
 
 def infer(server: Running, frame: pose.Frame) -> wire.FrameResult:
-    return server.stub.Infer(wire.InferRequest(frame=frame), timeout=20).result
+    return server.stub.Infer(wire.InferRequest(frame=frame), timeout=60).result
 
 
 def wire_frame(image: bytes | NDArray[np.uint8], *arguments: Any, **named: Any) -> pose.Frame:
@@ -182,14 +185,16 @@ def asked_meanwhile(ask: Callable[[int], Got], change: Callable[[], object]) -> 
 
     def wait_for_ten() -> None:
         for _ in range(10):
-            assert answered.acquire(timeout=20)
+            assert answered.acquire(timeout=60)
 
     with ThreadPoolExecutor(4) as clients:
         asked = [clients.submit(client, number) for number in range(4)]
         try:
             wait_for_ten()
             change()
+            while answered.acquire(blocking=False):  # those that came meanwhile
+                pass
             wait_for_ten()
         finally:
             stop.set()
-        return [one.result(20) for one in asked]
+        return [one.result(60) for one in asked]

@@ -20,6 +20,7 @@ from misgiving.runtime.errors import (
 )
 from misgiving.runtime.net.grpc_server import add_health, bind, new_server
 from misgiving.runtime.net.listening import check_exposed, stop_signal
+from misgiving.runtime.net.room import Limits
 from misgiving.runtime.net.status import status_of
 from misgiving.v1 import fleet_pb2
 from misgiving.v1.fleet_pb2 import (
@@ -39,10 +40,11 @@ MAX_FRAME_BYTES = 64 << 20
 SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["FleetCollector"].full_name
 
 _GRACE_S = 10.0
-_SERVER = (
-    # A vehicle that vanished in a tunnel must not leave its call open for ever.
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
+_LIMITS = Limits(
+    message_bytes=4 << 20,
+    in_flight_bytes=1 << 30,
+    # Of RESOURCE_EXHAUSTED a vehicle takes it that the frame will never be wanted.
+    busy=grpc.StatusCode.UNAVAILABLE,
 )
 
 
@@ -143,7 +145,7 @@ async def start_server(
     listen: str, store: Store, tls: Path | None = None
 ) -> tuple[grpc.aio.Server, str]:
     """Start the service with health and reflection; returns it and the HOST:PORT it has."""
-    server = new_server(_SERVER)
+    server = new_server(_LIMITS)
     add_FleetCollectorServicer_to_server(Ingest(store), server)
     checks = add_health(server, SERVICE)
     address = bind(server, listen, tls)

@@ -32,7 +32,7 @@ def decode(data: bytes, name: str = "image") -> NDArray[np.uint8]:
     Raises:
         ImageError: empty, truncated, corrupt, another format, alpha, or 16 bits a channel.
         ResourceExhausted: the header says more than MAX_PIXELS, or a JPEG has so many scans or
-            segments that it would take long.
+            segments, for its size, that it would take long.
     """
     width, height = _header_size(data, name)
     if width * height > MAX_PIXELS:
@@ -40,6 +40,8 @@ def decode(data: bytes, name: str = "image") -> NDArray[np.uint8]:
             f"{name} says it is {width} × {height} px; at most {MAX_PIXELS:,} pixels are decoded. "
             "Send it smaller"
         )
+    if data.startswith(jpeg.START) and jpeg.lacks_bits(data, name):
+        raise _corrupt(data, name)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:

@@ -15,6 +15,9 @@ MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
 
 Unit = Literal["frames", "bytes"]
 
+MAX_LOTS = 2_000
+"""Of one bucket; beyond them, streams without a lot share one. 16 streams need fewer."""
+
 _SLOTS = 60
 _LEFT = 4
 
@@ -83,12 +86,17 @@ class Bucket:
         """The same, with tokens taken now; those of one slot of the period return together."""
         slot = budget.seconds / _SLOTS
         returns = (math.floor(now_s / slot) + 1) * slot + budget.seconds
-        same = [
-            x for x in self.lots if (x.returns_s, x.stream, x.audit) == (returns, stream, audit)
-        ]
+        same = self._lots(returns, stream, audit)
+        if not same and len(self.lots) >= MAX_LOTS:  # clients choose the names, and as many
+            stream = ""
+            same = self._lots(returns, stream, audit)
         rest = (lot for lot in self.lots if lot not in same)
         tokens += sum(lot.tokens for lot in same)
         return bucket_of([*rest, Lot(returns, stream, audit, tokens)])
+
+    def _lots(self, returns_s: float, stream: str, audit: bool) -> list[Lot]:
+        wanted = (returns_s, stream, audit)
+        return [x for x in self.lots if (x.returns_s, x.stream, x.audit) == wanted]
 
     def left_to_audit(self, budget: Budget, share: float) -> int:
         """Tokens of the reserve that are there."""

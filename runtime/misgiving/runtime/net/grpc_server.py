@@ -5,7 +5,7 @@ import contextlib
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from misgiving.runtime.errors import FailedPrecondition, InvalidInput
+from misgiving.runtime.errors import FailedPrecondition, InvalidInput, ResourceExhausted
+from misgiving.runtime.geometry import MAX_REGIONS
+from misgiving.runtime.net import fields
 from misgiving.runtime.net.listening import check_address
 from misgiving.runtime.net.roles import RoleCheck, Roles, kind_of
+from misgiving.runtime.net.room import Admission, Limits, Room, held
 from misgiving.runtime.net.status import status_of
 
 log = logging.getLogger(__name__)
@@ -33,28 +36,26 @@ OPTIONS = (
     # gRPC's two hours. It is asked every half minute, and has twenty seconds to answer.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.http2.ping_timeout_ms", 20_000),
+    # What a call has sent that has no room yet. gRPC would let that grow to megabytes each; a
+    # message that is being read has as much as it needs.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 65_535),
 )
 
 _QUIET_S = 60.0
 """Between two lines about malformed requests; what comes meanwhile is counted."""
 
 
-def new_server(
-    options: Sequence[tuple[str, int]] = (),
-    max_calls: int | None = None,
-    roles: Roles = Roles(),
-) -> Any:
+def new_server(limits: Limits = Limits(), roles: Roles = Roles()) -> Any:
     """A server that answers a malformed request with INVALID_ARGUMENT, whatever the service.
 
     Args:
-        options: of gRPC, beside OPTIONS.
-        max_calls: calls at once; more are answered with RESOURCE_EXHAUSTED.
+        limits: of what may be under way.
         roles: who may call what.
     """
     return grpc.aio.server(
-        interceptors=[RoleCheck(roles), _Malformed()],
-        options=[*OPTIONS, *options],
-        maximum_concurrent_rpcs=max_calls,
+        interceptors=[Admission(Room(limits)), RoleCheck(roles), _Malformed()],
+        options=[*OPTIONS, ("grpc.max_receive_message_length", limits.message_bytes)],
     )
 
 
@@ -143,7 +144,7 @@ class _Malformed(grpc.aio.ServerInterceptor):
             try:
                 async for response in answer(checked(request, context), context):
                     yield response
-            except InvalidInput as error:
+            except (InvalidInput, ResourceExhausted) as error:
                 await context.abort(*status_of(error))
 
         return guarded
@@ -152,6 +153,8 @@ class _Malformed(grpc.aio.ServerInterceptor):
         async for request in requests:
             if isinstance(request, InvalidInput):
                 self._read_to_the_end(requests)
+            if its := held():
+                await its.keep()
             yield self._one(request, context)
 
     def _read_to_the_end(self, requests: AsyncIterator[Any]) -> None:
@@ -177,8 +180,16 @@ async def _exhausted(requests: AsyncIterator[Any]) -> None:
 
 def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """The message, or, where there is none, the error that the call is to raise."""
+    kind = deserialize.__self__.DESCRIPTOR  # type: ignore[attr-defined]
 
     def read(data: bytes) -> Any:
+        if its := held():
+            its.came(len(data))
+        if fields.are_many(data, kind):
+            return InvalidInput(
+                f"{kind.name} has more than {fields.MAX_FIELDS:,} fields; expected one frame, up to "
+                f"{MAX_REGIONS} regions. Send other frames in requests of their own"
+            )
         try:
             return deserialize(data)
         except DecodeError:

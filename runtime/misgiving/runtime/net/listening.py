@@ -1,8 +1,10 @@
 """What the services share: the address that they listen on, and the signal to stop."""
 
 import asyncio
+import contextlib
 import ipaddress
 import signal
+import socket
 import socketserver
 import time
 from pathlib import Path
@@ -64,6 +66,43 @@ def accept_patiently(server: socketserver.TCPServer) -> None:
             raise
 
     server.get_request = get_request  # type: ignore[method-assign]
+
+
+def answer_briefly(server: socketserver.TCPServer, most: int, longest_s: float) -> None:
+    """Hang up on whoever takes longer than ``longest_s``, or is the oldest of more than ``most``.
+
+    A server of the standard library has a thread and a descriptor for each connection, and waits
+    for ever for one that says nothing.
+    """
+    accept, end, tick = server.get_request, server.shutdown_request, server.service_actions
+    since: dict[Any, float] = {}  # the oldest first
+
+    def get_request() -> Any:
+        connection, address = accept()
+        since[connection] = time.monotonic()
+        for oldest in list(since)[:-most]:
+            hang_up(oldest)
+        return connection, address
+
+    def hang_up(connection: Any) -> None:
+        """Whoever reads or writes it is told at once, and ends."""
+        if since.pop(connection, None) is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def shutdown_request(request: Any) -> None:
+        since.pop(request, None)
+        end(request)
+
+    def service_actions() -> None:
+        late = time.monotonic() - longest_s
+        for connection in [one for one, begun in list(since.items()) if begun < late]:
+            hang_up(connection)
+        tick()
+
+    server.get_request = get_request  # type: ignore[method-assign]
+    server.shutdown_request = shutdown_request  # type: ignore[method-assign]
+    server.service_actions = service_actions  # type: ignore[method-assign]
 
 
 def check_plain(metrics: str, insecure: bool) -> None:

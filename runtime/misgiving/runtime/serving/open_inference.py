@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 from misgiving.runtime.net.status import status_of
 from misgiving.runtime.nouns import Answer, Frame, ModelInfo, StreamSummary
 from misgiving.runtime.serving.pipeline import Pipeline
-from misgiving.runtime.wire.frames import fill_frame
+from misgiving.runtime.wire.frames import MAX_NAME, fill_frame
 from misgiving.runtime.wire.open_inference import check_model, to_frame, to_metadata, to_response
 from misgiving.runtime.wire.requests import StreamRequest, frame_request, opening
 from misgiving.runtime.wire.results import to_answer, to_reply
@@ -103,7 +103,7 @@ class OpenInference(service.GRPCInferenceServiceServicer):
                 yield wire.ModelStreamInferResponse(infer_response=said)
             else:
                 failed = wire.ModelStreamInferResponse(error_message=why or reply.message)
-                failed.infer_response.id = request.id
+                failed.infer_response.id = request.id[:MAX_NAME]
                 yield failed
 
     def _of(self, answer: Answer, before: ModelInfo) -> ModelInfo:

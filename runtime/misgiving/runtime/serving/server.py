@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,10 +13,10 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from misgiving.runtime.engines.base import Kind
-from misgiving.runtime.errors import ResourceExhausted
 from misgiving.runtime.net.grpc_server import add_health, bind, new_server
 from misgiving.runtime.net.roles import Roles
-from misgiving.runtime.net.status import status_of
+from misgiving.runtime.net.room import Limits
+from misgiving.runtime.net.status import retry_hint, status_of
 from misgiving.runtime.nouns import ModelInfo
 from misgiving.runtime.serving.open_inference import OPEN_SERVICE, add_open_inference
 from misgiving.runtime.serving.pipeline import Pipeline
@@ -29,31 +30,35 @@ from misgiving.runtime.serving.session import (
     Opened,
     Reply,
     ReplyError,
+    Session,
 )
+from misgiving.runtime.serving.shared_memory import SharedMemory, sweep
 from misgiving.runtime.serving.streams import Stream
 from misgiving.runtime.telemetry import traces
 from misgiving.runtime.telemetry.gauges import of_drift, of_model
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.telemetry.reading import read_status
-from misgiving.runtime.wire.frames import to_frame
+from misgiving.runtime.wire.frames import received
 from misgiving.runtime.wire.results import fill_result, to_model, to_response
+from misgiving.runtime.wire.sharing import to_memory
 from misgiving.runtime.wire.status import to_status_message
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import detector_pb2_grpc
 
 SERVICE = "misgiving.v1.FailureDetector"
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Larger requests are answered with RESOURCE_EXHAUSTED; raw RGB of 5000 × 4000 px fits."""
-MAX_CALLS = 256
-"""Calls and streams at once; gRPC answers more with RESOURCE_EXHAUSTED."""
+LIMITS = Limits(kept=Session().in_order_window, setting="server.max_in_flight_bytes")
+"""Unless settings say otherwise."""
+MAX_MESSAGE_BYTES = LIMITS.message_bytes
+"""Larger requests are answered with RESOURCE_EXHAUSTED."""
 _MODES = {wire.STREAM_MODE_LIVE: Mode.LIVE, wire.STREAM_MODE_IN_ORDER: Mode.IN_ORDER}
 
 
 class Servicer(detector_pb2_grpc.FailureDetectorServicer):
     """Answers with a pipeline; UNAVAILABLE until there is one."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, shared: SharedMemory) -> None:
         self.metrics = metrics
+        self.shared = shared
         self.pipeline: Pipeline | None = None
         self.calls = 0
         """Calls and streams whose answer is not out yet."""
@@ -65,7 +70,8 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
         pipeline = await self._begun(context)
         try:
             with self.metrics.call:
-                answer = await pipeline.answer_now(to_frame(request.frame), context.peer())
+                frame = received(request.frame, self.shared.read)
+                answer = await pipeline.answer_now(frame, context.peer())
             self.metrics.observe(answer)
             traces.record(answer, request.frame.stream_id, context.invocation_metadata() or ())
             fill_result((response := wire.InferResponse()).result, answer)
@@ -81,7 +87,7 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
             pipeline,
             self.metrics,
             events_of(request_iterator),
-            to_frame,
+            partial(received, read=self.shared.read),
             lambda frame, answer, _: traces.record(answer, frame.stream_id, metadata),
         )
         self._streams.add(stream)
@@ -92,6 +98,17 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
             await context.abort(*status_of(error))
         finally:
             self._streams.discard(stream)
+
+    async def ShareMemory(
+        self, request: wire.ShareMemoryRequest, context: Any
+    ) -> AsyncIterator[wire.ShareMemoryResponse]:
+        try:
+            asked = self.shared.lent(request.slots, request.slot_bytes, context.peer())
+            async with asked as lent:
+                yield to_memory(lent)
+                await self.shared.ended.wait()  # or until the client leaves, which cancels this
+        except Exception as error:
+            await context.abort(*status_of(error))
 
     async def GetModel(self, request: wire.GetModelRequest, context: Any) -> wire.GetModelResponse:
         pipeline = await self._begun(context)
@@ -163,33 +180,29 @@ def response_of(item: Reply | ReplyError | Finish) -> wire.StreamInferResponse:
             return to_response(summary)
 
 
-def retry_hint(error: Exception) -> tuple[tuple[str, str], ...]:
-    """Trailing metadata that says when to try again, where time helps.
-
-    The name is gRPC's own: its clients wait as long where they are configured to retry.
-    """
-    if not isinstance(error, ResourceExhausted) or error.retry_after_ms is None:
-        return ()
-    return (("grpc-retry-pushback-ms", str(error.retry_after_ms)),)
-
-
 class Server:
     """A gRPC server with one Servicer: bound, then started, then ready, then drained."""
 
-    def __init__(self, metrics: Metrics | None = None, roles: Roles = Roles()) -> None:
+    def __init__(
+        self,
+        metrics: Metrics | None = None,
+        roles: Roles = Roles(),
+        limits: Limits = LIMITS,
+        shared_bytes: int = 0,
+    ) -> None:
         """Prepare; nothing listens yet.
 
         Args:
             metrics: are counted in; None for some of its own.
             roles: what each client may ask for.
+            limits: of what may be under way.
+            shared_bytes: of shared memory that clients on this machine may have.
         """
         self.metrics = metrics or Metrics()
-        self.servicer = Servicer(self.metrics)
+        self.servicer = Servicer(self.metrics, SharedMemory(shared_bytes))
         self.metrics.registry.register(of_model(self.servicer.info))
         self.metrics.registry.register(of_drift(self.servicer.drifting))
-        self._server = new_server(
-            [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)], MAX_CALLS, roles
-        )
+        self._server = new_server(limits, roles)
         detector_pb2_grpc.add_FailureDetectorServicer_to_server(self.servicer, self._server)
         self._health = add_health(self._server, SERVICE, OPEN_SERVICE)
         add_open_inference(self._server, self.servicer, self._health)
@@ -206,6 +219,7 @@ class Server:
             FailedPrecondition: the port is in use, or not ours to take.
         """
         address = bind(self._server, listen, tls)
+        sweep()
         await self._set_health(None)
         await self._server.start()
         return address
@@ -227,6 +241,7 @@ class Server:
         stopping = asyncio.create_task(self._server.stop(grace_s))
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.servicer.idle(), grace_s)
+        self.servicer.shared.ended.set()
         # A health watch never ends by itself; it alone is not worth the whole grace.
         await self._server.stop(min(1.0, grace_s))
         await stopping

@@ -32,6 +32,7 @@ from misgiving.runtime.serving.session import (
     Submit,
 )
 from misgiving.runtime.telemetry.metrics import Metrics
+from misgiving.runtime.wire.frames import MAX_NAME
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,8 @@ class Stream:
                 self._count(instruction)
             case DropCounted((frame, _)):
                 self._metrics.dropped.inc()
-                ids = {"stream_id": frame.stream_id, "frame_id": frame.frame_id}
+                stream, name = frame.stream_id[:MAX_NAME], frame.frame_id[:MAX_NAME]
+                ids = {"stream_id": stream, "frame_id": name}
                 log.debug("stream %(stream_id)r dropped frame %(frame_id)r", ids, extra=ids)
             case PauseReading():
                 self._may_read.clear()
@@ -159,7 +161,7 @@ class Stream:
         except Exception as error:
             code, why = status_of(error)
             number, _ = code.value
-            name = current[0].frame_id
+            name = current[0].frame_id[:MAX_NAME]
             self.handle(FrameFailed(ticket, FrameFailure(name, number, why)))
         else:
             self._metrics.observe(answer)

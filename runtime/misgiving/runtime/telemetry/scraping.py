@@ -7,7 +7,12 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, disable_created_metrics, start_http_server
 
 from misgiving.runtime.errors import FailedPrecondition
-from misgiving.runtime.net.listening import accept_patiently, check_address
+from misgiving.runtime.net.listening import accept_patiently, answer_briefly, check_address
+
+MAX_SCRAPERS = 16
+"""Connections at once; beyond them the oldest ends."""
+LONGEST_S = 30.0
+"""That an answer may take."""
 
 
 @contextmanager
@@ -34,6 +39,7 @@ def scraped(registry: CollectorRegistry, address: str) -> Iterator[str]:
             "this machine. Stop what listens there, or choose another with --metrics"
         ) from error
     accept_patiently(server)
+    answer_briefly(server, MAX_SCRAPERS, LONGEST_S)
     try:
         yield f"{host}:{server.server_port}"
     finally:

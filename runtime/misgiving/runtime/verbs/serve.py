@@ -6,6 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from misgiving.runtime.answer.answerer import Model
@@ -17,14 +18,15 @@ from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.net.listening import stop_signal
 from misgiving.runtime.net.roles import Roles
+from misgiving.runtime.net.room import Limits
 from misgiving.runtime.outbox.ledger import Ledger
 from misgiving.runtime.persons.detector import Detector
 from misgiving.runtime.persons.lookout import Lookout
 from misgiving.runtime.serving.pipeline import Pipeline, Sink
-from misgiving.runtime.serving.server import Server
+from misgiving.runtime.serving.server import LIMITS, Server
 from misgiving.runtime.serving.shadow import Shadow
 from misgiving.runtime.settings.changing import check_change
-from misgiving.runtime.settings.model import FlagsTable, LogTable, Settings
+from misgiving.runtime.settings.model import FlagsTable, LogTable, ServerTable, Settings
 from misgiving.runtime.telemetry.gauges import of_machine, of_spool
 from misgiving.runtime.telemetry.logs import say, set_up
 from misgiving.runtime.telemetry.metrics import Metrics
@@ -79,7 +81,8 @@ async def _serve(
     stop = stop_signal()
     reload = reload_signal() if reread else None
     tls = settings.tls
-    server = Server(metrics, Roles(infer=tls.infer, admin=tls.admin))
+    roles = Roles(infer=tls.infer, admin=tls.admin)
+    server = Server(metrics, roles, limits_of(settings.server), settings.server.shared_memory)
     address = await server.start(settings.server.listen, tls.folder)
     upgrade, grace_s = None, GRACE_S
     try:
@@ -109,6 +112,14 @@ async def _serve(
         await ended(upgrade)
         await server.stop(grace_s)
     await closed(pipeline)
+
+
+def limits_of(table: ServerTable) -> Limits:
+    return replace(
+        LIMITS,
+        message_bytes=table.max_message_bytes,
+        in_flight_bytes=table.max_in_flight_bytes,
+    )
 
 
 async def until(stop: asyncio.Event, work: Sequence[Coroutine[None, None, None]]) -> None:
@@ -158,7 +169,8 @@ async def upgraded(exchanger: Exchanger, later: Later) -> None:
     try:
         engine = await later()
         is_now = await exchanger.upgrade(bundle, engine)
-        say(f"{engine.provider} {'answers now' if is_now else 'is ready; its bundle answers no more'}")
+        now = "answers now" if is_now else "is ready; its bundle answers no more"
+        say(f"{engine.provider} {now}")
     except Exception as error:  # whatever it is, frames are answered
         ours = isinstance(error, MisgivingError)
         log.error("%s; %s goes on", error, exchanger.engine, exc_info=not ours)

@@ -16,6 +16,7 @@ from misgiving.runtime import images
 from misgiving.runtime.errors import ImageError, InvalidInput, NotFound
 from misgiving.runtime.geometry import Region, check_count
 from misgiving.runtime.nouns import Answer, Frame, ModelInfo, Person
+from misgiving.runtime.wire.frames import check_name
 from misgiving.v1 import open_inference_pb2 as wire
 
 PLATFORM = "misgiving_bundle"
@@ -68,10 +69,12 @@ def to_frame(request: wire.ModelInferRequest, info: ModelInfo) -> Frame:
 
     Raises:
         NotFound: it asks another model.
-        InvalidInput: its tensors are not those of the metadata, or do not hold what they say.
+        InvalidInput: its tensors are not those of the metadata, or do not hold what they say; its
+            id is too long.
         ResourceExhausted: a raw image of too many pixels, or too many regions.
     """
     check_model(request.model_name, request.model_version, info)
+    check_name("id", request.id)
     _check_names("output", request.outputs, _VALUES)
     _check_names("input", request.inputs, _INPUTS)
     tensors = {one.name: one for one in _tensors(request)}
