@@ -24,38 +24,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from misgiving.runtime import Client
 from misgiving.runtime.errors import MisgivingError
-from misgiving.runtime.nouns import make_frame
-from misgiving.runtime.outbox.spool import Spool
-from misgiving.runtime.wire.collected import read_kept
 
 MJPEG = Path(__file__).parents[1] / "tests" / "runtime" / "mjpeg_server.py"
 DESCRIPTORS = 64
 FRAMES = 20
-DAY_S = 86400
-CLOCKS_S = {
-    "right": 0,
-    "a day ahead": DAY_S,
-    "a day behind": -DAY_S,
-    "ten years ahead": 3650 * DAY_S,
-    "in 1970": -int(time.time()) + 10,
-    "right again": 0,
-}
 
-CLOCK = """
-import os, time
-
-real, real_ns, path = time.time, time.time_ns, os.environ["FAULT"]
-
-
-def ahead():
-    with open(path) as file:
-        return int(file.read())
-
-
-time.time = lambda: real() + ahead()
-time.time_ns = lambda: real_ns() + ahead() * 10**9
-"""
-"""Python runs a ``sitecustomize`` before anything else; the clock is that of the whole process."""
 ENGINE = """
 import os, time
 from misgiving.runtime.engines.onnx import OnnxEngine
@@ -75,17 +48,21 @@ def infer(self, images):
 
 OnnxEngine.infer = infer
 """
+"""Python runs a ``sitecustomize`` before anything else."""
 
 
 class Command:
     """``misgiving`` with a fault that a file turns on, and what it says on the way."""
 
-    def __init__(self, folder: Path, hook: str, fault: object, *arguments: object) -> None:
+    def __init__(
+        self, folder: Path, hook: str, fault: object, *arguments: object, **variables: str
+    ) -> None:
         self.fault = folder / "fault"
         self.put(fault)
         (folder / "hook").mkdir(exist_ok=True)
         (folder / "hook" / "sitecustomize.py").write_text(hook)
-        environment = os.environ | {"PYTHONPATH": str(folder / "hook"), "FAULT": str(self.fault)}
+        environment = os.environ | variables
+        environment |= {"PYTHONPATH": str(folder / "hook"), "FAULT": str(self.fault)}
         command = [sys.executable, "-m", "misgiving", *map(str, arguments)]
         self.process = Popen(command, env=environment, stdout=PIPE, stderr=STDOUT, text=True)
         self.said: list[str] = []
@@ -140,16 +117,27 @@ def waited(ask: Callable[[], str | None], longest_s: float = 60) -> str | None:
 
 
 @contextmanager
-def serving(bundle: Path, hook: str = "", fault: object = 0, *more: object) -> Iterator[Command]:
-    with tempfile.TemporaryDirectory() as folder:
-        listen = ("serve", "--listen", "127.0.0.1:0", "--bundle", bundle, "--threads", 1)
-        spool = ("--spool", Path(folder, "spool"), "--audit-rate", 1)
-        command = Command(Path(folder), hook, fault, *listen, *spool, *more)
-        try:
-            yield command
-        finally:
-            command.process.kill()
-            command.wait()
+def serving(bundle: Path, hook: str = "", fault: object = 0) -> Iterator[Command]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        started(Path(folder), bundle, hook, fault, "--audit-rate", 1) as command,
+    ):
+        yield command
+
+
+@contextmanager
+def started(
+    folder: Path, bundle: Path, hook: str, fault: object, *more: object, **variables: str
+) -> Iterator[Command]:
+    """``misgiving serve`` with a spool in a folder, which may be another server's after it."""
+    listen = ("serve", "--listen", "127.0.0.1:0", "--bundle", bundle, "--threads", 1)
+    spool = ("--spool", folder / "spool", *more)
+    command = Command(folder, hook, fault, *listen, *spool, **variables)
+    try:
+        yield command
+    finally:
+        command.process.kill()
+        command.wait()
 
 
 def answered(client: Client, count: int = FRAMES) -> Counter[str]:
@@ -200,54 +188,6 @@ def engines(bundle: Path) -> Iterator[str]:
             f"| hangs | {before} answered | {refused} refused | it ends after {took:.0f} s "
             f"| | {code} | {command.tracebacks} |"
         )
-
-
-def clocks(bundle: Path) -> Iterator[str]:
-    """Frames with the capture times of a client whose clock is right."""
-    yield "| the server's clock | answered | slowest, ms | oldest in the spool, s | metrics |"
-    yield "|---|---:|---:|---:|---|"
-    with serving(bundle, CLOCK, 0, "--metrics", "127.0.0.1:0") as command:
-        address, metrics = command.address(), command.address("metrics on").removeprefix("http://")
-        sent = 0
-        with Client(address, wait_s=0) as client:
-            for clock, ahead_s in CLOCKS_S.items():
-                command.put(ahead_s)
-                took = []
-                for _ in range(FRAMES):
-                    sent += 1
-                    took.append(_timed(client, sent))
-                oldest = client.status().spool
-                yield (
-                    f"| {clock} | {len(took)} | {1000 * max(took):.0f} "
-                    f"| {oldest.oldest_age_s if oldest else 0:.0f} | {_scraped(metrics)} |"
-                )
-        code = command.end()
-        spool = Spool(command.fault.parent / "spool")
-        order = [int(read_kept(spool.read(one)).frame.frame_id) for one in spool.pending()]
-        spool.close()
-        whole = order == list(range(1, sent + 1))
-        yield (
-            f"\nIn the spool: {len(order)} of {sent}, {'in' if whole else 'not in'} their order. "
-            f"Exit code {code}, {command.tracebacks} tracebacks."
-        )
-
-
-def _timed(client: Client, number: int) -> float:
-    """Seconds until a frame, captured now, is answered."""
-    noise = np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8)
-    frame = make_frame(noise, (), str(number), time.time_ns(), "front")
-    began = time.monotonic()
-    for _ in client.stream([frame]):
-        pass
-    return time.monotonic() - began
-
-
-def _scraped(address: str) -> str:
-    """Whether the metrics can be read, and none that counts time is negative."""
-    with urllib.request.urlopen(f"http://{address}", timeout=10) as page:
-        lines = [line for line in page.read().decode().splitlines() if "_seconds" in line]
-    values = [line for line in lines if not line.startswith("#") and " -" in line]
-    return values[0] if values else "none negative"
 
 
 def descriptors(bundle: Path) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 Run: python benchmarks/faults.py BUNDLE [KILLS] > benchmarks/faults_cpu_<yyyymm>.md
 BUNDLE is small, such as tests/shared/tiny_bundle. The disks are small tmpfs, which takes root.
+The clocks are set by Debian's package libfaketime.
 """
 
 import logging
@@ -18,6 +19,7 @@ from contextlib import contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
 
+import clocks
 import enduring
 import kill_points
 import killing
@@ -39,7 +41,10 @@ POINTS = """## kill -9 of what writes files
 Killed before each file that it opens to write, and before each rename, removal and new folder."""
 CLOCKS = """## A clock that jumps
 
-`misgiving serve` with the clock of its whole process set; the client's stays right."""
+`misgiving serve` under libfaketime, which sets the wall clock of the whole process, of its C
+libraries too; monotonic clocks and the client's stay right. The log's day is that of a reload."""
+RESTARTS = """Three servers, one after the other on one spool, are asked 20 frames each, all of them
+flagged. The budget is ten frames a day, of which one camera gets eight."""
 DESCRIPTORS = """## No file descriptors left
 
 `misgiving serve`, allowed 64 descriptors."""
@@ -221,7 +226,8 @@ def main() -> None:
     sections = {
         f"# Faults, CPU\n\n{said}\n\n{KILLS}": kills(bundle, count),
         POINTS: points(bundle),
-        CLOCKS: enduring.clocks(bundle),
+        CLOCKS: clocks.clocks(bundle),
+        RESTARTS: clocks.restarts(bundle),
         DESCRIPTORS: enduring.descriptors(bundle),
         ENGINES: enduring.engines(bundle),
         CAMERA: enduring.camera(bundle),

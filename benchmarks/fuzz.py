@@ -1,10 +1,11 @@
 """Coverage-guided fuzzing of what reads files and frames: an error of ours, or none.
 
-Run: python benchmarks/fuzz.py decode|jpeg|graph|toml|detector|manifest|signatures|mp4|zip
-     CORPUS [-max_total_time=60]
+Run: python benchmarks/fuzz.py decode|frame|jpeg|graph|toml|detector|manifest|
+     signatures|mp4|zip CORPUS [-max_total_time=60]
 in an environment with the package and ``atheris``. CORPUS is a folder of samples, which grows.
 """
 
+import contextlib
 import sys
 import tempfile
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from functools import partial
 from pathlib import Path
 
 import atheris
+import numpy as np
+from google.protobuf.message import DecodeError
 
 with atheris.instrument_imports(include=["misgiving", "tomllib"]):
     from misgiving.runtime import images, jpeg
@@ -21,8 +24,11 @@ with atheris.instrument_imports(include=["misgiving", "tomllib"]):
     from misgiving.runtime.bundles.trust import parse_signatures
     from misgiving.runtime.errors import MisgivingError
     from misgiving.runtime.persons import detector_toml
+    from misgiving.runtime.serving.shared_memory import SharedMemory, _Piece
     from misgiving.runtime.settings.reading import Sources
     from misgiving.runtime.sources import containers, mp4
+    from misgiving.runtime.wire.frames import to_frame
+    from misgiving.v1.pose_pb2 import Frame
 
 
 def _settings(path: Path) -> None:
@@ -34,6 +40,19 @@ def _video(path: Path) -> None:
     containers.ends_early(path)
 
 
+def _frame() -> Callable[[bytes], object]:
+    """A frame that may lie in shared memory: three slots of 48 bytes, whose token is empty."""
+    memory = SharedMemory(0)
+    memory._pieces[b""] = piece = _Piece(3, 48)
+    piece.read(0, np.empty(0, np.uint8))  # its name is gone
+
+    def read(data: bytes) -> None:
+        with contextlib.suppress(DecodeError):
+            to_frame(Frame.FromString(data), memory.read)
+
+    return read
+
+
 def _graph() -> Callable[[bytes], object]:
     return partial(check_graph, manifest=Bundle.load(TINY).manifest, name="a graph")
 
@@ -43,6 +62,7 @@ FILE = Path(tempfile.mkdtemp(dir="/dev/shm")) / "file"
 IN_MEMORY: dict[str, Callable[[bytes], object]] = {
     "decode": images.decode,
     "jpeg": partial(jpeg.size, name="a picture"),
+    "frame": _frame(),
     "graph": _graph(),
     "manifest": partial(parse_manifest, path=FILE),
     "signatures": partial(parse_signatures, name="a bundle"),

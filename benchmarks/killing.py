@@ -193,7 +193,7 @@ def probation(vehicle: Vehicle) -> None:
     process = vehicle.start()
     address = _address(process)
     vehicle.turn(process)
-    _line(process, "reloaded; changed")
+    _line(process, " on probation, instead of ")
     vehicle.ask(address, 20)
     vehicle.pause(0.05)
     vehicle.kill(process)

@@ -1,17 +1,39 @@
-"""One thread for each process: several workers share the cores, and the networks are tiny."""
+"""One thread for each process: several workers share the cores, and the networks are tiny.
+
+Neither chance nor the time that a case takes decides whether a property holds.
+"""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from shared.fuzzing import Try, attempt_all
 
+settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
+with pytest.MonkeyPatch.context() as patch:
+    # gRPC reads it once. What it says of another test's server would be in what this one captures.
+    patch.setenv("GRPC_VERBOSITY", "NONE")
+    import grpc  # noqa: F401
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch, NumPy and ONNX Runtime are loaded
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-cases", type=int, default=20_000, help="how many test_fuzz.py tries")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: at the end, none of them keeps one worker busy alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

@@ -116,7 +116,7 @@ def test_a_signal_ends_a_command(
         process.send_signal(number)
         said = [line for line in words(process.stderr) if ": epoch " not in line]
         assert said == [f"misgiving: stopped by {number.name}; what was finished is kept"]
-        assert process.wait(30) == 128 + number
+        assert process.wait(60) == 128 + number
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, 0)
     left = {path.name for path in world.glob("new*")}
@@ -131,7 +131,7 @@ def test_the_demo_takes_its_processes_along(world: Path) -> None:
         wait_for(process.stdout, "$ misgiving cycle")
         process.send_signal(INT)
         assert words(process.stderr) == ["misgiving: stopped by SIGINT; what was finished is kept"]
-        assert process.wait(30) == 130
+        assert process.wait(60) == 130
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, 0)
 
@@ -143,10 +143,10 @@ def test_a_stream_that_waits_for_its_server_can_be_stopped(world: Path, tmp_path
     with serving(gate) as server:
         with started(tmp_path, "stream", ".", "--server", server.address) as process:
             wait_for(process.stderr, "cut short")
-            assert gate.entered.acquire(timeout=30)  # the other has been sent
+            assert gate.entered.acquire(timeout=60)  # the other has been sent
             process.send_signal(INT)
             assert words(process.stderr) == ["misgiving: left before the last answers had come"]
-            assert process.wait(30) == 130
+            assert process.wait(60) == 130
         gate.permits.release(9)
 
 
@@ -155,7 +155,7 @@ def test_a_collector_finishes_and_ends_with_0(number: signal.Signals, tmp_path: 
     with started(tmp_path, "collect", "--listen", "127.0.0.1:0", "--store", "store") as process:
         wait_for(process.stderr, "collecting on ")
         process.send_signal(number)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         assert words(process.stderr) == []
 
 
@@ -180,7 +180,7 @@ def test_a_server_that_dies_is_told(world: Path, tmp_path: Path) -> None:
             server.kill()
             (line,) = words(process.stderr)
             assert line.startswith(f"misgiving: no answer from {address}")
-            assert process.wait(30) == 1
+            assert process.wait(60) == 1
             assert process.stdout is not None
             assert " of 500 frames" in process.stdout.read().splitlines()[-1]
 
@@ -192,4 +192,4 @@ def test_a_pipe_that_closes_says_nothing(world: Path) -> None:
         process.stdout.readline()
         process.stdout.close()
         assert words(process.stderr) == []
-        assert process.wait(30) == 1
+        assert process.wait(60) == 1

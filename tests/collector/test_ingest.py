@@ -365,7 +365,7 @@ def test_port_in_use_is_one_line(tmp_path: Path) -> None:
     with child(COLLECT, tmp_path / "a") as first:
         address = address_of(first, tmp_path / "a")
         with child(COLLECT, tmp_path / "b", address) as second:
-            assert second.wait(20) == 2
+            assert second.wait(60) == 2
             (line,) = second.stderr.read().splitlines()
     assert line.startswith(f"misgiving: {address} cannot be bound; expected")
 
@@ -375,14 +375,14 @@ def test_sigterm_ends_a_collector_that_is_alive_and_described(tmp_path: Path) ->
         with grpc.insecure_channel(address_of(process, tmp_path)) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             for service in ("", SERVICE):
-                answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
+                answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
             asked = reflection_pb2.ServerReflectionRequest(list_services="")
             reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
-            (answer,) = reflection.ServerReflectionInfo(iter([asked]), timeout=20)
+            (answer,) = reflection.ServerReflectionInfo(iter([asked]), timeout=60)
         assert SERVICE in {s.name for s in answer.list_services_response.service}
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert process.stderr.read() == ""
 
 
@@ -392,9 +392,9 @@ def test_killed_collector_has_what_it_acknowledged(tmp_path: Path) -> None:
         with grpc.insecure_channel(address_of(process, tmp_path)) as channel:
             stub = FleetCollectorStub(channel)
             for body in bodies:
-                stub.Upload(upload_of(body), timeout=20)
+                stub.Upload(upload_of(body), timeout=60)
         process.kill()
-        process.wait(20)
+        process.wait(60)
     store = Store(tmp_path)
     assert [serialise(to_message(frame)) for _, frame in store.frames()] == bodies
     store.close()

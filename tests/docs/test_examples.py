@@ -70,7 +70,7 @@ def test_example_of_a_service(name: str, part: str, desk: Path) -> None:
             said = re.sub(
                 "^flags from .*\nweights of .* their licence: .*\n", "", process.stderr.read()
             )
-            assert (process.wait(30), said) == (0, "")
+            assert (process.wait(60), said) == (0, "")
         finally:
             process.kill()
 

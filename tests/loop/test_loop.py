@@ -25,6 +25,7 @@ from misgiving.trainer.data import PoseSet, open_data, subset
 from misgiving.trainer.net_config import HourglassConfig
 from misgiving.trainer.recipes import RECIPES
 from shared import tiny
+from shared.ports import unused_port
 
 FRAMES = 24
 DEADLINE_S = 60.0
@@ -96,7 +97,8 @@ def _drive(folder: Path, first: Recording, second: Recording) -> None:
     """Stream both recordings; the collector dies between them and comes back at the end."""
     store, spool = folder / "store", folder / "spool"
     serve = ["serve", "--bundle", tiny.BUNDLE, "--listen", "127.0.0.1:0", "--threshold", "0"]
-    with _service("collect", "--listen", "127.0.0.1:0", "--store", store) as (victim, collector):
+    collector = f"127.0.0.1:{unused_port()}"
+    with _service("collect", "--listen", collector, "--store", store) as (victim, _):
         serve += ["--spool", spool, "--collector", collector]
         with _service(*serve) as (server, address):
             _stream(first, address, folder)

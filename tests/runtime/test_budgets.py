@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.flags.budgets import DAY, HOUR, MINUTE, Bucket, Budget
 from misgiving.runtime.flags.policy import MAX_STREAMS, FlagPolicy, FlagState
-from misgiving.runtime.flags.saving import restored, saved
+from misgiving.runtime.flags.saving import Moment, restored, saved
 from misgiving.runtime.nouns import Decision, Reason
 from runtime.flagging import NEVER, Device
 
 YEAR = 365 * DAY
+NOW = Moment(5.0)
 
-properties = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+properties = settings(max_examples=40)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def run(policy: FlagPolicy, steps: list[Step]) -> list[tuple[float, Step, Decisi
     device, now, passed, decided = Device(policy), 0.0, 0.0, []
     for step in steps:
         if step.restart:  # in no time; the next process has a clock of its own
-            device.state = restored(FlagState(policy), saved(device.state, 5.0), 5.0)
+            device.state = restored(FlagState(policy), saved(device.state, NOW), NOW)
             now = 0.0
             device.one(0.1, now)
         now += step.after_s
@@ -211,9 +212,37 @@ def test_a_restart_does_not_fill_the_budgets(away_s: float, at_once: int) -> Non
     policy = FlagPolicy(threshold=0.5, audit_rate=0, budgets=(Budget(10, "frames", HOUR),))
     before, after = Device(policy), Device(policy)
     assert spend(before, 77.0) == 8
-    after.state = restored(after.state, saved(before.state, YEAR), YEAR + away_s)
+    after.state = restored(after.state, saved(before.state, Moment(YEAR)), Moment(YEAR + away_s))
     assert spend(after, 3.0) == at_once
     assert spend(after, 3.0 + 1.1 * HOUR) == 8
+
+
+@pytest.mark.parametrize("jump_s", [-YEAR, 0.0, YEAR])
+@pytest.mark.parametrize(("away_s", "at_once"), [(0, 0), (HOUR / 2, 0), (1.1 * HOUR, 8)])
+def test_between_two_starts_of_the_system_the_wall_clock_says_nothing(
+    away_s: float, at_once: int, jump_s: float
+) -> None:
+    policy = FlagPolicy(threshold=0.5, audit_rate=0, budgets=(Budget(10, "frames", HOUR),))
+    before, after = Device(policy), Device(policy)
+    assert spend(before, 77.0) == 8
+    text = saved(before.state, Moment(YEAR, "one", 100.0))
+    state = restored(after.state, text, Moment(YEAR + jump_s, "one", 100.0 + away_s))
+    after.state = state
+    assert spend(after, 3.0) == at_once
+
+
+def test_after_a_start_of_the_system_the_wall_clock_counts() -> None:
+    """The other clock began anew."""
+    before = Moment(YEAR, "one", 100.0)
+    assert Moment(YEAR + 5.0, "two", 200.0).since(before) == 5.0
+    assert Moment(YEAR - 5.0, "two", 200.0).since(before) == 0.0
+    assert Moment(YEAR + 5.0).since(Moment(YEAR)) == 5.0
+
+
+def test_what_an_earlier_release_wrote_is_read() -> None:
+    state = FlagState(FlagPolicy(threshold=0.5, audit_rate=0))
+    text = b'{"version": 1, "saved_unix_s": 0, "buckets": []}'
+    assert restored(state, text, Moment(5.0, "one", 5.0)) == state
 
 
 def test_another_policy_takes_over_what_was_spent() -> None:
@@ -246,7 +275,7 @@ def test_a_reserve_opened_late_takes_from_what_is_left() -> None:
 def test_other_files_are_refused(text: bytes) -> None:
     state = FlagState(FlagPolicy(threshold=0.5, audit_rate=0))
     with pytest.raises(DataError, match="expected what 'saved' wrote"):
-        restored(state, text, 0.0)
+        restored(state, text, NOW)
 
 
 def test_streams_of_ever_new_names_take_bounded_memory_and_no_more_than_the_budget(

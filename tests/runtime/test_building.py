@@ -19,7 +19,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import misgiving.runtime
 from misgiving.runtime.bundles.bundle import Bundle, sha256_file
+from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
 from misgiving.runtime.bundles.manifest import MANIFEST, write_manifest
+from misgiving.runtime.client import Client
 from misgiving.runtime.engines import building
 from misgiving.runtime.engines.cache import Plan, Profile
 from misgiving.runtime.engines.cuda import Gpu
@@ -35,6 +37,7 @@ from shared.single import single_bundle
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed; it builds here")
 
 ONNX = "onnxruntime CPUExecutionProvider fp32"
+STAND_IN = "tensorrt stand-in fp32"
 PRETENDED = Path(__file__).parent / "pretended_gpu"
 NAMESPACES = os.pathsep.join(str(Path(path).parent) for path in misgiving.__path__)
 
@@ -52,7 +55,7 @@ def start(cache: Path, *arguments: str, **variables: str) -> "subprocess.Popen[s
 
 def run(cache: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
     with start(cache, *arguments, **variables) as process:
-        out, said = process.communicate(timeout=60)
+        out, said = process.communicate(timeout=240)
         return process.returncode, out, said.splitlines()[-1] if said else ""
 
 
@@ -102,7 +105,7 @@ def test_an_altered_plan_is_built_again(tmp_path: Path) -> None:
 def test_two_at_once_build_once(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with start(cache, "build") as first, start(cache, "build") as second:
-        told = [process.communicate(timeout=60) for process in (first, second)]
+        told = [process.communicate(timeout=240) for process in (first, second)]
         assert (first.returncode, second.returncode) == (0, 0)
     ends = sorted("was built before" in out for out, _ in told)
     assert ends == [False, True]
@@ -116,7 +119,7 @@ def test_stopped_in_the_middle(number: signal.Signals, tmp_path: Path) -> None:
         assert process.stderr is not None
         assert "Building engine" in process.stderr.readline()
         process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=240)[1]
         ends = {-signal.SIGKILL} if number == signal.SIGKILL else {128 + number}
         assert process.returncode in ends, said
     assert plans(cache) == {}
@@ -175,7 +178,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     path = os.pathsep.join([str(PRETENDED), NAMESPACES])
     environment = os.environ | {"PYTHONPATH": path, "MISGIVING_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-c", code, "build"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 2
     assert (
         "cannot be used: File too large; expected a folder of yours on a disk with room"
@@ -210,10 +213,12 @@ def test_a_plan_that_tensorrt_refuses_is_built_again(
 
 
 @contextmanager
-def served(cache: Path, **variables: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def served(
+    cache: Path, *more: str, **variables: str
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """``misgiving serve --device tensorrt`` and its address."""
     arguments = ["serve", "--device", "tensorrt", "--listen", "127.0.0.1:0"]
-    with start(cache, *arguments, **variables) as process:
+    with start(cache, *arguments, *more, **variables) as process:
         try:
             line = said(process)
             assert line.startswith("serving "), line
@@ -230,8 +235,7 @@ def said(process: "subprocess.Popen[str]") -> str:
 
 
 def engine_of(address: str) -> str:
-    with grpc.insecure_channel(address) as channel:
-        return FailureDetectorStub(channel).GetModel(wire.GetModelRequest()).model.engine
+    return answers(address)[1]
 
 
 def answered(address: str) -> int:
@@ -244,7 +248,7 @@ def watched(address: str, service: str) -> None:
     """Wait, as a client does, until an engine answers."""
     with grpc.insecure_channel(address) as channel:
         request = health_pb2.HealthCheckRequest(service=service)
-        for update in health_pb2_grpc.HealthStub(channel).Watch(request, timeout=60):
+        for update in health_pb2_grpc.HealthStub(channel).Watch(request, timeout=240):
             if update.status == health_pb2.HealthCheckResponse.SERVING:
                 return
 
@@ -255,13 +259,13 @@ def test_it_serves_while_it_builds_and_switches(tmp_path: Path) -> None:
         building = f"building TensorRT's engine; {ONNX} answers meanwhile"
         assert said(process) == building
         watched(address, "engine.tensorrt")
-        assert engine_of(address) == "tensorrt stand-in fp32"
+        assert engine_of(address) == STAND_IN
         assert answered(address) == 1
-        assert said(process) == "tensorrt stand-in fp32 answers now"
+        assert said(process) == f"{STAND_IN} answers now"
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     with served(cache) as (process, address):  # the plan is there now
-        assert engine_of(address) == "tensorrt stand-in fp32"
+        assert engine_of(address) == STAND_IN
 
 
 def test_it_goes_on_where_the_build_fails(tmp_path: Path) -> None:
@@ -274,6 +278,87 @@ def test_it_goes_on_where_the_build_fails(tmp_path: Path) -> None:
         assert answered(address) == 1
 
 
+def version(folder: Path, name: str) -> Path:
+    """The bundle in the package in another version, whose graph takes a plan of its own."""
+    onnx = pytest.importorskip("onnx")
+    shutil.copytree(DEFAULT_BUNDLE, folder)
+    model = onnx.load(folder / "model.onnx")
+    model.doc_string = name
+    onnx.save(model, folder / "model.onnx")
+    bundle = Bundle.load(DEFAULT_BUNDLE)
+    files = bundle.manifest.files | {"model.onnx": sha256_file(folder / "model.onnx")}
+    write_manifest(folder, bundle.manifest.model_copy(update={"files": files, "version": name}))
+    return folder
+
+
+@contextmanager
+def following(tmp_path: Path, **variables: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """``misgiving serve --device tensorrt`` of the bundle behind a link, and its address."""
+    (tmp_path / "current").symlink_to(DEFAULT_BUNDLE)
+    file = tmp_path / "misgiving.toml"
+    file.write_text('[bundle]\npath = "current"\n')
+    with served(tmp_path / "cache", "--config", str(file), **variables) as server:
+        yield server
+
+
+def turned(process: "subprocess.Popen[str]", link: Path, target: Path) -> str:
+    """What the server says next once another bundle is behind the link, and it has been told."""
+    link.unlink()
+    link.symlink_to(target)
+    process.send_signal(signal.SIGHUP)
+    assert said(process).endswith(" is being loaded")
+    return said(process)
+
+
+def answers(address: str) -> tuple[str, str]:
+    """Which version, on what."""
+    with grpc.insecure_channel(address) as channel:
+        model = FailureDetectorStub(channel).GetModel(wire.GetModelRequest()).model
+        return model.version, model.engine
+
+
+def test_a_plan_that_gets_ready_late_is_not_the_new_bundle_s(tmp_path: Path) -> None:
+    """The first one's build is held up until the second bundle, whose plan is there, answers."""
+    second = version(tmp_path / "second", "of a test")
+    assert run(tmp_path / "cache", "build", "--bundle", str(second))[0] == 0
+    with following(tmp_path) as (process, address):
+        assert "answers meanwhile" in said(process)
+        os.kill(builder := builder_of(process.pid), signal.SIGSTOP)
+        assert " on probation, instead of " in turned(process, tmp_path / "current", second)
+        os.kill(builder, signal.SIGCONT)
+        assert said(process) == f"{STAND_IN} is ready; its bundle answers no more"
+        assert len(plans(tmp_path / "cache")) == 2
+        assert answers(address) == ("of a test", STAND_IN)
+        assert answered(address) == 1
+
+
+def test_an_altered_plan_of_the_new_bundle_is_built_again(tmp_path: Path) -> None:
+    second, cache = version(tmp_path / "second", "of a test"), tmp_path / "cache"
+    assert run(cache, "build", "--bundle", str(second))[0] == 0
+    (path,) = cache.glob("*.plan")
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert run(cache, "build")[0] == 0
+    with following(tmp_path) as (process, address):
+        line = turned(process, tmp_path / "current", second)
+        assert line.endswith("is not the plan that was built here; it is built again")
+        assert " on probation, instead of " in said(process)
+        assert answers(address) == ("of a test", STAND_IN)
+
+
+def test_a_new_bundle_whose_build_fails_is_refused(tmp_path: Path) -> None:
+    second = version(tmp_path / "second", "of a test")
+    with following(tmp_path, PRETENDED_SM="SM90") as (process, address):
+        assert "answers meanwhile" in said(process)
+        assert said(process).endswith(f"{ONNX} goes on")
+        before = answers(address)
+        line = turned(process, tmp_path / "current", second)
+        assert "misgiving build ended with 2: misgiving: tensorrt_rtx 1.7.1.116 builds for" in line
+        assert line.endswith(") goes on")
+        assert answers(address) == before
+        with Client(address) as client:
+            assert client.status().last_exchange.startswith("refused: misgiving build ended")
+
+
 def test_it_ends_while_it_builds(tmp_path: Path) -> None:
     """The build, which is held up here, does not outlive the server."""
     cache = tmp_path / "cache"
@@ -281,7 +366,7 @@ def test_it_ends_while_it_builds(tmp_path: Path) -> None:
         child = builder_of(process.pid)
         os.kill(child, signal.SIGSTOP)
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert not Path(f"/proc/{child}").exists()
 
 

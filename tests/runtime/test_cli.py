@@ -233,7 +233,7 @@ def test_a_user_s_whole_day(picture: Path, tmp_path: Path) -> None:
         assert f"{address} cannot be bound" in second.stderr
         assert second.stderr.count("\n") == 1
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
     from misgiving.runtime.outbox.spool import Spool
     from misgiving.v1.fleet_pb2 import CollectedFrame
@@ -264,7 +264,7 @@ def test_a_signal_drains_open_streams_and_exits_with_0(number: signal.Signals) -
         process.send_signal(number)
         (last,) = replies
         assert last.summary == wire.StreamSummary(received=3, answered=3)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         closed.set()
         assert process.stderr is not None
         assert process.stderr.read() == ""
@@ -282,7 +282,7 @@ def test_frames_sent_across_a_signal_are_answered_or_told(tmp_path: Path) -> Non
                     process.send_signal(signal.SIGTERM)
         assert answered == [str(i) for i in range(len(answered))]
         assert len(answered) >= 20
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_the_bundle_of_the_environment(picture: Path) -> None:

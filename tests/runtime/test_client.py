@@ -25,6 +25,7 @@ from misgiving.runtime.nouns import Answer, Frame, StreamSummary, make_frame
 from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES
 from misgiving.runtime.wire.frames import LARGEST_IMAGE_BYTES, sendable
 from shared import tiny
+from shared.ports import nobody
 from shared.serving import Gated, serving, wire_frame
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
@@ -78,9 +79,8 @@ def test_errors_come_back_as_ours(client: Client) -> None:
 
 
 def test_no_server() -> None:
-    with serving() as server:
-        address = server.address
     with (
+        nobody() as address,
         Client(address, wait_s=0) as client,
         pytest.raises(FailedPrecondition, match="'misgiving serve'") as caught,
     ):
@@ -111,11 +111,10 @@ def test_a_server_that_still_loads_is_waited_for(caplog: pytest.LogCaptureFixtur
 
 
 def test_nobody_is_waited_for_after_a_stop() -> None:
-    with serving() as server:
-        address = server.address
     stop = threading.Event()
     stop.set()
     with (
+        nobody() as address,
         Client(address, wait_s=3600, stop=stop) as client,
         pytest.raises(FailedPrecondition, match="'misgiving serve'"),
     ):
@@ -130,7 +129,7 @@ def test_a_stream_whose_server_stops_does_not_end_well(live: bool) -> None:
         replies = client.stream((make_frame(BLACK) for _ in itertools.count()), live=live)
         gate.permits.release(4)  # one for each frame under way: a later one may come first
         assert isinstance(next(replies), Answer)
-        stopping = server.begin(server.server.stop(5))
+        stopping = server.begin(server.server.stop(60))
         gate.permits.release(100_000)  # however late the server hears of it, it is never held up
         with pytest.raises(FailedPrecondition, match="no answer from"):
             list(replies)

@@ -240,7 +240,7 @@ def streamed(server: Running, mode: int, frame: Frame) -> Answer:
     fill_frame(message := pose.Frame(), frame)
     requests.put(frame=message)
     requests.close()
-    result, summary = server.stub.StreamInfer(iter(requests), timeout=20)
+    result, summary = server.stub.StreamInfer(iter(requests), timeout=60)
     assert summary.summary.answered == 1
     return to_answer(result.result)
 
@@ -252,7 +252,7 @@ def test_a_server_answers_as_the_estimator() -> None:
     (expected,) = tiny.answered(frame, flagging=policy).persons
     with serving(policy=policy, sink=sink) as server:
         fill_frame((request := wire.InferRequest()).frame, frame)
-        answers = [to_answer(server.stub.Infer(request, timeout=20).result)]
+        answers = [to_answer(server.stub.Infer(request, timeout=60).result)]
         modes = wire.STREAM_MODE_LIVE, wire.STREAM_MODE_IN_ORDER
         answers += [streamed(server, mode, frame) for mode in modes]
     all_answers: list[Answer | KeptFrame] = [*answers, *sink.frames]
@@ -271,12 +271,12 @@ def test_a_frame_keeps_its_model_between_two_looks() -> None:
 
     with serving(before) as server:
         fill_frame((request := wire.InferRequest()).frame, make_frame(small_person()))
-        asked = server.stub.Infer.future(request, timeout=20)
+        asked = server.stub.Infer.future(request, timeout=60)
         before.entered.acquire()  # the first look is under way
         server.call(switch())
         before.permits.release(9)
         assert len(asked.result().result.persons) == 1
         assert len(before.sizes) > 1
         assert after.sizes == []
-        server.stub.Infer(request, timeout=20)
+        server.stub.Infer(request, timeout=60)
         assert len(after.sizes) > 1

@@ -127,7 +127,7 @@ except Stopped as stop:
 
 def test_a_signal_in_a_destructor_is_not_lost() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SWALLOWED], capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", SWALLOWED], capture_output=True, text=True, timeout=60
     )
     assert (done.stdout, done.stderr, done.returncode) == ("stopped by SIGTERM\n", "", 0)
 

@@ -1,13 +1,12 @@
 """Proxies: never for this machine, and named where one stands between."""
 
-import socket
-
 import numpy as np
 import pytest
 
 from misgiving.runtime.client import Client
 from misgiving.runtime.errors import FailedPrecondition
 from misgiving.runtime.net.connecting import through_proxy
+from shared.ports import nobody
 from shared.serving import serving
 
 VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
@@ -19,18 +18,13 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 @pytest.mark.parametrize("variable", [*VARIABLES, "all_proxy"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_this_machine_is_reached_without_a_proxy(
     monkeypatch: pytest.MonkeyPatch, variable: str, host: str
 ) -> None:
-    monkeypatch.setenv(variable, f"http://127.0.0.1:{closed_port()}")
-    with serving() as server:
+    with serving() as server, nobody() as proxy:
+        monkeypatch.setenv(variable, f"http://{proxy}")
         port = server.address.rpartition(":")[2]
         with Client(f"{host}:{port}", wait_s=0) as client:
             assert client.infer(np.zeros((48, 64, 3), np.uint8)).persons
@@ -40,16 +34,14 @@ def test_this_machine_is_reached_without_a_proxy(
 def test_a_proxy_that_stands_between_is_named(
     monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    proxy = f"127.0.0.1:{closed_port()}"
-    monkeypatch.setenv(variable, f"http://user:hunter2@{proxy}")
-    said = (
-        f"no answer from fleet.invalid:50051 through the proxy {proxy} of the variable {variable}"
-    )
-    with (
-        Client("fleet.invalid:50051", wait_s=0) as client,
-        pytest.raises(FailedPrecondition, match=said) as caught,
-    ):
-        client.model()
+    with nobody() as proxy:
+        monkeypatch.setenv(variable, f"http://user:hunter2@{proxy}")
+        said = f"no answer from fleet.invalid:50051 through the proxy {proxy} of the variable "
+        with (
+            Client("fleet.invalid:50051", wait_s=0) as client,
+            pytest.raises(FailedPrecondition, match=said + variable) as caught,
+        ):
+            client.model()
     assert "hunter2" not in str(caught.value)
     assert "Set no_proxy" in str(caught.value)
 

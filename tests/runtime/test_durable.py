@@ -133,5 +133,5 @@ def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
         with pytest.raises(InUse, match="in use by another process"), locked_folder(tmp_path):
             pass
         order.append("first")
-    thread.join(10)
+    thread.join(60)
     assert order == ["first", "second"]

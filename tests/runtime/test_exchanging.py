@@ -1,35 +1,26 @@
 """Another bundle comes while frames are answered: none is lost, none is of two, and it may go."""
 
-import json
-import shutil
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.bundles import floor
 from misgiving.runtime.bundles.bundle import Bundle
-from misgiving.runtime.client import Client
-from misgiving.runtime.engines.base import Prediction, Provider
-from misgiving.runtime.engines.loading import ModelOptions
 from misgiving.runtime.engines.probation import PACE_BATCHES, Pace, Probation
-from misgiving.runtime.errors import BundleError, FailedPrecondition, MisgivingError
 from misgiving.runtime.flags.budgets import MINUTE, Budget
 from misgiving.runtime.flags.drift import DriftWatch
 from misgiving.runtime.flags.policy import FlagPolicy, FlagState, decide
 from misgiving.runtime.nouns import make_frame
-from misgiving.runtime.telemetry.metrics import Metrics
-from misgiving.runtime.verbs.exchanging import FAILURES, Exchanger
+from misgiving.runtime.settings.model import Settings
+from misgiving.runtime.verbs.exchanging import FAILURES
 from misgiving.v1 import detector_pb2 as wire
-from runtime.commands import server as command
+from runtime.exchange import APART, NEW, OLD, Exchange, Network, edited
 from runtime.trusting import Fleet
 from shared import tiny
+from shared.collecting import eventually
 from shared.serving import (
     Gated,
     Requests,
@@ -41,28 +32,6 @@ from shared.serving import (
     wire_frame,
 )
 
-OLD = tiny.policy(threshold=0.75)
-NEW = tiny.policy(threshold=7.5)
-APART = 5.0
-"""Between the scores of the two networks."""
-
-
-class Network:
-    """The tiny engine with other scores, which fails or dawdles where a test says so."""
-
-    provider = Provider("onnxruntime", "onnxruntime", "another", "fp32")
-
-    def __init__(self) -> None:
-        self._engine = tiny.engine()
-        self.max_batch = self._engine.max_batch
-        self.error: Exception | None = None
-
-    def infer(self, images: NDArray[np.uint8]) -> Prediction:
-        if self.error:
-            raise self.error
-        said = self._engine.infer(images)
-        return replace(said, predicted_loss=said.predicted_loss + APART)
-
 
 @pytest.fixture
 def second(tmp_path: Path) -> Path:
@@ -70,46 +39,10 @@ def second(tmp_path: Path) -> Path:
     return edited(tmp_path / "second", version="2")
 
 
-def edited(folder: Path, **fields: object) -> Path:
-    shutil.copytree(tiny.BUNDLE, folder)
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
-    return folder
-
-
 @pytest.fixture
 def server() -> Iterator[Running]:
     with serving(policy=OLD) as running:
         yield running
-
-
-class Exchange:
-    """An exchanger of a server that runs."""
-
-    def __init__(self, server: Running, slower: float = 2.0) -> None:
-        self.server = server
-        self.metrics = Metrics()
-        self.first = Probation()
-        self.exchanger = Exchanger(
-            server.pipeline, self.first, server.server, self.metrics, slower, lambda _: OLD
-        )
-        self.probation = Probation()
-
-    def take(self, folder: Path, network: Network) -> None:
-        model = Model(Bundle.load(folder), self.probation.watch(network))
-        self.server.call(self.exchanger.take((model, self.probation), NEW))
-
-    def look(self) -> None:
-        self.server.call(self.exchanger._look())
-
-    def counted(self) -> dict[str, float]:
-        counted = {name: one._value.get() for name, one in self.metrics.exchanges.items()}
-        return {name: count for name, count in counted.items() if count}
-
-    @property
-    def version(self) -> str:
-        """Of the bundle that answers."""
-        return self.server.stub.GetModel(wire.GetModelRequest()).model.version
 
 
 def assert_of_one(result: wire.FrameResult, digests: tuple[str, str]) -> bool:
@@ -159,13 +92,13 @@ def test_a_frame_under_way_is_decided_by_its_own_bundle(
     gated = Gated()
     with serving(gated, OLD) as server, ThreadPoolExecutor(2) as clients:
         old = clients.submit(infer, server, named("old"))
-        assert gated.entered.acquire(timeout=20)
+        assert gated.entered.acquire(timeout=60)
         Exchange(server).take(second, Network())
         new = clients.submit(infer, server, named("new"))
         gated.permits.release()
-        assert not assert_of_one(old.result(20), digests)
-        assert assert_of_one(new.result(20), digests)
-        assert server.pipeline.policy is NEW
+        assert not assert_of_one(old.result(60), digests)
+        assert assert_of_one(new.result(60), digests)
+        assert server.pipeline.policy == NEW
 
 
 def test_what_is_kept_of_the_flags() -> None:
@@ -221,7 +154,7 @@ def test_a_bundle_that_comes_back_has_not_served_meanwhile(
 
 
 def test_a_bundle_that_is_slow_goes(server: Running, second: Path) -> None:
-    exchange = Exchange(server, slower=2.0)
+    exchange = Exchange(server)
     exchange.take(second, Network())
     for seconds, probation in ((0.01, exchange.first), (0.019, exchange.probation)):
         for _ in range(PACE_BATCHES):
@@ -295,40 +228,41 @@ def test_of_two_that_prove_nothing_the_last_goes_back_to_the_first(
     assert exchange.version not in ("2", "3")
 
 
-def test_what_is_refused(server: Running, second: Path, tmp_path: Path) -> None:
-    (second / "model.onnx").write_bytes(b"cut short")
-    refused = {
-        second: (BundleError, "sha256"),
-        edited(tmp_path / "other", name="other"): (MisgivingError, "another name than the bundle"),
-        tmp_path / "none": (BundleError, "no bundle"),
-    }
-    exchange = Exchange(server)
-    before = server.pipeline.model
-    for folder, (error, why) in refused.items():
-        with pytest.raises(error, match=why):
-            server.call(exchange.exchanger.load(ModelOptions(bundle=folder, threads=1)))
-    same = ModelOptions(bundle=tiny.BUNDLE, threads=1)
-    assert server.call(exchange.exchanger.load(same)) is None
-    assert server.pipeline.model is before
-    assert exchange.counted() == {"refused": 3}
-    assert exchange.metrics.last_exchange.startswith(f"refused: {tmp_path / 'none'} is no bundle")
+def test_an_engine_of_before_fails_late(second: Path) -> None:
+    """Its failures are neither the new bundle's nor the health's."""
+    gated, first = Gated(), Probation()
+    watched = first.watch(gated)
+    with serving(watched, OLD) as server, ThreadPoolExecutor(2) as clients:
+        exchange = Exchange(server)
+        asked = [clients.submit(infer, server, named("0"))]
+        assert gated.entered.acquire(timeout=60)
+        asked.append(clients.submit(infer, server, named("1")))
+        eventually(lambda: len(server.pipeline._batcher._queue) == 1)
+        exchange.take(second, Network())
+        for lost in asked:
+            gated.error = RuntimeError("out of memory")
+            gated.permits.release()
+            with pytest.raises(Exception, match="out of memory"):
+                lost.result(60)
+        assert (first.failures, exchange.probation.failures) == (2, 0)
+        assert server.pipeline.vitals.failures == 0
+        assert exchange.version == "2"
 
 
-def test_what_answers_stays_where_it_has_expired_since(tmp_path: Path) -> None:
-    """Its thresholds can still be changed; a folder of keys that is gone is told."""
-    fleet = Fleet(tmp_path)
-    fleet.edit(expires="2020-01-01")
-    fleet.sign()
-    options = ModelOptions(bundle=fleet.bundle, trust=fleet.trusted, threads=1)
-    with serving(model=Model(Bundle.load(fleet.bundle), tiny.engine())) as server:
-        exchanger = Exchange(server).exchanger
-        assert server.call(exchanger.load(options)) is None
-        with pytest.raises(FailedPrecondition, match="none cannot be read"):
-            server.call(exchanger.load(replace(options, trust=tmp_path / "none")))
-        fleet.edit(version="2")
-        fleet.sign()
-        with pytest.raises(BundleError, match="expired"):
-            server.call(exchanger.load(options))
+def test_a_better_engine_of_a_bundle_waits_with_it(server: Running, second: Path) -> None:
+    """It never answers for another bundle, and does for its own once that comes back."""
+    exchange, better = Exchange(server), Gated(permits=100)
+    first, answering = exchange.exchanger.bundle, Network()
+    exchange.take(second, answering)
+    assert server.call(exchange.exchanger.upgrade(first, better)) is False
+    assert infer(server, named("0")).persons[0].predicted_loss > APART / 2
+    assert better.sizes == []
+    for _ in range(FAILURES):
+        exchange.probation.failed()
+    exchange.look()
+    assert infer(server, named("1")).persons[0].predicted_loss < APART / 2
+    assert better.sizes == [1]
+    assert server.pipeline.model.bundle is first
 
 
 def test_the_floor_rises_for_what_survives(
@@ -339,41 +273,13 @@ def test_the_floor_rises_for_what_survives(
     fleet.edit(release=7, version="2")
     fleet.sign()
     exchange = Exchange(server)
-    options = ModelOptions(bundle=fleet.bundle, trust=fleet.trusted, threads=1)
-    model, probation = server.call(exchange.exchanger.load(options))
-    server.call(exchange.exchanger.take((model, probation), NEW))
+    table = {"path": fleet.bundle, "trust": fleet.trusted, "threads": 1}
+    exchange.follow(Settings.model_validate({"bundle": table}))
+    exchange.settled()
     exchange.look()
     assert floor.read() == {}
     monkeypatch.setattr(floor, "PROBATION_S", 0.0)
     monkeypatch.setattr(floor, "PROBATION_PERSONS", 1)
     infer(server, named("one"))
     exchange.look()
-    assert floor.read() == {model.bundle.manifest.name: 7}
-
-
-def test_a_link_is_turned_and_the_server_told(tmp_path: Path, second: Path) -> None:
-    """As an operator does it; what does not load leaves all as it was, thresholds too."""
-    link, file = tmp_path / "current", tmp_path / "misgiving.toml"
-    link.symlink_to(tiny.BUNDLE)
-    file.write_text("[flags]\nthreshold = 0.25\n")
-    options = ["--config", file, "--bundle", link, "--threads", 1]
-    with command(*options) as (process, address), Client(address) as client:
-
-        def reload(target: Path, threshold: float) -> str:
-            link.unlink()
-            link.symlink_to(target)
-            file.write_text(f"[flags]\nthreshold = {threshold}\n")
-            process.send_signal(signal.SIGHUP)
-            return process.stderr.readline()
-
-        assert client.model().version == "1"
-        said = reload(second, 0.5)
-        assert "reloaded; changed: flags.threshold, bright-spots 2 (" in said
-        assert ") on probation, instead of bright-spots 1 (" in said
-        (person,) = client.infer(tiny.spots([3] * 14)).persons
-        assert (client.model().version, person.flag.threshold) == ("2", 0.5)
-        assert client.status().last_exchange.startswith("bright-spots 2 (")
-        said = reload(edited(tmp_path / "other", name="other"), 0.75)
-        assert said.endswith("Restart the server for it; the settings before stay in force\n")
-        (person,) = client.infer(tiny.spots([3] * 14)).persons
-        assert (client.model().version, person.flag.threshold) == ("2", 0.5)
+    assert floor.read() == {server.pipeline.model.bundle.manifest.name: 7}

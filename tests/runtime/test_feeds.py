@@ -9,6 +9,7 @@ import pytest
 
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.sources.feeds import Feed, find_feed, public_name
+from shared.ports import nobody
 
 SECRET = "hunter2"
 
@@ -140,9 +141,8 @@ def test_streams_that_do_not_open(
 
 
 def test_nobody_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    assert "Connection refused; check host" in found(f"rtsp://127.0.0.1:{port}/x").why()
+    with nobody() as address:
+        assert "Connection refused; check host" in found(f"rtsp://{address}/x").why()
     assert "Port out of range" in found("rtsp://127.0.0.1:99999/x").why()
 
 

@@ -55,7 +55,10 @@ def test_they_have_their_status() -> None:
     with serving() as running:
         for call, sent in (
             (running.stub.Infer, CROWDED["regions"]),
-            (lambda sent: list(running.stub.StreamInfer(iter([sent]))), CROWDED["regions of a stream"]),
+            (
+                lambda sent: list(running.stub.StreamInfer(iter([sent]))),
+                CROWDED["regions of a stream"],
+            ),
         ):
             with pytest.raises(grpc.RpcError, match="more than 4,096 fields; expected") as caught:
                 call(sent)

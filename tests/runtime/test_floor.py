@@ -273,7 +273,7 @@ def test_serving_raises_the_floor_after_probation_only(state: Path, tmp_path: Pa
             client.infer(tiny.spots([3] * 14))
             assert "release 7 is the lowest taken from now on" in process.stderr.readline()
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert floor.read() == {NAME: 7}
     Bundle.load(fleet.bundle, Trust.read(fleet.trusted))
     fleet.edit(release=6)
@@ -296,6 +296,6 @@ def test_unsigned_bundles_raise_no_floor(state: Path) -> None:
             for _ in range(5):
                 client.infer(tiny.spots([3] * 14))
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         assert process.stderr.read() == ""
     assert not state.exists()

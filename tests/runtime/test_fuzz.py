@@ -4,6 +4,7 @@ Case n is made from the random numbers of seed n, so that it can be made again.
 ``pytest tests/runtime/test_fuzz.py --fuzz-cases 1000000 --timeout 0`` tries more than CI does.
 """
 
+import logging
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,12 +22,15 @@ from misgiving.runtime.persons.detector import Detector
 from misgiving.runtime.settings.changing import check_change
 from misgiving.runtime.settings.model import Settings, keys_of
 from misgiving.runtime.settings.reading import Sources
-from misgiving.runtime.verbs.serve import _policy, set_level
+from misgiving.runtime.verbs.exchanging import policy_of
+from misgiving.runtime.verbs.serve import set_level
 from misgiving.v1 import detector_pb2 as detector
 from misgiving.v1 import open_inference_pb2 as triton
 from misgiving.v1 import pose_pb2 as pose
 from shared import tiny
+from shared.collecting import eventually
 from shared.fuzzing import VALUES, Try, damaged, rewritten
+from shared.memory import lent
 from shared.serving import Running, serving, wire_frame
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
@@ -34,6 +38,9 @@ PICTURES = [encode_jpeg(NOISE), encode_png(NOISE), encode_jpeg(NOISE // 128, 20)
 GOOD = wire_frame(tiny.spots([7] * 14), [Region(5, 6, 30, 40)], "id", 1, "front")
 FLOATS = [0.0, -0.0, 1.0, -1.0, 20.0, 3e38, -3e38, 1e-40, float("nan"), float("inf")]
 INTEGERS = [0, 1, 2, 3, 4, -1, 255, 256, 2**31, 2**32 - 1, 2**62, 2**63 - 1, -(2**63)]
+
+TOKENS = [b""]
+"""The last is that of the server's memory, once there is a server."""
 
 KEYS: dict[str, list[str]] = {}
 for name, _ in keys_of(Settings()):
@@ -47,7 +54,12 @@ def picture(rng: random.Random) -> bytes:
 
 def frame(rng: random.Random) -> pose.Frame:
     made = pose.Frame(capture_time_unix_nano=rng.choice(INTEGERS))
-    match rng.randint(0, 3):
+    match rng.randint(0, 4):
+        case 4:
+            shared = made.image.shared
+            shared.token = rng.choice([TOKENS[-1]] * 4 + [b"", bytes(16), rng.randbytes(16)])
+            shared.slot = rng.choice([0, 0, 1, 2, 2**32 - 1])
+            shared.height_px, shared.width_px = rng.choices([0, 1, 2, 4, 2**16, 2**32 - 1], k=2)
         case 0:
             made.image.encoded = picture(rng)
         case 1:
@@ -100,7 +112,9 @@ def sent(rng: random.Random, make: Callable[[random.Random], Message]) -> bytes:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
-    with serving(policy=tiny.policy(audit_rate=0.5)) as running:
+    policy = tiny.policy(audit_rate=0.5)
+    with serving(policy=policy, shared_bytes=1 << 20) as running, lent(running.stub, 2, 48) as one:
+        TOKENS.append(one.lent.token)
         yield running
 
 
@@ -143,9 +157,10 @@ def test_settings(attempt: Try, tmp_path: Path) -> None:
 def test_settings_of_a_server_that_runs(server: Running, attempt: Try, tmp_path: Path) -> None:
     """As SIGHUP has them read; what is taken is in force for the next calls."""
     file, bundle, before = tmp_path / "misgiving.toml", tiny.model().bundle, Settings()
+    level = logging.getLogger("misgiving").level
 
     def apply(new: Settings) -> None:
-        server.pipeline.flag_by(_policy(new.flags, bundle))
+        server.pipeline.flag_by(policy_of(new.flags, bundle))
         set_level(new.log)
 
     def reload() -> None:
@@ -160,6 +175,7 @@ def test_settings_of_a_server_that_runs(server: Running, attempt: Try, tmp_path:
         attempt(0.02, case)
     finally:
         apply(before)
+        logging.getLogger("misgiving").setLevel(level)
 
 
 def test_a_detector(attempt: Try, tmp_path: Path) -> None:
@@ -198,9 +214,30 @@ def test_calls(server: Running, attempt: Try, method: str) -> None:
 
     def case(rng: random.Random) -> tuple[str, str]:
         data = sent(rng, CALLS[method])
-        return outcome(lambda: call(data, timeout=20))
+        return outcome(lambda: call(data, timeout=60))
 
     attempt(0.08, case)
+
+
+def asked_for_memory(rng: random.Random) -> detector.ShareMemoryRequest:
+    slots = rng.choice([0, 1, 2, 64, 65, 2**32 - 1])
+    return detector.ShareMemoryRequest(
+        slots=slots, slot_bytes=rng.choice([0, 1, 48, 4096, 2**20, 2**32, 2**64 - 1])
+    )
+
+
+def test_shared_memory(server: Running, attempt: Try) -> None:
+    """What is lent is given back at once."""
+    call = server.channel.unary_stream("/misgiving.v1.FailureDetector/ShareMemory")
+
+    def case(rng: random.Random) -> tuple[str, str]:
+        lending = call(sent(rng, asked_for_memory), timeout=60)
+        status = outcome(lambda: next(lending))
+        lending.cancel()
+        return status
+
+    attempt(0.02, case)
+    eventually(lambda: len(server.server.servicer.shared._pieces) == 1)
 
 
 @pytest.mark.parametrize("method", STREAMS)
@@ -209,6 +246,6 @@ def test_streams(server: Running, attempt: Try, method: str) -> None:
 
     def case(rng: random.Random) -> tuple[str, str]:
         messages = [sent(rng, STREAMS[method]) for _ in range(rng.randint(0, 4))]
-        return outcome(lambda: list(call(iter(messages), timeout=20)))
+        return outcome(lambda: list(call(iter(messages), timeout=60)))
 
     attempt(0.02, case)

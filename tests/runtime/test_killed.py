@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 
 import killing
-import pytest
 
 from shared import tiny
 
@@ -13,7 +12,6 @@ QUEUE = 64
 """Frames that wait for the disk, at most; these are in memory only."""
 
 
-@pytest.mark.timeout(120)
 def test_nothing_stored_is_lost(tmp_path: Path) -> None:
     """Each server meets what the kill before left behind."""
     vehicle = killing.Vehicle(tmp_path, tiny.BUNDLE, random.Random(0))

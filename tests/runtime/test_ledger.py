@@ -57,7 +57,7 @@ def test_a_file_that_cannot_be_written_is_told(
     for there in (False, False, True, False):
         folder.mkdir() if there else shutil.rmtree(folder, ignore_errors=True)
         ledger.note(device.state)
-        ledger._writer.submit(int).result(20)  # behind the write
+        ledger._writer.submit(int).result(60)  # behind the write
     ledger.close()
     assert caplog.text.count(f"{LEDGER} cannot be written") == 2
 

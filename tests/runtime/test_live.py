@@ -37,7 +37,7 @@ class Script:
         self.asked.release()
         if self._ended:  # as a decoder: it goes on saying so
             return False, np.zeros(0, np.uint8)
-        assert self._permits.acquire(timeout=20)
+        assert self._permits.acquire(timeout=60)
         if self._count == self._left:
             self._ended = True
             return False, np.zeros(0, np.uint8)
@@ -75,7 +75,7 @@ def start() -> Iterator[Callable[..., Live]]:
 
 def wait_until_asked(script: Script, times: int) -> None:
     for _ in range(times):
-        assert script.asked.acquire(timeout=20)
+        assert script.asked.acquire(timeout=60)
 
 
 def test_the_newest_frame_is_handed_out_and_the_rest_counted(start: Callable[..., Live]) -> None:
@@ -194,7 +194,7 @@ def test_stopping_while_it_reads_waits_or_opens(start: Callable[..., Live]) -> N
     stop.set()
 
     def closed() -> None:
-        gate.wait(20)
+        gate.wait(60)
 
     source = Live(Feed(CAMERA, closed, lambda: ""), stop)
     assert list(source) == []  # at once, though it still opens

@@ -55,7 +55,7 @@ def test_every_line_of_a_server_is_a_record(tmp_path: Path) -> None:
             said = [json.loads(process.stderr.readline())["message"] for _ in range(2)]
             process.terminate()
             rest = [json.loads(line) for line in process.stderr]
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
     assert said[0].startswith("metrics on http://127.0.0.1:")

@@ -75,9 +75,9 @@ def test_a_stream_is_lost_found_and_left_and_no_secret_leaves(scheme: str, tmp_p
                 said.append(process.stderr.readline())
                 process.send_signal(signal.SIGINT)
                 records += lines.readlines()
-                out, err = process.communicate(timeout=30)
+                out, err = process.communicate(timeout=60)
         serving.send_signal(signal.SIGTERM)
-        assert serving.wait(30) == 0
+        assert serving.wait(60) == 0
         assert serving.stderr is not None
         logged = serving.stderr.read()
 
@@ -108,7 +108,7 @@ def test_a_wrong_password_is_an_error_at_once(scheme: str) -> None:
     with camera(scheme) as (_, port):
         url = f"{scheme}://{USER}:{TOKEN}@127.0.0.1:{port}/stream1"
         with streaming(url) as process:
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert out == ""
     name = f"{scheme}://127.0.0.1:{port}/stream1"

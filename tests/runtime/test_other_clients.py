@@ -14,7 +14,8 @@ from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import encode_jpeg, encode_png
 from misgiving.runtime.nouns import Answer, make_frame
 from shared import tiny
-from shared.serving import BLACK, Running
+from shared.collecting import eventually
+from shared.serving import BLACK, Running, serving
 
 HERE = Path(__file__).parent
 TRITON = HERE.parents[1] / ".venv-clients" / "bin" / "python"
@@ -23,9 +24,9 @@ SPOTS = tiny.spots([7] * 14)
 REGIONS = [Region(0, 0, 42, 56), Region(5, 6, 20, 30)]
 
 
-def run(*command: str | Path) -> Any:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+def run(*command: str | Path, fed: bytes = b"") -> Any:
+    done = subprocess.run(command, input=fed, capture_output=True, timeout=240)
+    assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
 
 
@@ -60,10 +61,13 @@ def person_of(message: dict[str, Any]) -> tuple[Any, ...]:
     return points, scores, message["flag"]["raised"]
 
 
-@pytest.mark.skipif(
+in_node = pytest.mark.skipif(
     not shutil.which("node") or not (NODE / "node_modules").exists(),
     reason="no Node client; .ci/run installs it",
 )
+
+
+@in_node
 def test_a_client_in_node(running: Running, tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     (jpeg := tmp_path / "noise.jpg").write_bytes(encode_jpeg(picture))
@@ -83,3 +87,19 @@ def test_a_client_in_node(running: Running, tmp_path: Path) -> None:
     assert [one["frameId"] for one in results] == ["runner", "0", "1", "2", "3", "4"]
     assert [person_of(one["persons"][0]) for one in results] == [expected] * 6
     assert last["summary"] == {"received": 5, "answered": 5, "dropped": 0, "failed": 0}
+
+
+@in_node
+def test_shared_memory_in_node() -> None:
+    """As docs/wire.md says; Node maps no memory, and writes to the file."""
+    picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    with serving(shared_bytes=2 * picture.nbytes) as server:
+        said = run("node", NODE / "memory.js", server.address, "64", "48", fed=picture.tobytes())
+        with Client(server.address) as client:
+            (person,) = client.infer(picture).persons
+        eventually(lambda: not server.server.servicer.shared._pieces)
+    assert [one["frameId"] for one in said] == ["0", "1"]
+    for one in said:
+        points, scores, _ = person_of(one["persons"][0])
+        assert points == person.keypoints.tolist()
+        assert scores[0] == person.predicted_loss

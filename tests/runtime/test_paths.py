@@ -27,7 +27,7 @@ def test_names_of_a_frame_are_no_paths(tmp_path: Path, form: str) -> None:
         uploader = Uploader(spool, address)
         uploader.start()
         eventually(lambda: store.count() == 1)
-        uploader.stop(20)
+        uploader.stop(60)
         spool.close()
         ((_, kept),) = store.frames()
         assert kept.frame.frame_id == name

@@ -223,7 +223,7 @@ def test_a_signal_ends_a_build(library: Library, tmp_path: Path) -> None:
         told.append(share)
         if share > 0.4 and not handled.is_set():
             os.kill(os.getpid(), signal.SIGINT)  # not this thread's alone: the main one is woken
-            assert handled.wait(20)
+            assert handled.wait(60)
 
     before = signal.signal(signal.SIGINT, handle)
     try:

@@ -97,4 +97,4 @@ def test_what_systemd_hears(tmp_path: Path, heard: Callable[[], list[str]]) -> N
         assert without_pings() == ["READY=1"]
         process.terminate()
         assert without_pings() == ["STOPPING=1"]
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0

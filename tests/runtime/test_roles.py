@@ -120,7 +120,7 @@ def credentials(folder: Path) -> grpc.ChannelCredentials:
 def test_health_is_open(server: Running, authority: Authority, tmp_path: Path) -> None:
     folder = authority.issue(tmp_path / "other", "bus.example")
     with grpc.secure_channel(server.address, credentials(folder)) as channel:
-        assert channel.unary_unary(HEALTH)(b"", timeout=20) == b"\x08\x01"
+        assert channel.unary_unary(HEALTH)(b"", timeout=60) == b"\x08\x01"
 
 
 class Admin(grpc.GenericRpcHandler):
@@ -146,7 +146,7 @@ def test_admin(
         await server.start()
         async with grpc.aio.secure_channel(address, credentials(folder)) as channel:
             try:
-                assert await channel.unary_unary(ADMIN)(b"", timeout=20) == b"done"
+                assert await channel.unary_unary(ADMIN)(b"", timeout=60) == b"done"
             except grpc.aio.AioRpcError as error:
                 return error.code()
             finally:

@@ -77,7 +77,9 @@ def test_who_finds_no_room_in_time_is_told() -> None:
     async def scene() -> None:
         one = room(30, wait_s=0.0)
         await one.take(30)
-        with pytest.raises(ResourceExhausted, match="messages take 30 bytes, .* at most 30") as told:
+        with pytest.raises(
+            ResourceExhausted, match="messages take 30 bytes, .* at most 30"
+        ) as told:
             await one.take(1)
         assert told.value.retry_after_ms
         one.free(30)

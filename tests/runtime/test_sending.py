@@ -135,7 +135,7 @@ def test_a_live_source_that_ends_without_a_call_is_not_done(outboxes: list[Outbo
     sent(opened(outbox), 1)
     outbox.leave()
     for reader in readers():
-        reader.join(20)
+        reader.join(60)
     assert outbox.nothing_to_wait()
     assert not outbox.done
     assert outbox.missed == 3
@@ -167,7 +167,7 @@ def test_the_end_waits_for_a_frame_that_is_being_read(outboxes: list[Outbox]) ->
     reading.wait()
     outbox.close()
     assert read.is_set()
-    fetching.join(20)
+    fetching.join(60)
     assert readers() == []
 
 

@@ -44,7 +44,6 @@ def test_serving_and_reflection(running: Running) -> None:
     assert {SERVICE, OPEN_SERVICE, "grpc.health.v1.Health"} <= names
 
 
-@pytest.mark.timeout(30)
 def test_stopping_answers_the_pending_frame_of_an_open_stream() -> None:
     gate, requests = Gated(), Requests(IN_ORDER)
     with serving(gate) as server:
@@ -60,7 +59,6 @@ def test_stopping_answers_the_pending_frame_of_an_open_stream() -> None:
     assert last.summary == wire.StreamSummary(received=1, answered=1)
 
 
-@pytest.mark.timeout(30)
 def test_stopping_answers_a_pending_call_and_does_not_wait_for_watchers() -> None:
     gate = Gated()
     with serving(gate) as server:

@@ -280,4 +280,4 @@ def test_serve_has_a_shadow_that_may_change(
             assert answer in process.stderr.readline()
         client.infer(FIGURE)
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0

@@ -185,7 +185,7 @@ def test_arrival_wakes_the_uploader(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     assert not spool.arrived.is_set()
     offer(spool, collected("a"))
-    assert spool.arrived.wait(20)
+    assert spool.arrived.wait(60)
     assert len(spool.pending()) == 1
     spool.close()
 

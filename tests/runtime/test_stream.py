@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -21,6 +20,7 @@ from misgiving.runtime.sources.recordings import Picture, paced
 from misgiving.runtime.verbs.stream import GRACE_S, StreamOptions, read_regions, stream
 from misgiving.runtime.verbs.tally import Tally
 from shared import tiny
+from shared.collecting import eventually
 from shared.serving import Gated, serving
 from shared.tiny import write_video
 
@@ -131,8 +131,8 @@ def test_a_second_signal_does_not_wait_for_answers(
     def interrupt_twice() -> None:
         gate.entered.acquire()
         os.kill(os.getpid(), signal.SIGINT)
-        while not 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= GRACE_S:
-            time.sleep(0.01)  # two signals sent at once may be handled in either order
+        # Two signals sent at once may be handled in either order.
+        eventually(lambda: 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= GRACE_S)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with serving(gate) as server:

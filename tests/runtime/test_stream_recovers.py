@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import pytest
 from runtime.cameras import PASSWORD, USER, camera
 from runtime.commands import COMMAND
 from shared import tiny
+from shared.ports import unused_port
 from shared.tiny import write_video
 
 FRAMES = 400
@@ -28,8 +28,7 @@ FRAMES = 400
 @pytest.fixture
 def address() -> str:
     """Where nobody listens yet."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"127.0.0.1:{taken.getsockname()[1]}"
+    return f"127.0.0.1:{unused_port()}"
 
 
 @contextmanager

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from misgiving.runtime.engines.base import Engine, Prediction, Provider
 from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import EngineError
+from misgiving.runtime.settings.model import Settings
+from misgiving.runtime.telemetry.metrics import Metrics
+from misgiving.runtime.verbs.exchanging import Exchanger
 from misgiving.runtime.verbs.serve import upgraded
 from misgiving.v1 import detector_pb2 as wire
 from shared import tiny
@@ -49,7 +52,8 @@ class Building:
         self._engine = engine
         pipeline = server.server.servicer.pipeline
         assert pipeline is not None
-        self._upgrade = server.begin(upgraded(server.server, pipeline, self._later, Probation()))
+        exchanger = Exchanger(pipeline, Settings(), Probation(), server.server, Metrics())
+        self._upgrade = server.begin(upgraded(exchanger, self._later))
 
     async def _later(self) -> Engine:
         return await asyncio.wrap_future(self._outcome)
@@ -60,7 +64,7 @@ class Building:
             self._outcome.set_exception(error)
         else:
             self._outcome.set_result(self._engine)
-        self._upgrade.result(20)
+        self._upgrade.result(60)
 
 
 def engines_serving(server: Running) -> list[str]:
@@ -153,11 +157,11 @@ def test_a_batch_under_way_ends_where_it_began(second: Counted) -> None:
     with serving(gated) as server, ThreadPoolExecutor(2) as clients:
         building = Building(server, second)
         old = clients.submit(infer, server, named("old"))
-        assert gated.entered.acquire(timeout=20)
+        assert gated.entered.acquire(timeout=60)
         building.done()
         new = clients.submit(infer, server, named("new"))
         gated.permits.release()
-        assert (old.result(20).frame_id, new.result(20).frame_id) == ("old", "new")
+        assert (old.result(60).frame_id, new.result(60).frame_id) == ("old", "new")
     assert gated.sizes == [1]
     assert second.rows == 1
 

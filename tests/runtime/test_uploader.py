@@ -55,7 +55,7 @@ class StuckStore(Store):
 
     def stored(self, digest: str) -> bool:
         self.asked.set()
-        self.free.wait(20)
+        self.free.wait(60)
         return super().stored(digest)
 
 
@@ -149,7 +149,7 @@ def test_frames_arrive_once_and_leave_the_spool(spool: AskedSpool, store: Record
         assert offer(spool, collected("later"))
         assert offer(spool, collected("f0"))  # known to the store already
         spool.until_uploaded(7)
-        running.stop(20)
+        running.stop(60)
     rows = [row for row, _ in store.frames()]
     assert [row.digest for row in rows[:5]] == digests
     assert [row.frame_id for row in rows[5:]] == ["later"]
@@ -171,7 +171,7 @@ def test_collector_that_comes_later_is_noted_once(
     with collecting(store, address):
         spool.until_uploaded(1)
         eventually(lambda: "takes frames again" in caplog.text)
-        running.stop(20)
+        running.stop(60)
     assert store.count() == 1
 
 
@@ -187,11 +187,11 @@ def test_a_proxy_is_passed_by_or_named(
     with collecting(store) as address:
         running = uploader(spool, address)
         spool.until_uploaded(1)
-        running.stop(20)
+        running.stop(60)
     spooled(spool, collected("far"))
     running = uploader(spool, "fleet.invalid:1")
     eventually(lambda: "trying on, 1 pending" in caplog.text)
-    running.stop(20)
+    running.stop(60)
     assert "fleet.invalid:1 through the proxy 127.0.0.1:9 of the variable http_proxy" in caplog.text
     assert "hunter2" not in caplog.text
 
@@ -204,7 +204,7 @@ def test_cut_upload_goes_on_where_it_was(spool: AskedSpool, store: RecordingStor
     with collecting(store) as address:
         running = uploader(spool, address, chunk_bytes=10_000)
         spool.until_uploaded(1)
-        running.stop(20)
+        running.stop(60)
     assert store.offsets == [0, *range(5000, len(body), 10_000)]
     assert store.read(digest) == to_kept(frame)
 
@@ -226,7 +226,7 @@ def test_the_collector_is_asked_at_the_start_and_after_a_failure(
     with store, collecting(store) as address:
         running = uploader(spool, address)
         spool.until_uploaded(5)
-        running.stop(20)
+        running.stop(60)
     assert asked == [digests[0], digests[2]]
 
 
@@ -241,7 +241,7 @@ def test_wrong_remains_at_the_collector_do_not_refuse_a_frame(
     with collecting(store) as address:
         running = uploader(spool, address)
         spool.until_uploaded(before + 1)
-        running.stop(20)
+        running.stop(60)
     assert store.read(digest) == to_kept(frame)
     assert spool.counts().refused == 0
 
@@ -254,7 +254,7 @@ def test_refused_frame_is_moved_aside_and_blocks_nobody(
     with collecting(store) as address:
         running = uploader(spool, address)
         spool.until_uploaded(1)
-        running.stop(20)
+        running.stop(60)
     assert spool.counts().refused == 1
     assert spool.read(first) == serialise(to_message(pictureless))
     assert "frame front/pictureless" in caplog.text
@@ -269,7 +269,7 @@ def test_collector_whose_disk_is_full_does_not_refuse_a_frame(
     with FailingStore(tmp_path / "store") as store, collecting(store) as address:
         running = uploader(spool, address)
         eventually(lambda: spool.counts().uploaded + spool.counts().refused == 1)
-        running.stop(20)
+        running.stop(60)
         assert store.count() == 1
     assert "UNAVAILABLE: the store failed: No space left on device" in caplog.text
 
@@ -285,7 +285,7 @@ def test_evicted_frame_is_passed_over(tmp_path: Path, store: RecordingStore) -> 
     with collecting(store) as address:
         running = uploader(spool, address)
         spool.until_uploaded(1)
-        running.stop(20)
+        running.stop(60)
     assert [row.frame_id for row, _ in store.frames()] == ["b"]
     spool.close()
 
@@ -295,8 +295,8 @@ def test_stop_ends_a_call_under_way(tmp_path: Path, spool: Spool) -> None:
     digests = spooled(spool, collected("kept"))
     with collecting(store) as address:
         running = uploader(spool, address)
-        assert store.asked.wait(20)
-        running.stop(20)
+        assert store.asked.wait(60)
+        running.stop(60)
         assert not uploading()
         store.free.set()
     assert spool.pending() == digests
@@ -307,14 +307,14 @@ def test_stop_of_an_idle_or_waiting_uploader(
     spool: AskedSpool, caplog: pytest.LogCaptureFixture
 ) -> None:
     idle = uploader(spool, "127.0.0.1:1")
-    idle.stop(20)
+    idle.stop(60)
     assert not uploading()
     Uploader(spool, "127.0.0.1:1").stop()  # never started
     spooled(spool, collected("a"))
     waiting = Uploader(spool, "127.0.0.1:1", first_wait_s=1000, longest_wait_s=1000)
     waiting.start()
     eventually(lambda: "trying on, 1 pending" in caplog.text)
-    waiting.stop(20)
+    waiting.stop(60)
     assert not uploading()
 
 
@@ -360,7 +360,7 @@ def test_vehicle_killed_in_an_upload_delivers_everything_once(
         assert spool.pending() == stored
         running = uploader(spool, address)
         spool.until_uploaded(5)
-        running.stop(20)
+        running.stop(60)
         spool.close()
     assert store.offsets[:2] == [0, cut_at]
     assert [row.digest for row, _ in store.frames()] == stored

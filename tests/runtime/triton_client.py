@@ -34,7 +34,7 @@ def streamed(client: triton.InferenceServerClient, *inputs: triton.InferInput) -
     client.async_stream_infer(MODEL, inputs, request_id="0")
     client.async_stream_infer("resnet", inputs, request_id="1")
     client.async_stream_infer(MODEL, inputs, request_id="2")
-    said = [replies.get(timeout=30) for _ in range(3)]
+    said = [replies.get(timeout=60) for _ in range(3)]
     client.stop_stream()
     return [error.message() if error else arrays(result) for result, error in said]
 

@@ -23,15 +23,15 @@ class Authority:
     def new(cls) -> "Authority":
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name("Authority of tests")
-        builder = _builder(name, name, key, timedelta(days=1)).add_extension(
+        builder = _builder(name, name, key).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
         return cls(builder.sign(key, SHA256()), key)
 
-    def issue(self, folder: Path, *names: str, ends: timedelta = timedelta(days=1)) -> Path:
+    def issue(self, folder: Path, *names: str) -> Path:
         """Write ``ca.crt``, and a ``tls.crt`` for these names, with its key, into a folder."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name("somebody"), self.certificate.subject, key, ends)
+        builder = _builder(_name("somebody"), self.certificate.subject, key)
         if names:
             alternatives = x509.SubjectAlternativeName([_alternative(name) for name in names])
             builder = builder.add_extension(alternatives, critical=False)
@@ -48,7 +48,7 @@ def _name(text: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, ends: timedelta
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
 ) -> x509.CertificateBuilder:
     now = datetime.now(timezone.utc)
     return (
@@ -58,7 +58,7 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=2))
-        .not_valid_after(now + ends)
+        .not_valid_after(now + timedelta(days=1))
     )
 
 

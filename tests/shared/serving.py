@@ -98,13 +98,14 @@ def serving(
     tls: Path | None = None,
     roles: Roles = Roles(),
     limits: Limits = LIMITS,
+    shared_bytes: int = 0,
 ) -> Iterator[Running]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
     async def build() -> tuple[Server, Pipeline, str]:
-        server = Server(roles=roles, limits=limits)
+        server = Server(roles=roles, limits=limits, shared_bytes=shared_bytes)
         pipeline = Pipeline(
             model or tiny.model(engine),
             policy or tiny.policy(),
@@ -152,7 +153,7 @@ class Requests:
 
 
 def infer(server: Running, frame: pose.Frame) -> wire.FrameResult:
-    return server.stub.Infer(wire.InferRequest(frame=frame), timeout=20).result
+    return server.stub.Infer(wire.InferRequest(frame=frame), timeout=60).result
 
 
 def wire_frame(image: bytes | NDArray[np.uint8], *arguments: Any, **named: Any) -> pose.Frame:
@@ -184,14 +185,16 @@ def asked_meanwhile(ask: Callable[[int], Got], change: Callable[[], object]) -> 
 
     def wait_for_ten() -> None:
         for _ in range(10):
-            assert answered.acquire(timeout=20)
+            assert answered.acquire(timeout=60)
 
     with ThreadPoolExecutor(4) as clients:
         asked = [clients.submit(client, number) for number in range(4)]
         try:
             wait_for_ten()
             change()
+            while answered.acquire(blocking=False):  # those that came meanwhile
+                pass
             wait_for_ten()
         finally:
             stop.set()
-        return [one.result(20) for one in asked]
+        return [one.result(60) for one in asked]

@@ -21,10 +21,13 @@ from misgiving.runtime.errors import (
 )
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.net.connecting import Reopening, through_proxy
+from misgiving.runtime.net.listening import check_address, is_loopback
 from misgiving.runtime.net.sending import Outbox
+from misgiving.runtime.net.slots import Slots
 from misgiving.runtime.nouns import Answer, Frame, ModelInfo, StreamSummary, make_frame
 from misgiving.runtime.status import ServerStatus
-from misgiving.runtime.wire.frames import fill_frame, sendable
+from misgiving.runtime.wire.frames import sendable
+from misgiving.runtime.wire.requests import infer_request
 from misgiving.runtime.wire.results import Reply, to_answer, to_info, to_reply
 from misgiving.runtime.wire.status import to_status
 from misgiving.v1 import detector_pb2 as wire
@@ -70,6 +73,7 @@ class Client:
         *,
         tls: Path | None = None,
         stop: threading.Event | None = None,
+        shared_memory: bool = True,
     ) -> None:
         """Prepare a connection; it is made with the first call.
 
@@ -82,6 +86,8 @@ class Client:
                 tls.key, which the server may ask for; read again when they have changed and no
                 server answers. None for a server without TLS.
             stop: once it is set, no server is waited for.
+            shared_memory: whether arrays of 128 KiB and more go to a server at a loopback address
+                through shared memory, where it lends some; they are sent where it does not.
 
         Raises:
             InvalidInput: ``server`` is not HOST:PORT.
@@ -96,6 +102,9 @@ class Client:
         self._stop = stop or threading.Event()
         self._link = Reopening(server, 1.0, _CHANNEL, tls)
         self._stub = detector_pb2_grpc.FailureDetectorStub(self._link.channel)
+        shares = shared_memory and is_loopback(check_address(server))
+        ask = (lambda request: self._stub.ShareMemory(request)) if shares else None
+        self._slots = Slots(server, ask, timeout_s)
 
     def __enter__(self) -> "Client":
         return self
@@ -109,6 +118,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        self._slots.close()
         self._link.channel.close()
 
     def infer(
@@ -128,11 +138,9 @@ class Client:
             InvalidInput, ResourceExhausted: the server does not take it.
             MisgivingError: there is no server, or it failed.
         """
-        request = wire.InferRequest()
-        fill_frame(request.frame, sendable(make_frame(image, regions, frame_id, bgr=bgr)))
+        frame = sendable(make_frame(image, regions, frame_id, bgr=bgr))
         with self._translated():
-            response: wire.InferResponse = self._ask("Infer", request, self._until())
-            return to_answer(response.result)
+            return to_answer(self._infer(frame).result)
 
     def stream(self, frames: Iterable[Frame], *, live: bool = False) -> Iterator[Reply]:
         """Send frames and yield replies: an Answer or a FrameFailure for each, and the
@@ -150,7 +158,7 @@ class Client:
         Raises:
             FailedPrecondition: the server has not come back within ``wait_s``.
         """
-        outbox = Outbox(map(sendable, frames), None if live else IN_FLIGHT)
+        outbox = Outbox(map(sendable, frames), None if live else IN_FLIGHT, self._slots)
         try:
             with self._translated():
                 yield from self._replies(outbox)
@@ -175,6 +183,20 @@ class Client:
             response: wire.GetStatusResponse
             response = self._ask("GetStatus", request, self._until())
             return to_status(response.status)
+
+    def _infer(self, frame: Frame) -> wire.InferResponse:
+        """Through shared memory, where there is a slot."""
+        response: wire.InferResponse
+        try:
+            with self._slots.placed(frame.image) as slot:
+                response = self._ask("Infer", infer_request(frame, slot), self._until())
+                return response
+        except grpc.RpcError as error:
+            if slot is None or error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+                raise
+        response = self._ask("Infer", infer_request(frame), self._until())
+        self._slots.forget()  # refused was the memory: another server has come
+        return response
 
     def _replies(self, outbox: Outbox) -> Iterator[Reply]:
         """Replies to all frames, over as many calls as it takes."""

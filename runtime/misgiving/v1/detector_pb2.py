@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from misgiving.v1 import pose_pb2 as misgiving_dot_v1_dot_pose__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmisgiving/v1/detector.proto\x12\x0cmisgiving.v1\x1a\x17misgiving/v1/pose.proto\"2\n\x0cInferRequest\x12\"\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x13.misgiving.v1.Frame\":\n\rInferResponse\x12)\n\x06result\x18\x01 \x01(\x0b\x32\x19.misgiving.v1.FrameResult\"4\n\nStreamOpen\x12&\n\x04mode\x18\x01 \x01(\x0e\x32\x18.misgiving.v1.StreamMode\"o\n\x12StreamInferRequest\x12(\n\x04open\x18\x01 \x01(\x0b\x32\x18.misgiving.v1.StreamOpenH\x00\x12$\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x13.misgiving.v1.FrameH\x00\x42\t\n\x07message\"\xa8\x01\n\x13StreamInferResponse\x12+\n\x06result\x18\x01 \x01(\x0b\x32\x19.misgiving.v1.FrameResultH\x00\x12)\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x18.misgiving.v1.FrameErrorH\x00\x12.\n\x07summary\x18\x03 \x01(\x0b\x32\x1b.misgiving.v1.StreamSummaryH\x00\x42\t\n\x07message\"\xfa\x01\n\x0b\x46rameResult\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12%\n\x07persons\x18\x02 \x03(\x0b\x32\x14.misgiving.v1.Person\x12\x10\n\x08\x61ge_nano\x18\x03 \x01(\x03\x12\x12\n\nqueue_nano\x18\x04 \x01(\x03\x12\x16\n\x0einference_nano\x18\x05 \x01(\x03\x12\x16\n\x0e\x64ropped_before\x18\x06 \x01(\r\x12\x15\n\rbundle_digest\x18\x07 \x01(\t\x12,\n\ncollection\x18\x08 \x01(\x0e\x32\x18.misgiving.v1.Collection\x12\x17\n\x0fserver_age_nano\x18\t \x01(\x03\"U\n\nFrameError\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x16\n\x0e\x64ropped_before\x18\x04 \x01(\r\"T\n\rStreamSummary\x12\x10\n\x08received\x18\x01 \x01(\x04\x12\x10\n\x08\x61nswered\x18\x02 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\"\x11\n\x0fGetModelRequest\"6\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.misgiving.v1.Model\"\xbd\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rbundle_digest\x18\x03 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x17\n\x0finput_height_px\x18\x05 \x01(\r\x12\x16\n\x0einput_width_px\x18\x06 \x01(\r\x12\x16\n\x0ekeypoint_names\x18\x07 \x03(\t\x12$\n\x08skeleton\x18\x08 \x03(\x0b\x32\x12.misgiving.v1.Bone\x12\x0f\n\x07signals\x18\t \x03(\t\x12\x11\n\tthreshold\x18\n \x01(\x02\x12\x12\n\naudit_rate\x18\x0b \x01(\x01\x12\x1a\n\x12\x66\x61ilure_definition\x18\x0c \x01(\t\x12+\n\nthresholds\x18\x0f \x03(\x0b\x32\x17.misgiving.v1.Threshold\"D\n\tThreshold\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0epredicted_loss\x18\x02 \x01(\x02\x12\x11\n\tstatement\x18\x03 \x01(\t\",\n\x04\x42one\x12\x12\n\nfrom_index\x18\x01 \x01(\r\x12\x10\n\x08to_index\x18\x02 \x01(\r\"\x12\n\x10GetStatusRequest\"9\n\x11GetStatusResponse\x12$\n\x06status\x18\x01 \x01(\x0b\x32\x14.misgiving.v1.Status\"\x8c\x04\n\x06Status\x12\x0f\n\x07serving\x18\x01 \x01(\x08\x12\x13\n\x0buptime_nano\x18\x02 \x01(\x03\x12\"\n\x05model\x18\x03 \x01(\x0b\x32\x13.misgiving.v1.Model\x12\x17\n\x0f\x66rames_received\x18\x04 \x01(\x04\x12\x17\n\x0f\x66rames_answered\x18\x05 \x01(\x04\x12\x16\n\x0e\x66rames_dropped\x18\x06 \x01(\x04\x12\x15\n\rframes_failed\x18\x07 \x01(\x04\x12\x0f\n\x07persons\x18\x08 \x01(\x04\x12\x17\n\x0fpersons_flagged\x18\t \x01(\x04\x12\x13\n\x0b\x66rames_kept\x18\n \x01(\x04\x12$\n\x03\x61ge\x18\x0b \x01(\x0b\x32\x17.misgiving.v1.Quantiles\x12+\n\nserver_age\x18\x0c \x01(\x0b\x32\x17.misgiving.v1.Quantiles\x12&\n\x05queue\x18\r \x01(\x0b\x32\x17.misgiving.v1.Quantiles\x12*\n\tinference\x18\x0e \x01(\x0b\x32\x17.misgiving.v1.Quantiles\x12$\n\x06shadow\x18\x11 \x01(\x0b\x32\x14.misgiving.v1.Shadow\x12\"\n\x05spool\x18\x0f \x01(\x0b\x32\x13.misgiving.v1.Spool\x12\x15\n\rlast_exchange\x18\x10 \x01(\t\x12\x10\n\x08\x64rifting\x18\x12 \x01(\x08\"D\n\tQuantiles\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x13\n\x0bp50_seconds\x18\x02 \x01(\x01\x12\x13\n\x0bp99_seconds\x18\x03 \x01(\x01\"\x9f\x01\n\x05Spool\x12\x0f\n\x07pending\x18\x01 \x01(\x04\x12\x0f\n\x07refused\x18\x02 \x01(\x04\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x17\n\x0foldest_age_nano\x18\x04 \x01(\x03\x12\x0c\n\x04lost\x18\x05 \x01(\x04\x12\x0f\n\x07\x65victed\x18\x06 \x01(\x04\x12\x10\n\x08uploaded\x18\x07 \x01(\x04\x12\x16\n\x0euploaded_bytes\x18\x08 \x01(\x04\"\\\n\x06Shadow\x12\x10\n\x08\x63ompared\x18\x01 \x01(\x04\x12\x0c\n\x04\x62usy\x18\x02 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x04\x12\x0f\n\x07persons\x18\x04 \x01(\x04\x12\x11\n\tdisagreed\x18\x05 \x01(\x04*Y\n\nStreamMode\x12\x1b\n\x17STREAM_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10STREAM_MODE_LIVE\x10\x01\x12\x18\n\x14STREAM_MODE_IN_ORDER\x10\x02*i\n\nCollection\x12\x1a\n\x16\x43OLLECTION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43OLLECTION_NONE\x10\x01\x12\x15\n\x11\x43OLLECTION_QUEUED\x10\x02\x12\x13\n\x0f\x43OLLECTION_LOST\x10\x03\x32\xc4\x02\n\x0f\x46\x61ilureDetector\x12@\n\x05Infer\x12\x1a.misgiving.v1.InferRequest\x1a\x1b.misgiving.v1.InferResponse\x12V\n\x0bStreamInfer\x12 .misgiving.v1.StreamInferRequest\x1a!.misgiving.v1.StreamInferResponse(\x01\x30\x01\x12I\n\x08GetModel\x12\x1d.misgiving.v1.GetModelRequest\x1a\x1e.misgiving.v1.GetModelResponse\x12L\n\tGetStatus\x12\x1e.misgiving.v1.GetStatusRequest\x1a\x1f.misgiving.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmisgiving/v1/detector.proto\x12\x0cmisgiving.v1\x1a\x17misgiving/v1/pose.proto\"2\n\x0cInferRequest\x12\"\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x13.misgiving.v1.Frame\":\n\rInferResponse\x12)\n\x06result\x18\x01 \x01(\x0b\x32\x19.misgiving.v1.FrameResult\"4\n\nStreamOpen\x12&\n\x04mode\x18\x01 \x01(\x0e\x32\x18.misgiving.v1.StreamMode\"o\n\x12StreamInferRequest\x12(\n\x04open\x18\x01 \x01(\x0b\x32\x18.misgiving.v1.StreamOpenH\x00\x12$\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x13.misgiving.v1.FrameH\x00\x42\t\n\x07message\"\xa8\x01\n\x13StreamInferResponse\x12+\n\x06result\x18\x01 \x01(\x0b\x32\x19.misgiving.v1.FrameResultH\x00\x12)\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x18.misgiving.v1.FrameErrorH\x00\x12.\n\x07summary\x18\x03 \x01(\x0b\x32\x1b.misgiving.v1.StreamSummaryH\x00\x42\t\n\x07message\"7\n\x12ShareMemoryRequest\x12\r\n\x05slots\x18\x01 \x01(\r\x12\x12\n\nslot_bytes\x18\x02 \x01(\x04\"A\n\x13ShareMemoryResponse\x12*\n\x06memory\x18\x01 \x01(\x0b\x32\x1a.misgiving.v1.SharedMemory\"N\n\x0cSharedMemory\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x0c\x12\r\n\x05slots\x18\x03 \x01(\r\x12\x12\n\nslot_bytes\x18\x04 \x01(\x04\"\xfa\x01\n\x0b\x46rameResult\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12%\n\x07persons\x18\x02 \x03(\x0b\x32\x14.misgiving.v1.Person\x12\x10\n\x08\x61ge_nano\x18\x03 \x01(\x03\x12\x12\n\nqueue_nano\x18\x04 \x01(\x03\x12\x16\n\x0einference_nano\x18\x05 \x01(\x03\x12\x16\n\x0e\x64ropped_before\x18\x06 \x01(\r\x12\x15\n\rbundle_digest\x18\x07 \x01(\t\x12,\n\ncollection\x18\x08 \x01(\x0e\x32\x18.misgiving.v1.Collection\x12\x17\n\x0fserver_age_nano\x18\t \x01(\x03\"U\n\nFrameError\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x16\n\x0e\x64ropped_before\x18\x04 \x01(\r\"T\n\rStreamSummary\x12\x10\n\x08received\x18\x01 \x01(\x04\x12\x10\n\x08\x61nswered\x18\x02 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\"\x11\n\x0fGetModelRequest\"6\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.misgiving.v1.Model\"\xbd\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rbundle_digest\x18\x03 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x17\n\x0finput_height_px\x18\x05 \x01(\r\x12\x16\n\x0einput_width_px\x18\x06 \x01(\r\x12\x16\n\x0ekeypoint_names\x18\x07 \x03(\t\x12$\n\x08skeleton\x18\x08 \x03(\x0b\x32\x12.misgiving.v1.Bone\x12\x0f\n\x07signals\x18\t \x03(\t\x12\x11\n\tthreshold\x18\n \x01(\x02\x12\x12\n\naudit_rate\x18\x0b \x01(\x01\x12\x1a\n\x12\x66\x61ilure_definition\x18\x0c \x01(\t\x12+\n\nthresholds\x18\x0f \x03(\x0b\x32\x17.misgiving.v1.Threshold\"D\n\tThreshold\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0epredicted_loss\x18\x02 \x01(\x02\x12\x11\n\tstatement\x18\x03 \x01(\t\",\n\x04\x42one\x12\x12\n\nfrom_index\x18\x01 \x01(\r\x12\x10\n\x08to_index\x18\x02 \x01(\r\"\x12\n\x10GetStatusRequest\"9\n\x11GetStatusResponse\x12$\n\x06status\x18\x01 \x01(\x0b\x32\x14.misgiving.v1.Status\"\x8c\x04\n\x06Status\x12\x0f\n\x07serving\x18\x01 \x01(\x08\x12\x13\n\x0buptime_nano\x18\x02 \x01(\x03\x12\"\n\x05model\x18\x03 \x01(\x0b\x32\x13.misgiving.v1.Model\x12\x17\n\x0f\x66rames_received\x18\x04 \x01(\x04\x12\x17\n\x0f\x66rames_answered\x18\x05 \x01(\x04\x12\x16\n\x0e\x66rames_dropped\x18\x06 \x01(\x04\x12\x15\n\rframes_failed\x18\x07 \x01(\x04\x12\x0f\n\x07persons\x18\x08 \x01(\x04\x12\x17\n\x0fpersons_flagged\x18\t \x01(\x04\x12\x13\n\x0b\x66rames_kept\x18\n \x01(\x04\x12$\n\x03\x61ge\x18\x0b \x01(\x0b\x32\x17.misgiving.v1.Quantiles\x12+\n\nserver_age\x18\x0c \x01(\x0b\x32\x17.misgiving.v1.Quantiles\x12&\n\x05queue\x18\r \x01(\x0b\x32\x17.misgiving.v1.Quantiles\x12*\n\tinference\x18\x0e \x01(\x0b\x32\x17.misgiving.v1.Quantiles\x12$\n\x06shadow\x18\x11 \x01(\x0b\x32\x14.misgiving.v1.Shadow\x12\"\n\x05spool\x18\x0f \x01(\x0b\x32\x13.misgiving.v1.Spool\x12\x15\n\rlast_exchange\x18\x10 \x01(\t\x12\x10\n\x08\x64rifting\x18\x12 \x01(\x08\"D\n\tQuantiles\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x13\n\x0bp50_seconds\x18\x02 \x01(\x01\x12\x13\n\x0bp99_seconds\x18\x03 \x01(\x01\"\x9f\x01\n\x05Spool\x12\x0f\n\x07pending\x18\x01 \x01(\x04\x12\x0f\n\x07refused\x18\x02 \x01(\x04\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x17\n\x0foldest_age_nano\x18\x04 \x01(\x03\x12\x0c\n\x04lost\x18\x05 \x01(\x04\x12\x0f\n\x07\x65victed\x18\x06 \x01(\x04\x12\x10\n\x08uploaded\x18\x07 \x01(\x04\x12\x16\n\x0euploaded_bytes\x18\x08 \x01(\x04\"\\\n\x06Shadow\x12\x10\n\x08\x63ompared\x18\x01 \x01(\x04\x12\x0c\n\x04\x62usy\x18\x02 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x04\x12\x0f\n\x07persons\x18\x04 \x01(\x04\x12\x11\n\tdisagreed\x18\x05 \x01(\x04*Y\n\nStreamMode\x12\x1b\n\x17STREAM_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10STREAM_MODE_LIVE\x10\x01\x12\x18\n\x14STREAM_MODE_IN_ORDER\x10\x02*i\n\nCollection\x12\x1a\n\x16\x43OLLECTION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43OLLECTION_NONE\x10\x01\x12\x15\n\x11\x43OLLECTION_QUEUED\x10\x02\x12\x13\n\x0f\x43OLLECTION_LOST\x10\x03\x32\x9a\x03\n\x0f\x46\x61ilureDetector\x12@\n\x05Infer\x12\x1a.misgiving.v1.InferRequest\x1a\x1b.misgiving.v1.InferResponse\x12V\n\x0bStreamInfer\x12 .misgiving.v1.StreamInferRequest\x1a!.misgiving.v1.StreamInferResponse(\x01\x30\x01\x12T\n\x0bShareMemory\x12 .misgiving.v1.ShareMemoryRequest\x1a!.misgiving.v1.ShareMemoryResponse0\x01\x12I\n\x08GetModel\x12\x1d.misgiving.v1.GetModelRequest\x1a\x1e.misgiving.v1.GetModelResponse\x12L\n\tGetStatus\x12\x1e.misgiving.v1.GetStatusRequest\x1a\x1f.misgiving.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'misgiving.v1.detector_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STREAMMODE']._serialized_start=2389
-  _globals['_STREAMMODE']._serialized_end=2478
-  _globals['_COLLECTION']._serialized_start=2480
-  _globals['_COLLECTION']._serialized_end=2585
+  _globals['_STREAMMODE']._serialized_start=2593
+  _globals['_STREAMMODE']._serialized_end=2682
+  _globals['_COLLECTION']._serialized_start=2684
+  _globals['_COLLECTION']._serialized_end=2789
   _globals['_INFERREQUEST']._serialized_start=70
   _globals['_INFERREQUEST']._serialized_end=120
   _globals['_INFERRESPONSE']._serialized_start=122
@@ -46,34 +46,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMINFERREQUEST']._serialized_end=347
   _globals['_STREAMINFERRESPONSE']._serialized_start=350
   _globals['_STREAMINFERRESPONSE']._serialized_end=518
-  _globals['_FRAMERESULT']._serialized_start=521
-  _globals['_FRAMERESULT']._serialized_end=771
-  _globals['_FRAMEERROR']._serialized_start=773
-  _globals['_FRAMEERROR']._serialized_end=858
-  _globals['_STREAMSUMMARY']._serialized_start=860
-  _globals['_STREAMSUMMARY']._serialized_end=944
-  _globals['_GETMODELREQUEST']._serialized_start=946
-  _globals['_GETMODELREQUEST']._serialized_end=963
-  _globals['_GETMODELRESPONSE']._serialized_start=965
-  _globals['_GETMODELRESPONSE']._serialized_end=1019
-  _globals['_MODEL']._serialized_start=1022
-  _globals['_MODEL']._serialized_end=1339
-  _globals['_THRESHOLD']._serialized_start=1341
-  _globals['_THRESHOLD']._serialized_end=1409
-  _globals['_BONE']._serialized_start=1411
-  _globals['_BONE']._serialized_end=1455
-  _globals['_GETSTATUSREQUEST']._serialized_start=1457
-  _globals['_GETSTATUSREQUEST']._serialized_end=1475
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1477
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1534
-  _globals['_STATUS']._serialized_start=1537
-  _globals['_STATUS']._serialized_end=2061
-  _globals['_QUANTILES']._serialized_start=2063
-  _globals['_QUANTILES']._serialized_end=2131
-  _globals['_SPOOL']._serialized_start=2134
-  _globals['_SPOOL']._serialized_end=2293
-  _globals['_SHADOW']._serialized_start=2295
-  _globals['_SHADOW']._serialized_end=2387
-  _globals['_FAILUREDETECTOR']._serialized_start=2588
-  _globals['_FAILUREDETECTOR']._serialized_end=2912
+  _globals['_SHAREMEMORYREQUEST']._serialized_start=520
+  _globals['_SHAREMEMORYREQUEST']._serialized_end=575
+  _globals['_SHAREMEMORYRESPONSE']._serialized_start=577
+  _globals['_SHAREMEMORYRESPONSE']._serialized_end=642
+  _globals['_SHAREDMEMORY']._serialized_start=644
+  _globals['_SHAREDMEMORY']._serialized_end=722
+  _globals['_FRAMERESULT']._serialized_start=725
+  _globals['_FRAMERESULT']._serialized_end=975
+  _globals['_FRAMEERROR']._serialized_start=977
+  _globals['_FRAMEERROR']._serialized_end=1062
+  _globals['_STREAMSUMMARY']._serialized_start=1064
+  _globals['_STREAMSUMMARY']._serialized_end=1148
+  _globals['_GETMODELREQUEST']._serialized_start=1150
+  _globals['_GETMODELREQUEST']._serialized_end=1167
+  _globals['_GETMODELRESPONSE']._serialized_start=1169
+  _globals['_GETMODELRESPONSE']._serialized_end=1223
+  _globals['_MODEL']._serialized_start=1226
+  _globals['_MODEL']._serialized_end=1543
+  _globals['_THRESHOLD']._serialized_start=1545
+  _globals['_THRESHOLD']._serialized_end=1613
+  _globals['_BONE']._serialized_start=1615
+  _globals['_BONE']._serialized_end=1659
+  _globals['_GETSTATUSREQUEST']._serialized_start=1661
+  _globals['_GETSTATUSREQUEST']._serialized_end=1679
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1681
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1738
+  _globals['_STATUS']._serialized_start=1741
+  _globals['_STATUS']._serialized_end=2265
+  _globals['_QUANTILES']._serialized_start=2267
+  _globals['_QUANTILES']._serialized_end=2335
+  _globals['_SPOOL']._serialized_start=2338
+  _globals['_SPOOL']._serialized_end=2497
+  _globals['_SHADOW']._serialized_start=2499
+  _globals['_SHADOW']._serialized_end=2591
+  _globals['_FAILUREDETECTOR']._serialized_start=2792
+  _globals['_FAILUREDETECTOR']._serialized_end=3202
 # @@protoc_insertion_point(module_scope)

@@ -189,6 +189,84 @@ class StreamInferResponse(_message.Message):
 Global___StreamInferResponse: _TypeAlias = StreamInferResponse  # noqa: Y015
 
 @_typing.final
+class ShareMemoryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOTS_FIELD_NUMBER: _builtins.int
+    SLOT_BYTES_FIELD_NUMBER: _builtins.int
+    slots: _builtins.int
+    """Frames that may be under way at once, 1 to 64."""
+    slot_bytes: _builtins.int
+    """Of the largest frame: height * width * 3."""
+    def __init__(
+        self,
+        *,
+        slots: _builtins.int = ...,
+        slot_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["slot_bytes", b"slot_bytes", "slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShareMemoryRequest: _TypeAlias = ShareMemoryRequest  # noqa: Y015
+
+@_typing.final
+class ShareMemoryResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def memory(self) -> Global___SharedMemory: ...
+    def __init__(
+        self,
+        *,
+        memory: Global___SharedMemory | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShareMemoryResponse: _TypeAlias = ShareMemoryResponse  # noqa: Y015
+
+@_typing.final
+class SharedMemory(_message.Message):
+    """SharedMemory is a file of slots, one behind the other. All of it is set by the server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    SLOT_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """In /dev/shm; shm_open takes it with a slash in front. Open it at once: the name goes with the
+    first frame that is read, the memory stays.
+    """
+    token: _builtins.bytes
+    """Goes into every SharedImage; known to this client alone."""
+    slots: _builtins.int
+    slot_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        token: _builtins.bytes = ...,
+        slots: _builtins.int = ...,
+        slot_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "slot_bytes", b"slot_bytes", "slots", b"slots", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharedMemory: _TypeAlias = SharedMemory  # noqa: Y015
+
+@_typing.final
 class FrameResult(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

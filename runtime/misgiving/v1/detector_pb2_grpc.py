@@ -44,6 +44,11 @@ class FailureDetectorStub:
                 request_serializer=misgiving_dot_v1_dot_detector__pb2.StreamInferRequest.SerializeToString,
                 response_deserializer=misgiving_dot_v1_dot_detector__pb2.StreamInferResponse.FromString,
                 _registered_method=True)
+        self.ShareMemory = channel.unary_stream(
+                '/misgiving.v1.FailureDetector/ShareMemory',
+                request_serializer=misgiving_dot_v1_dot_detector__pb2.ShareMemoryRequest.SerializeToString,
+                response_deserializer=misgiving_dot_v1_dot_detector__pb2.ShareMemoryResponse.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/misgiving.v1.FailureDetector/GetModel',
                 request_serializer=misgiving_dot_v1_dot_detector__pb2.GetModelRequest.SerializeToString,
@@ -68,6 +73,14 @@ class FailureDetectorServicer:
 
     def StreamInfer(self, request_iterator, context):
         """A camera or a recording. The first message opens the stream, every later one is a frame.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShareMemory(self, request, context):
+        """Memory of the server's, through which a client on the same machine hands over raw frames. One
+        response comes; the memory is there until the call ends, which the client keeps open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,6 +112,11 @@ def add_FailureDetectorServicer_to_server(servicer, server):
                     servicer.StreamInfer,
                     request_deserializer=misgiving_dot_v1_dot_detector__pb2.StreamInferRequest.FromString,
                     response_serializer=misgiving_dot_v1_dot_detector__pb2.StreamInferResponse.SerializeToString,
+            ),
+            'ShareMemory': grpc.unary_stream_rpc_method_handler(
+                    servicer.ShareMemory,
+                    request_deserializer=misgiving_dot_v1_dot_detector__pb2.ShareMemoryRequest.FromString,
+                    response_serializer=misgiving_dot_v1_dot_detector__pb2.ShareMemoryResponse.SerializeToString,
             ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
@@ -165,6 +183,33 @@ class FailureDetector:
             '/misgiving.v1.FailureDetector/StreamInfer',
             misgiving_dot_v1_dot_detector__pb2.StreamInferRequest.SerializeToString,
             misgiving_dot_v1_dot_detector__pb2.StreamInferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShareMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/misgiving.v1.FailureDetector/ShareMemory',
+            misgiving_dot_v1_dot_detector__pb2.ShareMemoryRequest.SerializeToString,
+            misgiving_dot_v1_dot_detector__pb2.ShareMemoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class FailureDetectorStub:
     """One frame, one answer."""
     StreamInfer: _grpc.StreamStreamMultiCallable[_detector_pb2.StreamInferRequest, _detector_pb2.StreamInferResponse]
     """A camera or a recording. The first message opens the stream, every later one is a frame."""
+    ShareMemory: _grpc.UnaryStreamMultiCallable[_detector_pb2.ShareMemoryRequest, _detector_pb2.ShareMemoryResponse]
+    """Memory of the server's, through which a client on the same machine hands over raw frames. One
+    response comes; the memory is there until the call ends, which the client keeps open.
+    """
     GetModel: _grpc.UnaryUnaryMultiCallable[_detector_pb2.GetModelRequest, _detector_pb2.GetModelResponse]
     """What is loaded, and which engine answers."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_detector_pb2.GetStatusRequest, _detector_pb2.GetStatusResponse]
@@ -47,6 +51,10 @@ class FailureDetectorAsyncStub(FailureDetectorStub):
     """One frame, one answer."""
     StreamInfer: _aio.StreamStreamMultiCallable[_detector_pb2.StreamInferRequest, _detector_pb2.StreamInferResponse]  # type: ignore[assignment]
     """A camera or a recording. The first message opens the stream, every later one is a frame."""
+    ShareMemory: _aio.UnaryStreamMultiCallable[_detector_pb2.ShareMemoryRequest, _detector_pb2.ShareMemoryResponse]  # type: ignore[assignment]
+    """Memory of the server's, through which a client on the same machine hands over raw frames. One
+    response comes; the memory is there until the call ends, which the client keeps open.
+    """
     GetModel: _aio.UnaryUnaryMultiCallable[_detector_pb2.GetModelRequest, _detector_pb2.GetModelResponse]  # type: ignore[assignment]
     """What is loaded, and which engine answers."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_detector_pb2.GetStatusRequest, _detector_pb2.GetStatusResponse]  # type: ignore[assignment]
@@ -68,6 +76,16 @@ class FailureDetectorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_detector_pb2.StreamInferResponse], _abc.AsyncIterator[_detector_pb2.StreamInferResponse]]:
         """A camera or a recording. The first message opens the stream, every later one is a frame."""
+
+    @_abc_1.abstractmethod
+    def ShareMemory(
+        self,
+        request: _detector_pb2.ShareMemoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_detector_pb2.ShareMemoryResponse], _abc.AsyncIterator[_detector_pb2.ShareMemoryResponse]]:
+        """Memory of the server's, through which a client on the same machine hands over raw frames. One
+        response comes; the memory is there until the call ends, which the client keeps open.
+        """
 
     @_abc_1.abstractmethod
     def GetModel(

@@ -128,28 +128,34 @@ class Image(_message.Message):
     """Coordinates are continuous image pixels: the image's top-left corner is (0, 0),
     the centre of its first pixel (0.5, 0.5).
 
-    Image carries one picture. The client sets exactly one of the two.
+    Image carries one picture. The client sets exactly one of them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ENCODED_FIELD_NUMBER: _builtins.int
     RAW_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     encoded: _builtins.bytes
     """A JPEG or an 8-bit PNG without alpha, as on disk."""
     @_builtins.property
     def raw(self) -> Global___RawImage: ...
+    @_builtins.property
+    def shared(self) -> Global___SharedImage:
+        """In place of raw, from a client on the server's machine."""
+
     def __init__(
         self,
         *,
         encoded: _builtins.bytes = ...,
         raw: Global___RawImage | None = ...,
+        shared: Global___SharedImage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "encoded", b"encoded", "raw", b"raw"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "encoded", b"encoded", "raw", b"raw", "shared", b"shared"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "encoded", b"encoded", "raw", b"raw"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "encoded", b"encoded", "raw", b"raw", "shared", b"shared"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_data: _TypeAlias = _typing.Literal["encoded", "raw"]  # noqa: Y015
+    _WhichOneofReturnType_data: _TypeAlias = _typing.Literal["encoded", "raw", "shared"]  # noqa: Y015
     _WhichOneofArgType_data: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_data) -> _WhichOneofReturnType_data | None: ...
 
@@ -181,6 +187,39 @@ class RawImage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RawImage: _TypeAlias = RawImage  # noqa: Y015
+
+@_typing.final
+class SharedImage(_message.Message):
+    """SharedImage is what RawImage is, but its pixels lie in memory that FailureDetector.ShareMemory has
+    given to this client: from byte slot * slot_bytes on. The slot may be written to again when the
+    frame is settled: answered, refused, or counted as dropped by a later reply.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    HEIGHT_PX_FIELD_NUMBER: _builtins.int
+    WIDTH_PX_FIELD_NUMBER: _builtins.int
+    token: _builtins.bytes
+    slot: _builtins.int
+    height_px: _builtins.int
+    width_px: _builtins.int
+    def __init__(
+        self,
+        *,
+        token: _builtins.bytes = ...,
+        slot: _builtins.int = ...,
+        height_px: _builtins.int = ...,
+        width_px: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height_px", b"height_px", "slot", b"slot", "token", b"token", "width_px", b"width_px"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharedImage: _TypeAlias = SharedImage  # noqa: Y015
 
 @_typing.final
 class Region(_message.Message):

@@ -21,7 +21,7 @@ const client = new FailureDetector(address, grpc.credentials.createInsecure());
 
 const ask = (method, request) =>
   new Promise((resolve, reject) => {
-    const deadline = Date.now() + 20_000;
+    const deadline = Date.now() + 60_000;
     client[method](request, { deadline }, (error, reply) => (error ? reject(error) : resolve(reply)));
   });
 

@@ -1,10 +1,10 @@
 """From a path to a bundle and an engine that has checked itself."""
 
-import asyncio
 import importlib.util
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from misgiving.runtime.bundles.bundle import Bundle, digest_at
 from misgiving.runtime.bundles.locate import find_bundle
@@ -51,6 +51,8 @@ def load(options: ModelOptions) -> tuple[Bundle, Engine]:
 
 Later = Callable[[], Awaitable[Engine]]
 """Gives the engine that was asked for, when there is one."""
+InThread = Callable[..., Awaitable[Any]]
+"""Runs a function with its arguments in a thread, and gives what that gave."""
 
 
 def load_at_once(options: ModelOptions) -> tuple[Bundle, Engine, Later | None]:
@@ -72,19 +74,25 @@ def load_at_once(options: ModelOptions) -> tuple[Bundle, Engine, Later | None]:
     return bundle, _first(bundle, options.threads), workshop.ready_elsewhere
 
 
-async def start_beside(bundle: Bundle, options: ModelOptions) -> Engine:
+async def start_beside(bundle: Bundle, options: ModelOptions, in_thread: InThread) -> Engine:
     """The engine that was asked for, while another bundle answers; a plan is built by a process
-    of its own.
+    of its own, which ends where nobody waits for it any more.
+
+    Args:
+        bundle: whose engine.
+        options: by which it was loaded.
+        in_thread: runs what takes long.
 
     Raises:
         BundleError, EngineError: it does not start, or computes something else here.
     """
     if options.device != "tensorrt":
-        return await asyncio.to_thread(_onnx, bundle, options.device, options.threads)
+        engine: Engine = await in_thread(_onnx, bundle, options.device, options.threads)
+        return engine
     from misgiving.runtime.engines.building import Workshop
 
-    workshop = await asyncio.to_thread(Workshop, bundle, options.precision)
-    return await asyncio.to_thread(workshop.find) or await workshop.ready_elsewhere()
+    workshop: Workshop = await in_thread(Workshop, bundle, options.precision)
+    return await in_thread(workshop.find) or await workshop.ready_elsewhere()
 
 
 def asked_digest(options: ModelOptions) -> str:
@@ -105,7 +113,9 @@ def load_bundle(options: ModelOptions) -> Bundle:
         BundleError: it does not load.
         FailedPrecondition: the trusted keys cannot be read.
     """
-    bundle = Bundle.load(find_bundle(options.bundle), read_trust(options.trust))
+    path = find_bundle(options.bundle)
+    path = path.resolve() if path.is_symlink() else path  # what is read later is of the same one
+    bundle = Bundle.load(path, read_trust(options.trust))
     return bundle.in_precision(options.precision)
 
 

@@ -1,10 +1,12 @@
 """What was spent, as JSON that outlives the process: pure.
 
-Times are kept as what remains until tokens return. How long the process was away is told by the
-wall clock, which may be wrong: one that went back lets no time pass, one that leapt ahead returns
-what was spent, and never more than that.
+Times are kept as what remains until tokens return. How long the process was away is told by a clock
+that nobody sets, where the system was not started meanwhile; else by the wall clock, which may be
+wrong: one that went back lets no time pass, one that leapt ahead returns what was spent, and never
+more than that.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
@@ -12,6 +14,23 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from misgiving.runtime.errors import DataError, first_problem
 from misgiving.runtime.flags.budgets import Bucket, Lot, Unit, bucket_of, longest
 from misgiving.runtime.flags.policy import FlagState
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time that another process can compare with its own."""
+
+    unix_s: float
+    boot: str = ""
+    """Id of the system's start; empty where it is not known."""
+    up_s: float = 0.0
+    """Since that start, standby included."""
+
+    def since(self, before: "Moment") -> float:
+        """Seconds, from 0 on."""
+        if self.boot and self.boot == before.boot:
+            return max(0.0, self.up_s - before.up_s)
+        return max(0.0, self.unix_s - before.unix_s)
 
 
 class _Part(BaseModel):
@@ -34,19 +53,24 @@ class _Bucket(_Part):
 class _Saved(_Part):
     version: Literal[1]
     saved_unix_s: FiniteFloat
+    boot: str = ""
+    up_s: FiniteFloat = 0.0
     buckets: tuple[_Bucket, ...]
 
 
-def saved(state: FlagState, unix_s: float) -> bytes:
-    """What a state has spent, at a time of the wall clock."""
+def saved(state: FlagState, now: Moment) -> bytes:
+    """What a state has spent, now."""
     buckets = tuple(
         _Bucket(unit=budget.unit, seconds=budget.seconds, lots=_lots(bucket, state.clock_s))
         for budget, bucket in state.buckets.items()
     )
-    return _Saved(version=1, saved_unix_s=unix_s, buckets=buckets).model_dump_json().encode()
+    record = _Saved(
+        version=1, saved_unix_s=now.unix_s, boot=now.boot, up_s=now.up_s, buckets=buckets
+    )
+    return record.model_dump_json().encode()
 
 
-def restored(state: FlagState, text: bytes, unix_s: float) -> FlagState:
+def restored(state: FlagState, text: bytes, now: Moment) -> FlagState:
     """A new state that goes on with what an old one had spent; other budgets' is forgotten.
 
     Raises:
@@ -56,7 +80,7 @@ def restored(state: FlagState, text: bytes, unix_s: float) -> FlagState:
         old = _Saved.model_validate_json(text)
     except ValidationError as error:
         raise DataError(f"{first_problem(error)}; expected what 'saved' wrote") from error
-    away = max(0.0, unix_s - old.saved_unix_s)
+    away = now.since(Moment(old.saved_unix_s, old.boot, old.up_s))
     spent = {(one.unit, one.seconds): one for one in old.buckets}
     buckets = {
         budget: _bucket(one, state.clock_s - away)

@@ -9,16 +9,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from misgiving.runtime.net.slots import Slots
 from misgiving.runtime.nouns import Answer, Frame, FrameFailure, StreamSummary
 from misgiving.runtime.wire.requests import StreamRequest, frame_request, opening
 from misgiving.runtime.wire.results import Reply
+from misgiving.runtime.wire.sharing import Slot
 
 READER, LIVE_READER = "frames", "source"
 """Names of the threads that read, this one and that of ``live.py``; see ``command.py``."""
 END_S = 2.0
 """How long the end waits for a frame that is being read."""
 _POLL_S = 0.1
+_NOT_AGAIN = Frame(b"")
+"""In place of a live frame once it is sent: its pixels are not kept."""
 
 
 @contextmanager
@@ -38,6 +43,14 @@ def threads_ended() -> Iterator[None]:
                 thread.name = READER
 
 
+@dataclass(slots=True)
+class _Sent:
+    """A frame without its reply."""
+
+    frame: Frame
+    slot: Slot | None = None
+
+
 class Outbox:
     """What is still to be sent, over as many calls as it takes.
 
@@ -46,14 +59,17 @@ class Outbox:
     Live, a lost call's frames are lost, and so is what comes until there is another.
     """
 
-    def __init__(self, frames: Iterable[Frame], in_flight: int | None) -> None:
+    def __init__(
+        self, frames: Iterable[Frame], in_flight: int | None, slots: Slots | None = None
+    ) -> None:
         self._frames = frames
         self._in_flight = in_flight
+        self._slots = slots or Slots("", None, 0.0)
         self._state = threading.Condition()
         self._call = 0  # number of the one that may fetch
         self._wanted = self._passing = self._closed = False
         self._next: deque[Frame] = deque()
-        self._unanswered: deque[Frame | None] = deque()
+        self._unanswered: deque[_Sent] = deque()
         self.ended = False
         """There are no more frames to read."""
         self.error: Exception | None = None
@@ -102,12 +118,14 @@ class Outbox:
         """The call is over: what it did not answer is sent again or, live, lost."""
         with self._state:
             self._call += 1
+            if any(sent.slot for sent in self._unanswered):
+                self._slots.forget()
             if self.live:
                 self._gap += len(self._unanswered) + len(self._next)
                 self._next.clear()
                 self._passing = True
             else:
-                self._next.extendleft(frame for frame in reversed(self._unanswered) if frame)
+                self._next.extendleft(sent.frame for sent in reversed(self._unanswered))
                 self._wanted = not self._next  # there may be no more
             self._unanswered.clear()
             self._state.notify_all()
@@ -139,14 +157,29 @@ class Outbox:
     def _settle(self, dropped: int) -> None:
         self.dropped += dropped
         for _ in range(min(dropped + 1, len(self._unanswered))):
-            self._unanswered.popleft()
+            if slot := self._unanswered.popleft().slot:
+                self._slots.free(slot)
 
     def _requests(self, call: int) -> Iterator[StreamRequest]:
         yield opening(self.live)
-        while (frame := self._fetch(call)) is not None:
-            yield frame_request(frame)
+        while (sent := self._fetch(call)) is not None:
+            self._place(sent, call)
+            request = frame_request(sent.frame, sent.slot)
+            if self.live:
+                sent.frame = _NOT_AGAIN
+            yield request
 
-    def _fetch(self, call: int) -> Frame | None:
+    def _place(self, sent: _Sent, call: int) -> None:
+        """Put the pixels where the server reads them, unless they have to travel."""
+        if (slot := self._slots.place(sent.frame.image)) is None:
+            return
+        with self._state:
+            if call == self._call:
+                sent.slot = slot
+            else:
+                self._slots.free(slot)
+
+    def _fetch(self, call: int) -> _Sent | None:
         """The next frame to send; None where there is none, or the call is over."""
         with self._state:
             self._state.wait_for(lambda: call != self._call or self._has_place())
@@ -156,9 +189,8 @@ class Outbox:
             self._state.wait_for(lambda: call != self._call or self._next or self.ended)
             if call != self._call or not self._next:
                 return None
-            frame = self._next.popleft()
-            self._unanswered.append(None if self.live else frame)
-            return frame
+            self._unanswered.append(sent := _Sent(self._next.popleft()))
+            return sent
 
     def _has_place(self) -> bool:
         return self._in_flight is None or len(self._unanswered) < self._in_flight

@@ -152,11 +152,17 @@ def _check_pair(chain: bytes, key: bytes, folder: Path) -> None:
         raise FailedPrecondition(
             f"{folder / KEY} is not the key of {CERTIFICATE}; expected a pair. Copy both again"
         )
-    if ours.not_valid_after_utc < datetime.now(timezone.utc):
+    now = datetime.now(timezone.utc)
+    if ours.not_valid_after_utc < now:
         log.warning(
             "%s expired at %s; others will refuse it",
             folder / CERTIFICATE,
             ours.not_valid_after_utc,
+        )
+    if now < ours.not_valid_before_utc:
+        log.warning(
+            "%s is valid from %s on, and this clock says %s; others will refuse it until then",
+            *(folder / CERTIFICATE, ours.not_valid_before_utc, f"{now:%Y-%m-%d %H:%M}"),
         )
 
 

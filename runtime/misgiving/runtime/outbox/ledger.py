@@ -9,11 +9,12 @@ from pathlib import Path
 from misgiving.runtime.durable import write_durably
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.flags.policy import FlagState
-from misgiving.runtime.flags.saving import restored, saved
+from misgiving.runtime.flags.saving import Moment, restored, saved
 
 log = logging.getLogger(__name__)
 
 LEDGER = "budgets.json"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Ledger:
@@ -25,14 +26,15 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self._path = folder / LEDGER
         self._lock = threading.Lock()
-        self._next: tuple[FlagState, float] | None = None
+        self._next: tuple[FlagState, Moment] | None = None
         self._failing = False
+        self._boot = _BOOT.read_text().strip() if _BOOT.exists() else ""  # elsewhere than on Linux
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
 
     def recalled(self, state: FlagState) -> FlagState:
         """A new state that goes on with what the last process had spent, where there was one."""
         try:
-            return restored(state, self._path.read_bytes(), time.time())
+            return restored(state, self._path.read_bytes(), self._now())
         except FileNotFoundError:
             pass
         except (DataError, OSError) as error:
@@ -42,13 +44,18 @@ class Ledger:
     def note(self, state: FlagState) -> None:
         """Have a state written, soon; the newest one wins. Never blocks."""
         with self._lock:
-            idle, self._next = self._next is None, (state, time.time())
+            idle, self._next = self._next is None, (state, self._now())
         if idle:
             self._writer.submit(self._write)
 
     def close(self) -> None:
         """Write what is noted, and stop."""
         self._writer.shutdown()
+
+    def _now(self) -> Moment:
+        if not self._boot:
+            return Moment(time.time())
+        return Moment(time.time(), self._boot, time.clock_gettime(time.CLOCK_BOOTTIME))
 
     def _write(self) -> None:
         with self._lock:

@@ -67,7 +67,8 @@ class SpoolCounts:
     uploaded_bytes: int
     """Size of those uploaded, since the start."""
     oldest_age_s: float
-    """Since the oldest pending frame was stored, by the wall clock; 0 where none is pending."""
+    """Since the oldest pending frame was stored, before this process by the wall clock; 0 where
+    none is pending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ class Entry:
     refused: bool = False
     stored_at: float = 0.0
     """Unix time; 0 where an earlier release stored it."""
+    since_s: float = 0.0
+    """The same on the monotonic clock of this process, which nobody sets."""
 
 
 class Spool:
@@ -184,13 +187,13 @@ class Spool:
             names = ("offered", "stored", "lost", "evicted", "uploaded", "uploaded_bytes")
             since_start = {name: self._counts[name] for name in names}
         pending = [entry for entry in entries if not entry.refused]
-        oldest = pending[0].stored_at if pending else 0.0
+        known = bool(pending and pending[0].stored_at)
         return SpoolCounts(
             **since_start,
             pending=len(pending),
             refused=len(entries) - len(pending),
             bytes=sum(entry.size for entry in entries),
-            oldest_age_s=max(0.0, time.time() - oldest) if oldest else 0.0,
+            oldest_age_s=time.monotonic() - pending[0].since_s if known else 0.0,
         )
 
     def close(self) -> None:
@@ -229,7 +232,7 @@ class Spool:
     def _store(self, frame: KeptFrame) -> None:
         body = to_message(frame).SerializeToString(deterministic=True)
         digest = hashlib.sha256(body).hexdigest()
-        entry = Entry(frame.frame.name, len(body), stored_at=time.time())
+        entry = Entry(frame.frame.name, len(body), False, time.time(), time.monotonic())
         self._check_places()
         evicted: list[Entry] = []
         with self._transaction() as database:
@@ -339,8 +342,11 @@ def _read_entries(database: sqlite3.Connection) -> dict[str, Entry]:
     rows = database.execute(
         "SELECT digest, name, size, stored_at, refusal FROM frames ORDER BY seq"
     )
+    wall, now = time.time(), time.monotonic()
     return {
-        digest: Entry(name, size, why is not None, stored_at or 0.0)
+        digest: Entry(
+            name, size, why is not None, stored_at or 0.0, now - max(0.0, wall - (stored_at or 0.0))
+        )
         for digest, name, size, stored_at, why in rows
     }
 

@@ -113,6 +113,8 @@ class Batcher:
         self.crop_s = 0.0
         """What a crop of the last batch took."""
         self.vitals = Vitals()
+        self.judged: Engine | None = None
+        """Whose failures count; None for every engine's."""
         self._queue: deque[_Group] = deque()
         self._thread = EngineThread()
         self._idle = asyncio.Event()
@@ -168,20 +170,22 @@ class Batcher:
         crops = [item.crop for item in batch]
 
         def tell(outcomes: _Outcomes) -> None:
-            loop.call_soon_threadsafe(self._finished, loop, batch, outcomes)
+            loop.call_soon_threadsafe(self._finished, loop, engine, batch, outcomes)
 
         self._thread.run(partial(_infer, engine, crops), tell)
 
     def _finished(
         self,
         loop: asyncio.AbstractEventLoop,
+        engine: Engine,
         batch: list[_Item],
         outcomes: _Outcomes,
     ) -> None:
-        self.vitals.ended(well=not isinstance(outcomes, BaseException))
+        counts = self.judged is None or engine is self.judged
+        self.vitals.ended(well=not isinstance(outcomes, BaseException), counts=counts)
         self._run_next(loop)
         if isinstance(outcomes, BaseException):
-            first = self.vitals.failures == 1
+            first = counts and self.vitals.failures == 1
             _fail(batch, outcomes, logging.ERROR if first else logging.DEBUG)
             return
         _, timing = outcomes[0]

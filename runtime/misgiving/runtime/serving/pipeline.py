@@ -156,7 +156,7 @@ class Pipeline:
     def _answer_with(self, model: Model) -> None:
         self._model = model
         self._places.ahead = self._ahead(model.engine)
-        self.vitals.failures = 0  # those were the other's
+        self._batcher.judged, self.vitals.failures = model.engine, 0  # those were the other's
 
     @property
     def vitals(self) -> Vitals:

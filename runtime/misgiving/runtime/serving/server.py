@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,6 +32,7 @@ from misgiving.runtime.serving.session import (
     ReplyError,
     Session,
 )
+from misgiving.runtime.serving.shared_memory import SharedMemory, sweep
 from misgiving.runtime.serving.streams import Stream
 from misgiving.runtime.telemetry import traces
 from misgiving.runtime.telemetry.gauges import of_drift, of_model
@@ -38,6 +40,7 @@ from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.telemetry.reading import read_status
 from misgiving.runtime.wire.frames import received
 from misgiving.runtime.wire.results import fill_result, to_model, to_response
+from misgiving.runtime.wire.sharing import to_memory
 from misgiving.runtime.wire.status import to_status_message
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import detector_pb2_grpc
@@ -53,8 +56,9 @@ _MODES = {wire.STREAM_MODE_LIVE: Mode.LIVE, wire.STREAM_MODE_IN_ORDER: Mode.IN_O
 class Servicer(detector_pb2_grpc.FailureDetectorServicer):
     """Answers with a pipeline; UNAVAILABLE until there is one."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, shared: SharedMemory) -> None:
         self.metrics = metrics
+        self.shared = shared
         self.pipeline: Pipeline | None = None
         self.calls = 0
         """Calls and streams whose answer is not out yet."""
@@ -66,7 +70,8 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
         pipeline = await self._begun(context)
         try:
             with self.metrics.call:
-                answer = await pipeline.answer_now(received(request.frame), context.peer())
+                frame = received(request.frame, self.shared.read)
+                answer = await pipeline.answer_now(frame, context.peer())
             self.metrics.observe(answer)
             traces.record(answer, request.frame.stream_id, context.invocation_metadata() or ())
             fill_result((response := wire.InferResponse()).result, answer)
@@ -82,7 +87,7 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
             pipeline,
             self.metrics,
             events_of(request_iterator),
-            received,
+            partial(received, read=self.shared.read),
             lambda frame, answer, _: traces.record(answer, frame.stream_id, metadata),
         )
         self._streams.add(stream)
@@ -93,6 +98,17 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
             await context.abort(*status_of(error))
         finally:
             self._streams.discard(stream)
+
+    async def ShareMemory(
+        self, request: wire.ShareMemoryRequest, context: Any
+    ) -> AsyncIterator[wire.ShareMemoryResponse]:
+        try:
+            asked = self.shared.lent(request.slots, request.slot_bytes, context.peer())
+            async with asked as lent:
+                yield to_memory(lent)
+                await self.shared.ended.wait()  # or until the client leaves, which cancels this
+        except Exception as error:
+            await context.abort(*status_of(error))
 
     async def GetModel(self, request: wire.GetModelRequest, context: Any) -> wire.GetModelResponse:
         pipeline = await self._begun(context)
@@ -172,6 +188,7 @@ class Server:
         metrics: Metrics | None = None,
         roles: Roles = Roles(),
         limits: Limits = LIMITS,
+        shared_bytes: int = 0,
     ) -> None:
         """Prepare; nothing listens yet.
 
@@ -179,9 +196,10 @@ class Server:
             metrics: are counted in; None for some of its own.
             roles: what each client may ask for.
             limits: of what may be under way.
+            shared_bytes: of shared memory that clients on this machine may have.
         """
         self.metrics = metrics or Metrics()
-        self.servicer = Servicer(self.metrics)
+        self.servicer = Servicer(self.metrics, SharedMemory(shared_bytes))
         self.metrics.registry.register(of_model(self.servicer.info))
         self.metrics.registry.register(of_drift(self.servicer.drifting))
         self._server = new_server(limits, roles)
@@ -201,6 +219,7 @@ class Server:
             FailedPrecondition: the port is in use, or not ours to take.
         """
         address = bind(self._server, listen, tls)
+        sweep()
         await self._set_health(None)
         await self._server.start()
         return address
@@ -222,6 +241,7 @@ class Server:
         stopping = asyncio.create_task(self._server.stop(grace_s))
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.servicer.idle(), grace_s)
+        self.servicer.shared.ended.set()
         # A health watch never ends by itself; it alone is not worth the whole grace.
         await self._server.stop(min(1.0, grace_s))
         await stopping

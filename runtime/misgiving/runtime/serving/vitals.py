@@ -24,9 +24,11 @@ class Vitals:
     def began(self, now_s: float) -> None:
         self.began_s = now_s
 
-    def ended(self, well: bool) -> None:
+    def ended(self, well: bool, counts: bool = True) -> None:
+        """A batch has; it does not count where its engine answers no more."""
         self.began_s = None
-        self.failures = 0 if well else self.failures + 1
+        if counts:
+            self.failures = 0 if well else self.failures + 1
 
     @property
     def failed(self) -> bool:

@@ -89,6 +89,9 @@ class ServerTable(Table):
     """HOST:PORT to listen on; port 0 takes a free one."""
     device_id: Annotated[str, BeforeValidator(_utf8)] = ""
     """Name of this device in collected frames."""
+    shared_memory: Annotated[ByteSize, Field(ge=0)] = ByteSize(256 << 20)
+    """Bytes of shared memory that clients on this machine may have for raw frames, all together, or
+    a size such as "256MiB"; 0 for none."""
     max_message_bytes: Bytes = ByteSize(32 << 20)
     """Bytes of the largest request, or a size such as "8MiB"; raw RGB of 4096 × 2160 px fits."""
     max_in_flight_bytes: Bytes = ByteSize(512 << 20)

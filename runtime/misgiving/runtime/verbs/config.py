@@ -7,7 +7,8 @@ from misgiving.runtime.persons.detector_toml import parsed
 from misgiving.runtime.settings.model import Settings, keys_of
 from misgiving.runtime.settings.reading import Sources
 from misgiving.runtime.sources.feeds import public_name
-from misgiving.runtime.verbs.serve import flagging, model_options
+from misgiving.runtime.verbs.exchanging import model_options
+from misgiving.runtime.verbs.serve import flagging
 from misgiving.runtime.verbs.shadowing import shadow_options
 
 

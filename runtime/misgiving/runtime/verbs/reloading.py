@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from misgiving.runtime.errors import MisgivingError
-from misgiving.runtime.settings.changing import check_change
 from misgiving.runtime.settings.model import Settings
 from misgiving.runtime.verbs.notifying import READY, notify, reloading
 
@@ -21,22 +20,19 @@ def reload_signal() -> asyncio.Event:
 
 
 class Reloader:
-    """The settings in force, until others are read.
+    """Lets settings take effect whenever a signal says so.
+
+    However often it says so meanwhile, they are read once more and not more often.
 
     Args:
-        settings: in force.
         reread: gives what the file says now.
-        apply: lets settings take effect, and says what else has changed; raises before anything
-            has, or not at all.
+        apply: lets settings take effect, and says what has; raises before anything has, or not at
+            all.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        reread: Callable[[], Settings],
-        apply: Callable[[Settings], Awaitable[Sequence[str]]],
+        self, reread: Callable[[], Settings], apply: Callable[[Settings], Awaitable[str]]
     ) -> None:
-        self._settings = settings
         self._reread = reread
         self._apply = apply
 
@@ -51,12 +47,9 @@ class Reloader:
 
     async def _reload(self) -> None:
         try:
-            new = self._reread()
-            changed = check_change(self._settings, new)
-            changed = (*changed, *await self._apply(new))
+            said = await self._apply(self._reread())
         except Exception as error:  # whatever it is, frames are answered
             ours = isinstance(error, MisgivingError)
             log.error("%s; the settings before stay in force", error, exc_info=not ours)
             return
-        self._settings = new
-        log.warning("reloaded; %s", f"changed: {', '.join(changed)}" if changed else "no change")
+        log.warning("reloaded; %s", said)

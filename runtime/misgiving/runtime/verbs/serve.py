@@ -12,10 +12,9 @@ from functools import partial
 from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.engines.base import Engine
-from misgiving.runtime.engines.loading import Later, ModelOptions, load_at_once
+from misgiving.runtime.engines.loading import Later, load_at_once
 from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import MisgivingError
-from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.net.listening import stop_signal
 from misgiving.runtime.net.roles import Roles
@@ -26,22 +25,17 @@ from misgiving.runtime.persons.lookout import Lookout
 from misgiving.runtime.serving.pipeline import Pipeline, Sink
 from misgiving.runtime.serving.server import LIMITS, Server
 from misgiving.runtime.serving.shadow import Shadow
-from misgiving.runtime.settings.model import (
-    BundleTable,
-    FlagsTable,
-    LogTable,
-    ServerTable,
-    Settings,
-)
+from misgiving.runtime.settings.changing import check_change
+from misgiving.runtime.settings.model import FlagsTable, LogTable, ServerTable, Settings
 from misgiving.runtime.telemetry.gauges import of_machine, of_spool
 from misgiving.runtime.telemetry.logs import say, set_up
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.telemetry.scraping import scraped
-from misgiving.runtime.verbs.exchanging import Exchanger
-from misgiving.runtime.verbs.guarding import EngineHung, Health, guard
+from misgiving.runtime.verbs.exchanging import Exchanger, model_options, policy_of
+from misgiving.runtime.verbs.guarding import EngineHung, guard
 from misgiving.runtime.verbs.notifying import READY, STOPPING, notify
 from misgiving.runtime.verbs.reloading import Reloader, reload_signal
-from misgiving.runtime.verbs.shadowing import ruling_of, shadow_of
+from misgiving.runtime.verbs.shadowing import shadow_of
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +82,7 @@ async def _serve(
     reload = reload_signal() if reread else None
     tls = settings.tls
     roles = Roles(infer=tls.infer, admin=tls.admin)
-    server = Server(metrics, roles, limits_of(settings.server))
+    server = Server(metrics, roles, limits_of(settings.server), settings.server.shared_memory)
     address = await server.start(settings.server.listen, tls.folder)
     upgrade, grace_s = None, GRACE_S
     try:
@@ -103,13 +97,12 @@ async def _serve(
             await server.ready(pipeline)
             _say_ready(settings, pipeline, bundle, address)
             notify(READY)
+        exchanger = Exchanger(pipeline, settings, probation, server, metrics)
         if later:
-            upgrade = asyncio.create_task(upgraded(server, pipeline, later, probation))
-        exchanger = exchanger_of(settings, pipeline, probation, server, metrics)
+            upgrade = asyncio.create_task(upgraded(exchanger, later))
         work = [guard(server, pipeline), exchanger.run()]
         if reread and reload:
-            apply = partial(apply_live, pipeline, exchanger)
-            work.append(Reloader(settings, reread, apply).run(reload))
+            work.append(Reloader(reread, partial(apply_live, exchanger)).run(reload))
         await until(stop, work)
     except EngineHung:
         grace_s = 1.0  # what waits for that engine waits in vain
@@ -150,58 +143,37 @@ async def closed(pipeline: Pipeline) -> None:
         ) from None
 
 
-def exchanger_of(
-    settings: Settings, pipeline: Pipeline, probation: Probation, health: Health, metrics: Metrics
-) -> Exchanger:
-    policy_of = partial(_policy, settings.flags)
-    return Exchanger(pipeline, probation, health, metrics, settings.bundle.slower, policy_of)
+async def apply_live(exchanger: Exchanger, settings: Settings) -> str:
+    """Let what may change take effect, all or nothing; says what has, and which bundle is loading.
 
-
-async def apply_live(pipeline: Pipeline, exchanger: Exchanger, settings: Settings) -> Sequence[str]:
-    """Let what may change take effect; a bundle that does not load or lacks a threshold raises
-    first. Says which bundle came."""
-    new = await exchanger.load(model_options(settings.bundle))
-    policy = _policy(settings.flags, new[0].bundle if new else exchanger.bundle)
-    exchanger.slower = settings.bundle.slower
-    exchanger.policy_of = partial(_policy, settings.flags)
-    pipeline.shadow_by(ruling_of(settings))
+    Raises:
+        FailedPrecondition: something else has changed, or the trusted keys cannot be read.
+        BundleError: there is no bundle.
+        InvalidInput: the bundle that answers has no such threshold.
+    """
+    changed = check_change(exchanger.settings, settings)
+    loading = await exchanger.follow(settings)
     set_level(settings.log)
-    if new:
-        return (await exchanger.take(new, policy),)
-    pipeline.flag_by(policy)
-    return ()
+    said = f"changed: {', '.join(changed)}" if changed else "no change"
+    return f"{said}; {loading}" if loading else said
 
 
 def set_level(table: LogTable) -> None:
     logging.getLogger("misgiving").setLevel(table.level.upper())
 
 
-def model_options(table: BundleTable) -> ModelOptions:
-    """Which bundle the settings ask for, and on what."""
-    return ModelOptions(
-        bundle=table.path,
-        device=table.device,
-        threads=table.threads,
-        precision=table.precision,
-        trust=table.trust,
-    )
-
-
-async def upgraded(server: Health, pipeline: Pipeline, later: Later, probation: Probation) -> None:
+async def upgraded(exchanger: Exchanger, later: Later) -> None:
     """Answer with a better engine as soon as there is one; with the present one where it fails."""
-    bundle = pipeline.model.bundle
-    say(f"building TensorRT's engine; {pipeline.info.engine} answers meanwhile")
+    bundle = exchanger.bundle
+    say(f"building TensorRT's engine; {exchanger.engine} answers meanwhile")
     try:
         engine = await later()
-        if pipeline.model.bundle is not bundle:  # exchanged meanwhile
-            return
-        pipeline.switch(probation.watch(engine))
+        is_now = await exchanger.upgrade(bundle, engine)
+        now = "answers now" if is_now else "is ready; its bundle answers no more"
+        say(f"{engine.provider} {now}")
     except Exception as error:  # whatever it is, frames are answered
         ours = isinstance(error, MisgivingError)
-        log.error("%s; %s goes on", error, pipeline.info.engine, exc_info=not ours)
-        return
-    await server.ready(pipeline)
-    say(f"{pipeline.info.engine} answers now")
+        log.error("%s; %s goes on", error, exchanger.engine, exc_info=not ours)
 
 
 async def ended(task: asyncio.Task[None] | None) -> None:
@@ -231,25 +203,12 @@ def pipeline_of(
 ) -> Pipeline:
     return Pipeline(
         Model(bundle, engine),
-        _policy(settings.flags, bundle),
+        policy_of(settings.flags, bundle),
         sink,
         memory=Ledger(settings.spool.folder) if settings.spool.folder else None,
         lookout=lookout,
         shadow=shadow,
         device_id=settings.server.device_id,
-    )
-
-
-def _policy(flags: FlagsTable, bundle: Bundle) -> FlagPolicy:
-    return FlagPolicy(
-        threshold=bundle.threshold(flags.threshold),
-        audit_rate=flags.audit_rate,
-        release=None if flags.release is None else bundle.threshold(flags.release),
-        repeat_s=math.inf if flags.repeat_s is None else flags.repeat_s,
-        interval_s=flags.interval_s,
-        near_duplicate=flags.near_duplicate,
-        budgets=flags.budgets,
-        audit_reserve=flags.audit_reserve,
     )
 
 

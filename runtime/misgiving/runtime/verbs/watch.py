@@ -26,6 +26,7 @@ from misgiving.runtime.sources.recordings import DEFAULT_FPS, open_source, paced
 from misgiving.runtime.telemetry.gauges import of_cameras, of_drift, of_model
 from misgiving.runtime.telemetry.logs import say, set_up
 from misgiving.runtime.telemetry.metrics import Metrics
+from misgiving.runtime.verbs.exchanging import Exchanger, model_options
 from misgiving.runtime.verbs.guarding import EngineHung, guard
 from misgiving.runtime.verbs.notifying import READY, STOPPING, notify
 from misgiving.runtime.verbs.reloading import Reloader, reload_signal
@@ -35,10 +36,8 @@ from misgiving.runtime.verbs.serve import (
     closed,
     collecting,
     ended,
-    exchanger_of,
     flagging,
     lookout_of,
-    model_options,
     pipeline_of,
     scraping,
     set_level,
@@ -121,9 +120,8 @@ async def _watch(
     probation = Probation()
     shadow = shadow_of(settings, metrics)
     pipeline = pipeline_of(settings, bundle, probation.watch(engine), sink, lookout, shadow)
-    upgrade = (
-        asyncio.create_task(upgraded(_Nobody(), pipeline, later, probation)) if later else None
-    )
+    exchanger = Exchanger(pipeline, settings, probation, _Nobody(), metrics)
+    upgrade = asyncio.create_task(upgraded(exchanger, later)) if later else None
     try:
         with ExitStack() as undo:
             onlookers = _onlookers(settings, bundle.manifest.keypoints, undo)
@@ -136,15 +134,13 @@ async def _watch(
             for collector in (of_model(lambda: pipeline.info), drift, frozen):
                 metrics.registry.register(collector)
             begun = partial(_say_begun, settings, pipeline, bundle)
-            exchanger = exchanger_of(settings, pipeline, probation, _Nobody(), metrics)
             work = [
                 watch(cameras, asked, stop, GRACE_S, begun),
                 guard(_Nobody(), pipeline),
                 exchanger.run(),
             ]
             if reread and reload:
-                apply = partial(apply_live, pipeline, exchanger)
-                work.append(Reloader(settings, reread, apply).run(reload))
+                work.append(Reloader(reread, partial(apply_live, exchanger)).run(reload))
             await until(asyncio.Event(), work)
     finally:
         notify(STOPPING)

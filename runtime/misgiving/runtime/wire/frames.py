@@ -1,5 +1,6 @@
 """Frames as messages, and back."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,12 @@ from misgiving.runtime import images
 from misgiving.runtime.errors import ImageError, InvalidInput, ResourceExhausted
 from misgiving.runtime.geometry import Region, check_count
 from misgiving.runtime.nouns import Frame
+from misgiving.runtime.wire.sharing import Slot, fill_shared
 from misgiving.v1 import pose_pb2 as pose
+
+ReadSlot = Callable[[Slot, int, int, str], NDArray[np.uint8]]
+"""A slot of shared memory, with the height and width of a picture in it and the frame's name in
+messages → the picture."""
 
 LARGEST_IMAGE_BYTES = 32 * 1024 * 1024 - 64 * 1024
 """What a server's largest message leaves to the image."""
@@ -36,8 +42,14 @@ def sendable(frame: Frame) -> Frame:
     return replace(frame, image=encoded)
 
 
-def fill_frame(message: pose.Frame, frame: Frame) -> None:
-    """Write a frame into an empty message: in place, since each nesting would copy the image."""
+def fill_frame(message: pose.Frame, frame: Frame, slot: Slot | None = None) -> None:
+    """Write a frame into an empty message: in place, since each nesting would copy the image.
+
+    Args:
+        message: to be filled.
+        frame: a raw one where there is a slot.
+        slot: of shared memory, where its pixels lie already; None where they travel.
+    """
     message.frame_id = frame.frame_id
     message.stream_id = frame.stream_id
     message.capture_time_unix_nano = frame.capture_time_unix_nano
@@ -46,13 +58,21 @@ def fill_frame(message: pose.Frame, frame: Frame) -> None:
     if isinstance(frame.image, bytes):
         message.image.encoded = frame.image
         return
+    height, width = frame.image.shape[:2]
+    if slot:
+        fill_shared(message.image.shared, slot, height, width)
+        return
     raw = message.image.raw
-    raw.height_px, raw.width_px = frame.image.shape[:2]
+    raw.height_px, raw.width_px = height, width
     raw.pixels = frame.image.tobytes()
 
 
-def received(message: pose.Frame) -> Frame:
+def received(message: pose.Frame, read: ReadSlot | None = None) -> Frame:
     """What a client has sent.
+
+    Args:
+        message: of the client.
+        read: of a server that shares memory with clients; None where nobody does.
 
     Raises:
         InvalidInput: a name is longer than MAX_NAME.
@@ -60,7 +80,7 @@ def received(message: pose.Frame) -> Frame:
     """
     check_name("frame_id", message.frame_id)
     check_name("stream_id", message.stream_id)
-    return to_frame(message)
+    return to_frame(message, read)
 
 
 def check_name(what: str, name: str) -> None:
@@ -71,17 +91,22 @@ def check_name(what: str, name: str) -> None:
         )
 
 
-def to_frame(message: pose.Frame) -> Frame:
+def to_frame(message: pose.Frame, read: ReadSlot | None = None) -> Frame:
     """What a message holds.
 
+    Args:
+        message: of a client.
+        read: of a server that shares memory with clients; None where nobody does.
+
     Raises:
-        ImageError: there is no image, or a raw one has another size than it says.
+        ImageError: there is no image, or a raw one has another size than it says, or is in no
+            memory of ours.
         ResourceExhausted: a raw image of too many pixels, or too many regions: a message has
             room for millions, and making these would hold up all other streams.
     """
     check_count(len(message.regions), message.frame_id)
     return Frame(
-        _image(message),
+        _image(message, read),
         tuple(to_region(region) for region in message.regions),
         message.frame_id,
         message.stream_id,
@@ -89,7 +114,7 @@ def to_frame(message: pose.Frame) -> Frame:
     )
 
 
-def _image(message: pose.Frame) -> "bytes | NDArray[np.uint8]":
+def _image(message: pose.Frame, read: ReadSlot | None) -> "bytes | NDArray[np.uint8]":
     """The image; each look at the message's bytes is a copy of them."""
     match message.image.WhichOneof("data"):
         case "encoded":
@@ -98,6 +123,10 @@ def _image(message: pose.Frame) -> "bytes | NDArray[np.uint8]":
             raw = message.image.raw
             name = f"frame {message.frame_id!r}"
             return images.from_raw(raw.pixels, raw.height_px, raw.width_px, name)
+        case "shared" if read:
+            one = message.image.shared
+            name = f"frame {message.frame_id!r}"
+            return read(Slot(one.token, one.slot), one.height_px, one.width_px, name)
     raise ImageError(
         f"frame {message.frame_id!r} has no image; expected 'encoded' or 'raw'. Set one of them"
     )

@@ -1,7 +1,8 @@
-"""What a client sends in a stream."""
+"""What a client sends: a frame by itself, or those of a stream."""
 
 from misgiving.runtime.nouns import Frame
 from misgiving.runtime.wire.frames import fill_frame
+from misgiving.runtime.wire.sharing import Slot
 from misgiving.v1 import detector_pb2 as wire
 
 StreamRequest = wire.StreamInferRequest
@@ -13,8 +14,15 @@ def opening(live: bool) -> StreamRequest:
     return StreamRequest(open=wire.StreamOpen(mode=mode))
 
 
-def frame_request(frame: Frame) -> StreamRequest:
-    """Any later message."""
+def frame_request(frame: Frame, slot: Slot | None = None) -> StreamRequest:
+    """Any later message; the pixels travel where they are in no slot of shared memory."""
     request = StreamRequest()
-    fill_frame(request.frame, frame)
+    fill_frame(request.frame, frame, slot)
+    return request
+
+
+def infer_request(frame: Frame, slot: Slot | None = None) -> wire.InferRequest:
+    """A frame by itself."""
+    request = wire.InferRequest()
+    fill_frame(request.frame, frame, slot)
     return request
