@@ -12,6 +12,9 @@ FILES = {
     "box.toml": "[persons.fixed]\nfront = [[10, 20, 80]]\n",
     "flat-box.toml": "[persons.fixed]\nfront = [[10, 20, 80, 0]]\n",
     "no-detector.toml": '[persons]\ndetector = "no.toml"\n',
+    "no-tls.toml": '[tls]\nfolder = "empty"\n',
+    "shown.toml": '[watch]\nshow = "0.0.0.0:8080"\n',
+    "lost.toml": '[camera.front]\nsource = "no.mp4"\n',
     "no-spool.toml": '[spool]\ncollector = "fleet.example:50052"\n',
     "cut.toml": '[server]\nlisten = "127.0.0',
 }
@@ -27,9 +30,14 @@ CONFIG = [
     Case("a size in words", f"{CHECK} size.toml", 'a size such as "2GiB"', 1),
     Case("an address", f"{CHECK} address.toml", "address.toml: server.listen: address is", 1),
     Case("a number for a table", f"{CHECK} flat.toml", "flags is 0.5; expected a table", 1),
-    Case("a region of three numbers", f"{CHECK} box.toml", "a list of [x, y, width, height]", 1),
+    Case(
+        "a region of three numbers", f"{CHECK} box.toml", "persons.fixed.front is [10, 20, 80]", 1
+    ),
     Case("a region without a height", f"{CHECK} flat-box.toml", "width and height above 0", 1),
     Case("a detector", f"{CHECK} no-detector.toml", "expected a detector's TOML", 1),
+    Case("a folder without certificates", f"{CHECK} no-tls.toml", "empty holds no tls.crt", 1),
+    Case("pictures for everybody", f"{CHECK} shown.toml", "of this machine alone", 1),
+    Case("a recording that is not there", f"{CHECK} lost.toml", "no.mp4 does not exist", 1),
     Case("a collector without a spool", f"{CHECK} no-spool.toml", "there is no spool", 1),
     Case("no file is named", CHECK, "Missing argument 'FILE'"),
     Case("such a file", "serve --config typo.toml", "flags.treshold is no key; expected one of"),

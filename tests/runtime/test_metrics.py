@@ -19,6 +19,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from misgiving.runtime.answer.describing import describe
 from misgiving.runtime.client import Client
 from misgiving.runtime.errors import FailedPrecondition
+from misgiving.runtime.geometry import Region
+from misgiving.runtime.nouns import Answer, Decision, Person, Reason
 from misgiving.runtime.outbox import spool as spool_module
 from misgiving.runtime.outbox.spool import DATABASE, Spool
 from misgiving.runtime.telemetry.counts import Counts
@@ -74,6 +76,17 @@ def test_calls_are_counted_by_their_end() -> None:
         assert sample(metrics, "frames_kept_total", reason="predicted_loss") == 1
         assert sample(metrics, "frames_kept_total", reason="audit") == 0
         assert sample(metrics, "persons_withheld_total", reason="below_threshold") == 1
+
+
+def test_a_frame_counts_for_the_stronger_of_its_reasons() -> None:
+    kept = Decision(False, Reason.AUDIT, 1.0, 0.1), Decision(True, Reason.PREDICTED_LOSS, 1.0, 1.0)
+    nothing = np.empty(0, np.float32)
+    person = Person(Region(0, 0, 9, 9), nothing, 1.0, None, nothing, nothing)
+    metrics = Metrics()
+    metrics.observe(Answer("", tuple(person.flagged_as(one) for one in kept), ""))
+    counted = [sample(metrics, "frames_kept_total", reason=one.value) for one in Reason]
+    assert counted == [1, 0, 0]
+    assert sample(metrics, "persons_flagged_total") == 1
 
 
 def test_frames_of_a_live_stream_add_up() -> None:
