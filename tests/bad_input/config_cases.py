@@ -40,7 +40,7 @@ CONFIG = [
     Case("pictures for everybody", f"{CHECK} shown.toml", "of this machine alone", 1),
     Case("a recording that is not there", f"{CHECK} lost.toml", "no.mp4 does not exist", 1),
     Case("a collector without a spool", f"{CHECK} no-spool.toml", "there is no spool", 1),
-    Case("no room for a message", f"{CHECK} no-room.toml", "expected at least max_message_bytes", 1),
+    Case("no room for a message", f"{CHECK} no-room.toml", "at least max_message_bytes", 1),
     Case("no file is named", CHECK, "Missing argument 'FILE'"),
     Case("such a file", "serve --config typo.toml", "flags.treshold is no key; expected one of"),
 ]
