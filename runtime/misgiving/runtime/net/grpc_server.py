@@ -20,7 +20,7 @@ from misgiving.runtime.geometry import MAX_REGIONS
 from misgiving.runtime.net import fields
 from misgiving.runtime.net.listening import check_address
 from misgiving.runtime.net.roles import RoleCheck, Roles, kind_of
-from misgiving.runtime.net.room import Admission, Limits, Room, held
+from misgiving.runtime.net.room import Admission, Limits, held
 from misgiving.runtime.net.status import status_of
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ OPTIONS = (
     # gRPC's two hours. It is asked every half minute, and has twenty seconds to answer.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.http2.ping_timeout_ms", 20_000),
+    # Nor does a connection that never says anything keep its descriptor for gRPC's two minutes.
+    ("grpc.server_handshake_timeout_ms", 20_000),
     # What a call has sent that has no room yet. gRPC would let that grow to megabytes each; a
     # message that is being read has as much as it needs.
     ("grpc.http2.bdp_probe", 0),
@@ -53,10 +55,18 @@ def new_server(limits: Limits = Limits(), roles: Roles = Roles()) -> Any:
         limits: of what may be under way.
         roles: who may call what.
     """
-    return grpc.aio.server(
-        interceptors=[Admission(Room(limits)), RoleCheck(roles), _Malformed()],
-        options=[*OPTIONS, ("grpc.max_receive_message_length", limits.message_bytes)],
+    ours = (
+        ("grpc.max_receive_message_length", limits.message_bytes),
+        ("grpc.max_allowed_incoming_connections", limits.connections),
     )
+    server = grpc.aio.server(
+        interceptors=[Admission(limits), RoleCheck(roles), _Malformed()],
+        options=[*OPTIONS, *ours],
+    )
+    # With each call gRPC waits anew for the next one of every registered method, and there are
+    # dozens; what is not registered it finds by its name.
+    server.add_registered_method_handlers = lambda *_: None  # type: ignore[method-assign]
+    return server
 
 
 def add_health(server: grpc.aio.Server, *services: str) -> health.aio.HealthServicer:
@@ -187,8 +197,8 @@ def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
             its.came(len(data))
         if fields.are_many(data, kind):
             return InvalidInput(
-                f"{kind.name} has more than {fields.MAX_FIELDS:,} fields; expected one frame, up "
-                f"to {MAX_REGIONS} regions. Send other frames in requests of their own"
+                f"{kind.name} has more than {fields.MAX_FIELDS:,} fields; expected one frame with "
+                f"up to {MAX_REGIONS} regions. Send other frames in requests of their own"
             )
         try:
             return deserialize(data)
