@@ -1,6 +1,7 @@
 """Requests that are no protobuf: a status that says so, and one line in the log."""
 
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -8,9 +9,10 @@ import grpc
 import pytest
 
 from misgiving.runtime.net import grpc_server
+from misgiving.runtime.net.room import Limits
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
-from shared.serving import BLACK, Requests, Running, serving, wire_frame
+from shared.serving import BLACK, DEADLINE_S, Requests, Running, serving, wire_frame
 
 NO_PROTOBUF = (b"\xff\xff", b"\x00", b'{"frame": 1}', b"\x0a\xff")
 DETECTOR = "/misgiving.v1.FailureDetector"
@@ -86,3 +88,45 @@ def test_a_client_that_pings_every_ten_seconds_is_not_hung_up_on(
         closing.start()
         assert [reply.WhichOneof("message") for reply in replies] == ["result", "summary"]
         closing.join()
+
+
+def connected(running: Running) -> socket.socket:
+    host, _, port = running.address.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=DEADLINE_S)
+
+
+def hung_up(connection: socket.socket) -> bool:
+    """Whether the server ends a connection that says nothing; waits for it."""
+    try:
+        while connection.recv(4096):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def test_connections_are_bounded() -> None:
+    with serving(limits=Limits(connections=3)) as running:
+        FailureDetectorStub(running.channel).GetModel(wire.GetModelRequest())
+        silent = [connected(running) for _ in range(5)]
+        assert all(hung_up(one) for one in silent[2:])
+        ask = FailureDetectorStub(running.channel).GetModel
+        assert ask(wire.GetModelRequest()).model.name
+        for one in silent:
+            one.close()
+
+        def another_is_answered() -> bool:
+            with grpc.insecure_channel(running.address, [("another", 1)]) as channel:
+                ask = FailureDetectorStub(channel).GetModel
+                return bool(ask(wire.GetModelRequest(), wait_for_ready=True, timeout=DEADLINE_S))
+
+        assert another_is_answered()
+
+
+def test_a_connection_that_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a hundredth of the time."""
+    ours = dict(grpc_server.OPTIONS)
+    ours["grpc.server_handshake_timeout_ms"] //= 100
+    monkeypatch.setattr(grpc_server, "OPTIONS", tuple(ours.items()))
+    with serving() as running, connected(running) as silent:
+        assert hung_up(silent)

@@ -3,8 +3,6 @@
 import json
 import re
 import sqlite3
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -359,43 +357,3 @@ def test_the_dashboard_asks_for_metrics_that_exist(tmp_path: Path) -> None:
 def expressions(dashboard: dict[str, Any]) -> list[str]:
     panels = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     return panels + [str(one["query"]) for one in dashboard["templating"]["list"]]
-
-
-NO_DESCRIPTORS = """
-import os, resource, socket, sys, threading, time, urllib.request
-from prometheus_client import CollectorRegistry
-from misgiving.runtime.net import listening
-from misgiving.runtime.telemetry.scraping import scraped
-
-class Counting(socket.socket):
-    def accept(self):
-        try:
-            return super().accept()
-        except OSError:
-            refused.release()
-            raise
-
-refused = threading.Semaphore(0)
-import socketserver
-socketserver.socket.socket = Counting
-with scraped(CollectorRegistry(), "127.0.0.1:0") as address:
-    host, port = address.split(":")
-    asking = socket.create_connection((host, int(port)))
-    clients = [asking] + [socket.socket() for _ in range(2)]
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (os.dup(1) + 1, most))
-    clients[1].connect((host, int(port)))
-    began = time.monotonic()
-    for _ in range(4):
-        refused.acquire()
-    print(time.monotonic() - began > 2 * listening.RETRY_S)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    print(urllib.request.urlopen(f"http://{address}/metrics", timeout=60).status)
-"""
-
-
-def test_without_a_descriptor_left_it_waits_and_comes_back() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", NO_DESCRIPTORS], capture_output=True, text=True, timeout=60
-    )
-    assert ran.stdout.split() == ["True", "200"], ran.stderr

@@ -352,7 +352,7 @@ def test_metrics_say_whether_every_camera_is_answered(tmp_path: Path) -> None:
             url = watching.stderr.readline().split()[-1]
 
             def answered(wanted: bool) -> bool:
-                said = urllib.request.urlopen(url, timeout=20).read().decode()
+                said = urllib.request.urlopen(url, timeout=60).read().decode()
                 return f"\nmisgiving_serving {float(wanted)}\n" in said
 
             try:

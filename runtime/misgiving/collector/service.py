@@ -41,6 +41,8 @@ SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["FleetCollector"].full_name
 
 _GRACE_S = 10.0
 _LIMITS = Limits(
+    connections=4096,  # of vehicles that are done as well
+    calls=1024,
     message_bytes=4 << 20,
     in_flight_bytes=1 << 30,
     # Of RESOURCE_EXHAUSTED a vehicle takes it that the frame will never be wanted.

@@ -36,6 +36,8 @@ OPTIONS = (
     # gRPC's two hours. It is asked every half minute, and has twenty seconds to answer.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.http2.ping_timeout_ms", 20_000),
+    # Nor does a connection that never says anything keep its descriptor for gRPC's two minutes.
+    ("grpc.server_handshake_timeout_ms", 20_000),
     # What a call has sent that has no room yet. gRPC would let that grow to megabytes each; a
     # message that is being read has as much as it needs.
     ("grpc.http2.bdp_probe", 0),
@@ -53,9 +55,13 @@ def new_server(limits: Limits = Limits(), roles: Roles = Roles()) -> Any:
         limits: of what may be under way.
         roles: who may call what.
     """
+    ours = (
+        ("grpc.max_receive_message_length", limits.message_bytes),
+        ("grpc.max_allowed_incoming_connections", limits.connections),
+    )
     server = grpc.aio.server(
         interceptors=[Admission(limits), RoleCheck(roles), _Malformed()],
-        options=[*OPTIONS, ("grpc.max_receive_message_length", limits.message_bytes)],
+        options=[*OPTIONS, *ours],
     )
     # With each call gRPC waits anew for the next one of every registered method, and there are
     # dozens; what is not registered it finds by its name.

@@ -26,6 +26,8 @@ _OF_FRAMES = "Infer", "Upload"
 class Limits:
     """Of a server, for all of its clients together."""
 
+    connections: int = 256
+    """Beyond them a new one is hung up on."""
     calls: int = 256
     """Calls and streams at once."""
     message_bytes: int = 32 << 20
