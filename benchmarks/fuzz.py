@@ -5,6 +5,7 @@ Run: python benchmarks/fuzz.py decode|frame|jpeg|graph|toml|detector|manifest|
 in an environment with the package and ``atheris``. CORPUS is a folder of samples, which grows.
 """
 
+import asyncio
 import contextlib
 import sys
 import tempfile
@@ -46,11 +47,12 @@ def _frame() -> Callable[[bytes], object]:
     memory._pieces[b""] = piece = _Piece(3, 48)
     piece.read(0, np.empty(0, np.uint8))  # its name is gone
 
-    def read(data: bytes) -> None:
+    async def read(data: bytes) -> None:
         with contextlib.suppress(DecodeError):
             to_frame(Frame.FromString(data), memory.read)
 
-    return read
+    loop = asyncio.new_event_loop()
+    return lambda data: loop.run_until_complete(read(data))
 
 
 def _graph() -> Callable[[bytes], object]:

@@ -187,6 +187,31 @@ def test_a_client_that_writes_too_early_spoils_its_own_picture_alone(tmp_path: P
     spool.close()
 
 
+def test_many_frames_in_one_slot_take_no_more_memory_than_two() -> None:
+    """The messages alone are small; another client's memory is its own."""
+    engine, done = Gated(), threading.Semaphore(0)
+    with (
+        serving(engine, shared_bytes=LIMIT) as server,
+        lent(server.stub, 1, 12) as other,
+        lent(server.stub, 1, SPOTS.nbytes) as memory,
+    ):
+        frame = wire.InferRequest(frame=memory.put(SPOTS, 0, "again"))
+        calls = [server.stub.Infer.future(frame) for _ in range(9)]
+        for call in calls:
+            call.add_done_callback(lambda _: done.release())
+        assert all(done.acquire(timeout=DEADLINE_S) for _ in range(7))
+        refused = [call for call in calls if call.done()]
+        assert {call.code() for call in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert "again" in refused[0].details()
+        assert "Write to a slot again when its frame is answered" in refused[0].details()
+        engine.permits.release(99)
+        assert infer(server, other.put(NOISE[:2, :2])).persons
+        answered = [call for call in calls if call not in refused]
+        assert all(call.result(DEADLINE_S).result.persons for call in answered)
+        for _ in range(9):
+            assert infer(server, memory.put(SPOTS)).persons
+
+
 def test_a_client_that_writes_all_the_while(tmp_path: Path) -> None:
     """Each frame is answered, and what is kept of it has that very answer."""
     spool, stop = Spool(tmp_path), threading.Event()

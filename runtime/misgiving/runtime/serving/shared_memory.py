@@ -34,6 +34,8 @@ MAX_SLOTS = 64
 MAX_PIECES = 32
 _AT_ONCE = 1 << 20
 """Bytes that are taken from the system at a time: streams are answered in between."""
+_COPIES = 2
+"""Of a piece's size, that are under way at once."""
 _SEND = "Ask for memory with ShareMemory, or send the pixels as 'raw'"
 
 
@@ -91,7 +93,7 @@ class SharedMemory:
 
         Raises:
             ImageError: there is no such slot, or the picture does not fit it.
-            ResourceExhausted: more than images.MAX_PIXELS.
+            ResourceExhausted: more than images.MAX_PIXELS, or many frames are in one slot.
         """
         images.check_size(height, width, name)
         if (piece := self._pieces.get(slot.token)) is None:
@@ -109,6 +111,7 @@ class SharedMemory:
                 f"{name} is {width} × {height} px, {size} bytes; expected 1 to {lent.slot_bytes}, "
                 f"which a slot holds. {_SEND}"
             )
+        piece.begin(size, name)
         pixels = np.empty((height, width, 3), np.uint8)
         if piece.read(slot.number, pixels) != size:
             raise ImageError(
@@ -152,6 +155,7 @@ class _Piece:
         self.lent = Lent(name=name, token=token, slots=slots, slot_bytes=slot_bytes)
         self._handle = os.open(FOLDER / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         self._named = True
+        self._under_way = 0  # bytes
         fcntl.flock(self._handle, fcntl.LOCK_SH)
 
     async def fill(self) -> None:
@@ -160,6 +164,27 @@ class _Piece:
         for at in range(0, size, _AT_ONCE):
             os.posix_fallocate(self._handle, at, min(_AT_ONCE, size - at))
             await asyncio.sleep(0)
+
+    def begin(self, size: int, name: str) -> None:
+        """Count a copy until the task that answers it ends: a message that names a slot is small,
+        and many at once would take any amount of memory.
+
+        Raises:
+            ResourceExhausted: of more than a frame a slot, and the one before whose reply has left.
+        """
+        most = _COPIES * self.lent.slots * self.lent.slot_bytes
+        if self._under_way + size > most:
+            raise ResourceExhausted(
+                f"{name} is in shared memory of which copies of {self._under_way} bytes are under "
+                f"way; at most {most} are taken. Write to a slot again when its frame is answered"
+            )
+        self._under_way += size
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(lambda _: self._end(size))
+
+    def _end(self, size: int) -> None:
+        self._under_way -= size
 
     def read(self, number: int, pixels: NDArray[np.uint8]) -> int:
         """Fill an array from a slot; the number of bytes that were there."""
