@@ -32,7 +32,7 @@ CONFIG = [
     Case("a region without a height", f"{CHECK} flat-box.toml", "width and height above 0", 1),
     Case("a detector", f"{CHECK} no-detector.toml", "expected a detector's TOML", 1),
     Case("a collector without a spool", f"{CHECK} no-spool.toml", "there is no spool", 1),
-    Case("no room for a message", f"{CHECK} no-room.toml", "expected at least max_message_bytes", 1),
+    Case("no room for a message", f"{CHECK} no-room.toml", "at least max_message_bytes", 1),
     Case("no file is named", CHECK, "Missing argument 'FILE'"),
     Case("such a file", "serve --config typo.toml", "flags.treshold is no key; expected one of"),
 ]

@@ -193,8 +193,8 @@ def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
             its.came(len(data))
         if fields.are_many(data, kind):
             return InvalidInput(
-                f"{kind.name} has more than {fields.MAX_FIELDS:,} fields; expected one frame, up to "
-                f"{MAX_REGIONS} regions. Send other frames in requests of their own"
+                f"{kind.name} has more than {fields.MAX_FIELDS:,} fields; expected one frame, "
+                f"up to {MAX_REGIONS} regions. Send other frames in requests of their own"
             )
         try:
             return deserialize(data)
