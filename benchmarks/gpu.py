@@ -10,6 +10,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -77,6 +78,8 @@ def main() -> None:
     os.environ[CACHE_VARIABLE] = str((given.out / "plans").absolute())
     asked = Asked(given.out, given.device, (DEFAULT_BUNDLE, *given.bundle), given.seconds)
     began = time.monotonic()
+    signal.signal(signal.SIGALRM, _time_is_up)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
     print(f"# On {machine()}\n\n`python benchmarks/gpu.py {' '.join(sys.argv[1:])}`, ", end="")
     print(f"{time.strftime('%Y-%m-%d')}.", flush=True)
     for title, part in parts(asked):
@@ -84,6 +87,14 @@ def main() -> None:
         print(f"\n## {title}\n", flush=True)
         tell(part) if left > 0 else print("Not run: no time was left.")
     print(f"\n{time.monotonic() - began:.0f} s in all.")
+
+
+class TimeIsUp(BaseException):
+    """Ends the part that runs, whatever that catches: none may cost the page its end."""
+
+
+def _time_is_up(number: int, frame: object) -> None:
+    raise TimeIsUp(f"{LIMIT_S:.0f} s are over")
 
 
 def parts(asked: Asked) -> Iterator[tuple[str, Callable[[], Iterator[str]]]]:
@@ -103,8 +114,8 @@ def tell(part: Callable[[], Iterator[str]]) -> None:
     try:
         for line in part():
             print(line, flush=True)
-    except Exception as error:
-        print(f"Not run: {type(error).__name__}: {error}", flush=True)
+    except (Exception, TimeIsUp) as error:
+        print(f"Not run to its end: {type(error).__name__}: {error}", flush=True)
 
 
 def machine() -> str:

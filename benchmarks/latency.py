@@ -8,6 +8,7 @@ there already is timed as it is. Wants an idle machine.
 """
 
 import sys
+from datetime import date
 from pathlib import Path
 from typing import get_args
 
@@ -29,7 +30,9 @@ def main(checkpoint: Path, validation: str, out: Path) -> None:
         export_bundle(checkpoint, open_data(validation, keypoints), out, config, compute)
     bundle = Bundle.load(out)
     result = bench(bundle, BenchConfig(), lambda line: print(line, file=sys.stderr, flush=True))
-    print("\n".join(page(result)))
+    title, *rest = page(result)
+    print(f"{title}\n\n`python benchmarks/latency.py CHECKPOINT VAL BUNDLE`, {date.today()}.")
+    print("\n".join(rest))
     origin = bundle.manifest.provenance
     print(
         f"\nThe bundle's network: recipe {origin.recipe}, {origin.config['model']}, trained on "

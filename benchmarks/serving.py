@@ -1,7 +1,8 @@
 """What serving costs, beside the least that a server can do with the same protos and work.
 
 The server runs on the first core, the client on the second. Round trips of one frame at a time
-through a near-zero network (tests/shared/tiny_bundle): small raw frames, 720p JPEGs and raw 1080p.
+through a near-zero network (tests/shared/tiny_bundle): small raw frames, 720p JPEGs and raw 1080p;
+and one in-order stream of small ones.
 Throughput of eight streams of raw crops through the bundle that ships, beside the bare engine
 with batches of eight. Then the engine on a core of its own, see ``serving_split.py``. Both servers
 are asked through the same plain stub.
@@ -34,7 +35,9 @@ from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
 HERE = Path(__file__).parent
 TINY = HERE.parent / "tests" / "shared" / "tiny_bundle"
 WARM_UP, CALLS, ROUNDS = 20, 100, 5
-FRAMES = 100
+FRAMES, STREAMED = 100, 300
+"""Of each of eight streams, and of one alone."""
+ONE_STREAM = "one in-order stream"
 
 Times = dict[tuple[str, str], list[float]]
 
@@ -68,6 +71,12 @@ def _round_trips(rounds: int) -> tuple[Times, dict[tuple[str, str], list[float]]
                     if number:
                         times.setdefault((what, name), []).extend(taken)
                         cpu.setdefault((what, name), []).append(spent)
+            for name, (process, address) in ways.items():
+                before = cpu_ms(process.pid)
+                streamed(address, _payloads()["64 × 48 raw"], STREAMED, streams=1)
+                if number:
+                    spent = (cpu_ms(process.pid) - before) / STREAMED
+                    cpu.setdefault((ONE_STREAM, name), []).append(spent)
     return times, cpu
 
 
@@ -157,7 +166,11 @@ def _page(
             cells += [f"{p50:.2f}", f"{p99:.2f}", f"{spent[-1]:.2f}"]
         cells += [f"{medians[0] / medians[1]:.2f}", f"{spent[0] / spent[1]:.2f}"]
         found.append("| " + " | ".join(cells) + " |")
+    our, least = (np.median(cpu[ONE_STREAM, name]) for name in WAYS)
     found += [
+        "",
+        f"CPU of {ONE_STREAM}, {STREAMED} frames of 64 × 48 raw as fast as the server takes them: "
+        f"{our:.2f} ms a frame, minimal {least:.2f}; ours / minimal {our / least:.2f}.",
         "",
         f"{STREAMS} streams of raw crops at once through the bundle that ships, {FRAMES} frames "
         "each; the bare engine alone on the servers' core, in batches of 8:",

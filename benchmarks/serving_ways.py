@@ -88,8 +88,8 @@ def fill(frame: pose.Frame, payload: Payload) -> None:
         frame.image.raw.pixels = payload.tobytes()
 
 
-def streamed(address: str, payload: Payload, frames: int) -> float:
-    """Frames a second of STREAMS in-order streams at once, each with a few frames under way."""
+def streamed(address: str, payload: Payload, frames: int, streams: int = STREAMS) -> float:
+    """Frames a second of in-order streams at once, each with a few frames under way."""
     request = wire.StreamInferRequest()
     fill(request.frame, payload)
     opening = wire.StreamInferRequest(open=wire.StreamOpen(mode=wire.STREAM_MODE_IN_ORDER))
@@ -101,10 +101,10 @@ def streamed(address: str, payload: Payload, frames: int) -> float:
 
     with grpc.insecure_channel(address) as channel:
         stub = FailureDetectorStub(channel)
-        threads = [threading.Thread(target=one, args=(stub,)) for _ in range(STREAMS)]
+        threads = [threading.Thread(target=one, args=(stub,)) for _ in range(streams)]
         start = time.perf_counter()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return STREAMS * frames / (time.perf_counter() - start)
+        return streams * frames / (time.perf_counter() - start)

@@ -8,6 +8,7 @@ WATCH = [
     Case("a recording that is not there", f"{W} no.mp4", "no.mp4 does not exist", 2),
     Case("a camera that gives no frame", f"{W} http://{{nobody}}/1", "gives no frame"),
     Case("two sources of one name", f"{W} a.png empty/../a.png", "two sources are called 'a.png'"),
+    Case("a variable that holds no URL", f"{W} env:MISGIVING_STATE", "MISGIVING_STATE' names is"),
     Case("fps of a camera", "watch --config paced.toml", "/dev/video9 has its own pace"),
     Case("pictures for everybody", f"{W} a.png --show 0.0.0.0:8080", "of this machine alone"),
     Case(

@@ -94,7 +94,7 @@ def test_openvino_answers_as_onnxruntime_does(bundle: Bundle) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # the compiler's own
-@pytest.mark.parametrize("engine", ["torch", "torch-compile"])
+@pytest.mark.parametrize("engine", ["torch", pytest.param("torch-compile", marks=pytest.mark.slow)])
 def test_torch_runs_the_recipes_network(bundle: Bundle, engine: str) -> None:
     answer: Any = prepare(replace(CASE, engine=engine), bundle)()
     assert [tuple(part.shape)[0] for part in answer] == [CASE.batch] * 4

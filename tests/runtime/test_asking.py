@@ -145,6 +145,7 @@ def test_a_load_that_is_taken_back(server: Running, second: Path, slow: Slow) ->
     exchange.follow(settings(7.5, second))
     gate = slow.warming_up(second)
     assert exchange.follow(settings(0.5)) is None
+    assert exchange.metrics.last_exchange.endswith(" is not asked for any more")
     gate.permits.release(100)
     server.call(asyncio.to_thread(exchange.exchanger._thread.shutdown))  # the load has ended
     assert server.pipeline.model is before

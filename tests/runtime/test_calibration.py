@@ -152,6 +152,8 @@ def test_whoever_fails_more_likely_than_not_is_flagged() -> None:
                 scores.append(near)
         scores = np.array([*scores, cut], np.float32)
         assert np.array_equal(fit.of(scores) > 0.5, scores >= fit.likely)
+        each = [fit.at(float(score)) for score in scores]
+        np.testing.assert_allclose(each, fit.of(scores), rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,14 @@ def test_a_batch_goes_back_as_each_alone(count: int, dtype: type) -> None:
         assert np.array_equal(input_to_image(row, window, 256, 192), image)
 
 
+def test_what_follows_x_and_y_stays() -> None:
+    points = np.random.default_rng(5).uniform(0, 1, (14, 3)).astype(np.float32)
+    window = Window(-13, 27, 151, 201)
+    got = input_to_image(points, window, 256, 192)
+    assert np.array_equal(got[:, :2], input_to_image(points[:, :2], window, 256, 192))
+    assert np.array_equal(got[:, 2], points[:, 2])
+
+
 def test_corners_go_to_corners() -> None:
     window = Window(10, 20, 30, 40)
     corners = np.array([[0.0, 0.0], [192.0, 256.0]])

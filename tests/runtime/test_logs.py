@@ -61,3 +61,13 @@ def test_every_line_of_a_server_is_a_record(tmp_path: Path) -> None:
     assert said[0].startswith("metrics on http://127.0.0.1:")
     assert said[1].startswith("serving bright-spots 1 on 127.0.0.1:")
     assert {one["level"] for one in rest} >= {"INFO"}
+
+
+def test_why_a_server_ends_is_a_record(tmp_path: Path) -> None:
+    (tmp_path / "misgiving.toml").write_text('[tls]\nfolder = "no"\n[log]\nformat = "json"\n')
+    command = [*COMMAND, "serve", "--config", str(tmp_path / "misgiving.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    said = json.loads(done.stderr)
+    assert said["level"] == "ERROR"
+    assert said["message"].startswith(f"misgiving: {tmp_path / 'no'} holds no tls.crt; expected")

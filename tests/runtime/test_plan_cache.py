@@ -91,6 +91,18 @@ def test_batches_have_their_own_plans_and_the_last_asked_for_is_used(tmp_path: P
     assert cache.latest(wide) == Plan(b"plan", KEY.profile, "fp32")
 
 
+def test_the_last_asked_for_is_so_by_any_clock(tmp_path: Path) -> None:
+    """The other was asked for by one that stood ahead."""
+    wide = replace(KEY, profile=Profile(1, 4, 16))
+    cache = filled(tmp_path / "cache")
+    os.utime(cache.path(KEY, "json"), (2**32, 2**32))
+    cache.get_or_build(wide, lambda: b"wide", said)
+    assert cache.latest(KEY) == Plan(b"wide", wide.profile, "fp32")
+    os.utime(cache.path(wide, "json"), (2**33, 2**33))
+    cache.get_or_build(KEY, never, said)
+    assert cache.latest(wide) == Plan(b"plan", KEY.profile, "fp32")
+
+
 def alter(cache: PlanCache) -> None:
     cache.path(KEY).write_bytes(b"plaN")
 

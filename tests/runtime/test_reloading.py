@@ -1,5 +1,6 @@
 """SIGHUP and a real server: what may change does, all of it or nothing."""
 
+import asyncio
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from misgiving.runtime.client import Client
 from misgiving.runtime.errors import FailedPrecondition
 from misgiving.runtime.settings.changing import check_change
 from misgiving.runtime.settings.model import Settings
+from misgiving.runtime.verbs.reloading import Reloader
 from runtime.commands import server
 from shared import tiny
 
@@ -61,6 +63,32 @@ def test_a_server_is_told_to_read_again(tmp_path: Path) -> None:
         said, threshold = reload("[flags]\nthreshold = 0.75\naudit_rate = 0.1\n")
         assert said.endswith("reloaded; changed: flags.threshold\n")
         assert threshold == 0.75
+
+
+def test_signals_that_come_meanwhile_are_one() -> None:
+    """None is lost: what the file says then is read once more."""
+
+    async def run() -> None:
+        asked, ended = asyncio.Event(), asyncio.Semaphore(0)
+        begun: asyncio.Queue[Settings] = asyncio.Queue()
+
+        async def apply(new: Settings) -> str:
+            begun.put_nowait(new)
+            await ended.acquire()
+            return "no change"
+
+        files = iter([settings(flags={"threshold": number}) for number in (1.0, 2.0, 3.0)])
+        reloading = asyncio.create_task(Reloader(lambda: next(files), apply).run(asked))
+        asked.set()
+        assert (await begun.get()).flags.threshold == 1.0
+        for _ in range(100):
+            asked.set()
+        ended.release()
+        assert (await begun.get()).flags.threshold == 2.0
+        assert not asked.is_set()
+        reloading.cancel()
+
+    asyncio.run(run())
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
 from misgiving.runtime.errors import ResourceExhausted
@@ -174,6 +175,17 @@ def test_an_idle_stream_holds_the_room_of_a_message() -> None:
         assert dict(error.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
         gate.permits.release()
         assert infer(running, named("0")).frame_id == "0"
+
+
+def test_a_full_server_says_how_it_does() -> None:
+    with narrow(calls=2) as (running, _), streaming(running, 2):
+        eventually(lambda: len(running.server.servicer._streams) == 2)
+        refusal(running)
+        health = health_pb2_grpc.HealthStub(running.channel)
+        said = health.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
+        assert said.status == health_pb2.HealthCheckResponse.SERVING
+        status = running.stub.GetStatus(wire.GetStatusRequest(), timeout=DEADLINE_S).status
+        assert status.serving
 
 
 def test_what_is_answered_holds_as_much_as_came() -> None:

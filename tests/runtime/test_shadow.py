@@ -142,6 +142,7 @@ def test_what_is_counted(px: float, ruling: Ruling, agreement: str) -> None:
     assert watched.status.persons == 1
     assert watched.status.disagreed == (agreement != "agree")
     assert watched.sample("shadow_distance_torsos_count") == 1
+    assert bool(watched.sample("shadow_distance_torsos_sum")) == bool(px)  # at the same pixels
     assert watched.sample("shadow_seconds_count") == 1
     assert (
         'misgiving_shadow_info{bundle_digest="'

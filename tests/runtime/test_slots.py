@@ -27,6 +27,7 @@ from shared import tiny
 from shared.certificates import LOOPBACK, Authority
 from shared.collecting import eventually
 from shared.memory import held
+from shared.ports import unused_port
 from shared.serving import DEADLINE_S, Gated, Running, serving
 
 SCALE = 8
@@ -341,11 +342,12 @@ def test_another_server_stands_there_meanwhile(server: Running) -> None:
 
 
 def test_a_server_that_is_killed_and_comes_again() -> None:
-    with command() as (process, address), Client(address) as client:
+    listen = "--listen", f"127.0.0.1:{unused_port()}"
+    with command(*listen) as (process, address), Client(address) as client:
         first = client.infer(SPOTS)
         process.kill()
         process.wait()
-        with command("--listen", address):
+        with command(*listen):
             second, summary = client.stream([make_frame(SPOTS)])
             assert second.persons == first.persons
             assert summary.answered == 1

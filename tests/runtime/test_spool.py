@@ -150,6 +150,22 @@ def test_full_queue_loses_and_counts(tmp_path: Path, bound: dict[str, int]) -> N
     assert counts.stored == taken.count(True)
 
 
+def test_a_disk_that_is_too_slow_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path, queue_size=2)
+    with spool._disk:  # as one that stalls
+        lost = [offer(spool, collected(str(number))) for number in range(10)].count(False)
+        assert caplog.text.count("is lost: too many wait for the disk") == 1
+    eventually(lambda: f"the spool has room again; {lost} frames are lost" in caplog.text)
+    spool.close()
+    counts = spool.counts()
+    assert (counts.stored, counts.lost) == (10 - lost, lost)
+    assert counts.line() == (
+        f"spool: {10 - lost} frames stored, {lost} lost, 0 evicted, 0 uploaded; {10 - lost} pending"
+    )
+
+
 def test_after_close_frames_are_lost(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.close()

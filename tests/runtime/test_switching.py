@@ -9,6 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
+from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.engines.base import Engine, Prediction, Provider
 from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import EngineError
@@ -169,16 +170,33 @@ def test_a_batch_under_way_ends_where_it_began(second: Counted) -> None:
 def test_an_engine_of_a_bundle_that_has_been_exchanged_is_left(
     server: Running, first: Counted, second: Counted
 ) -> None:
-    building, other = Building(server, second), tiny.model(Counted(first.provider))
+    building, other = Building(server, second), exchanged(server, first)
+    building.done()
+    infer(server, named("0"))
+    assert server.pipeline.model is other
+    assert (first.rows, second.rows) == (0, 0)
+
+
+def exchanged(server: Running, first: Counted) -> Model:
+    """What answers instead of the first engine's bundle from now on."""
+    other = tiny.model(Counted(first.provider))
 
     async def exchange() -> None:
         server.pipeline.exchange(other, tiny.policy())
 
     server.call(exchange())
-    building.done()
+    return other
+
+
+def test_a_build_that_fails_after_an_exchange_leaves_the_new_bundle(
+    server: Running, first: Counted, caplog: pytest.LogCaptureFixture
+) -> None:
+    building, other = Building(server), exchanged(server, first)
+    building.done(EngineError("misgiving build ended with -9: it said nothing"))
     infer(server, named("0"))
     assert server.pipeline.model is other
-    assert (first.rows, second.rows) == (0, 0)
+    assert engines_serving(server) == ["", "engine.onnxruntime"]
+    assert f"it said nothing; {first.provider} goes on" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 import av
@@ -36,6 +37,7 @@ from misgiving.runtime.watching.watchdog import Watchdog
 from runtime.cameras import PASSWORD, camera
 from runtime.commands import COMMAND
 from shared import tiny
+from shared.collecting import eventually
 
 SPOTS = tiny.spots([10] * 14)
 
@@ -219,11 +221,19 @@ def answer(screen: Screen, value: int) -> None:
 
 
 def first_picture(url: str) -> np.ndarray:
+    return first_pictures(url, 1)[0]
+
+
+def first_pictures(url: str, count: int) -> list[np.ndarray]:
     with urllib.request.urlopen(url, timeout=60) as reply:
         assert reply.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=frame"
-        length = next(int(line.split()[1]) for line in reply if line.startswith(b"Content-Length"))
-        assert reply.readline() == b"\r\n"
-        return decode(reply.read(length))
+        return [next_picture(reply) for _ in range(count)]
+
+
+def next_picture(reply: IO[bytes]) -> np.ndarray:
+    length = next(int(line.split()[1]) for line in reply if line.startswith(b"Content-Length"))
+    assert reply.readline() == b"\r\n"
+    return decode(reply.read(length))
 
 
 def test_a_browser_sees_the_newest_picture_of_each_camera(
@@ -235,6 +245,16 @@ def test_a_browser_sees_the_newest_picture_of_each_camera(
     assert "front" in page
     assert "&lt;rear&gt;" in page
     assert first_picture(f"{show.url}camera/1")[240, 20].tolist() == [200] * 3
+
+
+def test_a_picture_that_grows_old_turns_dark(
+    show: Show, screens: list[Screen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("misgiving.runtime.watching.show.STALE_S", 0.0)
+    answer(screens[0], 210)
+    live, old = first_pictures(f"{show.url}camera/0", 2)
+    assert live[240, 20].tolist() == [210] * 3
+    assert old[240, 20].tolist() == [70] * 3
 
 
 def test_a_picture_is_drawn_once_and_the_newest_wins(screens: list[Screen]) -> None:
@@ -315,3 +335,35 @@ def test_a_process_watches_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert gone.endswith("1 times frozen")
     assert not any(secret in out + err for secret in ("anneliese", "geh%40eim", PASSWORD, "tok3n"))
     assert [path.suffix for path in (tmp_path / "clips").iterdir()].count(".mp4") >= 1
+
+
+def test_metrics_say_whether_every_camera_is_answered(tmp_path: Path) -> None:
+    with camera("http") as (process, port):
+        file = tmp_path / "misgiving.toml"
+        file.write_text(
+            f'[camera.front]\nsource = "http://anneliese:geh%40eim@127.0.0.1:{port}/1"\n'
+            'frozen_after = 1\n[spool]\nfolder = "spool"\n'
+        )
+        command = [*COMMAND, "watch", "--config", str(file), "--bundle", str(tiny.BUNDLE)]
+        with subprocess.Popen(
+            [*command, "--metrics", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True
+        ) as watching:
+            assert watching.stderr is not None
+            url = watching.stderr.readline().split()[-1]
+
+            def answered(wanted: bool) -> bool:
+                said = urllib.request.urlopen(url, timeout=60).read().decode()
+                return f"\nmisgiving_serving {float(wanted)}\n" in said
+
+            try:
+                eventually(lambda: answered(True))
+                process.send_signal(signal.SIGSTOP)
+                eventually(lambda: answered(False))
+                process.send_signal(signal.SIGCONT)
+                eventually(lambda: answered(True))
+                watching.send_signal(signal.SIGTERM)
+                _, err = watching.communicate(timeout=60)
+            finally:
+                watching.kill()
+    assert watching.returncode == 0, err
+    assert "spool: " in err

@@ -98,6 +98,8 @@ def first_problem(error: "ValidationError") -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     said = f"{where}: {first['msg']}" if where else first["msg"]
+    if first["msg"].startswith("Input should") and isinstance(first["input"], str | int | float):
+        said += f", not {first['input']!r:.60}"
     return printable(said)
 
 

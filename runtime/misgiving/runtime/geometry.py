@@ -94,7 +94,7 @@ def check_count(regions: int, frame_id: str) -> None:
 def check_area(region: Region) -> None:
     """Raise RegionError unless the region is finite and has an area."""
     corners = (region.x, region.y, region.x + region.width, region.y + region.height)
-    finite = all(math.isfinite(one) for one in corners)
+    finite = all(map(math.isfinite, corners))
     if not (finite and region.width > 0 and region.height > 0):
         raise RegionError(
             f"region is {_text(region)}; expected finite numbers with width and height above 0"
@@ -154,9 +154,13 @@ def cut(image: NDArray[np.uint8], window: Window, height: int, width: int) -> ND
 
 
 def input_to_image(points: Points, window: Window, height: int, width: int) -> Points:
-    """Input px → image px, last axis x, y."""
-    scale = np.array([window.width / width, window.height / height], points.dtype)
-    return points * scale + np.array([window.left, window.top], points.dtype)  # type: ignore[return-value]
+    """Input px → image px, last axis x, y; what follows them stays."""
+    rest = points.shape[-1] - 2
+    scale = (window.width / width, window.height / height, *[1] * rest)
+    shift = (window.left, window.top, *[0] * rest)
+    by, to = np.array((scale, shift), points.dtype)
+    image: Points = points * by + to
+    return image
 
 
 def inputs_to_images(points: Points, windows: Sequence[Window], height: int, width: int) -> Points:

@@ -216,7 +216,7 @@ class Answer(ByValue):
     @property
     def decisions(self) -> tuple[Decision, ...]:
         """Those that say whether the frame is kept."""
-        return (self.nobody,) if self.nobody else tuple(one.flag for one in self.persons)
+        return (self.nobody,) if self.nobody else tuple([one.flag for one in self.persons])
 
     @property
     def flagged(self) -> bool:
@@ -226,7 +226,7 @@ class Answer(ByValue):
     @property
     def kept(self) -> bool:
         """Whether the frame is to be kept for the fleet, for whichever of its persons."""
-        return any(decision.kept for decision in self.decisions)
+        return any([decision.kept for decision in self.decisions])
 
     def decided(
         self,
@@ -242,7 +242,7 @@ class Answer(ByValue):
         pairs = zip(self.persons, decisions, strict=True)
         return Answer(
             self.frame_id,
-            tuple(one.flagged_as(flag) for one, flag in pairs),
+            tuple([one.flagged_as(flag) for one, flag in pairs]),
             self.bundle_digest,
             age_nano,
             self.queue_nano,

@@ -101,8 +101,8 @@ def cut_out(
     height, width = image.shape[:2]
     found = tuple(regions) or (find(image) if find else None)
     asked = (None,) if found is None else found
-    windows = tuple(_check_window(window_of(one, height, width, rule)) for one in asked)
-    crops = tuple(cut(image, window, rule.height, rule.width) for window in windows)
+    windows = tuple([_check_window(window_of(one, height, width, rule)) for one in asked])
+    crops = tuple([cut(image, window, rule.height, rule.width) for window in windows])
     whole = Region(0, 0, width, height)
     return Cuts(
         (whole,) if found is None else found, windows, crops, None if found is not None else whole
@@ -131,7 +131,7 @@ def answering(
         look = _better(look, again)
     return Answer(
         frame.frame_id,
-        tuple(_person(look, index, manifest) for index in range(len(look.said))),
+        tuple([_person(look, index, manifest) for index in range(len(look.said))]),
         bundle.digest,
         queue_nano=0 if arrived_nano is None else first.started_nano - arrived_nano,
         inference_nano=taken,
@@ -198,13 +198,11 @@ def _better(look: Look, again: Look) -> Look:
 
 def _person(look: Look, index: int, manifest: Manifest) -> Person:
     rule, said = manifest.crop, look.said
-    keypoints = said.keypoints[index].copy()
     window = look.cuts.windows[index]
-    keypoints[:, :2] = input_to_image(keypoints[:, :2], window, rule.height, rule.width)
     score = float(said.predicted_loss[index])
     return Person(
         look.cuts.regions[index],
-        keypoints,
+        input_to_image(said.keypoints[index], window, rule.height, rule.width),
         score,
         manifest.calibration.probability(score),
         said.keypoint_loss[index],

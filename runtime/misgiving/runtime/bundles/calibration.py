@@ -5,6 +5,7 @@ D embedding.
 """
 
 import math
+from bisect import bisect_right
 from typing import Literal
 
 import numpy as np
@@ -129,6 +130,15 @@ class FailureProbability(_Part):
         """Probabilities of failure, of the same shape as the scores; NaN for NaN."""
         return np.interp(predicted_loss, self.predicted_loss, self.probability)
 
+    def at(self, predicted_loss: float) -> float:
+        """The same of one score that is a number: without arrays, since each person pays for it."""
+        knots, values = self.predicted_loss, self.probability
+        above = bisect_right(knots, predicted_loss)
+        if above in (0, len(knots)):
+            return values[min(above, len(knots) - 1)]
+        slope = (values[above] - values[above - 1]) / (knots[above] - knots[above - 1])
+        return slope * (predicted_loss - knots[above - 1]) + values[above - 1]
+
     @property
     def likely(self) -> float:
         """The lowest ``predicted_loss``, in a graph's float32, whose probability of failure is
@@ -242,7 +252,7 @@ class Calibration(_Part):
         """Of failure; None without a fit, or for a score that is no number."""
         if self.failure_probability is None or math.isnan(predicted_loss):
             return None
-        return float(self.failure_probability.of(np.float64(predicted_loss)))
+        return self.failure_probability.at(predicted_loss)
 
 
 def _ordered(value: float) -> int:

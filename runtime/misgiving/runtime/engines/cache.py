@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -145,8 +146,14 @@ class PlanCache:
 
     def _taken(self, key: PlanKey) -> Plan | None:
         if found := self.get(key):
-            os.utime(self.path(key, "json"))
+            self._ask_for(key)
         return found
+
+    def _ask_for(self, key: PlanKey) -> None:
+        """From now on it is the latest, also where the clock stood ahead when others were."""
+        others = [self._asked_for(one) for one in self._keys() if one != key]
+        now = max(time.time_ns(), max(others, default=0) + 10**9)
+        os.utime(self.path(key, "json"), ns=(now, now))
 
     def _build(self, key: PlanKey, build: Callable[[], bytes]) -> Plan:
         """Build with the lock held, and with nothing about of what a killed process began."""
@@ -155,6 +162,7 @@ class PlanCache:
             half_written.unlink()
         data = build()
         self._write(key, data)
+        self._ask_for(key)
         for other in self._keys():
             if other != key and _is_superseded(other, key):
                 self.remove(other)

@@ -1,5 +1,6 @@
 """The probation of a bundle: what its engines answer, how often they fail, how long they take."""
 
+import math
 import statistics
 import time
 from collections import deque
@@ -104,7 +105,7 @@ class _Watched:
             self._probation.failed()
             raise
         self._pace.took(len(images), time.perf_counter() - started)
-        if np.isfinite(prediction.predicted_loss).all():
+        if all(map(math.isfinite, prediction.predicted_loss.tolist())):
             self._probation.answered(len(prediction))
         else:
             self._probation.failed()

@@ -165,8 +165,10 @@ def decide(
     policy, name, persons = state.policy, frame.stream_id, answer.persons
     raised = [not one.predicted_loss < policy.threshold for one in persons] or [False]
     if not policy.has_rules and not _is_heard(state, name, now_s):  # the usual case costs little
-        pairs = zip(raised, draws, strict=True)
-        return state, tuple(_without_rules(policy, is_raised, draw) for is_raised, draw in pairs)
+        chance, pairs = policy.audit_rate, zip(raised, draws, strict=True)
+        return state, tuple(
+            [_of_one(policy.threshold, one, draw < chance, None, chance) for one, draw in pairs]
+        )
     state = _arrived(state, now_s, name, persons)
     stream = state.streams[name]
     flagged = [one.embedding for one, is_raised in zip(persons, raised, strict=False) if is_raised]
@@ -229,12 +231,6 @@ def decide_again(
         for one, is_apart in zip(before, apart, strict=True)
     )
     return state, decisions, None
-
-
-def _without_rules(policy: FlagPolicy, raised: bool, draw: float) -> Decision:
-    chance = policy.audit_rate
-    why_not = None if raised else Withheld.BELOW_THRESHOLD
-    return _of_one(policy.threshold, raised, draw < chance, why_not, chance)
 
 
 def _is_heard(state: FlagState, name: str, now_s: float) -> bool:

@@ -20,7 +20,7 @@ from misgiving.runtime.geometry import MAX_REGIONS
 from misgiving.runtime.net import fields
 from misgiving.runtime.net.listening import check_address
 from misgiving.runtime.net.roles import RoleCheck, Roles, kind_of
-from misgiving.runtime.net.room import Admission, Limits, Room, held
+from misgiving.runtime.net.room import Admission, Limits, held
 from misgiving.runtime.net.status import status_of
 
 log = logging.getLogger(__name__)
@@ -59,10 +59,14 @@ def new_server(limits: Limits = Limits(), roles: Roles = Roles()) -> Any:
         ("grpc.max_receive_message_length", limits.message_bytes),
         ("grpc.max_allowed_incoming_connections", limits.connections),
     )
-    return grpc.aio.server(
-        interceptors=[Admission(Room(limits)), RoleCheck(roles), _Malformed()],
+    server = grpc.aio.server(
+        interceptors=[Admission(limits), RoleCheck(roles), _Malformed()],
         options=[*OPTIONS, *ours],
     )
+    # With each call gRPC waits anew for the next one of every registered method, and there are
+    # dozens; what is not registered it finds by its name.
+    server.add_registered_method_handlers = lambda *_: None  # type: ignore[method-assign]
+    return server
 
 
 def add_health(server: grpc.aio.Server, *services: str) -> health.aio.HealthServicer:
@@ -193,7 +197,7 @@ def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
             its.came(len(data))
         if fields.are_many(data, kind):
             return InvalidInput(
-                f"{kind.name} has more than {fields.MAX_FIELDS:,} fields; expected one frame, "
+                f"{kind.name} has more than {fields.MAX_FIELDS:,} fields; expected one frame with "
                 f"up to {MAX_REGIONS} regions. Send other frames in requests of their own"
             )
         try:

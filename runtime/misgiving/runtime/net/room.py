@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -18,6 +18,8 @@ from misgiving.runtime.errors import ResourceExhausted
 from misgiving.runtime.net.status import retry_hint
 
 _RETRY_MS = 1_000
+_OF_FRAMES = "Infer", "Upload"
+"""Ends of the names of methods that take frames."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,10 +161,15 @@ def held() -> Held | None:
 
 
 class Admission(grpc.aio.ServerInterceptor):
-    """Lets a call's messages be read as soon as there is room."""
+    """Lets a call's messages be read as soon as there is room.
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    Calls without a frame have a little room of their own: whoever asks for a server's health must
+    hear of it most of all when the server is full.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._room = Room(limits)
+        self._aside = Room(replace(limits, in_flight_bytes=4 * limits.message_bytes, setting=""))
 
     async def intercept_service(
         self,
@@ -174,13 +181,15 @@ class Admission(grpc.aio.ServerInterceptor):
         assert call is not None  # gRPC makes one for each call, which ends with it
         if handler is None:
             return None
-        call.add_done_callback(lambda _: self._room.leave())
+        takes_frames = handler_call_details.method.endswith(_OF_FRAMES)
+        room = self._room if takes_frames else self._aside
+        call.add_done_callback(lambda _: room.leave())
         try:
-            self._room.enter()
-            await self._room.take(self._room.limits.message_bytes)
+            room.enter()
+            await room.take(room.limits.message_bytes)
         except ResourceExhausted as error:
             return self._refusal(error)
-        _held.set(its := Held(self._room, handler.request_streaming))
+        _held.set(its := Held(room, handler.request_streaming))
         call.add_done_callback(its.leave)
         return handler
 

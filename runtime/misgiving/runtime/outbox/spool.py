@@ -70,6 +70,13 @@ class SpoolCounts:
     """Since the oldest pending frame was stored, before this process by the wall clock; 0 where
     none is pending."""
 
+    def line(self) -> str:
+        """What became of them, for people."""
+        return (
+            f"spool: {self.stored:,} frames stored, {self.lost:,} lost, {self.evicted:,} evicted, "
+            f"{self.uploaded:,} uploaded; {self.pending:,} pending"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -112,6 +119,7 @@ class Spool:
         self._queue: queue.Queue[KeptFrame | None] = queue.Queue(queue_size)
         self._queue_bytes = queue_bytes
         self._queued_bytes = 0
+        self._turned_away = 0  # for want of room in the queue, since it was last empty
         self._counts: Counter[str] = Counter()
         self._state = threading.Lock()  # counters and entries; never held during disk I/O
         self._disk = threading.Lock()  # the connection
@@ -138,9 +146,15 @@ class Spool:
                 self._queue.put_nowait(frame)
             except queue.Full:
                 self._counts["lost"] += 1
-                return False
-            self._queued_bytes += size
-        return True
+                self._turned_away += 1
+                first = self._turned_away == 1
+            else:
+                self._queued_bytes += size
+                return True
+        if first:
+            why = "the spool is closed" if self._closed else "too many wait for the disk"
+            log.warning("frame %s is lost: %s", frame.frame.name, why, extra=frame.frame.ids)
+        return False
 
     def pending(self) -> list[str]:
         """Digests of the frames to be uploaded, oldest first."""
@@ -222,6 +236,10 @@ class Spool:
                 in_a_row = 0
             with self._state:
                 self._queued_bytes -= frame.size
+                turned_away = self._turned_away if self._queue.empty() else 0
+                self._turned_away -= turned_away
+            if turned_away:
+                log.warning("the spool has room again; %d frames are lost", turned_away)
 
     def _lose(self, frame: KeptFrame, error: Exception, level: int) -> None:
         """Of losses in a row the first is told: a full disk would fill the log, too."""

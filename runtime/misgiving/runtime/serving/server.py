@@ -73,7 +73,7 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
                 frame = received(request.frame, self.shared.read)
                 answer = await pipeline.answer_now(frame, context.peer())
             self.metrics.observe(answer)
-            traces.record(answer, request.frame.stream_id, context.invocation_metadata() or ())
+            traces.record(answer, request.frame.stream_id, context.invocation_metadata)
             fill_result((response := wire.InferResponse()).result, answer)
         except Exception as error:
             await context.abort(*status_of(error), retry_hint(error))
@@ -82,7 +82,7 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
     async def StreamInfer(
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[wire.StreamInferResponse]:
-        pipeline, metadata = await self._begun(context), context.invocation_metadata() or ()
+        pipeline, metadata = await self._begun(context), context.invocation_metadata
         stream = Stream(
             pipeline,
             self.metrics,

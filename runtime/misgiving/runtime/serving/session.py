@@ -169,17 +169,17 @@ class Session:
         if self.finished:
             return []
         match event:
-            case Opened(mode):
-                return self._open(mode)
             case FrameArrived(frame):
                 return self._arrive(frame)
-            case MessageEmpty():
-                return self._abort("message is empty; expected 'open' first and then 'frame'")
             case FrameAnswered() | FrameFailed():
                 self._done[event.ticket] = event
                 return self._replies()
             case ReplySent():
                 return self._free_place()
+            case Opened(mode):
+                return self._open(mode)
+            case MessageEmpty():
+                return self._abort("message is empty; expected 'open' first and then 'frame'")
             case ClientClosed():
                 self.closing = True
                 return self._finish_if_done()

@@ -21,6 +21,7 @@ from misgiving.runtime.answer.answerer import Model, answer
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.flags.disagreement import Comparison, Shared, compared
+from misgiving.runtime.geometry import Region
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.runtime.nouns import Answer, Frame
 from misgiving.runtime.telemetry.shadowing import ShadowCounts
@@ -182,8 +183,7 @@ def _looked(model: Model | Exception, job: _Job) -> _Found | Exception:
     began = time.monotonic()
     try:
         persons = job.answer.persons
-        regions = tuple(person.region for person in persons)
-        said = answer(model, replace(job.frame, regions=regions), rounds=0)
+        said = answer(model, _asked(job.frame, job.answer), rounds=0)
         took_s = time.monotonic() - began
         shared = Shared.of(job.keypoints, model.bundle.manifest.keypoints)
         flag_from = _flag_from(model.bundle, job.ruling.threshold)
@@ -191,6 +191,18 @@ def _looked(model: Model | Exception, job: _Job) -> _Found | Exception:
         return _Found([compared(*pair, shared, flag_from) for pair in pairs], took_s)
     except Exception as error:  # whatever it is, the next frame gets its chance
         return error
+
+
+def _asked(frame: Frame, answer: Answer) -> Frame:
+    """With the regions of its answer; without any where that was the whole frame, which is looked
+    at without the padding of a region."""
+    regions = tuple(person.region for person in answer.persons)
+    if not frame.regions:
+        frame = replace(frame, image=frame.decoded())
+        height, width = frame.decoded().shape[:2]
+        if regions == (Region(0, 0, width, height),):
+            return frame
+    return replace(frame, regions=regions)
 
 
 def _flag_from(bundle: Bundle, asked: float | str | None) -> float | None:

@@ -356,6 +356,8 @@ def meaning_of(key: str) -> str:
     table: type[BaseModel] = Settings
     if key.startswith("camera."):  # with a name
         table, key = CameraTable, key.split(".", 2)[-1]
+    if key.startswith("persons.fixed."):
+        key = "persons.fixed"
     for part in key.split("."):
         if part not in table.model_fields:
             return ""

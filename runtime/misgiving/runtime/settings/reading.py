@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from misgiving.runtime.bundles.locate import BUNDLE_VARIABLE
 from misgiving.runtime.bundles.trust import TRUST_VARIABLE
-from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.errors import InvalidInput, printable
 from misgiving.runtime.settings.model import CameraTable, Settings, keys_of, meaning_of
 
 if sys.version_info >= (3, 11):
@@ -125,8 +125,8 @@ def _first_problem(error: ValidationError, origins: Mapping[str, str]) -> str:
     problems = error.errors()
     # A key with a typo is told before the one that is missing for it.
     first = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
-    depth = 3 if first["loc"][:1] == ("camera",) else 2
-    key = ".".join(str(part) for part in first["loc"][:depth])
+    named = first["loc"][:1] == ("camera",) or first["loc"][:2] == ("persons", "fixed")
+    key = printable(".".join(str(part) for part in first["loc"][: 3 if named else 2]))
     if first["type"] == "extra_forbidden":
         return _unknown(key)
     if first["type"] == "value_error":  # a line of ours
@@ -153,5 +153,4 @@ def _unknown(key: str) -> str:
     hint = f". Did you mean {near[0]}?" if near else ""
     table = key.rpartition(".")[0]
     these = [name for name in known if name.rpartition(".")[0] == table]
-    shown = key if key.isprintable() else repr(key)
-    return f"{shown} is no key; expected one of {', '.join(these)}{hint}"
+    return f"{key} is no key; expected one of {', '.join(these)}{hint}"

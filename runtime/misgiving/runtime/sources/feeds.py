@@ -76,7 +76,8 @@ def find_feed(source: str) -> Feed | None:
         InvalidInput: a URL that is none, or of a kind that is not taken.
     """
     if source.startswith(_ENVIRONMENT):
-        return _url_feed(_from_environment(source.removeprefix(_ENVIRONMENT)))
+        url = _from_environment(source.removeprefix(_ENVIRONMENT))
+        return _url_feed(url, f"what {source!r} names")
     # With an @ and no such file it is a mistyped URL, and an error must not repeat it.
     if "://" in source or ("@" in source and not Path(source).exists()):
         return _url_feed(source)
@@ -89,10 +90,14 @@ def find_feed(source: str) -> Feed | None:
     return None
 
 
-def public_name(url: str) -> str:
+def public_name(url: str, said: str = "the source") -> str:
     """A URL without user, password and query: the only form in which it may be shown.
 
     Path segments with ``=``, ``&`` or ``;`` go too: some cameras take the password there.
+
+    Args:
+        url: to be shown.
+        said: what it is called where it is no URL.
 
     Raises:
         InvalidInput: it is none that is taken here; the message repeats nothing of it.
@@ -100,7 +105,7 @@ def public_name(url: str) -> str:
     parts = _URL.fullmatch(url)
     if parts is None:
         raise InvalidInput(
-            f"the source is not a URL of {', '.join(_PORTS)}; expected "
+            f"{said} is not a URL of {', '.join(_PORTS)}; expected "
             "rtsp://[USER:PASSWORD@]HOST[:PORT]/PATH. Write / ? # @ in a password as "
             "%2F %3F %23 %40"
         )
@@ -128,7 +133,7 @@ def _from_environment(name: str) -> str:
         ) from None
 
 
-def _url_feed(url: str) -> Feed:
+def _url_feed(url: str, said: str = "the source") -> Feed:
     # OpenCV asks RTSP servers for TCP first, unless OPENCV_FFMPEG_CAPTURE_OPTIONS says otherwise.
     parameters = (
         *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS),
@@ -137,9 +142,10 @@ def _url_feed(url: str) -> Feed:
         *(cv2.CAP_PROP_N_THREADS, 1),
     )
     _check_utf8(url)
+    name = public_name(url, said)
     _spare_loopback(url)
     opened = partial(_open, url, cv2.CAP_FFMPEG, parameters)
-    return Feed(public_name(url), opened, partial(_why_no_stream, url))
+    return Feed(name, opened, partial(_why_no_stream, url))
 
 
 def _spare_loopback(url: str) -> None:

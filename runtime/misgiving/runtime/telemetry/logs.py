@@ -37,10 +37,10 @@ def set_up(form: str) -> None:
     logging.basicConfig(handlers=[handler])
 
 
-def say(line: str) -> None:
+def say(line: str, level: str = "INFO") -> None:
     """Tell whoever started the server; among JSON records, as one of them."""
     formatters = (handler.formatter for handler in logging.getLogger().handlers)
     if json_lines := next((one for one in formatters if isinstance(one, JsonLines)), None):
-        record = {"name": "misgiving", "levelname": "INFO", "msg": line}
+        record = {"name": "misgiving", "levelname": level, "msg": line}
         line = json_lines.format(logging.makeLogRecord(record))
     print(line, file=sys.stderr, flush=True)

@@ -45,8 +45,11 @@ class Metrics:
             self._failed.labels(status)
         self._persons = self._count("persons", "Persons that were answered.")
         self._flagged = self._count("persons_flagged", "Persons whose score flags them.")
-        kept = self._counter(
-            "frames_kept", "Frames to be kept, by the strongest reason of their persons.", "reason"
+        kept = self._counts(
+            "frames_kept",
+            "Frames to be kept, by the strongest reason of their persons.",
+            "reason",
+            [one.value for one in Reason],
         )
         withheld = self._counts(
             "persons_withheld",
@@ -55,7 +58,7 @@ class Metrics:
             [one.value for one in Withheld],
         )
         self._withheld = {reason: withheld.of[reason.value] for reason in Withheld}
-        self._kept = {reason: kept.labels(reason.value) for reason in Reason}
+        self._kept = {reason: kept.of[reason.value] for reason in Reason}
         self._age = self._histogram("frame_age", "From capture, by the sender's clock, to answer.")
         self._server_age = self._histogram("frame_server_age", "From receipt to answer.")
         self._queue = self._histogram("queue", "From receipt to the start of inference.")
@@ -96,12 +99,13 @@ class Metrics:
         self._inference.observe(answer.inference_nano / 1e9)
         self._persons.inc(len(answer.persons))
         for person in answer.persons:
-            self._flagged.inc(person.flag.raised)
-            if person.flag.withheld:
-                self._withheld[person.flag.withheld].inc()
-        if answer.kept:
-            reasons = {decision.kept for decision in answer.decisions}
-            self._kept[next(one for one in Reason if one in reasons)].inc()
+            flag = person.flag
+            self._flagged.inc(flag.raised)
+            if flag.withheld:
+                self._withheld[flag.withheld].inc()
+        reasons = [decision.kept for decision in answer.decisions]
+        if any(reasons):
+            next(count for reason, count in self._kept.items() if reason in reasons).inc()
 
     def _count(self, name: str, says: str) -> Count:
         (one,) = self._counts(name, says).of.values()

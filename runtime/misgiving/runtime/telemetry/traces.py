@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from misgiving.runtime.nouns import Answer
 
@@ -16,20 +16,24 @@ else:
     INSTALLED = True
 
 
-def record(answer: Answer, stream_id: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+Metadata = Iterable[tuple[str, str | bytes]]
+
+
+def record(answer: Answer, stream_id: str, metadata: Callable[[], Metadata | None]) -> None:
     """Report a frame from its receipt until now.
 
     Args:
         answer: to the frame.
         stream_id: of the frame.
-        metadata: of its call, which may name the span that this one belongs to.
+        metadata: asked for that of its call, which may name the span that this one belongs to.
     """
-    if not INSTALLED or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+    if not INSTALLED or type(trace.get_tracer_provider()) is trace.ProxyTracerProvider:
         return
+    named = {key: value for key, value in metadata() or () if isinstance(value, str)}
     now = time.time_ns()
     span = trace.get_tracer("misgiving").start_span(
         "misgiving.frame",
-        propagate.extract({key: value for key, value in metadata if isinstance(value, str)}),
+        propagate.extract(named),
         trace.SpanKind.SERVER,
         {
             "misgiving.frame_id": answer.frame_id,

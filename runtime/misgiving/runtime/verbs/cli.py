@@ -301,7 +301,7 @@ def verify(
 def check_config(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The misgiving.toml.")],
 ) -> None:
-    """Say what 'serve --config FILE' would run with.
+    """Say what 'serve' or 'watch' with this file would run with.
     Exit code 1 where something is wrong, and what.
 
     Example: misgiving config check misgiving.toml

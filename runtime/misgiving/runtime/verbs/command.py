@@ -225,7 +225,9 @@ def _say(message: str, code: int = 2) -> int:
     line = " ".join(message.splitlines())
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
-    print(f"misgiving: {line}", file=sys.stderr)
+    from misgiving.runtime.telemetry.logs import say
+
+    say(f"misgiving: {line}", "ERROR")
     return code
 
 

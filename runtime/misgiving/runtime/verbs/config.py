@@ -1,8 +1,10 @@
 """The verb ``config check``: what a server with this file would run with."""
 
+import threading
 from pathlib import Path
 
 from misgiving.runtime.engines.loading import load_bundle
+from misgiving.runtime.net.tls import read
 from misgiving.runtime.persons.detector_toml import parsed
 from misgiving.runtime.settings.model import Settings, keys_of
 from misgiving.runtime.settings.reading import Sources
@@ -10,6 +12,8 @@ from misgiving.runtime.sources.feeds import public_name
 from misgiving.runtime.verbs.exchanging import model_options
 from misgiving.runtime.verbs.serve import flagging
 from misgiving.runtime.verbs.shadowing import shadow_options
+from misgiving.runtime.verbs.watch import source_of
+from misgiving.runtime.watching.show import check_own
 
 
 def check(file: Path) -> str:
@@ -18,7 +22,8 @@ def check(file: Path) -> str:
     Raises:
         InvalidInput: the file or the detector's cannot be read, or a value is none that its key
             takes.
-        FailedPrecondition: the bundle does not load.
+        DataError: a camera's recording cannot be read.
+        FailedPrecondition: the bundle does not load, or certificates cannot be used.
     """
     configuration = Sources(file).read()
     rows = [
@@ -27,7 +32,21 @@ def check(file: Path) -> str:
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     lines = [f"{key:{widths[0]}}  {value:{widths[1]}}  {origin}" for key, value, origin in rows]
+    _check(configuration.settings)
     return "\n".join([*lines, _would_serve(configuration.settings)])
+
+
+def _check(settings: Settings) -> None:
+    """What else is found out by reading alone; of ``env:NAME``, the service has the variable."""
+    if settings.tls.folder:
+        read(settings.tls.folder, server=True)
+    if settings.spool.collector_tls:
+        read(settings.spool.collector_tls, server=False)
+    if settings.watch.show:
+        check_own(settings.watch.show)
+    for camera in settings.camera.values():
+        if not camera.source.startswith("env:"):
+            source_of(camera, threading.Event())
 
 
 def _would_serve(settings: Settings) -> str:

@@ -194,6 +194,8 @@ class Exchanger:
         """Wait no longer for what loads; a build ends with that."""
         if self._wish and self._loading:
             self._loading.cancel()
+            said = f"bundle {self._wish.digest[:12]} is not asked for any more"
+            self._metrics.last_exchange = said
         self._wish = None
 
     async def _bring(self) -> None:

@@ -66,7 +66,7 @@ Config = Annotated[
 AuditRate = Annotated[
     float,
     typer.Option(
-        metavar="SHARE", help="Share of persons below the threshold to keep at random, 0 to 1."
+        metavar="SHARE", help="Share of persons to keep at random, flagged or not, 0 to 1."
     ),
 ]
 SpoolFolder = Annotated[

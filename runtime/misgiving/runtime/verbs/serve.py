@@ -254,6 +254,7 @@ def collecting(settings: Settings, metrics: Metrics) -> Iterator[Sink | None]:
 
     with contextlib.ExitStack() as undo:
         spool = Spool(spooling.folder, quota_bytes=spooling.quota)
+        undo.callback(lambda: say(spool.counts().line()))
         undo.callback(spool.close)
         metrics.registry.register(of_spool(spool.counts))
         if spooling.collector:

@@ -72,7 +72,7 @@ def run_watch(settings: Settings, reread: Callable[[], Settings] | None = None) 
     set_up(settings.log.format)
     set_level(settings.log)
     stop = threading.Event()
-    sources = {name: _source(table, stop) for name, table in settings.camera.items()}
+    sources = {name: source_of(table, stop) for name, table in settings.camera.items()}
     if not sources:
         raise InvalidInput(
             "there is no camera; expected SOURCE, or tables [camera.NAME] in the file of --config"
@@ -120,7 +120,8 @@ async def _watch(
     probation = Probation()
     shadow = shadow_of(settings, metrics)
     pipeline = pipeline_of(settings, bundle, probation.watch(engine), sink, lookout, shadow)
-    exchanger = Exchanger(pipeline, settings, probation, _Nobody(), metrics)
+    health = _Health()
+    exchanger = Exchanger(pipeline, settings, probation, health, metrics)
     upgrade = asyncio.create_task(upgraded(exchanger, later)) if later else None
     try:
         with ExitStack() as undo:
@@ -130,13 +131,20 @@ async def _watch(
                 for name, source in sources.items()
             ]
             frozen = of_cameras(lambda: {one.name: one.watchdog.frozen for one in cameras})
+            metrics.serving.set_function(
+                lambda: (
+                    health.answers
+                    and not asked.is_set()
+                    and not any(one.watchdog.frozen for one in cameras)
+                )
+            )
             drift = of_drift(lambda: pipeline.drifting)
             for collector in (of_model(lambda: pipeline.info), drift, frozen):
                 metrics.registry.register(collector)
-            begun = partial(_say_begun, settings, pipeline, bundle)
+            begun = partial(_begun, settings, pipeline, bundle, health)
             work = [
                 watch(cameras, asked, stop, GRACE_S, begun),
-                guard(_Nobody(), pipeline),
+                guard(health, pipeline),
                 exchanger.run(),
             ]
             if reread and reload:
@@ -150,7 +158,8 @@ async def _watch(
     return int(not asked.is_set() and any(camera.failed for camera in cameras))
 
 
-def _say_begun(settings: Settings, pipeline: Pipeline, bundle: Bundle) -> None:
+def _begun(settings: Settings, pipeline: Pipeline, bundle: Bundle, health: "_Health") -> None:
+    health.answers = True
     model = pipeline.info
     names = ", ".join(settings.camera)
     say(f"watching {names} with {model.name} {model.version} on {model.engine}")
@@ -159,14 +168,19 @@ def _say_begun(settings: Settings, pipeline: Pipeline, bundle: Bundle) -> None:
     notify(READY)
 
 
-class _Nobody:
-    """Asks for no health: what the guard has to say of the engine is logged."""
+class _Health:
+    """Of a process that nobody asks over gRPC: its metrics say whether frames are answered."""
+
+    def __init__(self) -> None:
+        self.answers = False
 
     async def ready(self, pipeline: Pipeline) -> None:
         """It answers."""
+        self.answers = True
 
     async def fail(self) -> None:
         """It does not."""
+        self.answers = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +211,13 @@ class _Source:
         )
 
 
-def _source(table: CameraTable, stop: threading.Event) -> _Source:
+def source_of(table: CameraTable, stop: threading.Event) -> _Source:
+    """A camera's source, found but not opened.
+
+    Raises:
+        InvalidInput: it is none that is taken, or a camera is to be paced.
+        DataError: a recording cannot be read.
+    """
     feed = find_feed(table.source)
     if feed is None:
         recording = open_source(Path(table.source))

@@ -34,7 +34,10 @@ class Shelf:
                 f"{folder}: {error.strerror}; expected a folder to write to. Name another one"
             ) from error
         if not os.access(folder, os.W_OK):
-            raise FailedPrecondition(f"{folder} cannot be written to; change its rights")
+            raise FailedPrecondition(
+                f"{folder} cannot be written to; expected a folder of ours. Change its rights, or "
+                "name another one"
+            )
 
     def begin(self, name: str) -> Path:
         """Where to write a file; it has its own name only once it is kept."""

@@ -6,6 +6,7 @@ slowly gets fewer pictures: the newest wins.
 
 import html
 import ipaddress
+import math
 import re
 import socket
 import threading
@@ -18,7 +19,7 @@ from typing import Any
 
 from misgiving.runtime.draw import draw_result
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput
-from misgiving.runtime.images import encode_jpeg
+from misgiving.runtime.images import decode, encode_jpeg
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.runtime.net.listening import accept_patiently, check_address
 from misgiving.runtime.nouns import Answer, Frame
@@ -26,6 +27,8 @@ from misgiving.runtime.nouns import Answer, Frame
 FPS = 12
 """Pictures a second for each who looks, at most: they are drawn on the machine that answers."""
 MAX_VIEWERS = 16
+STALE_S = 5.0
+"""A picture that is older is shown dark."""
 _PATIENCE_S = 10.0
 _QUALITY = 80
 _PAGE = """<!doctype html>
@@ -93,7 +96,7 @@ class Show:
     """
 
     def __init__(self, address: str, screens: Sequence[Screen]) -> None:
-        host = _own(address)
+        host = check_own(address)
         try:
             self._server = _Server((host, int(address.rpartition(":")[2])), screens)
         except OSError as error:
@@ -170,12 +173,16 @@ class _Viewer(BaseHTTPRequestHandler):
 
     def _stream(self, screen: Screen) -> None:
         self._head("multipart/x-mixed-replace; boundary=frame")
-        number, ended = 0, self.server.ended
+        number, jpeg, shown_s, ended = 0, b"", math.inf, self.server.ended
         while not ended.is_set():
             began = time.monotonic()
-            if (picture := screen.after(number, 0.5)) is None:
+            if picture := screen.after(number, 0.5):
+                number, jpeg = picture
+                shown_s = began
+            elif began - shown_s > STALE_S:
+                jpeg, shown_s = _dark(jpeg), math.inf  # once
+            else:
                 continue
-            number, jpeg = picture
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
             self.wfile.write(head.encode() + jpeg + b"\r\n")
             ended.wait(max(0.0, began + 1 / FPS - time.monotonic()))
@@ -189,8 +196,13 @@ class _Viewer(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def _own(address: str) -> str:
-    """The host of an address that nobody else can reach."""
+def _dark(jpeg: bytes) -> bytes:
+    """Nobody is to take the last picture of a camera that froze for a live one."""
+    return encode_jpeg(decode(jpeg) // 3, _QUALITY)
+
+
+def check_own(address: str) -> str:
+    """The host of an address that nobody else can reach; raises InvalidInput for another."""
     host = check_address(address).strip("[]")
     if not _is_own(host):
         raise InvalidInput(

@@ -107,7 +107,7 @@ def to_frame(message: pose.Frame, read: ReadSlot | None = None) -> Frame:
     check_count(len(message.regions), message.frame_id)
     return Frame(
         _image(message, read),
-        tuple(to_region(region) for region in message.regions),
+        tuple([to_region(region) for region in message.regions]),
         message.frame_id,
         message.stream_id,
         message.capture_time_unix_nano,
@@ -116,15 +116,16 @@ def to_frame(message: pose.Frame, read: ReadSlot | None = None) -> Frame:
 
 def _image(message: pose.Frame, read: ReadSlot | None) -> "bytes | NDArray[np.uint8]":
     """The image; each look at the message's bytes is a copy of them."""
-    match message.image.WhichOneof("data"):
+    image = message.image
+    match image.WhichOneof("data"):
         case "encoded":
-            return message.image.encoded
+            return image.encoded
         case "raw":
-            raw = message.image.raw
+            raw = image.raw
             name = f"frame {message.frame_id!r}"
             return images.from_raw(raw.pixels, raw.height_px, raw.width_px, name)
         case "shared" if read:
-            one = message.image.shared
+            one = image.shared
             name = f"frame {message.frame_id!r}"
             return read(Slot(one.token, one.slot), one.height_px, one.width_px, name)
     raise ImageError(
