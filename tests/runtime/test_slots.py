@@ -1,12 +1,10 @@
 """The client's side of shared memory: used by itself where it is lent, and never missed."""
 
-import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
@@ -17,7 +15,6 @@ from misgiving.runtime.client import IN_FLIGHT, Client
 from misgiving.runtime.errors import InvalidInput, MisgivingError
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import encode_png
-from misgiving.runtime.net import slots
 from misgiving.runtime.net.sending import Outbox
 from misgiving.runtime.net.slots import LEAST_BYTES, SLOTS, Slots
 from misgiving.runtime.nouns import Answer, Frame, FrameFailure, StreamSummary, make_frame
@@ -26,8 +23,9 @@ from runtime.commands import server as command
 from shared import tiny
 from shared.certificates import LOOPBACK, Authority
 from shared.collecting import eventually
-from shared.memory import held
+from shared.memory import held, pieces
 from shared.ports import unused_port
+from shared.posing import passed, posing
 from shared.serving import DEADLINE_S, Gated, Running, serving
 
 SCALE = 8
@@ -60,11 +58,6 @@ def traffic(server: Running) -> Iterator[list[str]]:
     servicer.shared.read = read
 
 
-def lent(server: Running) -> int:
-    """Pieces of memory."""
-    return len(server.server.servicer.shared._pieces)
-
-
 def x_of(answer: Answer) -> float:
     return float(answer.persons[0].keypoints[0, 0])
 
@@ -78,8 +71,8 @@ def test_a_call_takes_a_slot_by_itself(server: Running) -> None:
     with Client(server.address) as client, traffic(server) as came:
         for image in OTHERS[: SLOTS + 3]:
             assert client.infer(image).persons == sent(server, image).persons
-        assert (lent(server), len(came)) == (1, SLOTS + 3)
-    eventually(lambda: not lent(server))
+        assert (pieces(server), len(came)) == (1, SLOTS + 3)
+    eventually(lambda: not pieces(server))
 
 
 def sent(server: Running, image: NDArray[np.uint8], **named: bool) -> Answer:
@@ -103,7 +96,7 @@ def test_bgr_and_other_layouts(server: Running) -> None:
 def test_what_travels_asks_for_no_memory(server: Running, image: bytes) -> None:
     with Client(server.address) as client, traffic(server) as came:
         assert client.infer(image).persons
-        assert (lent(server), came) == (0, [])
+        assert (pieces(server), came) == (0, [])
 
 
 @pytest.mark.parametrize("live", [False, True])
@@ -164,7 +157,7 @@ def test_larger_frames_get_larger_slots(server: Running) -> None:
         assert client._slots._memory.lent.token != first[1]
         assert client.infer(SPOTS).persons == first[0].persons
         assert len(came) == 3
-        eventually(lambda: lent(server) == 1)
+        eventually(lambda: pieces(server) == 1)
 
 
 def test_a_larger_frame_takes_no_slot_of_another(server: Running) -> None:
@@ -205,124 +198,6 @@ def test_with_certificates(tmp_path: Path) -> None:
         assert came == ["shared"] * 2
 
 
-def falls_back(client: Client, log: pytest.LogCaptureFixture, why: str) -> None:
-    """One line says so, and every frame is answered."""
-    with log.at_level(logging.INFO, "misgiving"):
-        for _ in range(3):
-            assert x_of(client.infer(SPOTS)) == POINT
-        assert len(list(client.stream([make_frame(SPOTS)] * 3))) == 4
-    (line,) = [one.getMessage() for one in log.records if "shared memory" in one.getMessage()]
-    assert why in line
-    assert "\n" not in line
-
-
-def test_a_server_that_lends_none(caplog: pytest.LogCaptureFixture) -> None:
-    with serving() as server, Client(server.address) as client:
-        falls_back(client, caplog, "FAILED_PRECONDITION: shared memory is off here")
-
-
-def test_a_server_that_has_no_more(caplog: pytest.LogCaptureFixture) -> None:
-    with serving(shared_bytes=SPOTS.nbytes) as server, Client(server.address) as client:
-        falls_back(client, caplog, "RESOURCE_EXHAUSTED: 8 slots of")
-
-
-def test_another_container(
-    server: Running,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Its folder of shared memory is not the server's; what was lent in vain is given back."""
-    monkeypatch.setattr(slots, "FOLDER", tmp_path)
-    with Client(server.address) as client:
-        falls_back(client, caplog, "cannot be opened: No such file or directory")
-        eventually(lambda: not lent(server))
-
-
-@contextmanager
-def posing(**methods: Callable[[object, grpc.ServicerContext], object]) -> Iterator[str]:
-    """A server of the service with these methods alone, as an older one has fewer."""
-    kinds: dict[str, tuple[Any, Any]] = {
-        "Infer": (grpc.unary_unary_rpc_method_handler, wire.InferRequest),
-        "StreamInfer": (grpc.stream_stream_rpc_method_handler, wire.StreamInferRequest),
-        "ShareMemory": (grpc.unary_stream_rpc_method_handler, wire.ShareMemoryRequest),
-    }
-    handlers = {
-        name: kinds[name][0](
-            method,
-            request_deserializer=kinds[name][1].FromString,
-            response_serializer=lambda response: response.SerializeToString(),
-        )
-        for name, method in methods.items()
-    }
-    with ThreadPoolExecutor(8) as pool:
-        server = grpc.server(pool)
-        service = "misgiving.v1.FailureDetector"
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        yield f"127.0.0.1:{port}"
-        server.stop(None).wait()
-
-
-def passed(server: Running) -> dict[str, Callable[..., object]]:
-    """What answers frames as a server does."""
-    stub = server.stub
-    return {
-        "Infer": relayed(lambda request, _: stub.Infer(request)),
-        "StreamInfer": lambda requests, _: stub.StreamInfer(requests),
-    }
-
-
-def relayed(ask: Callable[..., object]) -> Callable[..., object]:
-    def answer(request: object, context: grpc.ServicerContext) -> object:
-        try:
-            return ask(request, context)
-        except grpc.RpcError as error:
-            return context.abort(error.code(), error.details())
-
-    return answer
-
-
-def test_an_older_server(server: Running, caplog: pytest.LogCaptureFixture) -> None:
-    with posing(**passed(server)) as address, Client(address) as client:
-        falls_back(client, caplog, "UNIMPLEMENTED: Method not found!")
-
-
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("misgiving-../../etc/hostname", "is no name of shared memory"),
-        ("../../etc/hostname", "is no name of shared memory"),
-        ("", "is no name of shared memory"),
-        ("misgiving-1-00", "cannot be opened"),
-        ("misgiving-2-00", "has 5 bytes; expected 8 × 5"),
-        ("misgiving-3-00", "cannot be opened: Too many levels of symbolic links"),
-    ],
-)
-def test_a_name_is_looked_at_before_it_is_opened(
-    server: Running,
-    name: str,
-    why: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Whoever poses as a server has nothing overwritten."""
-    monkeypatch.setattr(slots, "FOLDER", tmp_path)
-    precious = tmp_path / "misgiving-2-00"
-    precious.write_bytes(b"12345")
-    (tmp_path / "misgiving-3-00").symlink_to(precious)
-
-    def lend(request: wire.ShareMemoryRequest, _: object) -> Iterator[wire.ShareMemoryResponse]:
-        memory = wire.SharedMemory(name=name, token=b"t", slots=8, slot_bytes=5)
-        yield wire.ShareMemoryResponse(memory=memory)
-
-    with posing(**passed(server), ShareMemory=lend) as address, Client(address) as client:
-        falls_back(client, caplog, why)
-    assert precious.read_bytes() == b"12345"
-
-
 def test_another_server_stands_there_meanwhile(server: Running) -> None:
     """It knows nothing of the memory; the frame is sent, and its own memory is asked for."""
     with serving(shared_bytes=LIMIT) as former:
@@ -355,14 +230,6 @@ def test_a_server_that_is_killed_and_comes_again() -> None:
             assert client._slots._memory.unused
 
 
-def test_a_server_that_ends_its_call_at_once(
-    server: Running, caplog: pytest.LogCaptureFixture
-) -> None:
-    relay = posing(**passed(server), ShareMemory=lambda request, context: iter(()))
-    with relay as address, Client(address) as client:
-        falls_back(client, caplog, "it lends none")
-
-
 def test_a_slot_that_was_not_settled_is_not_written_to_again(server: Running) -> None:
     """The memory is given back; what is sent again goes through another piece."""
     with Client(server.address) as client:
@@ -371,11 +238,11 @@ def test_a_slot_that_was_not_settled_is_not_written_to_again(server: Running) ->
         first = outbox.requests()
         tokens = {next(first).frame.image.shared.token for _ in range(4)} - {b""}
         outbox.leave()
-        eventually(lambda: not lent(server))
+        eventually(lambda: not pieces(server))
         again = outbox.requests()
         requests = [next(again) for _ in range(4)]
         assert {one.frame.image.shared.token for one in requests[1:]}.isdisjoint(tokens)
-        assert len(tokens) == lent(server) == 1
+        assert len(tokens) == pieces(server) == 1
         outbox.close()
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from misgiving.runtime.wire.sharing import FOLDER, PREFIX, Lent, memory_request, to_lent
 from misgiving.v1 import pose_pb2 as pose
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
+from shared.serving import Running
 
 
 @dataclass
@@ -60,3 +61,12 @@ def held(pid: int) -> int:
         except FileNotFoundError:  # closed meanwhile
             continue
     return count
+
+
+def pieces(server: Running) -> int:
+    """How many a server in this process lends."""
+    return len(server.server.servicer.shared._pieces)
+
+
+def nothing_left(server: Running) -> bool:
+    return (pieces(server), held(os.getpid()), named(os.getpid())) == (0, 0, [])
