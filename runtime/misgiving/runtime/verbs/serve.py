@@ -155,6 +155,7 @@ async def apply_live(exchanger: Exchanger, settings: Settings) -> str:
     """
     changed = check_change(exchanger.settings, settings)
     loading = await exchanger.follow(settings)
+    set_up(settings.log.format)
     set_level(settings.log)
     said = f"changed: {', '.join(changed)}" if changed else "no change"
     return f"{said}; {loading}" if loading else said
