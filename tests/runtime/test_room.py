@@ -221,6 +221,7 @@ def test_a_stream_of_frames_that_find_no_room_is_refused() -> None:
         with pytest.raises(grpc.RpcError, match="messages take"):
             next(replies)
         assert replies.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert dict(replies.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
     with narrow(kept=3) as (running, gate), streaming(running, 1, image) as (replies,):
         gate.permits.release()
         assert next(replies).result.frame_id == "0"
