@@ -34,7 +34,7 @@ APART = 5.0
 
 
 class Network:
-    """The tiny engine with other scores, which fails or dawdles where a test says so."""
+    """The tiny engine with other scores, which fails where a test says so."""
 
     provider = Provider("onnxruntime", "onnxruntime", "another", "fp32")
 

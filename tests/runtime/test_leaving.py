@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from misgiving.runtime.net import grpc_server
+from misgiving.runtime.net.room import Limits
+from misgiving.runtime.serving.server import LIMITS
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1.detector_pb2_grpc import FailureDetectorStub
 from shared.collecting import eventually
@@ -20,6 +22,8 @@ from shared.serving import DEADLINE_S, Requests, Running, named, serving
 LIVE, IN_ORDER = wire.STREAM_MODE_LIVE, wire.STREAM_MODE_IN_ORDER
 FRAME = wire.StreamInferRequest(frame=named("0"))
 STREAMS = 10
+FULL = Limits(message_bytes=1 << 20, in_flight_bytes=(1 << 20) + 999, kept=1, wait_s=0.0)
+"""Room for a stream and its opening, and for no frame of it beside the next one."""
 CLIENT = """
 import sys, grpc
 from misgiving.v1 import detector_pb2 as wire
@@ -121,15 +125,26 @@ def test_a_client_that_vanishes_or_hangs_leaves_nothing(
         assert server.server.servicer.calls == 0
 
 
-def test_what_a_refused_stream_has_sent_is_not_kept() -> None:
+@pytest.mark.parametrize(
+    ("limits", "opening", "status"),
+    [
+        (LIMITS, [], "INVALID_ARGUMENT"),
+        (FULL, [wire.StreamInferRequest(open=wire.StreamOpen(mode=IN_ORDER))], "EXHAUSTED"),
+    ],
+    ids=["not opened", "no room"],
+)
+def test_what_a_refused_stream_has_sent_is_not_kept(
+    limits: Limits, opening: list[wire.StreamInferRequest], status: str
+) -> None:
     """gRPC frees no call of which a message was left unread."""
     unread = wire.StreamInferRequest(frame=named("0", np.zeros((200, 200, 3), np.uint8)))
-    with serving() as server:
+    with serving(limits=limits) as server:
 
         def refuse(streams: int) -> None:
             for _ in range(streams):
-                with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
-                    list(server.stub.StreamInfer(iter([unread] * 3), timeout=DEADLINE_S))
+                requests = iter([*opening, *[unread] * 3])
+                with pytest.raises(grpc.RpcError, match=status):
+                    list(server.stub.StreamInfer(requests, timeout=DEADLINE_S))
 
         refuse(20)
         before = resident()

@@ -77,7 +77,13 @@ def test_what_only_this_machine_reaches_needs_no_tls(listen: str) -> None:
     check_exposed(listen, None, insecure=False)
 
 
-@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "10.0.0.1:0", "fleet.example:1"])
+@pytest.mark.parametrize(
+    "listen",
+    [
+        *("0.0.0.0:0", "0.0.0.0.:0", "[::]:0", "[::ffff:0.0.0.0]:0"),  # any address
+        *("10.0.0.1:0", "fleet.example:1"),
+    ],
+)
 def test_what_others_reach_needs_tls_or_a_word(listen: str) -> None:
     with pytest.raises(InvalidInput, match=r"other machines reach.*Add --tls DIR, or --insecure"):
         check_exposed(listen, None, insecure=False)

@@ -90,6 +90,21 @@ def test_who_finds_no_room_in_time_is_told() -> None:
     asyncio.run(scene())
 
 
+def test_who_leaves_while_it_is_refused_gives_nothing_back() -> None:
+    async def scene() -> None:
+        one = room(30)
+        await one.take(30)
+        asking = asyncio.create_task(one.take(1))
+        await asyncio.sleep(0)
+        ((_, turn),) = one._waiting
+        one._refuse(turn)
+        asking.cancel()
+        await asyncio.wait([asking])
+        assert (asking.cancelled(), one.taken) == (True, 30)
+
+    asyncio.run(scene())
+
+
 def test_a_call_keeps_what_came_and_a_stream_what_may_come_too() -> None:
     async def scene() -> None:
         one = room(100, kept=4)
@@ -206,6 +221,7 @@ def test_a_stream_of_frames_that_find_no_room_is_refused() -> None:
         with pytest.raises(grpc.RpcError, match="messages take"):
             next(replies)
         assert replies.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert dict(replies.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
     with narrow(kept=3) as (running, gate), streaming(running, 1, image) as (replies,):
         gate.permits.release()
         assert next(replies).result.frame_id == "0"

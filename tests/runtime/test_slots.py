@@ -246,6 +246,29 @@ def test_a_slot_that_was_not_settled_is_not_written_to_again(server: Running) ->
         outbox.close()
 
 
+def test_a_stream_that_is_left_spares_the_frames_of_another() -> None:
+    """Of the same client: the memory stays until those are settled, and then another is lent."""
+    engine = Gated()
+    with serving(engine, shared_bytes=LIMIT) as server, Client(server.address) as client:
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.infer, SPOTS)
+            assert engine.entered.acquire(timeout=DEADLINE_S)
+            token = client._slots._memory.lent.token
+            outbox = Outbox((make_frame(one) for one in OTHERS), IN_FLIGHT, client._slots)
+            requests = outbox.requests()
+            sent = [next(requests) for _ in range(3)][1:]
+            assert {one.frame.image.shared.token for one in sent} == {token}
+            outbox.leave()
+            assert client._slots.place(SPOTS) is None
+            assert pieces(server) == 1
+            engine.permits.release(99)
+            assert x_of(asked.result(DEADLINE_S)) == POINT
+        eventually(lambda: not pieces(server))
+        outbox.close()
+        assert x_of(client.infer(SPOTS)) == POINT
+        assert client._slots._memory.lent.token != token
+
+
 def test_a_call_without_an_answer_gives_the_memory_back() -> None:
     """The server may still be about to read the slot."""
     engine = Gated()

@@ -141,7 +141,8 @@ def watched() -> Iterator[list[Reading]]:
 
 
 def _follow(lines: IO[str], parse: Parser, readings: list[Reading]) -> None:
-    readings.extend(map(parse, lines))
+    for line in lines:
+        readings.append(parse(line))  # at once: followed() takes the last one
 
 
 @contextmanager

@@ -15,13 +15,18 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from misgiving.runtime.errors import FailedPrecondition, InvalidInput, ResourceExhausted
+from misgiving.runtime.errors import (
+    FailedPrecondition,
+    InvalidInput,
+    MisgivingError,
+    ResourceExhausted,
+)
 from misgiving.runtime.geometry import MAX_REGIONS
 from misgiving.runtime.net import fields
 from misgiving.runtime.net.listening import check_address
 from misgiving.runtime.net.roles import RoleCheck, Roles, kind_of
 from misgiving.runtime.net.room import Admission, Limits, held
-from misgiving.runtime.net.status import status_of
+from misgiving.runtime.net.status import retry_hint, status_of
 
 log = logging.getLogger(__name__)
 
@@ -155,17 +160,20 @@ class _Malformed(grpc.aio.ServerInterceptor):
                 async for response in answer(checked(request, context), context):
                     yield response
             except (InvalidInput, ResourceExhausted) as error:
-                await context.abort(*status_of(error))
+                await context.abort(*status_of(error), retry_hint(error))
 
         return guarded
 
     async def _each(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async for request in requests:
-            if isinstance(request, InvalidInput):
+            try:
+                if its := held():
+                    await its.keep()
+                message = self._one(request, context)
+            except MisgivingError:
                 self._read_to_the_end(requests)
-            if its := held():
-                await its.keep()
-            yield self._one(request, context)
+                raise
+            yield message
 
     def _read_to_the_end(self, requests: AsyncIterator[Any]) -> None:
         """gRPC never frees a call of which a message was left unread; the refusal ends this."""

@@ -31,13 +31,10 @@ def check_address(address: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether a host, in brackets or not, is this machine by its name or number."""
-    host = host.strip("[]").rstrip(".").lower()
-    try:
-        number = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-    number = getattr(number, "ipv4_mapped", None) or number
-    return number.is_loopback or number.is_unspecified
+    if (number := _number(host)) is not None:
+        return number.is_loopback or number.is_unspecified
+    name = host.rstrip(".").lower()
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def check_exposed(listen: str, tls: Path | None, insecure: bool) -> None:
@@ -49,6 +46,16 @@ def check_exposed(listen: str, tls: Path | None, insecure: bool) -> None:
         raise InvalidInput(
             f"--listen is {listen}, which other machines reach, and there is no TLS; expected "
             "certificates. Add --tls DIR, or --insecure where the network is safe"
+        )
+
+
+def check_plain(metrics: str, insecure: bool) -> None:
+    """The same for metrics, which have no TLS."""
+    if _is_exposed(metrics) and not insecure:
+        raise InvalidInput(
+            f"--metrics is {metrics}, which other machines reach, over plain HTTP; expected an "
+            "address of this machine. Take 127.0.0.1, or add --insecure, tls.insecure in the file, "
+            "where the network is safe"
         )
 
 
@@ -105,16 +112,6 @@ def answer_briefly(server: socketserver.TCPServer, most: int, longest_s: float) 
     server.service_actions = service_actions  # type: ignore[method-assign]
 
 
-def check_plain(metrics: str, insecure: bool) -> None:
-    """The same for metrics, which have no TLS."""
-    if _is_exposed(metrics) and not insecure:
-        raise InvalidInput(
-            f"--metrics is {metrics}, which other machines reach, over plain HTTP; expected an "
-            "address of this machine. Take 127.0.0.1, or add --insecure, tls.insecure in the file, "
-            "where the network is safe"
-        )
-
-
 def stop_signal() -> asyncio.Event:
     """Set by the first SIGTERM or SIGINT; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
@@ -142,14 +139,17 @@ def _mended(address: str, host: str, port: str) -> str:
 
 def _is_exposed(address: str) -> bool:
     host = check_address(address)
-    return _is_any(host) or not is_loopback(host)
+    number = _number(host)
+    return not is_loopback(host) or (number is not None and number.is_unspecified)
 
 
-def _is_any(host: str) -> bool:
+def _number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """That of a host, in brackets or not, where it is one; of IPv4 within IPv6, the former."""
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_unspecified
+        number = ipaddress.ip_address(host.strip("[]").rstrip("."))
     except ValueError:
-        return False
+        return None
+    return getattr(number, "ipv4_mapped", None) or number
 
 
 def _is_ipv6(text: str) -> bool:

@@ -83,7 +83,7 @@ class Room:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # granted in the same moment
+            if not turn.cancelled() and turn.exception() is None:  # granted in the same moment
                 self.free(size)
             raise
         finally:

@@ -118,8 +118,9 @@ class Outbox:
         """The call is over: what it did not answer is sent again or, live, lost."""
         with self._state:
             self._call += 1
-            if any(sent.slot for sent in self._unanswered):
-                self._slots.forget()
+            for sent in self._unanswered:
+                if sent.slot:
+                    self._slots.abandon(sent.slot)
             if self.live:
                 self._gap += len(self._unanswered) + len(self._next)
                 self._next.clear()

@@ -38,7 +38,9 @@ class _Memory:
     lent: Lent
     handle: int
     call: Any
-    free: list[int] = field(default_factory=list)
+    free: list[int]
+    lost: list[int] = field(default_factory=list)
+    """Of frames that were not settled: the server may still read them."""
 
     @property
     def unused(self) -> bool:
@@ -77,18 +79,18 @@ class Slots:
             if slot and isinstance(error, grpc.RpcError) and error.code() not in _UNSETTLED:
                 self.free(slot)
             elif slot:
-                self.forget()
+                self.abandon(slot)
             raise
         if slot:
             self.free(slot)
 
     def place(self, image: bytes | NDArray[np.uint8]) -> Slot | None:
-        """Write a raw image to a free slot, for which :meth:`free` or :meth:`forget` is called."""
+        """Write a raw image to a free slot, for which :meth:`free` or :meth:`abandon` is called."""
         if self._ask is None or isinstance(image, bytes) or image.nbytes < LEAST_BYTES:
             return None
         with self._lock:
             memory = self._memory_for(image.nbytes)
-            if memory is None or not memory.free:
+            if memory is None or memory.lost or not memory.free:
                 return None
             slot = Slot(memory.lent.token, memory.free.pop())
             at = slot.number * memory.lent.slot_bytes
@@ -97,12 +99,16 @@ class Slots:
 
     def free(self, slot: Slot) -> None:
         """Its frame is settled, so that the server does not read it any more."""
-        with self._lock:
-            if self._memory and self._memory.lent.token == slot.token:
-                self._memory.free.append(slot.number)
+        self._return(slot, settled=True)
+
+    def abandon(self, slot: Slot) -> None:
+        """Its frame was not settled, and may still be read: the memory is given back as soon as
+        no other frame is under way in it.
+        """
+        self._return(slot, settled=False)
 
     def forget(self) -> None:
-        """A frame was not settled: its slot may still be read. The memory is given back."""
+        """Give the memory back, whatever is under way in it."""
         with self._lock:
             self._drop()
             self._refused = False
@@ -110,12 +116,20 @@ class Slots:
     def close(self) -> None:
         self.forget()
 
+    def _return(self, slot: Slot, settled: bool) -> None:
+        with self._lock:
+            memory = self._memory
+            if memory is None or memory.lent.token != slot.token:
+                return
+            (memory.free if settled else memory.lost).append(slot.number)
+            if memory.lost and len(memory.free) + len(memory.lost) == memory.lent.slots:
+                self._drop()
+
     def _memory_for(self, size: int) -> _Memory | None:
         """Memory with slots of so many bytes, where the server lends it."""
         memory = self._memory
         if memory and not memory.call.is_active():  # the server has gone away
             self._drop()
-            self._refused = False
         elif memory and memory.lent.slot_bytes < size:
             if not memory.unused:
                 return None

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from misgiving.runtime.errors import FailedPrecondition
@@ -143,7 +144,7 @@ def _check_pair(chain: bytes, key: bytes, folder: Path) -> None:
     ours = _certificates(chain, folder / CERTIFICATE)[0]
     try:
         private = load_pem_private_key(key, None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise FailedPrecondition(
             f"{folder / KEY} is no private key in PEM without a password; expected that of "
             f"{CERTIFICATE}. Copy it again"

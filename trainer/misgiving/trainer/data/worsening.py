@@ -3,7 +3,6 @@
 Axes: B batch, H W input px.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -75,5 +74,5 @@ def _compressed(images: Tensor, strength: Tensor) -> Tensor:
 
 def _through_jpeg(image: Tensor, quality: int) -> Tensor:
     pixels = image.clamp(0, 255).to("cpu", torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    again = pictures.decode(pictures.encode_jpeg(np.asarray(pixels), quality))
+    again = pictures.decode(pictures.encode_jpeg(pixels, quality))
     return torch.from_numpy(again).permute(2, 0, 1).to(image)
