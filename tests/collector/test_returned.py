@@ -40,7 +40,7 @@ def test_names(name: str, place: int) -> None:
 
 def images(*sizes: tuple[int, int]) -> Images:
     names = [A if number == 0 else B for number in range(len(sizes))]
-    return Images(names, np.array(sizes, np.int64).reshape(-1, 2))
+    return Images(names, np.array(sizes, np.int64).reshape(-1, 2), [None] * len(sizes))
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,7 @@ class Exchange:
         self.server.call(self.exchanger._look())
 
     def counted(self) -> dict[str, float]:
-        counted = {name: one._value.get() for name, one in self.metrics.exchanges.items()}
-        return {name: count for name, count in counted.items() if count}
+        return {name: one.value for name, one in self.metrics.exchanges.items() if one.value}
 
     @property
     def version(self) -> str:

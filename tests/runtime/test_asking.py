@@ -153,6 +153,26 @@ def test_a_load_that_is_taken_back(server: Running, second: Path, slow: Slow) ->
     assert exchange.counted() == {}
 
 
+def test_a_bundle_that_loads_is_judged_by_the_keys_that_are_asked_for_last(
+    server: Running, tmp_path: Path, slow: Slow
+) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.edit(version="2")
+    fleet.sign()
+    exchange = Exchange(server)
+
+    def trusting(trust: Path) -> Settings:
+        table = {"path": fleet.bundle, "trust": trust, "threads": 1}
+        return Settings.model_validate({"bundle": table})
+
+    exchange.follow(trusting(fleet.trusted))
+    gate = slow.warming_up(fleet.bundle)
+    exchange.follow(trusting(fleet.other.with_suffix(".key.pub")))
+    gate.permits.release(100)
+    eventually(lambda: exchange.counted() == {"refused": 1})
+    assert exchange.version == "1"
+
+
 def test_what_answers_stays_where_it_has_expired_since(tmp_path: Path) -> None:
     """Its thresholds can still be changed; a folder of keys that is gone is told."""
     fleet = Fleet(tmp_path)

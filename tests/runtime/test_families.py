@@ -159,6 +159,7 @@ WRONG = [
     (yolo, {"classes": 5}, "rows of 9 numbers"),
     (yolox, {"strides": [8]}, "make 96 cells"),
     (nanodet, {"reg_max": 3}, "rows of 19 numbers"),
+    (ssd, {"classes": "b"}, "'b' has 8 classes and output 's' has 6 scores"),
     (open_vino, {"columns": ["-", "-", "-", "x1", "y1", "x2", "y2"]}, "lacks score"),
 ]
 

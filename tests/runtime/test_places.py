@@ -83,6 +83,20 @@ def test_a_closer_look_keeps_others_from_their_turn() -> None:
     run(test())
 
 
+def test_who_has_left_gives_no_second_turn() -> None:
+    """The engine passes over the crops of a client that is gone, and says that they have begun."""
+
+    async def test() -> None:
+        asking = Asking(places := Places(100, ahead=1))
+        await asking.ask("a1", "b1", "c1")
+        asking.place["a1"].leave()
+        asking.place["a1"].begin()
+        await asking.settle()
+        assert (asking.granted, places.now_ahead) == (["a1", "b1"], 1)
+
+    run(test())
+
+
 def test_a_large_frame_is_not_overtaken() -> None:
     async def test() -> None:
         asking = Asking(places := Places(4, ahead=8))

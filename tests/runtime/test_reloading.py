@@ -1,6 +1,7 @@
 """SIGHUP and a real server: what may change does, all of it or nothing."""
 
 import asyncio
+import json
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -63,6 +64,8 @@ def test_a_server_is_told_to_read_again(tmp_path: Path) -> None:
         said, threshold = reload("[flags]\nthreshold = 0.75\naudit_rate = 0.1\n")
         assert said.endswith("reloaded; changed: flags.threshold\n")
         assert threshold == 0.75
+        said, _ = reload('[flags]\nthreshold = 0.75\naudit_rate = 0.1\n[log]\nformat = "json"\n')
+        assert json.loads(said)["message"].endswith("reloaded; changed: log.format")
 
 
 def test_signals_that_come_meanwhile_are_one() -> None:

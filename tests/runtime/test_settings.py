@@ -104,6 +104,10 @@ def test_a_collector_in_the_file_and_its_spool_on_the_line(tmp_path: Path) -> No
         read(tmp_path, text)
 
 
+def test_a_device_may_have_no_name(tmp_path: Path) -> None:
+    assert read(tmp_path, '[server]\ndevice_id = ""\n').settings == Settings()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -10,8 +10,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 from urllib.parse import urlsplit
 
@@ -28,6 +30,7 @@ from misgiving.runtime.sources.pictures import Picture
 from misgiving.runtime.telemetry.gauges import of_cameras
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.verbs.watch import named
+from misgiving.runtime.watching import keeping
 from misgiving.runtime.watching.camera import Camera
 from misgiving.runtime.watching.keeping import Keeper
 from misgiving.runtime.watching.shelf import Shelf
@@ -201,6 +204,23 @@ def test_a_disk_that_takes_nothing_costs_the_events_of_that_time(
     tell(keeper, [DARK, LIGHT], 9)
     keeper.close(60)
     assert keeper.line() == "kept beside: 1 clips, 1 drawings, 2 lost, 0 pictures left out of clips"
+
+
+def test_a_thread_that_lags_ends_no_clip_early(
+    tmp_path: Path, shelves: tuple[Shelf, Shelf], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(monotonic=lambda: 0.0)
+    monkeypatch.setattr(keeping, "time", clock)
+    keeper = Keeper(*shelves, LSP, before_s=0, after_s=0.25)
+    gate = threading.Event()
+    keeper.hand(partial(gate.wait, 60), 0, "lost")
+    tell(keeper, [DARK] + [LIGHT] * 3, 0)
+    clock.monotonic = lambda: 9.0
+    gate.set()
+    keeper.close(60)
+    (clip,) = (tmp_path / "clips").iterdir()
+    with av.open(clip) as file:
+        assert len(list(file.decode(video=0))) == 3
 
 
 @pytest.fixture

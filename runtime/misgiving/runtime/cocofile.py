@@ -12,7 +12,7 @@ import math
 from array import array
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Images:
     names: list[str]
     sizes: NDArray[np.int64]
     """(images, 2): width and height in px as the file has them; 0 where it does not say."""
-    origins: list[Any] = field(default_factory=list)
+    origins: list[Any]
     """As those of People."""
 
 

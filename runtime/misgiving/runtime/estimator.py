@@ -67,7 +67,7 @@ class Estimator:
 
         Args:
             path: None for MISGIVING_BUNDLE, else the package's own.
-            device: ``cpu`` or ``cuda``.
+            device: ``cpu``, ``cuda`` or ``tensorrt``.
             threads: CPU threads within one inference; 0 for half of the usable cores.
             threshold: see the constructor.
             precision: one that the bundle has.

@@ -133,7 +133,7 @@ def _blocks(frame: bytes) -> int:
     """Blocks of all components; each takes a bit at least."""
     height, width, count = struct.unpack(">HHB", frame[1:6])
     factors = [(max(1, one >> 4), max(1, one & 15)) for one in frame[7 : 6 + 3 * count : 3]]
-    most = [max(column, default=1) for column in zip(*factors, strict=True)] or [1, 1]
+    most = [max(column) for column in zip(*factors, strict=True)]
     return sum(
         math.ceil(width * across / most[0] / 8) * math.ceil(height * down / most[1] / 8)
         for across, down in factors

@@ -99,7 +99,7 @@ class Withheld(Enum):
     NOT_RISING = "not_rising"
     """Flagged, and a frame of the same event is kept already."""
     TOO_SOON = "too_soon"
-    """Flagged, too shortly after the stream's last kept frame."""
+    """Flagged, too shortly after the stream's last flagged frame that was kept."""
     NEAR_DUPLICATE = "near_duplicate"
     """Flagged, and all the frame's flagged persons resemble flagged ones that were kept."""
     BUDGET = "budget"

@@ -25,7 +25,7 @@ class SpoolStatus:
     size_bytes: int
     """Of those pending and refused."""
     oldest_age_s: float
-    """Since the oldest pending one was stored, by the wall clock."""
+    """Since the oldest pending one was stored."""
     lost: int
     """To be kept, and never stored."""
     evicted: int

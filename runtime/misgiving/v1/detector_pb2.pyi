@@ -711,7 +711,7 @@ class Spool(_message.Message):
     """Kept, but the collector does not want them."""
     size_bytes: _builtins.int
     oldest_age_nano: _builtins.int
-    """Since the oldest pending frame was stored, by the wall clock."""
+    """Since the oldest pending frame was stored."""
     lost: _builtins.int
     """To be kept, and never stored."""
     evicted: _builtins.int

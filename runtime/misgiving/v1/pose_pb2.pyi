@@ -101,7 +101,7 @@ class _WithheldReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Withhe
     WITHHELD_REASON_NOT_RISING: _WithheldReason.ValueType  # 2
     """Flagged, and a frame of the same event is kept already."""
     WITHHELD_REASON_TOO_SOON: _WithheldReason.ValueType  # 3
-    """Flagged, too shortly after the stream's last kept frame."""
+    """Flagged, too shortly after the stream's last flagged frame that was kept."""
     WITHHELD_REASON_NEAR_DUPLICATE: _WithheldReason.ValueType  # 4
     """Flagged, and all the frame's flagged persons resemble flagged ones that were kept."""
     WITHHELD_REASON_BUDGET: _WithheldReason.ValueType  # 5
@@ -116,7 +116,7 @@ WITHHELD_REASON_BELOW_THRESHOLD: WithheldReason.ValueType  # 1
 WITHHELD_REASON_NOT_RISING: WithheldReason.ValueType  # 2
 """Flagged, and a frame of the same event is kept already."""
 WITHHELD_REASON_TOO_SOON: WithheldReason.ValueType  # 3
-"""Flagged, too shortly after the stream's last kept frame."""
+"""Flagged, too shortly after the stream's last flagged frame that was kept."""
 WITHHELD_REASON_NEAR_DUPLICATE: WithheldReason.ValueType  # 4
 """Flagged, and all the frame's flagged persons resemble flagged ones that were kept."""
 WITHHELD_REASON_BUDGET: WithheldReason.ValueType  # 5

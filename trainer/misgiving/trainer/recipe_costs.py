@@ -11,15 +11,16 @@ from misgiving.trainer.models.network import make_pose_net
 from misgiving.trainer.recipes import RECIPES
 
 MEASURED_MS = {
-    "demo": 1.3,
+    "demo": 1.1,
     "cpu": 2.7,
-    "paper": 114.7,
-    "hrnet-w32": 130.5,
-    "hrnet-w48": 262.7,
-    "resnet-50": 111.3,
-    "edge": 5.4,
-    "deeppose": 4.7,
-    "tompson": 7.3,
+    "paper": 161.1,
+    "hrnet-w32": 190.4,
+    "hrnet-w48": 384.0,
+    "resnet-50": 149.3,
+    "edge": 5.9,
+    "lite": 3.8,
+    "deeppose": 4.8,
+    "tompson": 6.8,
 }
 """CPU time of the exported graph for an image: benchmarks/networks_cpu_202611.md."""
 

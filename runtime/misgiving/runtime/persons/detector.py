@@ -136,7 +136,8 @@ class Detector:
         try:
             said = self._session.run(names, {self._input.name: pixels})
         except Exception as error:  # onnxruntime's own exceptions share no public base class
-            raise EngineError(f"person detector failed: {str(error).splitlines()[0]}") from error
+            first_line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise EngineError(f"person detector failed: {first_line}") from error
         return {name: one.astype(np.float32) for name, one in zip(names, said, strict=True)}
 
 

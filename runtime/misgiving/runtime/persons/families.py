@@ -61,8 +61,13 @@ class Ssd(_Family):
         boxes = _rows(outputs[self.boxes], 4, self.boxes)
         scores = _activated(outputs[self.scores], self.activation)
         if self.classes is not None:
-            of_person = np.rint(outputs[self.classes].reshape(-1)) == person
-            scores = np.where(of_person, scores.reshape(-1), 0)
+            scores, classes = scores.reshape(-1), outputs[self.classes].reshape(-1)
+            if len(classes) != len(scores):
+                raise InvalidInput(
+                    f"output {self.classes!r} has {len(classes)} classes and output "
+                    f"{self.scores!r} has {len(scores)} scores; expected one class each"
+                )
+            scores = np.where(np.rint(classes) == person, scores, 0)
         else:
             scores = _column(scores.reshape(-1, scores.shape[-1]), person, self.scores)
         if len(scores) != len(boxes):

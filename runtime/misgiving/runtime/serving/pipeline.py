@@ -28,6 +28,8 @@ from misgiving.runtime.wire.collected import KeptFrame
 
 log = logging.getLogger(__name__)
 
+_DECODERS = 2
+"""Threads that decode and cut."""
 _QUICK_PIXELS = 64 * 1024
 _DRIFTED = "predicted losses are not distributed as the bundle's reference has them any more"
 _BACK = "predicted losses are distributed as the bundle's reference has them again"
@@ -67,7 +69,6 @@ class Pipeline:
         shadow: Shadow | None = None,
         device_id: str = "",
         max_waiting: int = 256,
-        decoders: int = 2,
         draw: Callable[[], float] = random.random,
     ) -> None:
         """Start the threads.
@@ -86,7 +87,6 @@ class Pipeline:
             max_waiting: crops that may be under way at once; a whole frame counts as one, also
                 while it is looked at more closely, and a frame without regions as all the persons
                 whom the lookout may find.
-            decoders: threads that decode and cut.
             draw: uniform random numbers in [0, 1) for the audit sample.
         """
         self._model = model
@@ -100,9 +100,8 @@ class Pipeline:
         self._device_id = device_id
         self._draw = draw
         self._batcher = Batcher()
-        self._fewest_ahead = decoders
-        self._places = Places(max_waiting, self._ahead(model.engine))
-        self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
+        self._places = Places(max_waiting, _ahead(model.engine))
+        self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
         if shadow:
             shadow.start()
 
@@ -155,7 +154,7 @@ class Pipeline:
 
     def _answer_with(self, model: Model) -> None:
         self._model = model
-        self._places.ahead = self._ahead(model.engine)
+        self._places.ahead = _ahead(model.engine)
         self._batcher.judged, self.vitals.failures = model.engine, 0  # those were the other's
 
     @property
@@ -215,10 +214,6 @@ class Pipeline:
         self._decoders.shutdown()
         if self._memory:
             self._memory.close()
-
-    def _ahead(self, engine: Engine) -> int:
-        """One batch is got ready while another one runs, and no more, or frames would grow old."""
-        return max(self._fewest_ahead, min(MAX_BATCH, engine.max_batch))
 
     def _crops_of(self, frame: Frame) -> int:
         if frame.regions or self._lookout is None:
@@ -357,6 +352,11 @@ class Pipeline:
             )
             taken = False
         return Collection.QUEUED if taken else Collection.LOST
+
+
+def _ahead(engine: Engine) -> int:
+    """One batch is got ready while another one runs, and no more, or frames would grow old."""
+    return max(_DECODERS, min(MAX_BATCH, engine.max_batch))
 
 
 def _watch(model: Model) -> DriftWatch | None:

@@ -46,6 +46,7 @@ class Place:
     def leave(self) -> None:
         self._places.hold(self._source, -self._count)
         self._places.now_ahead -= self._ahead
+        self._ahead = False  # the engine may still pass over its crops, and say that they began
         self._places.grant()
 
 

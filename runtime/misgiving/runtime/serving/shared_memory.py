@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import fcntl
 import ipaddress
-import logging
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -27,8 +26,6 @@ from misgiving.runtime.errors import (
     ResourceExhausted,
 )
 from misgiving.runtime.wire.sharing import FOLDER, PREFIX, Lent, Slot
-
-log = logging.getLogger(__name__)
 
 MAX_SLOTS = 64
 MAX_PIECES = 32

@@ -51,12 +51,13 @@ def _share(value: float) -> float:
 
 def _utf8(text: object) -> object:
     try:
-        return str(text).encode() and text
+        str(text).encode()
     except UnicodeEncodeError as error:
         raise ValueError(
             f"device id is {text!r}, with bytes that are not UTF-8; expected text, "
             "which collected frames carry. Name the device in UTF-8"
         ) from error
+    return text
 
 
 def _box(numbers: list[float]) -> list[float]:

@@ -24,10 +24,6 @@ class Asked(Collector):
     def collect(self) -> Iterable[Metric]:
         return self._ask()
 
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: a registry would else ask at once, when there may be no model yet."""
-        return []
-
 
 def of_spool(counts: Callable[[], SpoolCounts]) -> Asked:
     """The spool and what is uploaded of it."""

@@ -9,6 +9,7 @@ import sys
 from datetime import datetime, timezone
 
 _IDS = ("stream_id", "frame_id")
+_STDERR = logging.StreamHandler()
 
 
 class JsonLines(logging.Formatter):
@@ -30,11 +31,10 @@ class JsonLines(logging.Formatter):
 
 
 def set_up(form: str) -> None:
-    """Log to stderr, as ``text`` or as ``json``."""
+    """Log to stderr, as ``text`` or as ``json``, from now on."""
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if form == "json" else text)
-    logging.basicConfig(handlers=[handler])
+    _STDERR.setFormatter(JsonLines() if form == "json" else text)
+    logging.basicConfig(handlers=[_STDERR])
 
 
 def say(line: str, level: str = "INFO") -> None:

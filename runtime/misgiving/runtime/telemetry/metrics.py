@@ -38,8 +38,11 @@ class Metrics:
         self.received = self._count("frames_received", "Frames that came in.")
         self.answered = self._count("frames_answered", "Frames that were answered.")
         self.dropped = self._count("frames_dropped", "Live frames that a newer one replaced.")
-        self._failed = self._counter(
-            "frames_failed", "Frames that were not answered, by gRPC status.", "reason"
+        self._failed = Counter(
+            "misgiving_frames_failed",
+            "Frames that were not answered, by gRPC status.",
+            ["reason"],
+            registry=self.registry,
         )
         for status in _STATUSES:  # a series that is not there yet has no rate
             self._failed.labels(status)
@@ -66,12 +69,12 @@ class Metrics:
         self.serving = Gauge(
             "misgiving_serving", "1 while frames are answered.", registry=self.registry
         )
-        exchanges = self._counter(
-            "bundle_exchanges", "Bundles that came while it ran, by what became of them.", "outcome"
-        )
-        self.exchanges = {
-            outcome: exchanges.labels(outcome) for outcome in ("taken", "refused", "back", "proved")
-        }
+        self.exchanges = self._counts(
+            "bundle_exchanges",
+            "Bundles that came while it ran, by what became of them.",
+            "outcome",
+            ("taken", "refused", "back", "proved"),
+        ).of
         self.probation = Gauge(
             "misgiving_bundle_on_probation",
             "1 while a bundle that came while it ran has not proved itself.",
@@ -116,9 +119,6 @@ class Metrics:
     ) -> Counts:
         self.registry.register(counts := Counts(name, says, label, values))
         return counts
-
-    def _counter(self, name: str, says: str, *labels: str) -> Counter:
-        return Counter(f"misgiving_{name}", says, labels, registry=self.registry)
 
     def _histogram(self, name: str, says: str) -> Durations:
         self.registry.register(one := Durations(name, says))

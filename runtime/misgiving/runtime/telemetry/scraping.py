@@ -1,6 +1,5 @@
 """Metrics over HTTP, for Prometheus."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,7 +32,7 @@ def scraped(registry: CollectorRegistry, address: str) -> Iterator[str]:
     disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         server, thread = start_http_server(port, host.strip("[]"), registry)
-    except (OSError, socket.gaierror) as error:
+    except OSError as error:
         raise FailedPrecondition(
             f"{address} cannot be bound for metrics: {error.strerror}; expected a free port of "
             "this machine. Stop what listens there, or choose another with --metrics"

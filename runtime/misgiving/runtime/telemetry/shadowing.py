@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections import Counter as Tally
+from collections.abc import Iterable
 
 from prometheus_client import Counter, Histogram, Info
 
@@ -107,12 +108,9 @@ class ShadowCounts:
         self._frames.labels(outcome).inc()
         self._since[outcome] += 1
 
-    def _counter(
-        self, name: str, says: str, label: str, values: list[str] | tuple[str, ...]
-    ) -> Counter:
-        counter = Counter(
-            f"misgiving_shadow_{name}", says, [label], registry=self._metrics.registry
-        )
+    def _counter(self, name: str, says: str, label: str, values: Iterable[str]) -> Counter:
+        name = f"misgiving_shadow_{name}"
+        counter = Counter(name, says, [label], registry=self._metrics.registry)
         for value in values:  # a series that is not there yet has no rate
             counter.labels(value)
         return counter

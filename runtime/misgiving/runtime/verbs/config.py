@@ -67,4 +67,4 @@ def _shown(key: str, value: object) -> str:
     said = str(value)  # of a source perhaps a URL, which may hold a password
     if key.endswith(".source") and ("://" in said or ("@" in said and not Path(said).exists())):
         return public_name(said)
-    return "-" if value is None or value == "" else str(value)
+    return "-" if value is None or value == "" else said

@@ -59,6 +59,7 @@ class Wish:
     """A bundle that is asked for and not there yet."""
 
     digest: str
+    options: ModelOptions
     settings: Settings
 
 
@@ -124,8 +125,9 @@ class Exchanger:
             InvalidInput: the bundle that answers has no such threshold. In each case nothing has
                 changed.
         """
+        options = model_options(settings.bundle)
         try:
-            digest = await asyncio.to_thread(asked_digest, model_options(settings.bundle))
+            digest = await asyncio.to_thread(asked_digest, options)
         except Exception as error:
             self._refused(error)
             raise
@@ -134,10 +136,10 @@ class Exchanger:
         if is_here:
             self._give_up()
             return None
-        if self._wish is None or self._wish.digest != digest:
+        if self._wish is None or (self._wish.digest, self._wish.options) != (digest, options):
             self._give_up()
             self._loading = asyncio.create_task(self._bring())  # begins after this
-        self._wish = Wish(digest, settings)
+        self._wish = Wish(digest, options, settings)
         self._metrics.last_exchange = said = f"bundle {digest[:12]} is being loaded"
         return said
 
@@ -202,7 +204,7 @@ class Exchanger:
         """Load what is asked for, and take it with what is set by then."""
         assert self._wish
         try:
-            model, probation = await self._load(model_options(self._wish.settings.bundle))
+            model, probation = await self._load(self._wish.options)
             settings, self._wish = self._wish.settings, None
             await self.take(model, probation, settings)
         except Exception as error:  # whatever it is, frames are answered

@@ -33,6 +33,7 @@ from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.telemetry.scraping import scraped
 from misgiving.runtime.verbs.exchanging import Exchanger, model_options, policy_of
 from misgiving.runtime.verbs.guarding import EngineHung, guard
+from misgiving.runtime.verbs.memory import keep_freed
 from misgiving.runtime.verbs.notifying import READY, STOPPING, notify
 from misgiving.runtime.verbs.reloading import Reloader, reload_signal
 from misgiving.runtime.verbs.shadowing import shadow_of
@@ -61,6 +62,7 @@ def run_server(settings: Settings, reread: Callable[[], Settings] | None = None)
         InvalidInput: a setting is out of range.
         FailedPrecondition: bundle or engine do not load; address or spool cannot be used.
     """
+    keep_freed()
     set_up(settings.log.format)
     set_level(settings.log)
     metrics = Metrics()
@@ -153,6 +155,7 @@ async def apply_live(exchanger: Exchanger, settings: Settings) -> str:
     """
     changed = check_change(exchanger.settings, settings)
     loading = await exchanger.follow(settings)
+    set_up(settings.log.format)
     set_level(settings.log)
     said = f"changed: {', '.join(changed)}" if changed else "no change"
     return f"{said}; {loading}" if loading else said

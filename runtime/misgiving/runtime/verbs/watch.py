@@ -28,6 +28,7 @@ from misgiving.runtime.telemetry.logs import say, set_up
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.verbs.exchanging import Exchanger, model_options
 from misgiving.runtime.verbs.guarding import EngineHung, guard
+from misgiving.runtime.verbs.memory import keep_freed
 from misgiving.runtime.verbs.notifying import READY, STOPPING, notify
 from misgiving.runtime.verbs.reloading import Reloader, reload_signal
 from misgiving.runtime.verbs.serve import (
@@ -69,6 +70,7 @@ def run_watch(settings: Settings, reread: Callable[[], Settings] | None = None) 
         DataError: a recording cannot be read, or no camera gives a frame.
         FailedPrecondition: bundle or engine do not load; address or a folder cannot be used.
     """
+    keep_freed()
     set_up(settings.log.format)
     set_level(settings.log)
     stop = threading.Event()

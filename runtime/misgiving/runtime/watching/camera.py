@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Protocol
 
@@ -51,7 +51,6 @@ class Counts:
     kept: int = 0
     lost: int = 0
     """To be kept, but the spool could not take them."""
-    last_failed: bool = field(default=False, repr=False)
 
     def take(self, answer: Answer) -> None:
         self.flagged += answer.flagged
@@ -96,6 +95,7 @@ class Camera:
         self._opening = opening
         self._stop = stop
         self._onlookers = onlookers
+        self._last_failed = False
         self._stream = Stream(
             pipeline, metrics, self._events(), lambda frame: frame, self._answered
         )
@@ -165,13 +165,13 @@ class Camera:
             self._stop.wait(wait_s(tries, _FIRST_WAIT_S, _LONGEST_WAIT_S, random.random()))
 
     def _answered(self, frame: Frame, answer: Answer, arrived_nano: int) -> None:
-        self.counts.last_failed = False
+        self._last_failed = False
         self.counts.take(answer)
         for onlooker in self._onlookers:
             onlooker.answered(frame, answer, arrived_nano)
 
     def _failed(self, failure: FrameFailure) -> None:
         """Of failures in a row the first is told: an engine that fails would fill the log."""
-        if not self.counts.last_failed:
+        if not self._last_failed:
             log.warning("%s: frame %s: %s", self.name, failure.frame_id, failure.message)
-        self.counts.last_failed = True
+        self._last_failed = True

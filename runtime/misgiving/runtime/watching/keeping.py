@@ -37,6 +37,9 @@ _WAITING_BYTES = 128 << 20
 """Of the pictures that wait for the thread."""
 _TICK_S = 1.0
 
+_Handed = tuple[Callable[[], object], int, float]
+"""Work for the thread, its bytes, and when it was handed over, in s of the monotonic clock."""
+
 
 class Keeper:
     """One thread for all cameras.
@@ -65,7 +68,7 @@ class Keeper:
         clips."""
         self._windows = before_s, after_s
         self._clips: list[_Clip] = []
-        self._queue: queue.Queue[tuple[Callable[[], None], int] | None] = queue.Queue()
+        self._queue: queue.Queue[_Handed | None] = queue.Queue()
         self._waiting_bytes = 0
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -79,14 +82,14 @@ class Keeper:
             self._clips.append(clip)
         return CameraKeeper(self, camera, clip)
 
-    def hand(self, work: Callable[[], None], size: int, lost: str) -> None:
+    def hand(self, work: Callable[[], object], size: int, lost: str) -> None:
         """Hand work to the thread, or count it as lost where too many bytes wait."""
         with self._lock:
             if self._waiting_bytes + size > _WAITING_BYTES:
                 self.counts[lost] += 1
                 return
             self._waiting_bytes += size
-        self._queue.put((work, size))
+        self._queue.put((work, size, time.monotonic()))
 
     def close(self, wait_s: float) -> None:
         """Write what is left, and end the clips that are open."""
@@ -103,21 +106,24 @@ class Keeper:
 
     def _run(self) -> None:
         while (item := self._next()) is not None:
-            work, size = item
+            work, size, handed_s = item
+            self._passed(handed_s)  # and not now: a thread that lags would end clips early
             work()
             with self._lock:
                 self._waiting_bytes -= size
         for clip in self._clips:
             clip.end()
 
-    def _next(self) -> tuple[Callable[[], None], int] | None:
+    def _next(self) -> _Handed | None:
         while True:
-            for clip in tuple(self._clips):
-                clip.passed(time.monotonic())
             try:
                 return self._queue.get(timeout=_TICK_S)
             except queue.Empty:
-                continue
+                self._passed(time.monotonic())
+
+    def _passed(self, now_s: float) -> None:
+        for clip in tuple(self._clips):
+            clip.passed(now_s)
 
 
 class CameraKeeper:

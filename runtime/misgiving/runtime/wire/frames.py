@@ -116,21 +116,17 @@ def to_frame(message: pose.Frame, read: ReadSlot | None = None) -> Frame:
 
 def _image(message: pose.Frame, read: ReadSlot | None) -> "bytes | NDArray[np.uint8]":
     """The image; each look at the message's bytes is a copy of them."""
-    image = message.image
+    image, name = message.image, f"frame {message.frame_id!r}"
     match image.WhichOneof("data"):
         case "encoded":
             return image.encoded
         case "raw":
             raw = image.raw
-            name = f"frame {message.frame_id!r}"
             return images.from_raw(raw.pixels, raw.height_px, raw.width_px, name)
         case "shared" if read:
             one = image.shared
-            name = f"frame {message.frame_id!r}"
             return read(Slot(one.token, one.slot), one.height_px, one.width_px, name)
-    raise ImageError(
-        f"frame {message.frame_id!r} has no image; expected 'encoded' or 'raw'. Set one of them"
-    )
+    raise ImageError(f"{name} has no image; expected 'encoded' or 'raw'. Set one of them")
 
 
 def fill_region(message: pose.Region, region: Region) -> None:
