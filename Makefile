@@ -44,7 +44,7 @@ proto: $(READY) ## renew runtime/misgiving/v1 from protos/
 errors: $(READY) ## renew docs/errors.md from tests/bad_input
 	$(BIN)/python -m pytest tests/bad_input --write-page
 
-bench: $(READY) ## run the benchmarks that need no data
+bench: $(READY) ## measure what serving a frame costs
 	$(BIN)/python benchmarks/serving.py
 
 # Another interpreter, for example PYTHON=python3.10, in an environment of its own.

@@ -97,7 +97,7 @@ class ServerTable(Table):
     """Bytes of the largest request, or a size such as "8MiB"; raw RGB of 4096 × 2160 px fits."""
     max_in_flight_bytes: Bytes = ByteSize(512 << 20)
     """Bytes of requests at once, which take up to four times as much memory; each stream counts as
-    the largest request, and as what it keeps. By default 16 streams fit."""
+    the largest request, and as four of those that it sends. By default 15 streams of JPEGs fit."""
 
     @model_validator(mode="after")
     def _a_message_fits(self) -> "ServerTable":
