@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from misgiving.runtime.answer.describing import describe
 from misgiving.runtime.client import Client
 from misgiving.runtime.errors import FailedPrecondition
 from misgiving.runtime.geometry import Region
@@ -24,20 +23,16 @@ from misgiving.runtime.outbox.spool import DATABASE, Spool
 from misgiving.runtime.telemetry.counts import Counts
 from misgiving.runtime.telemetry.durations import BUCKETS_S, Durations
 from misgiving.runtime.telemetry.gauges import (
-    of_drift,
-    of_machine,
-    of_model,
     of_spool,
     temperatures,
 )
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.telemetry.reading import Reading, quantile, read_status
 from misgiving.runtime.telemetry.scraping import scraped
-from misgiving.runtime.telemetry.shadowing import ShadowCounts
 from misgiving.runtime.verbs import status
 from misgiving.v1 import detector_pb2 as wire
-from shared import tiny
 from shared.collecting import collected, eventually, offer, until_pending
+from shared.measured import all_metrics
 from shared.serving import BLACK, Gated, Requests, Running, infer, named, serving, wire_frame
 
 ROOT = Path(__file__).parents[2]
@@ -337,17 +332,9 @@ def test_durations_in_words(seconds: float, said: str) -> None:
 
 
 def test_the_dashboard_asks_for_metrics_that_exist(tmp_path: Path) -> None:
-    metrics, spool = Metrics(), Spool(tmp_path)
-    info = describe(tiny.model(), tiny.policy())
-    model, drift = of_model(lambda: info), of_drift(lambda: False)
-    for collector in (model, drift, of_machine(tmp_path), of_spool(spool.counts)):
-        metrics.registry.register(collector)
-    ShadowCounts(metrics)
-    text = generate_latest(metrics.registry).decode()
-    spool.close()
-    # A histogram's buckets, a counter's _total; the temperature of a board that tells none.
+    with all_metrics(tmp_path) as registry:
+        text = generate_latest(registry).decode()
     exist = set(re.findall(r"^(misgiving_\w+)", text, re.MULTILINE))
-    exist |= set(re.findall(r"^# TYPE (\w+) gauge", text, re.MULTILINE))
     dashboard = json.loads((ROOT / "deploy" / "grafana.json").read_text("utf-8"))
     asked = {name for text in expressions(dashboard) for name in re.findall(r"misgiving_\w+", text)}
     assert len(asked) > 10
