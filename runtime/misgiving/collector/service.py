@@ -21,7 +21,7 @@ from misgiving.runtime.errors import (
 from misgiving.runtime.net.grpc_server import add_health, bind, new_server
 from misgiving.runtime.net.listening import check_exposed, stop_signal
 from misgiving.runtime.net.room import Limits
-from misgiving.runtime.net.status import status_of
+from misgiving.runtime.net.status import refuse
 from misgiving.v1 import fleet_pb2
 from misgiving.v1.fleet_pb2 import (
     StatUploadRequest,
@@ -185,5 +185,4 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) 
     if isinstance(error, OSError):
         log.error("the store failed: %s", error)
         error = StoreFailed(f"the store failed: {error.strerror}")
-    await context.abort(*status_of(error))
-    raise AssertionError("abort raises")
+    await refuse(context, error)

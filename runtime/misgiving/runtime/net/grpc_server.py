@@ -26,7 +26,7 @@ from misgiving.runtime.net import fields
 from misgiving.runtime.net.listening import check_address
 from misgiving.runtime.net.roles import RoleCheck, Roles, kind_of
 from misgiving.runtime.net.room import Admission, Limits, held
-from misgiving.runtime.net.status import retry_hint, status_of
+from misgiving.runtime.net.status import refuse
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class _Malformed(grpc.aio.ServerInterceptor):
             try:
                 return await answer(checked(request, context), context)
             except InvalidInput as error:
-                await context.abort(*status_of(error))
+                await refuse(context, error)
 
         return guarded
 
@@ -160,7 +160,7 @@ class _Malformed(grpc.aio.ServerInterceptor):
                 async for response in answer(checked(request, context), context):
                     yield response
             except (InvalidInput, ResourceExhausted) as error:
-                await context.abort(*status_of(error), retry_hint(error))
+                await refuse(context, error)
 
         return guarded
 

@@ -1,6 +1,7 @@
 """The one place where an exception becomes a gRPC status and a message."""
 
 import logging
+from typing import Any, NoReturn
 
 import grpc
 
@@ -11,6 +12,12 @@ log = logging.getLogger(__name__)
 _LONGEST = 600
 """Characters of a message. Percent-encoded as 12 each they still are in the 8 KiB of trailing
 metadata that clients take; only what a client has sent makes more."""
+
+
+async def refuse(context: Any, error: Exception) -> NoReturn:
+    """End a call with the status of an error, and say when to try again where time helps."""
+    await context.abort(*status_of(error), retry_hint(error))
+    raise AssertionError("abort raises")
 
 
 def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:

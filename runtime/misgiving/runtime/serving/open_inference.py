@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_health.v1 import health_pb2
 
-from misgiving.runtime.net.status import status_of
+from misgiving.runtime.net.status import refuse, status_of
 from misgiving.runtime.nouns import Answer, Frame, ModelInfo, StreamSummary
 from misgiving.runtime.serving.pipeline import Pipeline
 from misgiving.runtime.wire.frames import MAX_NAME, fill_frame
@@ -76,7 +76,7 @@ class OpenInference(service.GRPCInferenceServiceServicer):
         try:
             fill_frame(asked.frame, to_frame(request, info))
         except Exception as error:
-            await context.abort(*status_of(error))
+            await refuse(context, error)
         answer = to_answer((await self._ours.Infer(asked, context)).result)
         return to_response(answer, request, self._of(answer, info))
 
@@ -117,7 +117,7 @@ class OpenInference(service.GRPCInferenceServiceServicer):
         try:
             check_model(request.name, request.version, info)
         except Exception as error:
-            await context.abort(*status_of(error))
+            await refuse(context, error)
         return info
 
     async def _loaded(self, context: Any) -> Pipeline:

@@ -16,7 +16,7 @@ from misgiving.runtime.engines.base import Kind
 from misgiving.runtime.net.grpc_server import add_health, bind, new_server
 from misgiving.runtime.net.roles import Roles
 from misgiving.runtime.net.room import Limits
-from misgiving.runtime.net.status import retry_hint, status_of
+from misgiving.runtime.net.status import refuse
 from misgiving.runtime.nouns import ModelInfo
 from misgiving.runtime.serving.open_inference import OPEN_SERVICE, add_open_inference
 from misgiving.runtime.serving.pipeline import Pipeline
@@ -76,7 +76,7 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
             traces.record(answer, request.frame.stream_id, context.invocation_metadata)
             fill_result((response := wire.InferResponse()).result, answer)
         except Exception as error:
-            await context.abort(*status_of(error), retry_hint(error))
+            await refuse(context, error)
         return response
 
     async def StreamInfer(
@@ -95,7 +95,7 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
             async for outcome in stream.outcomes():
                 yield response_of(outcome)
         except Exception as error:
-            await context.abort(*status_of(error))
+            await refuse(context, error)
         finally:
             self._streams.discard(stream)
 
@@ -108,7 +108,7 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
                 yield to_memory(lent)
                 await self.shared.ended.wait()  # or until the client leaves, which cancels this
         except Exception as error:
-            await context.abort(*status_of(error))
+            await refuse(context, error)
 
     async def GetModel(self, request: wire.GetModelRequest, context: Any) -> wire.GetModelResponse:
         pipeline = await self._begun(context)
