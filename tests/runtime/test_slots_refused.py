@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from misgiving.runtime.client import Client
 from misgiving.runtime.net import slots
+from misgiving.runtime.net.slots import SLOTS
 from misgiving.runtime.nouns import make_frame
 from misgiving.v1 import detector_pb2 as wire
 from shared import tiny
@@ -77,6 +79,7 @@ def test_an_older_server(server: Running, caplog: pytest.LogCaptureFixture) -> N
         ("misgiving-1-00", "cannot be opened"),
         ("misgiving-2-00", "has 5 bytes; expected 8 × 5"),
         ("misgiving-3-00", "cannot be opened: Too many levels of symbolic links"),
+        ("misgiving-4-00", "it lends slots of 5 bytes; expected "),
     ],
 )
 def test_a_name_is_looked_at_before_it_is_opened(
@@ -92,6 +95,7 @@ def test_a_name_is_looked_at_before_it_is_opened(
     precious = tmp_path / "misgiving-2-00"
     precious.write_bytes(b"12345")
     (tmp_path / "misgiving-3-00").symlink_to(precious)
+    (tmp_path / "misgiving-4-00").write_bytes(bytes(8 * 5))
 
     def lend(request: wire.ShareMemoryRequest, _: object) -> Iterator[wire.ShareMemoryResponse]:
         memory = wire.SharedMemory(name=name, token=b"t", slots=8, slot_bytes=5)
@@ -108,3 +112,19 @@ def test_a_server_that_ends_its_call_at_once(
     relay = posing(**passed(server), ShareMemory=lambda request, context: iter(()))
     with relay as address, Client(address) as client:
         falls_back(client, caplog, "it lends none")
+
+
+def test_memory_that_cannot_be_written_to(server: Running) -> None:
+    """The frame travels, and its slot is not lost."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Client(server.address) as client:
+        first = client.infer(SPOTS)
+        memory = client._slots._memory
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            again = [client.infer(SPOTS) for _ in range(SLOTS + 1)]
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert [one.persons for one in again] == [first.persons] * (SLOTS + 1)
+        assert client._slots._memory is memory
+        assert memory.unused

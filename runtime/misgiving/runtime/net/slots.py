@@ -46,6 +46,14 @@ class _Memory:
     def unused(self) -> bool:
         return len(self.free) == self.lent.slots
 
+    def write(self, number: int, image: NDArray[np.uint8]) -> bool:
+        """Whether a slot holds the whole image now."""
+        pixels = np.ascontiguousarray(image).data
+        try:
+            return os.pwrite(self.handle, pixels, number * self.lent.slot_bytes) == image.nbytes
+        except OSError:  # a system that gives its memory only when it is written to
+            return False
+
     def close(self) -> None:
         self.call.cancel()
         os.close(self.handle)
@@ -93,9 +101,10 @@ class Slots:
             if memory is None or memory.lost or not memory.free:
                 return None
             slot = Slot(memory.lent.token, memory.free.pop())
-            at = slot.number * memory.lent.slot_bytes
-            written = os.pwrite(memory.handle, np.ascontiguousarray(image).data, at)
-            return slot if written == image.nbytes else None
+            if memory.write(slot.number, image):
+                return slot
+            memory.free.append(slot.number)  # no frame names it
+            return None
 
     def free(self, slot: Slot) -> None:
         """Its frame is settled, so that the server does not read it any more."""
@@ -148,7 +157,7 @@ class Slots:
         call = self._ask(memory_request(SLOTS, size))
         try:
             lent = to_lent(_first(call, self._timeout_s))
-            return _Memory(lent, _opened(lent), call, list(range(lent.slots)))
+            return _Memory(lent, _opened(lent, size), call, list(range(lent.slots)))
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE:  # asked again with the next frame
                 return None
@@ -173,7 +182,7 @@ def _first(call: Any, timeout_s: float) -> Any:
         timer.cancel()
 
 
-def _opened(lent: Lent) -> int:
+def _opened(lent: Lent, size: int) -> int:
     """Its file, after a look whether it is what a server makes: the name came from elsewhere."""
     if not re.fullmatch(PREFIX + "[0-9a-f-]+", lent.name):
         raise FailedPrecondition(
@@ -193,5 +202,11 @@ def _opened(lent: Lent) -> int:
         raise FailedPrecondition(
             f"{FOLDER / lent.name} has {found.st_size} bytes; expected "
             f"{lent.slots} × {lent.slot_bytes}. See which server answers there"
+        )
+    if lent.slot_bytes < size:
+        os.close(handle)
+        raise FailedPrecondition(
+            f"it lends slots of {lent.slot_bytes} bytes; expected {size}. "
+            "See which server answers there"
         )
     return handle
