@@ -58,6 +58,7 @@ CHECKED = 10
 SETTINGS = """
 [server]
 listen = "127.0.0.1:0"
+max_message_bytes = "4MiB"
 [bundle]
 path = "{bundle}"
 threads = 1

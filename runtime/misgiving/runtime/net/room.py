@@ -32,7 +32,7 @@ class Limits:
     """Calls and streams at once."""
     message_bytes: int = 32 << 20
     """Largest message; raw RGB of 4096 × 2160 px fits."""
-    in_flight_bytes: int = 512 << 20
+    in_flight_bytes: int = 1 << 30
     """Messages at once: what came and, of each call whose message is still to come and of each
     stream, the largest message."""
     kept: int = 0

@@ -95,9 +95,9 @@ class ServerTable(Table):
     a size such as "256MiB"; 0 for none."""
     max_message_bytes: Bytes = ByteSize(32 << 20)
     """Bytes of the largest request, or a size such as "8MiB"; raw RGB of 4096 × 2160 px fits."""
-    max_in_flight_bytes: Bytes = ByteSize(512 << 20)
+    max_in_flight_bytes: Bytes = ByteSize(1 << 30)
     """Bytes of requests at once, which take up to four times as much memory; each stream counts as
-    the largest request, and as four of those that it sends. By default 15 streams of JPEGs fit."""
+    the largest request, and as four of those that it sends. By default 31 streams of JPEGs fit."""
 
     @model_validator(mode="after")
     def _a_message_fits(self) -> "ServerTable":
