@@ -144,8 +144,7 @@ def _soaked(
 def _sample(pid: int, requests: int) -> dict[str, float]:
     proc = Path("/proc") / str(pid)
     sizes = dict(re.findall(r"^(Rss|Pss): +(\d+) kB", (proc / "smaps_rollup").read_text(), re.M))
-    threads = re.search(r"^Threads:\s+(\d+)", (proc / "status").read_text(), re.M)
-    assert threads is not None
+    assert (threads := re.search(r"^Threads:\s+(\d+)", (proc / "status").read_text(), re.M))
     return {
         "requests": requests,
         "rss_kb": int(sizes["Rss"]),
