@@ -16,7 +16,7 @@ FILES = {
     "shown.toml": '[watch]\nshow = "0.0.0.0:8080"\n',
     "lost.toml": '[camera.front]\nsource = "no.mp4"\n',
     "no-spool.toml": '[spool]\ncollector = "fleet.example:50052"\n',
-    "no-room.toml": '[server]\nmax_message_bytes = "1GiB"\n',
+    "no-room.toml": '[server]\nmax_message_bytes = "1GiB"\nmax_in_flight_bytes = "512MiB"\n',
     "cut.toml": '[server]\nlisten = "127.0.0',
 }
 """Name → what stands in it; all but the last are TOML."""

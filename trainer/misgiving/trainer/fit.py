@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -293,8 +293,14 @@ def _events(folder: Path | None, done: int) -> Iterator[Reporter]:
     if folder is None:
         yield lambda log: None
         return
-    with SummaryWriter(str(folder), purge_step=done or None) as writer:
-        yield partial(_write, writer)
+    with ExitStack() as stack:
+        writer = stack.enter_context(SummaryWriter(str(folder), purge_step=done or None))
+        try:
+            yield partial(_write, writer)
+        except (KeyboardInterrupt, SystemExit):
+            # The signal may have cut short a write to its queue; closing would wait for ever.
+            stack.pop_all()
+            raise
 
 
 def _write(writer: SummaryWriter, log: EpochLog) -> None:
@@ -306,3 +312,4 @@ def _write(writer: SummaryWriter, log: EpochLog) -> None:
     )
     for name, value in values:
         writer.add_scalar(name, value, log.epoch)
+    writer.flush()
