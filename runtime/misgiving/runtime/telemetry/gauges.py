@@ -1,6 +1,7 @@
 """What is asked when somebody looks, and costs nothing until then."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def of_machine(thermal: Path = THERMAL) -> Asked:
     """The release that runs, and the temperatures that the board tells."""
 
     def ask() -> Iterator[Metric]:
-        yield InfoMetricFamily("misgiving_build", "The release that runs.", _release())
+        yield InfoMetricFamily("misgiving_build", "The release that runs.", {"version": release()})
         family = GaugeMetricFamily(
             "misgiving_temperature_celsius", "As the board tells it.", labels=["zone", "type"]
         )
@@ -109,11 +110,13 @@ def of_machine(thermal: Path = THERMAL) -> Asked:
     return Asked(ask)
 
 
-def _release() -> dict[str, str]:
+@cache
+def release() -> str:
+    """Which misgiving runs."""
     try:
-        return {"version": metadata.version("misgiving")}
+        return metadata.version("misgiving")
     except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        return {"version": "unknown"}
+        return "unknown"
 
 
 def temperatures(folder: Path) -> Iterator[tuple[str, str, float]]:
