@@ -31,6 +31,8 @@ class FrameOrigin(_Part):
     bundle_digest: str
     device_id: str
     stream_id: str
+    capture_time_unix_nano: int = 0
+    """Zero where unknown, and in exports of before."""
 
 
 class Origin(FrameOrigin):

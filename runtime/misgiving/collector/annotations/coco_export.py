@@ -142,6 +142,7 @@ def _origin(digest: str, frame: KeptFrame) -> dict[str, Any]:
         "bundle_digest": frame.bundle_digest,
         "device_id": frame.device_id,
         "stream_id": frame.frame.stream_id,
+        "capture_time_unix_nano": frame.frame.capture_time_unix_nano,
     }
 
 

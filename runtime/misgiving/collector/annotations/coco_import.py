@@ -20,6 +20,7 @@ from misgiving.collector.annotations.matching import (
     match,
     restored,
 )
+from misgiving.collector.annotations.splits import split_of
 from misgiving.runtime.cocofile import joints_far_outside
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError
@@ -218,6 +219,7 @@ def _label(
         bundle_digest=origin.bundle_digest,
         device_id=origin.device_id,
         stream_id=origin.stream_id,
+        split=split_of(origin),
     )
 
 
@@ -248,6 +250,6 @@ def _why_nobody(untouched: int) -> str:
 
 
 def _versioned(keypoints: KeypointSet, persons: Iterable[LabelledPerson]) -> LabelSet:
-    labels = LabelSet(schema_version=3, version="", keypoints=keypoints, persons=tuple(persons))
+    labels = LabelSet(schema_version=4, version="", keypoints=keypoints, persons=tuple(persons))
     digest = hashlib.sha256(labels.model_dump_json().encode()).hexdigest()
     return labels.model_copy(update={"version": digest[:12]})
