@@ -21,6 +21,7 @@ from pathlib import Path
 from misgiving.runtime.durable import Places, sync_folder
 from misgiving.runtime.errors import FailedPrecondition, ResourceExhausted
 from misgiving.runtime.wire.collected import KeptFrame, to_message
+from misgiving.runtime.wire.offers import header_in
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class SpoolCounts:
     be serialised."""
     evicted: int
     """Deleted to keep the quota."""
+    declined: int
+    """Removed because the collector has written down that it does not want them."""
     uploaded: int
     """Removed because the collector has them."""
     pending: int
@@ -173,15 +176,34 @@ class Spool:
             raise KeyError(digest)
         return bytes(row[0])
 
+    def header(self, digest: str) -> tuple[bytes, int]:
+        """What is said of a frame before it travels, see ``wire/offers.py``, and its bytes' number.
+
+        Raises:
+            KeyError: it is not, or no longer, in the spool.
+        """
+        body = self.read(digest)
+        return header_in(body), len(body)
+
     def remove(self, digest: str) -> None:
         """Forget a frame that the collector has acknowledged."""
+        if entry := self._delete(digest, "uploaded"):
+            with self._state:
+                self._counts["uploaded_bytes"] += entry.size
+
+    def decline(self, digest: str, why: str) -> None:
+        """Forget a frame that the collector has written down as not wanted."""
+        if entry := self._delete(digest, "declined"):
+            log.warning("frame %s (%s) is declined by the collector: %s", entry.name, digest, why)
+
+    def _delete(self, digest: str, counted: str) -> Entry | None:
         with self._transaction() as database:
             database.execute("DELETE FROM frames WHERE digest = ?", [digest])
             database.commit()
             with self._state:
-                if entry := self._entries.pop(digest, None):
-                    self._counts["uploaded"] += 1
-                    self._counts["uploaded_bytes"] += entry.size
+                entry = self._entries.pop(digest, None)
+                self._counts[counted] += entry is not None
+        return entry
 
     def refuse(self, digest: str, why: str) -> None:
         """Move a frame aside which the collector will never take; it stays on disk."""
@@ -198,7 +220,15 @@ class Spool:
         """The counters of this moment, without disk I/O."""
         with self._state:
             entries = list(self._entries.values())
-            names = ("offered", "stored", "lost", "evicted", "uploaded", "uploaded_bytes")
+            names = (
+                "offered",
+                "stored",
+                "lost",
+                "evicted",
+                "declined",
+                "uploaded",
+                "uploaded_bytes",
+            )
             since_start = {name: self._counts[name] for name in names}
         pending = [entry for entry in entries if not entry.refused]
         known = bool(pending and pending[0].stored_at)

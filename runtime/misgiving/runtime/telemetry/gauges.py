@@ -42,6 +42,7 @@ def of_spool(counts: Callable[[], SpoolCounts]) -> Asked:
             "spool_stored_frames": (now.stored, "Frames made durable."),
             "spool_lost_frames": (now.lost, "Frames to be kept that were never stored."),
             "spool_evicted_frames": (now.evicted, "Frames deleted to keep the quota."),
+            "spool_declined_frames": (now.declined, "Frames that the collector has declined."),
             "upload_frames": (now.uploaded, "Frames that the collector has acknowledged."),
             "upload_bytes": (now.uploaded_bytes, "Size of these."),
         }

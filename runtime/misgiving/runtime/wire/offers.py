@@ -54,6 +54,11 @@ def header_of(frame: CollectedFrame) -> bytes:
     return header.SerializeToString(deterministic=True)
 
 
+def header_in(body: bytes) -> bytes:
+    """The header of a frame that was spooled without one: not sealed, by an earlier release."""
+    return header_of(CollectedFrame.FromString(body))
+
+
 def read_header(data: bytes) -> Header:
     """What a serialised FrameHeader of any release says.
 
