@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from misgiving.runtime.net.backoff import wait_s
 from misgiving.runtime.nouns import Frame
 from misgiving.runtime.outbox.spool import Spool
 from misgiving.runtime.outbox.uploader import BATCH, PERMANENT, Uploader
+from misgiving.runtime.outbox.value import Entry
 from misgiving.runtime.wire.collected import KeptFrame, to_kept, to_message
 from misgiving.v1.fleet_pb2 import (
     CollectedFrame,
@@ -98,9 +100,9 @@ class AskedSpool(Spool):
         while self.counts().uploaded < count:
             assert self.left.acquire(timeout=DEADLINE_S), "no frame was uploaded in time"
 
-    def pending(self) -> list[str]:
+    def entries(self) -> dict[str, Entry]:
         self.asked += 1
-        return super().pending()
+        return super().entries()
 
 
 @pytest.fixture
@@ -326,7 +328,7 @@ def test_refused_frame_is_moved_aside_and_blocks_nobody(
     spool: AskedSpool, store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     pictureless = KeptFrame(Frame(b"", frame_id="pictureless", stream_id="front"), (), "b" * 64)
-    first, _ = spooled(spool, pictureless, collected("good"))
+    first, _ = spooled(spool, pictureless, collected("good", persons=[]))
     with collecting(store) as address:
         running = uploader(spool, address)
         spool.until_uploaded(1)
@@ -353,11 +355,12 @@ def test_collector_whose_disk_is_full_does_not_refuse_a_frame(
 def test_evicted_frame_is_passed_over(tmp_path: Path, store: RecordingStore) -> None:
     frames = [collected("a"), collected("b")]
     quota = max(len(serialise(frame)) for frame in frames)
-    spool = AskedSpool(tmp_path / "small", quota_bytes=quota)
+    spool = AskedSpool(tmp_path / "small", quota_bytes=quota, near_duplicate=None)
     digests = [spooled(spool, frames[0])[0]]
     offer(spool, frames[1])
     eventually(lambda: spool.counts().evicted == 1)
-    spool.pending = lambda: [*digests, *Spool.pending(spool)]
+    gone = Entry("gone", 1, score=math.inf)
+    spool.entries = lambda: {digests[0]: gone, **Spool.entries(spool)}
     with collecting(store) as address:
         running = uploader(spool, address)
         spool.until_uploaded(1)

@@ -20,6 +20,33 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Coding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Coding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CODING_UNSPECIFIED: _Coding.ValueType  # 0
+    """Of a release before this field was there."""
+    CODING_AS_SENT: _Coding.ValueType  # 1
+    """The bytes that the client sent."""
+    CODING_PNG: _Coding.ValueType  # 2
+    """Without loss, of a raw or a redacted image."""
+    CODING_JPEG: _Coding.ValueType  # 3
+    """With loss, of a raw or a redacted image."""
+
+class Coding(_Coding, metaclass=_CodingEnumTypeWrapper): ...
+
+CODING_UNSPECIFIED: Coding.ValueType  # 0
+"""Of a release before this field was there."""
+CODING_AS_SENT: Coding.ValueType  # 1
+"""The bytes that the client sent."""
+CODING_PNG: Coding.ValueType  # 2
+"""Without loss, of a raw or a redacted image."""
+CODING_JPEG: Coding.ValueType  # 3
+"""With loss, of a raw or a redacted image."""
+Global___Coding: _TypeAlias = Coding  # noqa: Y015
+
 class _OfferVerdict:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -72,12 +99,34 @@ class CollectedFrame(_message.Message):
     SKELETON_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     NOBODY_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_FIELD_NUMBER: _builtins.int
+    SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
+    CODING_FIELD_NUMBER: _builtins.int
+    REDACTION_FIELD_NUMBER: _builtins.int
+    JPEG_QUALITY_FIELD_NUMBER: _builtins.int
     bundle_digest: _builtins.str
     device_id: _builtins.str
     """Set by the operator of the device."""
+    engine: _builtins.str
+    """What ran the bundle, for example "onnxruntime CPUExecutionProvider"; empty of a release before
+    this field was there, as the three below.
+    """
+    precision: _builtins.str
+    campaign: _builtins.str
+    """Which campaign of the fleet side asked for the frame; empty where none did."""
+    software_version: _builtins.str
+    """Release of misgiving on the device."""
+    coding: Global___Coding.ValueType
+    """How the image is coded, and whether it lost anything by that."""
+    jpeg_quality: _builtins.int
+    """Of CODING_JPEG, 1 to 100."""
     @_builtins.property
     def frame(self) -> _pose_pb2.Frame:
-        """With Image.encoded, whatever the camera's client had sent."""
+        """With Image.encoded, whatever the camera's client had sent; position only where the device's
+        operator lets it travel.
+        """
 
     @_builtins.property
     def persons(self) -> _containers.RepeatedCompositeFieldContainer[_pose_pb2.Person]: ...
@@ -97,6 +146,10 @@ class CollectedFrame(_message.Message):
     def nobody(self) -> _pose_pb2.Flag:
         """Why a frame in which nobody was found is kept; unset where there are persons."""
 
+    @_builtins.property
+    def redaction(self) -> Global___Redaction:
+        """What is not in the image any more that the camera saw; unset where nothing is missing."""
+
     def __init__(
         self,
         *,
@@ -109,14 +162,81 @@ class CollectedFrame(_message.Message):
         skeleton: _abc.Iterable[_builtins.int] | None = ...,
         device_id: _builtins.str = ...,
         nobody: _pose_pb2.Flag | None = ...,
+        engine: _builtins.str = ...,
+        precision: _builtins.str = ...,
+        campaign: _builtins.str = ...,
+        software_version: _builtins.str = ...,
+        coding: Global___Coding.ValueType = ...,
+        redaction: Global___Redaction | None = ...,
+        jpeg_quality: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "nobody", b"nobody"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "nobody", b"nobody", "redaction", b"redaction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "device_id", b"device_id", "embeddings", b"embeddings", "frame", b"frame", "keypoint_names", b"keypoint_names", "nobody", b"nobody", "persons", b"persons", "signal_names", b"signal_names", "skeleton", b"skeleton"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "campaign", b"campaign", "coding", b"coding", "device_id", b"device_id", "embeddings", b"embeddings", "engine", b"engine", "frame", b"frame", "jpeg_quality", b"jpeg_quality", "keypoint_names", b"keypoint_names", "nobody", b"nobody", "persons", b"persons", "precision", b"precision", "redaction", b"redaction", "signal_names", b"signal_names", "skeleton", b"skeleton", "software_version", b"software_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CollectedFrame: _TypeAlias = CollectedFrame  # noqa: Y015
+
+@_typing.final
+class Redaction(_message.Message):
+    """Redaction says what the device took out of an image before it stored it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CROPPED_FIELD_NUMBER: _builtins.int
+    COVERED_FIELD_NUMBER: _builtins.int
+    HIDDEN_FIELD_NUMBER: _builtins.int
+    HOOK_FIELD_NUMBER: _builtins.int
+    cropped: _builtins.bool
+    """All but the persons' windows is grey."""
+    hook: _builtins.str
+    """The operator's own function that changed the image, "package.module:function"; empty for none."""
+    @_builtins.property
+    def covered(self) -> _containers.RepeatedCompositeFieldContainer[_pose_pb2.Region]:
+        """Where heads are covered, in image pixels."""
+
+    @_builtins.property
+    def hidden(self) -> _containers.RepeatedCompositeFieldContainer[Global___HiddenJoints]:
+        """One for each person where anything is covered: joints that nobody can see any more."""
+
+    def __init__(
+        self,
+        *,
+        cropped: _builtins.bool = ...,
+        covered: _abc.Iterable[_pose_pb2.Region] | None = ...,
+        hidden: _abc.Iterable[Global___HiddenJoints] | None = ...,
+        hook: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["covered", b"covered", "cropped", b"cropped", "hidden", b"hidden", "hook", b"hook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Redaction: _TypeAlias = Redaction  # noqa: Y015
+
+@_typing.final
+class HiddenJoints(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def joints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Indices into CollectedFrame.keypoint_names."""
+
+    def __init__(
+        self,
+        *,
+        joints: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["joints", b"joints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HiddenJoints: _TypeAlias = HiddenJoints  # noqa: Y015
 
 @_typing.final
 class Embedding(_message.Message):

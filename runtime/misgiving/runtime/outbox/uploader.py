@@ -1,10 +1,11 @@
 """From the spool to the collector, in the background, until each frame is acknowledged."""
 
 import logging
+import math
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from misgiving.runtime.net.backoff import wait_s
 from misgiving.runtime.net.connecting import Reopening, through_proxy
 from misgiving.runtime.outbox.pacing import Attempts, Pace, UploadLimits
 from misgiving.runtime.outbox.spool import Spool
+from misgiving.runtime.outbox.value import Entry, upload_order
 from misgiving.v1.fleet_pb2 import (
     OFFER_VERDICT_DECLINED,
     OFFER_VERDICT_LATER,
@@ -142,13 +144,20 @@ class Uploader:
                 return False
         return True
 
-    def _next(self, done: set[str]) -> list[str]:
-        pending = [digest for digest in self._spool.pending() if digest not in done]
-        return sorted(pending, key=self._attempts.put_off)[:BATCH]
+    def _next(self, done: set[str]) -> dict[str, Entry]:
+        """The most valuable that may go now."""
+        entries = self._spool.entries()
+        if self.limits.on_metered_link:
+            least = self.limits.metered_loss
+            dear = math.inf if least is None else least
+            entries = {digest: one for digest, one in entries.items() if one.score >= dear}
+        order = (digest for digest in upload_order(entries) if digest not in done)
+        first = sorted(order, key=self._attempts.put_off)[:BATCH]
+        return {digest: entries[digest] for digest in first}
 
-    def _offer(self, batch: Sequence[str]) -> list[tuple[str, OfferAnswer]]:
+    def _offer(self, batch: Mapping[str, Entry]) -> list[tuple[str, OfferAnswer]]:
         """What the collector says of these, but for those that have left the spool meanwhile."""
-        offered = [frame for digest in batch if (frame := self._offered(digest))]
+        offered = [frame for one in batch.items() if (frame := self._offered(*one))]
         answers = self._answers(offered)
         if len(answers) != len(offered):
             raise MisgivingError(f"it answered {len(answers)} of {len(offered)} offered frames")
@@ -156,12 +165,12 @@ class Uploader:
             raise MisgivingError("it puts off each of the offered frames")
         return [(frame.digest, answer) for frame, answer in zip(offered, answers, strict=True)]
 
-    def _offered(self, digest: str) -> OfferedFrame | None:
+    def _offered(self, digest: str, entry: Entry) -> OfferedFrame | None:
         try:
-            header, size = self._spool.header(digest)
+            header = self._spool.header(digest)
         except KeyError:  # evicted meanwhile
             return None
-        return OfferedFrame(digest=digest, size_bytes=size, header=header)
+        return OfferedFrame(digest=digest, size_bytes=entry.size, header=header)
 
     def _answers(self, offered: Sequence[OfferedFrame]) -> Sequence[OfferAnswer]:
         unasked = [OfferAnswer()] * len(offered)

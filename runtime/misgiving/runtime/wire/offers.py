@@ -43,6 +43,7 @@ def header_of(frame: CollectedFrame) -> bytes:
         device_id=frame.device_id,
         capture_time_unix_nano=frame.frame.capture_time_unix_nano,
         bundle_digest=frame.bundle_digest,
+        campaign=frame.campaign,
         image_digest=hashlib.sha256(frame.frame.image.encoded).hexdigest(),
     )
     flags = [one.flag for one in frame.persons] or [frame.nobody]
@@ -52,11 +53,6 @@ def header_of(frame: CollectedFrame) -> bytes:
     if frame.persons:
         _fill_worst(header, frame)
     return header.SerializeToString(deterministic=True)
-
-
-def header_in(body: bytes) -> bytes:
-    """The header of a frame that was spooled without one: not sealed, by an earlier release."""
-    return header_of(CollectedFrame.FromString(body))
 
 
 def read_header(data: bytes) -> Header:
