@@ -149,12 +149,12 @@ class Spool:
 
     def remove(self, digest: str) -> None:
         """Forget a frame that the collector has acknowledged."""
-        with self._records.lock:
-            self._records.change([], [digest], [])
-            with self._state:
-                if entry := self._entries.pop(digest, None):
-                    self._counts["uploaded"] += 1
-                    self._counts["uploaded_bytes"] += entry.size
+        self._forget(digest, "uploaded")
+
+    def decline(self, digest: str, why: str) -> None:
+        """Forget a frame that the collector has written down as not wanted."""
+        if entry := self._forget(digest, "declined"):
+            log.warning("frame %s (%s) is declined by the collector: %s", entry.name, digest, why)
 
     def refuse(self, digest: str, why: str) -> None:
         """Move a frame aside which the collector will never take; it stays on disk."""
@@ -324,6 +324,15 @@ class Spool:
         self._counts["evicted"] += len(victims)
         self._likeness.forget(victims)
         return [self._entries.pop(victim) for victim in victims]
+
+    def _forget(self, digest: str, counted: str) -> Entry | None:
+        with self._records.lock:
+            self._records.change([], [digest], [])
+            with self._state:
+                if entry := self._entries.pop(digest, None):
+                    self._counts[counted] += 1
+                    self._counts[f"{counted}_bytes"] += entry.size
+        return entry
 
     def _check_places(self) -> None:
         """What goes into a file that has lost its name would be gone with this process."""
