@@ -224,6 +224,11 @@ COLLECT = [
     Case("IPv6 without brackets", "collect --store store --listen :::0", "brackets, [::]:0"),
     Case("a port in use", "collect --store store --listen {server}", "free port", apart=True),
     Case("a file as a store", "collect --store notes.txt", "expected a folder"),
+    Case(
+        "a key that opens nothing",
+        "collect --store store --listen 127.0.0.1:0 --open-with notes.txt",
+        "notes.txt is no private X25519 key",
+    ),
     Case("a store of junk", "collect --store cut-store", "not a database"),
     Case("no collector", "collect", "'misgiving[collector]'", lacks=("sqlalchemy",)),
 ]
