@@ -16,6 +16,17 @@ app.add_typer(annotations, name="annotations")
 
 StoreOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the collected frames.")]
 
+OpenWith = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--open-with",
+        metavar="FILE",
+        help="The fleet's private key, which opens sealed frames; again for each further one.",
+        envvar="MISGIVING_OPEN_WITH",
+        show_default=False,
+    ),
+]
+
 
 class Format(str, Enum):
     COCO = "coco"
@@ -35,6 +46,7 @@ def collect(
         typer.Option(metavar="HOST:PORT", help="Address to listen on; port 0 takes a free one."),
     ] = "127.0.0.1:50052",
     store: StoreOption = Path("collected"),
+    open_with: OpenWith = None,
     tls: Tls = None,
     insecure: Insecure = False,
 ) -> None:
@@ -48,9 +60,10 @@ def collect(
     import logging
 
     from misgiving.collector import Store, serve
+    from misgiving.runtime.wire.sealing import read_opening_keys
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with Store(store) as opened:
+    with Store(store, keys=read_opening_keys(open_with or [])) as opened:
         asyncio.run(serve(listen, opened, tls=tls, insecure=insecure))
 
 
@@ -68,6 +81,7 @@ def export(
         str,
         typer.Option(metavar="HEX", help="Only frames of the bundle whose digest begins with HEX."),
     ] = "",
+    open_with: OpenWith = None,
 ) -> None:
     """Write the collected frames as a folder for an annotation tool.
 
@@ -76,8 +90,9 @@ def export(
         misgiving annotations export --store /data/collected --out batch-1 --format coco
     """
     from misgiving.collector import Store, export_annotations
+    from misgiving.runtime.wire.sealing import read_opening_keys
 
-    with Store(store, create=False) as opened:
+    with Store(store, create=False, keys=read_opening_keys(open_with or [])) as opened:
         counts = export_annotations(opened, out, format=format.value, bundle=bundle)
     typer.echo(
         f"{out}: {counts.images} images, {counts.persons} persons, {counts.flagged} flagged, "

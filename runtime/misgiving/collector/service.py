@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +24,12 @@ from misgiving.runtime.net.room import Limits
 from misgiving.runtime.net.status import refuse
 from misgiving.v1 import fleet_pb2
 from misgiving.v1.fleet_pb2 import (
+    OFFER_VERDICT_STORED,
+    OFFER_VERDICT_WANTED,
+    OfferAnswer,
+    OfferedFrame,
+    OfferRequest,
+    OfferResponse,
     StatUploadRequest,
     StatUploadResponse,
     UploadRequest,
@@ -36,6 +42,9 @@ log = logging.getLogger(__name__)
 
 MAX_FRAME_BYTES = 64 << 20
 """Largest CollectedFrame that is taken."""
+
+MAX_OFFERED = 64
+"""Most frames that are offered in one call."""
 
 SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["FleetCollector"].full_name
 
@@ -81,6 +90,29 @@ class Ingest(FleetCollectorServicer):
             return await self._upload(request_iterator)
         except Exception as error:
             await _abort(context, error)
+
+    async def Offer(
+        self, request: OfferRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> OfferResponse:
+        """What is wanted of frames whose bytes are still to come."""
+        try:
+            return await asyncio.to_thread(self._offered, request.frames)
+        except Exception as error:
+            await _abort(context, error)
+
+    def _offered(self, frames: Sequence[OfferedFrame]) -> OfferResponse:
+        if len(frames) > MAX_OFFERED:
+            raise InvalidInput(
+                f"{len(frames)} frames are offered at once; at most {MAX_OFFERED} are looked at. "
+                "Offer fewer"
+            )
+        return OfferResponse(answers=[self._answer(one) for one in frames])
+
+    def _answer(self, frame: OfferedFrame) -> OfferAnswer:
+        known = self._stat(frame.digest)
+        if known.stored:
+            return OfferAnswer(verdict=OFFER_VERDICT_STORED)
+        return OfferAnswer(verdict=OFFER_VERDICT_WANTED, offset_bytes=known.offset_bytes)
 
     def _stat(self, digest: str) -> StatUploadResponse:
         if self._store.stored(digest):
