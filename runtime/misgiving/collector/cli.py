@@ -49,6 +49,23 @@ def collect(
     open_with: OpenWith = None,
     tls: Tls = None,
     insecure: Insecure = False,
+    decline_repeats: Annotated[
+        bool,
+        typer.Option(
+            "--decline-repeats", help="Decline frames whose picture is stored of the same device."
+        ),
+    ] = False,
+    decline_nearer: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DISTANCE",
+            help="Decline frames whose embedding is nearer than this cosine distance to one that "
+            "is stored of the same device and bundle; 0.006 suits the bundle in the package.",
+        ),
+    ] = None,
+    decline_within: Annotated[
+        int, typer.Option(metavar="N", help="Of how many of the newest frames.")
+    ] = 1000,
 ) -> None:
     """Take flagged frames from vehicles, until Ctrl-C or SIGTERM.
 
@@ -59,12 +76,13 @@ def collect(
     import asyncio
     import logging
 
-    from misgiving.collector import Store, serve
+    from misgiving.collector import Declining, Store, serve
     from misgiving.runtime.wire.sealing import read_opening_keys
 
+    declining = Declining(pictures=decline_repeats, nearer=decline_nearer, within=decline_within)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with Store(store, keys=read_opening_keys(open_with or [])) as opened:
-        asyncio.run(serve(listen, opened, tls=tls, insecure=insecure))
+        asyncio.run(serve(listen, opened, tls=tls, insecure=insecure, declining=declining))
 
 
 @annotations.command()
