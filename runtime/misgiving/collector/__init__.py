@@ -6,6 +6,7 @@ from misgiving.runtime.public import lazily
 
 if TYPE_CHECKING:
     from misgiving.collector.annotations.coco_export import ExportCounts as ExportCounts
+    from misgiving.collector.annotations.coco_export import export_annotations as export_annotations
     from misgiving.collector.annotations.coco_export import export_coco as export_coco
     from misgiving.collector.annotations.coco_import import Corrected as Corrected
     from misgiving.collector.annotations.coco_import import read_corrected as read_corrected
@@ -18,6 +19,7 @@ else:
         __name__,
         {
             "ExportCounts": "annotations.coco_export",
+            "export_annotations": "annotations.coco_export",
             "export_coco": "annotations.coco_export",
             "Corrected": "annotations.coco_import",
             "read_corrected": "annotations.coco_import",

@@ -19,6 +19,13 @@ StoreOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the co
 
 class Format(str, Enum):
     COCO = "coco"
+    CVAT = "cvat"
+    LABEL_STUDIO = "label-studio"
+    YOLO = "yolo"
+    DEEPLABCUT = "deeplabcut"
+
+
+_FORMATS = ", ".join(kind.value for kind in Format)
 
 
 @app.command()
@@ -54,7 +61,8 @@ def export(
         Path, typer.Option(metavar="DIR", help="New folder for images and annotations.")
     ],
     format: Annotated[
-        Format, typer.Option(metavar="NAME", help="What the annotation tool reads: coco.")
+        Format,
+        typer.Option(metavar="NAME", help=f"What the annotation tool reads: {_FORMATS}."),
     ] = Format.COCO,
     bundle: Annotated[
         str,
@@ -67,23 +75,33 @@ def export(
     Example:
         misgiving annotations export --store /data/collected --out batch-1 --format coco
     """
-    from misgiving.collector import Store, export_coco
+    from misgiving.collector import Store, export_annotations
 
     with Store(store, create=False) as opened:
-        counts = export_coco(opened, out, bundle=bundle)
+        counts = export_annotations(opened, out, format=format.value, bundle=bundle)
     typer.echo(
         f"{out}: {counts.images} images, {counts.persons} persons, {counts.flagged} flagged, "
         f"{counts.audited} audited; "
-        f"{counts.unusable} frames unusable. Correct {out / 'annotations.json'}"
+        f"{counts.unusable} frames unusable. Correct {counts.corrected}"
     )
+    if counts.lost:
+        typer.echo(
+            f"{counts.lost} joints are hidden or outside of the image, which {format.value} cannot "
+            "say; the import restores those that nobody touches",
+            err=True,
+        )
 
 
 @annotations.command("import")
 def import_(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="An export whose annotations.json is corrected.")
+        Path, typer.Argument(metavar="DIR", help="An export whose file of persons is corrected.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the label set.")],
+    format: Annotated[
+        Format | None,
+        typer.Option(metavar="NAME", help=f"Of that file, one of {_FORMATS}; found by default."),
+    ] = None,
     trust_untouched: Annotated[
         bool,
         typer.Option(
@@ -102,7 +120,8 @@ def import_(
     """
     from misgiving.collector import read_corrected, write_labels
 
-    corrected = read_corrected(folder, trust_untouched=trust_untouched)
+    name = format.value if format else ""
+    corrected = read_corrected(folder, format=name, trust_untouched=trust_untouched)
     write_labels(corrected.labels, folder, out)
     for line in corrected.said:
         typer.echo(line, err=True)

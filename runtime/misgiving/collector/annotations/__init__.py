@@ -1,6 +1,10 @@
 """Frames out to annotators, labels back in."""
 
-from misgiving.collector.annotations.coco_export import ExportCounts, export_coco
+from misgiving.collector.annotations.coco_export import (
+    ExportCounts,
+    export_annotations,
+    export_coco,
+)
 from misgiving.collector.annotations.coco_import import (
     Corrected,
     import_coco,
@@ -11,6 +15,7 @@ from misgiving.collector.annotations.coco_import import (
 __all__ = [
     "Corrected",
     "ExportCounts",
+    "export_annotations",
     "export_coco",
     "import_coco",
     "read_corrected",
