@@ -277,7 +277,7 @@ def test_collector_whose_disk_is_full_does_not_refuse_a_frame(
 def test_evicted_frame_is_passed_over(tmp_path: Path, store: RecordingStore) -> None:
     frames = [collected("a"), collected("b")]
     quota = max(len(serialise(frame)) for frame in frames)
-    spool = AskedSpool(tmp_path / "small", quota_bytes=quota)
+    spool = AskedSpool(tmp_path / "small", quota_bytes=quota, near_duplicate=None)
     digests = [spooled(spool, frames[0])[0]]
     offer(spool, frames[1])
     eventually(lambda: spool.counts().evicted == 1)

@@ -6,6 +6,7 @@ A crash leaves the one; a folder or a database that was restored from a copy lea
 import logging
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from misgiving.runtime.errors import DataError
@@ -36,6 +37,20 @@ def index_objects(
             "%s: %d frames of the database are not there, %s for one; restore them from a backup",
             *(folder, len(lost), lost[0]),
         )
+
+
+def fill_rows(digests: list[str], fill: Callable[[str], None]) -> None:
+    """Complete the rows that an earlier release made, from their objects.
+
+    Args:
+        digests: of those rows.
+        fill: completes one.
+    """
+    if digests:
+        log.warning("%d rows of an earlier release are completed from their frames", len(digests))
+    for digest in digests:
+        with suppress(DataError):  # lost or altered: said when it is asked for
+            fill(digest)
 
 
 def _added(path: Path, add_row: Callable[[Path], bool]) -> bool:

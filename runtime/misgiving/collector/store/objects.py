@@ -35,7 +35,11 @@ class Objects:
         return self._object(digest).is_file()
 
     def read(self, digest: str) -> KeptFrame:
-        """A frame.
+        """A frame; raises as :meth:`body`."""
+        return read_kept(self.body(digest))
+
+    def body(self, digest: str) -> bytes:
+        """The bytes of a frame.
 
         Raises:
             DataError: its object is missing or altered.
@@ -47,7 +51,7 @@ class Objects:
             raise DataError(f"{path}: {error.strerror}; restore it from a backup") from error
         if hashlib.sha256(body).hexdigest() != digest:
             raise DataError(f"{path} is altered: its sha256 differs from its name. Restore it")
-        return read_kept(body)
+        return body
 
     def write(self, digest: str, body: bytes) -> None:
         """Make an object of bytes that came at once; durable when this returns."""

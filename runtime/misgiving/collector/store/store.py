@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import sqlalchemy as sa
-
-from misgiving.collector.store.indexing import index_objects
+from misgiving.collector.store.database import Database, database_url, said, sqlite_url
+from misgiving.collector.store.indexing import fill_rows, index_objects
 from misgiving.collector.store.objects import Objects, check_whole
 from misgiving.collector.store.rows import Rows, StoredFrame, row_of
 from misgiving.runtime.durable import Places
@@ -38,12 +37,16 @@ class Store:
     >>> [(row.device_id, row.frame_id, row.reason) for row in rows]
     [('car-7', 'first', 'predicted_loss'), ('car-7', 'second', 'predicted_loss')]
 
+    ``database`` is what lists, marks and campaigns are asked from and written to.
+
     Args:
         folder: of the objects.
-        url: SQLAlchemy's name of another database than SQLite in the folder.
+        url: of another database than SQLite in the folder, ``sqlite:///FILE`` or
+            ``postgresql://USER:PASSWORD@HOST/NAME``.
         create: make the folder where it is missing; else that is an error.
 
     Raises:
+        InvalidInput: the URL is another's.
         FailedPrecondition: the folder or the database cannot be opened.
     """
 
@@ -56,10 +59,12 @@ class Store:
         self.folder = folder
         with self._translated():
             self._objects = Objects(folder)
-            self._rows = Rows(url or sa.URL.create("sqlite", database=str(folder / "store.sqlite")))
-            self._places = Places([folder, self._objects.folder], self._rows.files)
+            self.database = _opened(folder, url)
+            self._rows = Rows(self.database)
+            self._places = Places([folder, self._objects.folder], self.database.files)
             self._replaced = False
             index_objects(self._objects.folder, self._rows.digests, self._add_row)
+            fill_rows(self._rows.incomplete(), self._fill_row)
 
     def __enter__(self) -> "Store":
         return self
@@ -70,12 +75,11 @@ class Store:
     def close(self) -> None:
         """Let go of the folder and the database."""
         self._places.close()
-        self._rows.close()
+        self.database.close()
 
     def count(self) -> int:
         """Number of stored frames."""
-        with self._translated():
-            return self._rows.count()
+        return self._rows.count()
 
     def stored(self, digest: str) -> bool:
         """Whether a frame is stored: row and object.
@@ -84,9 +88,7 @@ class Store:
             FailedPrecondition: the store is another one than was opened.
         """
         self._check_places()
-        found = self._objects.has(digest)
-        with self._translated():
-            return found and self._rows.has(digest)
+        return self._objects.has(digest) and self._rows.has(digest)
 
     def offset(self, digest: str) -> int:
         """How many bytes of an unfinished upload are durable; they are made so here."""
@@ -164,17 +166,14 @@ class Store:
         Raises:
             DataError: an object is missing or altered.
         """
-        with self._translated():
-            found = self._rows.of_bundle(bundle)
-        for row in found:
+        for row in self._rows.of_bundle(bundle):
             yield row, self.read(row.digest)
 
     def _store(self, row: StoredFrame, make_object: Callable[[], None]) -> bool:
         if self.stored(row.digest):
             return False
         make_object()
-        with self._translated():
-            new = self._rows.insert(row)
+        new = self._rows.insert(row)
         self._check_places()  # object and row are in the same store, under the names it has
         return new
 
@@ -197,6 +196,10 @@ class Store:
             return False
         return self._rows.insert(row_of(path.name, body, read_kept(body), path.stat().st_mtime_ns))
 
+    def _fill_row(self, digest: str) -> None:
+        body = self._objects.body(digest)
+        self._rows.fill(row_of(digest, body, read_kept(body), 0))
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -206,11 +209,11 @@ class Store:
                 f"store {self.folder}: {error.strerror}; expected a folder that can be written. "
                 "Name another --store"
             ) from error
-        except sa.exc.SQLAlchemyError as error:
-            cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
-            damaged = "not a database" in cause or "malformed" in cause
-            hint = "Restore it" if damaged else "Free its disk, or let it be written"
-            raise FailedPrecondition(
-                f"database of store {self.folder}: {cause}; expected one written by "
-                f"'misgiving collect'. {hint}, or name another --store"
-            ) from error
+
+
+def _opened(folder: Path, url: str | None) -> Database:
+    if url is None:
+        path, name = folder / "store.sqlite", f"database of store {folder}"
+        return Database(sqlite_url(path), name, "--store")
+    named = database_url(url)
+    return Database(named, f"database {said(named)}")

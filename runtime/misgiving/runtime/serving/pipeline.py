@@ -24,7 +24,8 @@ from misgiving.runtime.serving.batching import MAX_BATCH, Batcher, Turns
 from misgiving.runtime.serving.places import Place, Places
 from misgiving.runtime.serving.shadow import Ruling, Shadow
 from misgiving.runtime.serving.vitals import Vitals
-from misgiving.runtime.wire.collected import KeptFrame
+from misgiving.runtime.telemetry.gauges import release
+from misgiving.runtime.wire.collected import Coding, KeptFrame
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,8 @@ class Pipeline:
         self._turns = Turns()
         self._memory = memory
         self._device_id = device_id
+        self.campaign = ""
+        """Goes into collected frames; empty where no campaign of the fleet side is in force."""
         self._draw = draw
         self._batcher = Batcher()
         self._places = Places(max_waiting, _ahead(model.engine))
@@ -331,7 +334,7 @@ class Pipeline:
 
     def _collect(self, sink: Sink, model: Model, frame: Frame, answer: Answer) -> Collection:
         """Offer a frame that is to be kept; whatever goes wrong here, the answer is given."""
-        manifest = model.bundle.manifest
+        manifest, provider = model.bundle.manifest, model.engine.provider
         kept = KeptFrame(
             frame,
             answer.persons,
@@ -341,6 +344,11 @@ class Pipeline:
             tuple(manifest.keypoints.skeleton),
             self._device_id,
             answer.nobody,
+            f"{provider.library} {provider.device}",
+            provider.precision,
+            self.campaign,
+            release(),
+            Coding.AS_SENT if isinstance(frame.image, bytes) else None,
         )
         try:
             taken = sink.offer(kept)
