@@ -1,11 +1,11 @@
 """The collector's verbs: ``collect`` and ``annotations``."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from misgiving.collector.format_names import NAMES, Format
 from misgiving.runtime.verbs.options import Insecure, Tls
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -26,17 +26,6 @@ OpenWith = Annotated[
         show_default=False,
     ),
 ]
-
-
-class Format(str, Enum):
-    COCO = "coco"
-    CVAT = "cvat"
-    LABEL_STUDIO = "label-studio"
-    YOLO = "yolo"
-    DEEPLABCUT = "deeplabcut"
-
-
-_FORMATS = ", ".join(kind.value for kind in Format)
 
 
 @app.command()
@@ -93,7 +82,7 @@ def export(
     ],
     format: Annotated[
         Format,
-        typer.Option(metavar="NAME", help=f"What the annotation tool reads: {_FORMATS}."),
+        typer.Option(metavar="NAME", help=f"What the annotation tool reads: {NAMES}."),
     ] = Format.COCO,
     bundle: Annotated[
         str,
@@ -133,7 +122,7 @@ def import_(
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the label set.")],
     format: Annotated[
         Format | None,
-        typer.Option(metavar="NAME", help=f"Of that file, one of {_FORMATS}; found by default."),
+        typer.Option(metavar="NAME", help=f"Of that file, one of {NAMES}; found by default."),
     ] = None,
     trust_untouched: Annotated[
         bool,
