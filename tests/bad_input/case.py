@@ -32,7 +32,8 @@ class Case:
 VERBS = [
     *("infer", "serve", "watch", "status", "stream", "config"),
     *("recipes", "train", "attach", "suspects", "cycle", "evaluate", "score", "select", "theory"),
-    *("export", "calibrate", "build", "bench", "demo", "collect", "annotations", "prelabel"),
+    *("export", "calibrate", "build", "bench", "demo", "collect", "review"),
+    *("annotations", "prelabel"),
     *("sign", "verify", "pack"),
 ]
 """As the page orders them."""

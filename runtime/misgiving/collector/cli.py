@@ -1,4 +1,4 @@
-"""The collector's verbs: ``collect`` and ``annotations``."""
+"""The collector's verbs: ``collect``, ``review`` and ``annotations``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from misgiving.collector.format_names import NAMES, Format
+from misgiving.collector.options import OpenWith, StoreOption
+from misgiving.collector.review import cli as review_cli
 from misgiving.runtime.verbs.options import Insecure, Tls
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -13,19 +15,7 @@ annotations = typer.Typer(
     help="Frames out to annotators, labels back in.", rich_markup_mode=None, no_args_is_help=True
 )
 app.add_typer(annotations, name="annotations")
-
-StoreOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the collected frames.")]
-
-OpenWith = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--open-with",
-        metavar="FILE",
-        help="The fleet's private key, which opens sealed frames; again for each further one.",
-        envvar="MISGIVING_OPEN_WITH",
-        show_default=False,
-    ),
-]
+app.add_typer(review_cli.app)
 
 
 @app.command()

@@ -95,3 +95,18 @@ DECLINED = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("declined_time_unix_nano", sa.BigInteger, nullable=False, index=True),
 )
+
+# Who may look at the review page, and what signs their sessions.
+ACCOUNTS = sa.Table(
+    "accounts",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("password_hash", sa.Text, nullable=False),
+    sa.Column("created_unix_nano", sa.BigInteger, nullable=False),
+)
+KEYS = sa.Table(
+    "keys",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)
