@@ -38,6 +38,7 @@ CLI_ONLY = {
     "misgiving.runtime.verbs.watch_cli": "a verb in a file of its own; it runs a process",
     "misgiving.runtime.verbs.roles": "the list in its help",
     "misgiving.trainer.recipe_costs": "prints a table",
+    "misgiving.collector.control.cli": "verbs in a file of their own; they ask a database",
     "misgiving.trainer.attach_cli": "a verb in a file of its own; in Python that is attach",
     "misgiving.trainer.suspects_cli": "the same; in Python that is find_suspects",
     "misgiving.trainer.checkpoint": "what a checkpoint says; in Python load_checkpoint",

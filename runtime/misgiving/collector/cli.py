@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from misgiving.collector.control.cli import app as fleet
 from misgiving.runtime.verbs.options import Insecure, Tls
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -13,6 +14,7 @@ annotations = typer.Typer(
     help="Frames out to annotators, labels back in.", rich_markup_mode=None, no_args_is_help=True
 )
 app.add_typer(annotations, name="annotations")
+app.add_typer(fleet, name="fleet")
 
 StoreOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the collected frames.")]
 
