@@ -33,6 +33,6 @@ VERBS = [
     *("infer", "serve", "watch", "status", "stream", "config"),
     *("recipes", "train", "attach", "suspects", "cycle", "evaluate", "score", "select", "theory"),
     *("export", "calibrate", "build", "bench", "demo", "collect", "fleet", "annotations"),
-    *("sign", "verify", "pack"),
+    *("prelabel", "sign", "verify", "pack"),
 ]
 """As the page orders them."""

@@ -9,6 +9,7 @@ FILES = {
     "size.toml": '[spool]\nfolder = "spool"\nquota = "a lot"\n',
     "address.toml": '[server]\nlisten = "localhost"\n',
     "flat.toml": "flags = 0.5\n",
+    "window.toml": '[upload]\nwindows = ["22-6"]\n',
     "box.toml": "[persons.fixed]\nfront = [[10, 20, 80]]\n",
     "flat-box.toml": "[persons.fixed]\nfront = [[10, 20, 80, 0]]\n",
     "no-detector.toml": '[persons]\ndetector = "no.toml"\n',
@@ -16,6 +17,7 @@ FILES = {
     "shown.toml": '[watch]\nshow = "0.0.0.0:8080"\n',
     "lost.toml": '[camera.front]\nsource = "no.mp4"\n',
     "no-spool.toml": '[spool]\ncollector = "fleet.example:50052"\n',
+    "seal.toml": '[spool]\nfolder = "spool"\nseal_to = "notes.txt"\n',
     "no-room.toml": '[server]\nmax_message_bytes = "1GiB"\nmax_in_flight_bytes = "512MiB"\n',
     "cut.toml": '[server]\nlisten = "127.0.0',
 }
@@ -29,6 +31,7 @@ CONFIG = [
     Case("a table with a typo", f"{CHECK} typo-table.toml", "Did you mean flags?", 1),
     Case("text for a number", f"{CHECK} type.toml", "type.toml: flags.audit_rate is 'much'", 1),
     Case("a size in words", f"{CHECK} size.toml", 'a size such as "2GiB"', 1),
+    Case("no time of day", f"{CHECK} window.toml", "HH:MM-HH:MM, such as 22:00-06:00", 1),
     Case("an address", f"{CHECK} address.toml", "address.toml: server.listen: address is", 1),
     Case("a number for a table", f"{CHECK} flat.toml", "flags is 0.5; expected a table", 1),
     Case(
@@ -40,6 +43,7 @@ CONFIG = [
     Case("pictures for everybody", f"{CHECK} shown.toml", "of this machine alone", 1),
     Case("a recording that is not there", f"{CHECK} lost.toml", "no.mp4 does not exist", 1),
     Case("a collector without a spool", f"{CHECK} no-spool.toml", "there is no spool", 1),
+    Case("a key that is none", f"{CHECK} seal.toml", "notes.txt is no public X25519 key", 1),
     Case("no room for a message", f"{CHECK} no-room.toml", "at least max_message_bytes", 1),
     Case("no file is named", CHECK, "Missing argument 'FILE'"),
     Case("such a file", "serve --config typo.toml", "flags.treshold is no key; expected one of"),

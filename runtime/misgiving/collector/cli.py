@@ -1,12 +1,12 @@
 """The collector's verbs: ``collect`` and ``annotations``."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from misgiving.collector.control.cli import app as fleet
+from misgiving.collector.format_names import NAMES, Format
 from misgiving.runtime.verbs.options import Insecure, Tls
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -18,16 +18,16 @@ app.add_typer(fleet, name="fleet")
 
 StoreOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the collected frames.")]
 
-
-class Format(str, Enum):
-    COCO = "coco"
-    CVAT = "cvat"
-    LABEL_STUDIO = "label-studio"
-    YOLO = "yolo"
-    DEEPLABCUT = "deeplabcut"
-
-
-_FORMATS = ", ".join(kind.value for kind in Format)
+OpenWith = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--open-with",
+        metavar="FILE",
+        help="The fleet's private key, which opens sealed frames; again for each further one.",
+        envvar="MISGIVING_OPEN_WITH",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -37,8 +37,26 @@ def collect(
         typer.Option(metavar="HOST:PORT", help="Address to listen on; port 0 takes a free one."),
     ] = "127.0.0.1:50052",
     store: StoreOption = Path("collected"),
+    open_with: OpenWith = None,
     tls: Tls = None,
     insecure: Insecure = False,
+    decline_repeats: Annotated[
+        bool,
+        typer.Option(
+            "--decline-repeats", help="Decline frames whose picture is stored of the same device."
+        ),
+    ] = False,
+    decline_nearer: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DISTANCE",
+            help="Decline frames whose embedding is nearer than this cosine distance to one that "
+            "is stored of the same device and bundle; 0.006 suits the bundle in the package.",
+        ),
+    ] = None,
+    decline_within: Annotated[
+        int, typer.Option(metavar="N", help="Of how many of the newest frames.")
+    ] = 1000,
 ) -> None:
     """Take flagged frames from vehicles, until Ctrl-C or SIGTERM.
 
@@ -49,11 +67,13 @@ def collect(
     import asyncio
     import logging
 
-    from misgiving.collector import Store, serve
+    from misgiving.collector import Declining, Store, serve
+    from misgiving.runtime.wire.sealing import read_opening_keys
 
+    declining = Declining(pictures=decline_repeats, nearer=decline_nearer, within=decline_within)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with Store(store) as opened:
-        asyncio.run(serve(listen, opened, tls=tls, insecure=insecure))
+    with Store(store, keys=read_opening_keys(open_with or [])) as opened:
+        asyncio.run(serve(listen, opened, tls=tls, insecure=insecure, declining=declining))
 
 
 @annotations.command()
@@ -64,12 +84,13 @@ def export(
     ],
     format: Annotated[
         Format,
-        typer.Option(metavar="NAME", help=f"What the annotation tool reads: {_FORMATS}."),
+        typer.Option(metavar="NAME", help=f"What the annotation tool reads: {NAMES}."),
     ] = Format.COCO,
     bundle: Annotated[
         str,
         typer.Option(metavar="HEX", help="Only frames of the bundle whose digest begins with HEX."),
     ] = "",
+    open_with: OpenWith = None,
 ) -> None:
     """Write the collected frames as a folder for an annotation tool.
 
@@ -78,8 +99,9 @@ def export(
         misgiving annotations export --store /data/collected --out batch-1 --format coco
     """
     from misgiving.collector import Store, export_annotations
+    from misgiving.runtime.wire.sealing import read_opening_keys
 
-    with Store(store, create=False) as opened:
+    with Store(store, create=False, keys=read_opening_keys(open_with or [])) as opened:
         counts = export_annotations(opened, out, format=format.value, bundle=bundle)
     typer.echo(
         f"{out}: {counts.images} images, {counts.persons} persons, {counts.flagged} flagged, "
@@ -102,7 +124,7 @@ def import_(
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the label set.")],
     format: Annotated[
         Format | None,
-        typer.Option(metavar="NAME", help=f"Of that file, one of {_FORMATS}; found by default."),
+        typer.Option(metavar="NAME", help=f"Of that file, one of {NAMES}; found by default."),
     ] = None,
     trust_untouched: Annotated[
         bool,

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-SINCE_START = ("offered", "stored", "lost", "evicted", "expired", "uploaded", "uploaded_bytes")
+SINCE_START = (
+    *("offered", "stored", "lost", "evicted", "expired", "declined"),
+    *("uploaded", "uploaded_bytes"),
+)
 """Which of the counts start at zero with the process."""
 
 
@@ -11,7 +14,7 @@ class SpoolCounts:
     """What became of the frames. Offered = stored + lost + those still in the queue."""
 
     offered: int
-    """Since the start, as the five below."""
+    """Since the start, as the six below."""
     stored: int
     """Made durable, or evicted at once; a frame that was there already counts again."""
     lost: int
@@ -21,6 +24,8 @@ class SpoolCounts:
     """Deleted to keep the quota, or of an age."""
     expired: int
     """Of these, of an age."""
+    declined: int
+    """Removed because the collector has written down that it does not want them."""
     uploaded: int
     """Removed because the collector has them."""
     pending: int

@@ -11,10 +11,9 @@ from misgiving.runtime.errors import ResourceExhausted
 from misgiving.runtime.nouns import Floats, Person, Reason
 from misgiving.runtime.wire.collected import KeptFrame
 
-NEAR_DUPLICATE = 0.006
-"""As docs/flags.md has it for the bundle in the package."""
-
 _REMEMBERED = 1024
+_BETWEEN_AUDITS = 3
+"""Frames that are uploaded between two of the audit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,23 @@ def choose_victims(entries: Mapping[str, Entry], quota_bytes: int) -> list[str]:
         victims.append(digest)
         excess -= entries[digest].size
     return victims
+
+
+def upload_order(entries: Mapping[str, Entry]) -> list[str]:
+    """Which frames go first: the most valuable, and as every fourth one of the audit.
+
+    Those of the audit go by age alone, and are never starved by a camera that is always wrong.
+
+    Args:
+        entries: by digest, oldest first; of equals the oldest goes first.
+    """
+    others = [digest for digest, entry in entries.items() if not entry.audit]
+    others.sort(key=lambda digest: (entries[digest].twin, -entries[digest].score))
+    order = list[str]()
+    for digest in (digest for digest, entry in entries.items() if entry.audit):
+        order += [*others[:_BETWEEN_AUDITS], digest]
+        del others[:_BETWEEN_AUDITS]
+    return order + others
 
 
 def check_fits(size: int, quota_bytes: int) -> None:

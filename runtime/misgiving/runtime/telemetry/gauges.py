@@ -45,6 +45,7 @@ def of_spool(counts: Callable[[], SpoolCounts]) -> Asked:
         counters = {
             "spool_stored_frames": (now.stored, "Frames made durable."),
             "spool_lost_frames": (now.lost, "Frames to be kept that were never stored."),
+            "spool_declined_frames": (now.declined, "Frames that the collector has declined."),
             "upload_frames": (now.uploaded, "Frames that the collector has acknowledged."),
             "upload_bytes": (now.uploaded_bytes, "Size of these."),
         }

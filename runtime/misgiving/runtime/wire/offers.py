@@ -43,6 +43,7 @@ def header_of(frame: CollectedFrame) -> bytes:
         device_id=frame.device_id,
         capture_time_unix_nano=frame.frame.capture_time_unix_nano,
         bundle_digest=frame.bundle_digest,
+        campaign=frame.campaign,
         image_digest=hashlib.sha256(frame.frame.image.encoded).hexdigest(),
     )
     flags = [one.flag for one in frame.persons] or [frame.nobody]
