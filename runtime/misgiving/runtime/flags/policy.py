@@ -118,6 +118,11 @@ class FlagState:
             self, policy=policy, buckets={one: spent[one.unit, one.seconds] for one in known}
         )
 
+    def left(self, now_s: float) -> dict[Budget, int]:
+        """Tokens that are there, the audit's reserve among them."""
+        buckets = _passed(self, now_s).buckets
+        return {one: max(0, one.amount - bucket.taken) for one, bucket in buckets.items()}
+
     def anew(self, policy: FlagPolicy, drift: DriftWatch | None) -> "FlagState":
         """The same for another network, whose scores and embeddings are not comparable."""
         streams = {name: replace(one, kept=()) for name, one in self.streams.items()}

@@ -15,6 +15,7 @@ import numpy as np
 from misgiving.runtime.answer.answerer import Look, Model, answering, crops_of, cut_out
 from misgiving.runtime.answer.describing import describe
 from misgiving.runtime.engines.base import NOBODY, Engine, Provider
+from misgiving.runtime.flags.budgets import Budget
 from misgiving.runtime.flags.drift import DriftWatch
 from misgiving.runtime.flags.policy import FlagPolicy, FlagState, decide, decide_again
 from misgiving.runtime.geometry import CropRule, Region
@@ -127,6 +128,11 @@ class Pipeline:
     def drifting(self) -> bool:
         """Whether live scores have left the bundle's reference; see flags/drift.py."""
         return self._flagging.drift is not None and self._flagging.drift.alarm
+
+    @property
+    def budgets(self) -> dict[Budget, int]:
+        """What they still allow, in frames or bytes."""
+        return self._flagging.left(time.monotonic())
 
     def flag_by(self, policy: FlagPolicy) -> None:
         """Decide by another policy, from the next frame on; what was spent stays spent."""

@@ -217,6 +217,25 @@ class SpoolTable(Table):
     `tls.key` to show it; without it there is no TLS."""
 
 
+class FleetTable(Table):
+    """What the collector is told, and may ask for."""
+
+    reports: bool = True
+    """Whether the collector is told once a minute how the device does, in counts."""
+    campaigns: bool = False
+    """Whether the collector's campaigns may change what is flagged and kept, within the limits of
+    `[flags]`."""
+
+    @model_validator(mode="after")
+    def _acknowledged(self) -> "FleetTable":
+        if self.campaigns and not self.reports:
+            raise ValueError(
+                "campaigns are taken and nothing is reported; expected reports, which acknowledge "
+                "a campaign. Leave fleet.reports out, or fleet.campaigns"
+            )
+        return self
+
+
 class TlsTable(Table):
     """Who may reach the server, and what they may call."""
 
@@ -290,6 +309,7 @@ class Settings(Table):
     flags: FlagsTable = FlagsTable()
     persons: PersonsTable = PersonsTable()
     spool: SpoolTable = SpoolTable()
+    fleet: FleetTable = FleetTable()
     upload: UploadTable = UploadTable()
     watch: WatchTable = WatchTable()
     camera: dict[str, CameraTable] = {}

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from misgiving.runtime.flags.budgets import Budget
 from misgiving.runtime.nouns import ModelInfo
 from misgiving.runtime.outbox.counts import SpoolCounts
 
@@ -98,6 +99,19 @@ def of_drift(drifting: Callable[[], bool]) -> Asked:
     def ask() -> Iterator[Metric]:
         says = "1 while predicted losses are not distributed as the bundle's reference has them."
         yield GaugeMetricFamily("misgiving_drift_alarm", says, drifting())
+
+    return Asked(ask)
+
+
+def of_budgets(left: Callable[[], Mapping[Budget, int]]) -> Asked:
+    """What the device may still keep."""
+
+    def ask() -> Iterator[Metric]:
+        says = "Kept frames, or their bytes, that a budget still allows."
+        gauge = GaugeMetricFamily("misgiving_budget_left", says, labels=["unit", "period"])
+        for budget, amount in left().items():
+            gauge.add_metric([budget.unit, budget.period], amount)
+        yield gauge
 
     return Asked(ask)
 

@@ -32,6 +32,7 @@ from misgiving.runtime.telemetry.gauges import of_machine, of_spool
 from misgiving.runtime.telemetry.logs import say, set_up
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.telemetry.scraping import scraped
+from misgiving.runtime.verbs.campaigning import Campaigning, Reporting
 from misgiving.runtime.verbs.exchanging import Exchanger, model_options, policy_of
 from misgiving.runtime.verbs.guarding import EngineHung, guard
 from misgiving.runtime.verbs.memory import keep_freed
@@ -87,7 +88,7 @@ async def _serve(
     roles = Roles(infer=tls.infer, admin=tls.admin)
     server = Server(metrics, roles, limits_of(settings.server), settings.server.shared_memory)
     address = await server.start(settings.server.listen, tls.folder)
-    upgrade, grace_s = None, GRACE_S
+    upgrade, reporting, grace_s = None, None, GRACE_S
     try:
         bundle, engine, later = await asyncio.to_thread(
             load_at_once, model_options(settings.bundle)
@@ -101,11 +102,13 @@ async def _serve(
             _say_ready(settings, pipeline, bundle, address)
             notify(READY)
         exchanger = Exchanger(pipeline, settings, probation, server, metrics)
+        campaigning = Campaigning(exchanger, partial(apply_live, exchanger))
+        reporting = Reporting(settings, metrics, campaigning)
         if later:
             upgrade = asyncio.create_task(upgraded(exchanger, later))
         work = [guard(server, pipeline), exchanger.run()]
         if reread and reload:
-            work.append(Reloader(reread, partial(apply_live, exchanger)).run(reload))
+            work.append(Reloader(reread, campaigning.reload).run(reload))
         await until(stop, work)
     except EngineHung:
         grace_s = 1.0  # what waits for that engine waits in vain
@@ -114,6 +117,8 @@ async def _serve(
         notify(STOPPING)
         await ended(upgrade)
         await server.stop(grace_s)
+        if reporting:
+            await reporting.stop()
     await closed(pipeline)
 
 

@@ -23,9 +23,10 @@ from misgiving.runtime.sources.feeds import Feed, find_feed
 from misgiving.runtime.sources.live import Live
 from misgiving.runtime.sources.pictures import Picture
 from misgiving.runtime.sources.recordings import DEFAULT_FPS, open_source, paced
-from misgiving.runtime.telemetry.gauges import of_cameras, of_drift, of_model
+from misgiving.runtime.telemetry.gauges import of_budgets, of_cameras, of_drift, of_model
 from misgiving.runtime.telemetry.logs import say, set_up
 from misgiving.runtime.telemetry.metrics import Metrics
+from misgiving.runtime.verbs.campaigning import Campaigning, Reporting
 from misgiving.runtime.verbs.exchanging import Exchanger, model_options
 from misgiving.runtime.verbs.guarding import EngineHung, guard
 from misgiving.runtime.verbs.memory import keep_freed
@@ -124,6 +125,8 @@ async def _watch(
     pipeline = pipeline_of(settings, bundle, probation.watch(engine), sink, lookout, shadow)
     health = _Health()
     exchanger = Exchanger(pipeline, settings, probation, health, metrics)
+    campaigning = Campaigning(exchanger, partial(apply_live, exchanger))
+    reporting = None
     upgrade = asyncio.create_task(upgraded(exchanger, later)) if later else None
     try:
         with ExitStack() as undo:
@@ -140,9 +143,13 @@ async def _watch(
                     and not any(one.watchdog.frozen for one in cameras)
                 )
             )
-            drift = of_drift(lambda: pipeline.drifting)
-            for collector in (of_model(lambda: pipeline.info), drift, frozen):
+            drift, budgets = (
+                of_drift(lambda: pipeline.drifting),
+                of_budgets(lambda: pipeline.budgets),
+            )
+            for collector in (of_model(lambda: pipeline.info), drift, budgets, frozen):
                 metrics.registry.register(collector)
+            reporting = Reporting(settings, metrics, campaigning)
             begun = partial(_begun, settings, pipeline, bundle, health)
             work = [
                 watch(cameras, asked, stop, GRACE_S, begun),
@@ -150,11 +157,13 @@ async def _watch(
                 exchanger.run(),
             ]
             if reread and reload:
-                work.append(Reloader(reread, partial(apply_live, exchanger)).run(reload))
+                work.append(Reloader(reread, campaigning.reload).run(reload))
             await until(asyncio.Event(), work)
     finally:
         notify(STOPPING)
         await ended(upgrade)
+        if reporting:
+            await reporting.stop()
     print("\n".join(camera.line() for camera in cameras))
     await closed(pipeline)
     return int(not asked.is_set() and any(camera.failed for camera in cameras))
