@@ -46,7 +46,8 @@ def swallow(proxy: Proxy, parts: Path) -> None:
     """And then the connection is gone."""
     until_under_way(parts)
     proxy.set(Weather(blackhole=True))
-    cut(proxy, parts)
+    proxy.cut()
+    proxy.set(FAIR)
 
 
 def bear(_: Proxy, __: Path) -> None:

@@ -28,6 +28,13 @@ class Weather:
     blackhole: bool = False
     """Nothing is passed on, and nobody is told; what was taken is passed on afterwards."""
 
+    @property
+    def kind(self) -> str:
+        """What it is called in a table."""
+        if self.blackhole:
+            return "blackhole"
+        return "throttle" if self.bytes_per_second else "delay" if self.delay_s else "fair"
+
 
 FAIR = Weather()
 
