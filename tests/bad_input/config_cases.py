@@ -17,6 +17,7 @@ FILES = {
     "shown.toml": '[watch]\nshow = "0.0.0.0:8080"\n',
     "lost.toml": '[camera.front]\nsource = "no.mp4"\n',
     "no-spool.toml": '[spool]\ncollector = "fleet.example:50052"\n',
+    "seal.toml": '[spool]\nfolder = "spool"\nseal_to = "notes.txt"\n',
     "no-room.toml": '[server]\nmax_message_bytes = "1GiB"\nmax_in_flight_bytes = "512MiB"\n',
     "cut.toml": '[server]\nlisten = "127.0.0',
 }
@@ -42,6 +43,7 @@ CONFIG = [
     Case("pictures for everybody", f"{CHECK} shown.toml", "of this machine alone", 1),
     Case("a recording that is not there", f"{CHECK} lost.toml", "no.mp4 does not exist", 1),
     Case("a collector without a spool", f"{CHECK} no-spool.toml", "there is no spool", 1),
+    Case("a key that is none", f"{CHECK} seal.toml", "notes.txt is no public X25519 key", 1),
     Case("no room for a message", f"{CHECK} no-room.toml", "at least max_message_bytes", 1),
     Case("no file is named", CHECK, "Missing argument 'FILE'"),
     Case("such a file", "serve --config typo.toml", "flags.treshold is no key; expected one of"),

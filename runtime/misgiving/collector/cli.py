@@ -1,11 +1,11 @@
 """The collector's verbs: ``collect`` and ``annotations``."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from misgiving.collector.format_names import NAMES, Format
 from misgiving.runtime.verbs.options import Insecure, Tls
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -16,16 +16,16 @@ app.add_typer(annotations, name="annotations")
 
 StoreOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the collected frames.")]
 
-
-class Format(str, Enum):
-    COCO = "coco"
-    CVAT = "cvat"
-    LABEL_STUDIO = "label-studio"
-    YOLO = "yolo"
-    DEEPLABCUT = "deeplabcut"
-
-
-_FORMATS = ", ".join(kind.value for kind in Format)
+OpenWith = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--open-with",
+        metavar="FILE",
+        help="The fleet's private key, which opens sealed frames; again for each further one.",
+        envvar="MISGIVING_OPEN_WITH",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -35,6 +35,7 @@ def collect(
         typer.Option(metavar="HOST:PORT", help="Address to listen on; port 0 takes a free one."),
     ] = "127.0.0.1:50052",
     store: StoreOption = Path("collected"),
+    open_with: OpenWith = None,
     tls: Tls = None,
     insecure: Insecure = False,
     decline_repeats: Annotated[
@@ -65,10 +66,11 @@ def collect(
     import logging
 
     from misgiving.collector import Declining, Store, serve
+    from misgiving.runtime.wire.sealing import read_opening_keys
 
     declining = Declining(pictures=decline_repeats, nearer=decline_nearer, within=decline_within)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with Store(store) as opened:
+    with Store(store, keys=read_opening_keys(open_with or [])) as opened:
         asyncio.run(serve(listen, opened, tls=tls, insecure=insecure, declining=declining))
 
 
@@ -80,12 +82,13 @@ def export(
     ],
     format: Annotated[
         Format,
-        typer.Option(metavar="NAME", help=f"What the annotation tool reads: {_FORMATS}."),
+        typer.Option(metavar="NAME", help=f"What the annotation tool reads: {NAMES}."),
     ] = Format.COCO,
     bundle: Annotated[
         str,
         typer.Option(metavar="HEX", help="Only frames of the bundle whose digest begins with HEX."),
     ] = "",
+    open_with: OpenWith = None,
 ) -> None:
     """Write the collected frames as a folder for an annotation tool.
 
@@ -94,8 +97,9 @@ def export(
         misgiving annotations export --store /data/collected --out batch-1 --format coco
     """
     from misgiving.collector import Store, export_annotations
+    from misgiving.runtime.wire.sealing import read_opening_keys
 
-    with Store(store, create=False) as opened:
+    with Store(store, create=False, keys=read_opening_keys(open_with or [])) as opened:
         counts = export_annotations(opened, out, format=format.value, bundle=bundle)
     typer.echo(
         f"{out}: {counts.images} images, {counts.persons} persons, {counts.flagged} flagged, "
@@ -118,7 +122,7 @@ def import_(
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the label set.")],
     format: Annotated[
         Format | None,
-        typer.Option(metavar="NAME", help=f"Of that file, one of {_FORMATS}; found by default."),
+        typer.Option(metavar="NAME", help=f"Of that file, one of {NAMES}; found by default."),
     ] = None,
     trust_untouched: Annotated[
         bool,

@@ -14,7 +14,6 @@ from typing import BinaryIO
 
 from misgiving.runtime.durable import sync_folder, write_durably
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
-from misgiving.runtime.wire.collected import KeptFrame, read_kept
 
 
 class Objects:
@@ -33,10 +32,6 @@ class Objects:
 
     def has(self, digest: str) -> bool:
         return self._object(digest).is_file()
-
-    def read(self, digest: str) -> KeptFrame:
-        """A frame; raises as :meth:`body`."""
-        return read_kept(self.body(digest))
 
     def body(self, digest: str) -> bytes:
         """The bytes of a frame.

@@ -14,6 +14,7 @@ from misgiving.collector.store.database import Database
 from misgiving.collector.store.tables import FRAMES
 from misgiving.runtime.nouns import Person, Reason
 from misgiving.runtime.wire.collected import KeptFrame
+from misgiving.runtime.wire.sealing import sealed_with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +139,7 @@ def row_of(digest: str, body: bytes, frame: KeptFrame, received_ns: int) -> Stor
         embedding=_packed(worst) if worst else None,
         sampling_probability=_sampling(frame),
         persons=len(frame.persons),
+        sealed_with=sealed_with(body),
     )
 
 

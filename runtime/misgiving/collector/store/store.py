@@ -21,10 +21,12 @@ from pathlib import Path
 from misgiving.collector.store.database import Database, database_url, said, sqlite_url
 from misgiving.collector.store.indexing import fill_rows, index_objects
 from misgiving.collector.store.objects import Objects, check_whole
+from misgiving.collector.store.opening import Opener
 from misgiving.collector.store.rows import Rows, StoredFrame, row_of
 from misgiving.runtime.durable import Places
 from misgiving.runtime.errors import DataError, FailedPrecondition
-from misgiving.runtime.wire.collected import KeptFrame, read_kept
+from misgiving.runtime.wire.collected import KeptFrame
+from misgiving.runtime.wire.sealing import OpeningKeys
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +46,30 @@ class Store:
         url: of another database than SQLite in the folder, ``sqlite:///FILE`` or
             ``postgresql://USER:PASSWORD@HOST/NAME``.
         create: make the folder where it is missing; else that is an error.
+        keys: the fleet's private keys, which open what vehicles sealed; see
+            :func:`read_opening_keys`.
 
     Raises:
         InvalidInput: the URL is another's.
         FailedPrecondition: the folder or the database cannot be opened.
     """
 
-    def __init__(self, folder: Path, url: str | None = None, *, create: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: str | None = None,
+        *,
+        create: bool = True,
+        keys: OpeningKeys | None = None,
+    ) -> None:
         if not create and not (folder / "objects").is_dir():
             raise FailedPrecondition(
                 f"{folder} is no store; expected a folder written by 'misgiving collect'. "
                 "Name it with --store"
             )
         self.folder = folder
+        self.opener = Opener(keys or {})
+        """Reads what vehicles sealed."""
         with self._translated():
             self._objects = Objects(folder)
             self.database = _opened(folder, url)
@@ -122,7 +135,8 @@ class Store:
 
         Raises:
             DataError: the bytes, which are dropped, are not the digest's or no CollectedFrame.
-            FailedPrecondition: the store is another one than was opened.
+            FailedPrecondition: the store is another one than was opened, or the bytes, which stay,
+                are sealed for a key that is not here.
         """
         with self._objects.lock(digest):
             body = self._objects.received(digest)
@@ -130,7 +144,7 @@ class Store:
                 return False
             try:
                 check_whole(digest, body)
-                row = row_of(digest, body, read_kept(body), time.time_ns())
+                row = row_of(digest, body, self.opener.frame(body), time.time_ns())
             except DataError:
                 self._objects.discard(digest)
                 raise
@@ -145,7 +159,7 @@ class Store:
             DataError: the bytes are no CollectedFrame with an encoded image.
         """
         digest = hashlib.sha256(body).hexdigest()
-        row = row_of(digest, body, read_kept(body), time.time_ns())
+        row = row_of(digest, body, self.opener.frame(body), time.time_ns())
         self._store(row, lambda: self._objects.write(digest, body))
         return digest
 
@@ -154,8 +168,9 @@ class Store:
 
         Raises:
             DataError: its object is missing or altered.
+            FailedPrecondition: it is sealed for a key that is not here.
         """
-        return self._objects.read(digest)
+        return self.opener.frame(self._objects.body(digest))
 
     def frames(self, bundle: str = "") -> Iterator[tuple[StoredFrame, KeptFrame]]:
         """Every stored frame with its row, in order of arrival.
@@ -194,11 +209,13 @@ class Store:
         body = path.read_bytes()
         if hashlib.sha256(body).hexdigest() != path.name:
             return False
-        return self._rows.insert(row_of(path.name, body, read_kept(body), path.stat().st_mtime_ns))
+        return self._rows.insert(
+            row_of(path.name, body, self.opener.frame(body), path.stat().st_mtime_ns)
+        )
 
     def _fill_row(self, digest: str) -> None:
         body = self._objects.body(digest)
-        self._rows.fill(row_of(digest, body, read_kept(body), 0))
+        self._rows.fill(row_of(digest, body, self.opener.frame(body), 0))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

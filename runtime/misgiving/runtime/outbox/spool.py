@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from misgiving.runtime.durable import Places
 from misgiving.runtime.errors import FailedPrecondition
 from misgiving.runtime.flags.budgets import DAY
+from misgiving.runtime.flags.streams import NEAR_DUPLICATE
 from misgiving.runtime.outbox.counts import SINCE_START, SpoolCounts
 from misgiving.runtime.outbox.records import DATABASE, Record, Records
 from misgiving.runtime.outbox.value import (
-    NEAR_DUPLICATE,
     Entry,
     Likeness,
     check_fits,
@@ -94,6 +94,10 @@ class Spool:
         self._records = Records(folder)
         self._places = Places([folder], [folder / DATABASE])
         self._entries = self._records.entries(time.time(), time.monotonic())
+        if seal_to and (plain := sum(bool(entry.content) for entry in self._entries.values())):
+            log.warning(
+                "%s: %d frames are not sealed, and stay so: they came before", folder, plain
+            )
         self._writer = threading.Thread(target=self._write, name="spool", daemon=True)
         self._writer.start()
 
@@ -198,10 +202,11 @@ class Spool:
 
     def _write(self) -> None:
         going_on = True
+        self._expire()
         while going_on:
+            frames, ready, going_on = self._gather()
             self._expire()
-            frames, records, going_on = self._gather()
-            self._store_together(records)
+            self._store_together(ready)
             self._done(frames)
 
     def _gather(self) -> tuple[list[KeptFrame], list["_Ready"], bool]:

@@ -11,9 +11,6 @@ from misgiving.runtime.errors import ResourceExhausted
 from misgiving.runtime.nouns import Floats, Person, Reason
 from misgiving.runtime.wire.collected import KeptFrame
 
-NEAR_DUPLICATE = 0.006
-"""As docs/flags.md has it for the bundle in the package."""
-
 _REMEMBERED = 1024
 _BETWEEN_AUDITS = 3
 """Frames that are uploaded between two of the audit."""

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from misgiving.runtime.flags.budgets import DAY, HOUR, MINUTE, Budget, Unit
+from misgiving.runtime.flags.streams import NEAR_DUPLICATE
 from misgiving.runtime.geometry import MAX_REGIONS, Region, check_area
 from misgiving.runtime.net.listening import check_address, check_exposed, check_plain
 from misgiving.runtime.settings.table import Bytes, Location, Table, beside_the_file
@@ -198,8 +199,17 @@ class SpoolTable(Table):
 
     folder: Location | None = None
     """Folder in which kept frames wait for their upload; without it none is kept."""
-    quota: ByteSize = ByteSize(1 << 30)
-    """Bytes of frames that may wait, or a size such as "2GiB"; beyond it the oldest go."""
+    quota: Bytes = ByteSize(1 << 30)
+    """Bytes of frames that may wait, 1 or more, or a size such as "2GiB"; beyond it the least
+    valuable go."""
+    days: Annotated[float, Field(gt=0)] | None = None
+    """Days that a frame may wait, above 0; one that is older goes; without it no limit."""
+    near_duplicate: Annotated[float, Field(ge=0, le=2)] = NEAR_DUPLICATE
+    """Cosine distance of embeddings, 0 to 2, up to which a frame is nearly the same as another one
+    that was kept, and goes before those that are alone."""
+    seal_to: Location | None = None
+    """PEM of the fleet's public X25519 key, for which frames are sealed on their way to the disk;
+    without it they are not."""
     collector: Address | None = None
     """HOST:PORT that the spool is uploaded to."""
     collector_tls: Location | None = None
