@@ -8,7 +8,15 @@ from prometheus_client import CollectorRegistry
 
 from misgiving.runtime.answer.describing import describe
 from misgiving.runtime.outbox.spool import Spool
-from misgiving.runtime.telemetry.gauges import of_cameras, of_drift, of_machine, of_model, of_spool
+from misgiving.runtime.privacy.keeping import Keeping
+from misgiving.runtime.telemetry.gauges import (
+    of_barred,
+    of_cameras,
+    of_drift,
+    of_machine,
+    of_model,
+    of_spool,
+)
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.telemetry.shadowing import ShadowCounts
 from shared import tiny
@@ -28,6 +36,7 @@ def all_metrics(folder: Path) -> Iterator[CollectorRegistry]:
             of_cameras(lambda: {"front": False}),
             of_machine(folder),
             of_spool(spool.counts),
+            of_barred(lambda: Keeping().counts),
         ):
             metrics.registry.register(collector)
         ShadowCounts(metrics)

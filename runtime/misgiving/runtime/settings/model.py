@@ -12,7 +12,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ByteSize,
-    ConfigDict,
     Field,
     NonNegativeInt,
     ValidationInfo,
@@ -22,14 +21,8 @@ from pydantic import (
 from misgiving.runtime.flags.budgets import DAY, HOUR, MINUTE, Budget, Unit
 from misgiving.runtime.geometry import MAX_REGIONS, Region, check_area
 from misgiving.runtime.net.listening import check_address, check_exposed, check_plain
-
-
-class Table(BaseModel):
-    """Refuses keys that it does not know, and values of another type."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
+from misgiving.runtime.settings.privacy import PrivacyTable
+from misgiving.runtime.settings.table import Table
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
@@ -216,6 +209,9 @@ class SpoolTable(Table):
     """Folder in which kept frames wait for their upload; without it none is kept."""
     quota: ByteSize = ByteSize(1 << 30)
     """Bytes of frames that may wait, or a size such as "2GiB"; beyond it the oldest go."""
+    jpeg: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Quality, 1 to 100, of the JPEG that a raw or redacted picture is kept as; without it a PNG,
+    which loses nothing. A picture that comes encoded stays as it came."""
     collector: Address | None = None
     """HOST:PORT that the spool is uploaded to."""
     collector_tls: Location | None = None
@@ -296,6 +292,7 @@ class Settings(Table):
     flags: FlagsTable = FlagsTable()
     persons: PersonsTable = PersonsTable()
     spool: SpoolTable = SpoolTable()
+    privacy: PrivacyTable = PrivacyTable()
     watch: WatchTable = WatchTable()
     camera: dict[str, CameraTable] = {}
     """By name."""
@@ -309,6 +306,17 @@ class Settings(Table):
             raise ValueError(
                 f"collector is {self.spool.collector} and there is no spool; uploads start from a "
                 "spool. Add --spool DIR, or spool.folder in the file"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pictures_beside_are_whole(self) -> "Settings":
+        hidden = [key for key in ("crop", "blur_heads", "hook") if getattr(self.privacy, key)]
+        beside = [key for key in ("draw", "clips") if getattr(self.watch, key)]
+        if hidden and beside:
+            raise ValueError(
+                f"privacy.{hidden[0]} hides what watch.{beside[0]} would write to a folder; "
+                "expected one of the two. Leave the other out"
             )
         return self
 

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from misgiving.runtime.nouns import ModelInfo
 from misgiving.runtime.outbox.spool import SpoolCounts
+from misgiving.runtime.privacy.policy import Barred
 
 THERMAL = Path("/sys/class/thermal")
 """Where Linux tells temperatures, on boards too."""
@@ -48,6 +49,19 @@ def of_spool(counts: Callable[[], SpoolCounts]) -> Asked:
         }
         for name, (value, says) in counters.items():
             yield CounterMetricFamily(f"misgiving_{name}", says, value)
+
+    return Asked(ask)
+
+
+def of_barred(counts: Callable[[], Mapping[Barred, int]]) -> Asked:
+    """Frames that a policy of privacy has not let be kept."""
+
+    def ask() -> Iterator[Metric]:
+        says = "Frames that were to be kept and are not, by the rule of privacy."
+        family = CounterMetricFamily("misgiving_frames_barred", says, labels=["reason"])
+        for why, count in counts().items():
+            family.add_metric([why.value], count)
+        yield family
 
     return Asked(ask)
 
