@@ -102,6 +102,9 @@ SERVE_ = [
     Case("a collector without a port", f"{SERVE} --spool new --collector car", "HOST:PORT"),
     Case("a file as a spool", f"{SERVE} --spool notes.txt", "expected a folder"),
     Case("a spool of junk", f"{SERVE} --spool cut-spool", "Move it away to start an empty spool"),
+    Case("a quota of nothing", f"{SERVE} --spool new --spool-quota 0", "1 or more, or a size"),
+    Case("a quota in words", f"{SERVE} --spool new --spool-quota much", 'a size such as "2GiB"'),
+    Case("no day in a spool", f"{SERVE} --spool new --spool-days 0", "above 0; one that is older"),
     Case("metrics without a port", f"{SERVE} --metrics car", "expected HOST:PORT"),
     Case("metrics on a port in use", f"{SERVE} --metrics {{server}}", "another with --metrics"),
     Case("no engine", SERVE, "run: pip install 'misgiving[cpu]'", lacks=("onnxruntime",)),
@@ -221,7 +224,18 @@ COLLECT = [
     Case("IPv6 without brackets", "collect --store store --listen :::0", "brackets, [::]:0"),
     Case("a port in use", "collect --store store --listen {server}", "free port", apart=True),
     Case("a file as a store", "collect --store notes.txt", "expected a folder"),
+    Case(
+        "a key that opens nothing",
+        "collect --store store --listen 127.0.0.1:0 --open-with notes.txt",
+        "notes.txt is no private X25519 key",
+    ),
     Case("a store of junk", "collect --store cut-store", "not a database"),
+    Case(
+        "a distance that is none",
+        "collect --store store --decline-nearer 3",
+        "expected a cosine distance above 0 and up to 2",
+    ),
+    Case("no frames", "collect --store store --decline-within 0", "expected a number from 1 on"),
     Case("no collector", "collect", "'misgiving[collector]'", lacks=("sqlalchemy",)),
 ]
 

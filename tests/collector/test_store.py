@@ -363,6 +363,6 @@ def test_database_of_another_name(tmp_path: Path) -> None:
 
 
 def test_commits_reach_the_disk(store: Store) -> None:
-    with store._rows._engine.connect() as database:
+    with store.database.connect() as database:
         assert database.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert database.exec_driver_sql("PRAGMA synchronous").scalar() == 2

@@ -19,7 +19,8 @@ from misgiving.runtime.errors import FailedPrecondition
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.nouns import Answer, Decision, Person, Reason
 from misgiving.runtime.outbox import spool as spool_module
-from misgiving.runtime.outbox.spool import DATABASE, Spool
+from misgiving.runtime.outbox.records import DATABASE
+from misgiving.runtime.outbox.spool import Spool
 from misgiving.runtime.telemetry.counts import Counts
 from misgiving.runtime.telemetry.durations import BUCKETS_S, Durations
 from misgiving.runtime.telemetry.gauges import (

@@ -1,11 +1,11 @@
 """The collector's verbs: ``collect`` and ``annotations``."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from misgiving.collector.format_names import NAMES, Format
 from misgiving.runtime.verbs.options import Insecure, Tls
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -16,9 +16,16 @@ app.add_typer(annotations, name="annotations")
 
 StoreOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the collected frames.")]
 
-
-class Format(str, Enum):
-    COCO = "coco"
+OpenWith = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--open-with",
+        metavar="FILE",
+        help="The fleet's private key, which opens sealed frames; again for each further one.",
+        envvar="MISGIVING_OPEN_WITH",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -28,8 +35,26 @@ def collect(
         typer.Option(metavar="HOST:PORT", help="Address to listen on; port 0 takes a free one."),
     ] = "127.0.0.1:50052",
     store: StoreOption = Path("collected"),
+    open_with: OpenWith = None,
     tls: Tls = None,
     insecure: Insecure = False,
+    decline_repeats: Annotated[
+        bool,
+        typer.Option(
+            "--decline-repeats", help="Decline frames whose picture is stored of the same device."
+        ),
+    ] = False,
+    decline_nearer: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DISTANCE",
+            help="Decline frames whose embedding is nearer than this cosine distance to one that "
+            "is stored of the same device and bundle; 0.006 suits the bundle in the package.",
+        ),
+    ] = None,
+    decline_within: Annotated[
+        int, typer.Option(metavar="N", help="Of how many of the newest frames.")
+    ] = 1000,
 ) -> None:
     """Take flagged frames from vehicles, until Ctrl-C or SIGTERM.
 
@@ -40,11 +65,13 @@ def collect(
     import asyncio
     import logging
 
-    from misgiving.collector import Store, serve
+    from misgiving.collector import Declining, Store, serve
+    from misgiving.runtime.wire.sealing import read_opening_keys
 
+    declining = Declining(pictures=decline_repeats, nearer=decline_nearer, within=decline_within)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with Store(store) as opened:
-        asyncio.run(serve(listen, opened, tls=tls, insecure=insecure))
+    with Store(store, keys=read_opening_keys(open_with or [])) as opened:
+        asyncio.run(serve(listen, opened, tls=tls, insecure=insecure, declining=declining))
 
 
 @annotations.command()
@@ -54,12 +81,14 @@ def export(
         Path, typer.Option(metavar="DIR", help="New folder for images and annotations.")
     ],
     format: Annotated[
-        Format, typer.Option(metavar="NAME", help="What the annotation tool reads: coco.")
+        Format,
+        typer.Option(metavar="NAME", help=f"What the annotation tool reads: {NAMES}."),
     ] = Format.COCO,
     bundle: Annotated[
         str,
         typer.Option(metavar="HEX", help="Only frames of the bundle whose digest begins with HEX."),
     ] = "",
+    open_with: OpenWith = None,
 ) -> None:
     """Write the collected frames as a folder for an annotation tool.
 
@@ -67,23 +96,34 @@ def export(
     Example:
         misgiving annotations export --store /data/collected --out batch-1 --format coco
     """
-    from misgiving.collector import Store, export_coco
+    from misgiving.collector import Store, export_annotations
+    from misgiving.runtime.wire.sealing import read_opening_keys
 
-    with Store(store, create=False) as opened:
-        counts = export_coco(opened, out, bundle=bundle)
+    with Store(store, create=False, keys=read_opening_keys(open_with or [])) as opened:
+        counts = export_annotations(opened, out, format=format.value, bundle=bundle)
     typer.echo(
         f"{out}: {counts.images} images, {counts.persons} persons, {counts.flagged} flagged, "
         f"{counts.audited} audited; "
-        f"{counts.unusable} frames unusable. Correct {out / 'annotations.json'}"
+        f"{counts.unusable} frames unusable. Correct {counts.corrected}"
     )
+    if counts.lost:
+        typer.echo(
+            f"{counts.lost} joints are hidden or outside of the image, which {format.value} cannot "
+            "say; the import restores those that nobody touches",
+            err=True,
+        )
 
 
 @annotations.command("import")
 def import_(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="An export whose annotations.json is corrected.")
+        Path, typer.Argument(metavar="DIR", help="An export whose file of persons is corrected.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the label set.")],
+    format: Annotated[
+        Format | None,
+        typer.Option(metavar="NAME", help=f"Of that file, one of {NAMES}; found by default."),
+    ] = None,
     trust_untouched: Annotated[
         bool,
         typer.Option(
@@ -102,7 +142,8 @@ def import_(
     """
     from misgiving.collector import read_corrected, write_labels
 
-    corrected = read_corrected(folder, trust_untouched=trust_untouched)
+    name = format.value if format else ""
+    corrected = read_corrected(folder, format=name, trust_untouched=trust_untouched)
     write_labels(corrected.labels, folder, out)
     for line in corrected.said:
         typer.echo(line, err=True)

@@ -47,6 +47,41 @@ CODING_JPEG: Coding.ValueType  # 3
 """With loss, of a raw or a redacted image."""
 Global___Coding: _TypeAlias = Coding  # noqa: Y015
 
+class _OfferVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OfferVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OfferVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OFFER_VERDICT_UNSPECIFIED: _OfferVerdict.ValueType  # 0
+    OFFER_VERDICT_WANTED: _OfferVerdict.ValueType  # 1
+    OFFER_VERDICT_STORED: _OfferVerdict.ValueType  # 2
+    """The collector has it already, as UploadResponse.already_stored."""
+    OFFER_VERDICT_DECLINED: _OfferVerdict.ValueType  # 3
+    """A receipt that it is not wanted, which the collector has written down: the vehicle may forget
+    the frame. Those of the audit never are.
+    """
+    OFFER_VERDICT_LATER: _OfferVerdict.ValueType  # 4
+    """Resembles one of this request that is wanted: offer it again when that one is stored. Never the
+    first of a request.
+    """
+
+class OfferVerdict(_OfferVerdict, metaclass=_OfferVerdictEnumTypeWrapper): ...
+
+OFFER_VERDICT_UNSPECIFIED: OfferVerdict.ValueType  # 0
+OFFER_VERDICT_WANTED: OfferVerdict.ValueType  # 1
+OFFER_VERDICT_STORED: OfferVerdict.ValueType  # 2
+"""The collector has it already, as UploadResponse.already_stored."""
+OFFER_VERDICT_DECLINED: OfferVerdict.ValueType  # 3
+"""A receipt that it is not wanted, which the collector has written down: the vehicle may forget
+the frame. Those of the audit never are.
+"""
+OFFER_VERDICT_LATER: OfferVerdict.ValueType  # 4
+"""Resembles one of this request that is wanted: offer it again when that one is stored. Never the
+first of a request.
+"""
+Global___OfferVerdict: _TypeAlias = OfferVerdict  # noqa: Y015
+
 @_typing.final
 class CollectedFrame(_message.Message):
     """CollectedFrame is what travels: serialised once, by the spool, and identified by the
@@ -342,3 +377,174 @@ class StatUploadResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StatUploadResponse: _TypeAlias = StatUploadResponse  # noqa: Y015
+
+@_typing.final
+class FrameHeader(_message.Message):
+    """FrameHeader is what is known of a CollectedFrame before its bytes travel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_ID_FIELD_NUMBER: _builtins.int
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    CAPTURE_TIME_UNIX_NANO_FIELD_NUMBER: _builtins.int
+    BUNDLE_DIGEST_FIELD_NUMBER: _builtins.int
+    PREDICTED_LOSS_FIELD_NUMBER: _builtins.int
+    FAILURE_PROBABILITY_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    SAMPLING_PROBABILITY_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_FIELD_NUMBER: _builtins.int
+    IMAGE_DIGEST_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    frame_id: _builtins.str
+    stream_id: _builtins.str
+    device_id: _builtins.str
+    capture_time_unix_nano: _builtins.int
+    """Zero where unknown."""
+    bundle_digest: _builtins.str
+    predicted_loss: _builtins.float
+    """Of the person whose predicted loss is the greatest; unset where nobody was found."""
+    failure_probability: _builtins.float
+    """Of the same person, as Person.failure_probability."""
+    sampling_probability: _builtins.float
+    """Of that person, or of nobody."""
+    campaign: _builtins.str
+    """Empty where the device ran none."""
+    image_digest: _builtins.str
+    """sha256 of Image.encoded, in hex."""
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedScalarFieldContainer[_pose_pb2.KeepReason.ValueType]:
+        """Why it is kept, each reason once, in the order of KeepReason."""
+
+    @_builtins.property
+    def embedding(self) -> Global___Embedding:
+        """Of the same person."""
+
+    def __init__(
+        self,
+        *,
+        frame_id: _builtins.str = ...,
+        stream_id: _builtins.str = ...,
+        device_id: _builtins.str = ...,
+        capture_time_unix_nano: _builtins.int = ...,
+        bundle_digest: _builtins.str = ...,
+        predicted_loss: _builtins.float | None = ...,
+        failure_probability: _builtins.float | None = ...,
+        kept: _abc.Iterable[_pose_pb2.KeepReason.ValueType] | None = ...,
+        sampling_probability: _builtins.float = ...,
+        campaign: _builtins.str = ...,
+        image_digest: _builtins.str = ...,
+        embedding: Global___Embedding | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_failure_probability", b"_failure_probability", "_predicted_loss", b"_predicted_loss", "embedding", b"embedding", "failure_probability", b"failure_probability", "predicted_loss", b"predicted_loss"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failure_probability", b"_failure_probability", "_predicted_loss", b"_predicted_loss", "bundle_digest", b"bundle_digest", "campaign", b"campaign", "capture_time_unix_nano", b"capture_time_unix_nano", "device_id", b"device_id", "embedding", b"embedding", "failure_probability", b"failure_probability", "frame_id", b"frame_id", "image_digest", b"image_digest", "kept", b"kept", "predicted_loss", b"predicted_loss", "sampling_probability", b"sampling_probability", "stream_id", b"stream_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__failure_probability: _TypeAlias = _typing.Literal["failure_probability"]  # noqa: Y015
+    _WhichOneofArgType__failure_probability: _TypeAlias = _typing.Literal["_failure_probability", b"_failure_probability"]  # noqa: Y015
+    _WhichOneofReturnType__predicted_loss: _TypeAlias = _typing.Literal["predicted_loss"]  # noqa: Y015
+    _WhichOneofArgType__predicted_loss: _TypeAlias = _typing.Literal["_predicted_loss", b"_predicted_loss"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failure_probability) -> _WhichOneofReturnType__failure_probability | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__predicted_loss) -> _WhichOneofReturnType__predicted_loss | None: ...
+
+Global___FrameHeader: _TypeAlias = FrameHeader  # noqa: Y015
+
+@_typing.final
+class OfferRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___OfferedFrame]:
+        """At most 64."""
+
+    def __init__(
+        self,
+        *,
+        frames: _abc.Iterable[Global___OfferedFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OfferRequest: _TypeAlias = OfferRequest  # noqa: Y015
+
+@_typing.final
+class OfferedFrame(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """sha256 of the bytes that are to travel, in hex, and how many these are."""
+    size_bytes: _builtins.int
+    header: _builtins.bytes
+    """A FrameHeader, as the spool wrote it: sealed where the frame is."""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        header: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "header", b"header", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OfferedFrame: _TypeAlias = OfferedFrame  # noqa: Y015
+
+@_typing.final
+class OfferResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___OfferAnswer]:
+        """One for each frame, in their order."""
+
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___OfferAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OfferResponse: _TypeAlias = OfferResponse  # noqa: Y015
+
+@_typing.final
+class OfferAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    verdict: Global___OfferVerdict.ValueType
+    offset_bytes: _builtins.int
+    """Where the upload goes on; zero where nothing of it is on stable storage."""
+    reason: _builtins.str
+    """Why it is declined, one line."""
+    def __init__(
+        self,
+        *,
+        verdict: Global___OfferVerdict.ValueType = ...,
+        offset_bytes: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset_bytes", b"offset_bytes", "reason", b"reason", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OfferAnswer: _TypeAlias = OfferAnswer  # noqa: Y015

@@ -6,9 +6,10 @@ A crash leaves the one; a folder or a database that was restored from a copy lea
 import logging
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, FailedPrecondition
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,26 @@ def index_objects(
         )
 
 
+def fill_rows(digests: list[str], fill: Callable[[str], None]) -> None:
+    """Complete the rows that an earlier release made, from their objects.
+
+    Args:
+        digests: of those rows.
+        fill: completes one.
+    """
+    if digests:
+        log.warning("%d rows of an earlier release are completed from their frames", len(digests))
+    for digest in digests:
+        with suppress(
+            DataError, FailedPrecondition
+        ):  # lost, altered or sealed: said when it is asked for
+            fill(digest)
+
+
 def _added(path: Path, add_row: Callable[[Path], bool]) -> bool:
     try:
         return add_row(path)
-    except (DataError, OSError) as error:
+    except (DataError, FailedPrecondition, OSError) as error:
         log.warning("%s has no row in the database: %s", path, error)
         return False
 

@@ -14,7 +14,6 @@ from typing import BinaryIO
 
 from misgiving.runtime.durable import sync_folder, write_durably
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
-from misgiving.runtime.wire.collected import KeptFrame, read_kept
 
 
 class Objects:
@@ -34,8 +33,8 @@ class Objects:
     def has(self, digest: str) -> bool:
         return self._object(digest).is_file()
 
-    def read(self, digest: str) -> KeptFrame:
-        """A frame.
+    def body(self, digest: str) -> bytes:
+        """The bytes of a frame.
 
         Raises:
             DataError: its object is missing or altered.
@@ -47,7 +46,7 @@ class Objects:
             raise DataError(f"{path}: {error.strerror}; restore it from a backup") from error
         if hashlib.sha256(body).hexdigest() != digest:
             raise DataError(f"{path} is altered: its sha256 differs from its name. Restore it")
-        return read_kept(body)
+        return body
 
     def write(self, digest: str, body: bytes) -> None:
         """Make an object of bytes that came at once; durable when this returns."""

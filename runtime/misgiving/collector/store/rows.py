@@ -1,31 +1,20 @@
 """The rows of a store: one for each frame, in SQLite or another database."""
 
+import hashlib
 import math
-import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
-from misgiving.runtime.nouns import Reason
+from misgiving.collector.store.database import Database
+from misgiving.collector.store.tables import FRAMES
+from misgiving.runtime.nouns import Person, Reason
 from misgiving.runtime.wire.collected import KeptFrame
-
-_tables = sa.MetaData()
-frames_table = sa.Table(
-    "frames",
-    _tables,
-    sa.Column("digest", sa.String(64), primary_key=True),
-    sa.Column("frame_id", sa.Text, nullable=False),
-    sa.Column("stream_id", sa.Text, nullable=False),
-    sa.Column("device_id", sa.Text, nullable=False, index=True),
-    sa.Column("capture_time_unix_nano", sa.BigInteger, nullable=False),
-    sa.Column("received_time_unix_nano", sa.BigInteger, nullable=False, index=True),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False),
-    sa.Column("bundle_digest", sa.Text, nullable=False, index=True),
-    sa.Column("max_predicted_loss", sa.Double, nullable=True),
-    sa.Column("reason", sa.Text, nullable=False),
-)
+from misgiving.runtime.wire.sealing import sealed_with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,79 +34,112 @@ class StoredFrame:
     """None where there is no person, or one whose loss is not finite."""
     reason: str
     """The strongest of its persons, or of nobody: ``predicted_loss``, ``audit`` or empty."""
+    image_digest: str | None = None
+    """sha256 of the encoded image; None, as in all below, where an earlier release made the row
+    and the object cannot be read."""
+    flagged: bool | None = None
+    """Whether a person is."""
+    failure_probability: float | None = None
+    """Of the person with the greatest predicted loss, as the next two."""
+    threshold: float | None = None
+    embedding: bytes | None = None
+    """(D,) float32, little-endian; None where it has none."""
+    sampling_probability: float | None = None
+    """With which the frame would be kept for its reason; weight by its inverse."""
+    persons: int | None = None
+    campaign: str = ""
+    engine: str = ""
+    precision: str = ""
+    software_version: str = ""
+    sealed_with: str = ""
+    identity: str = ""
 
 
 class Rows:
     """The table of frames.
 
     Args:
-        url: SQLAlchemy's name of the database.
+        database: that has it.
     """
 
-    def __init__(self, url: str | sa.URL) -> None:
-        self._engine = _engine(url)
-        _tables.create_all(self._engine)
-
-    def close(self) -> None:
-        """Let go of the database."""
-        self._engine.dispose()
-
-    @property
-    def files(self) -> list[Path]:
-        """The database's file; none where it is a server's."""
-        name = self._engine.url.database if self._engine.dialect.name == "sqlite" else None
-        return [Path(name)] if name and os.path.isfile(name) else []
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.connect = database.connect
 
     def count(self) -> int:
-        with self._engine.connect() as database:
-            return database.scalar(sa.select(sa.func.count()).select_from(frames_table)) or 0
+        with self.connect(reads=True) as database:
+            return database.scalar(sa.select(sa.func.count()).select_from(FRAMES)) or 0
 
     def has(self, digest: str) -> bool:
-        row = sa.select(frames_table.c.digest).where(frames_table.c.digest == digest)
-        with self._engine.connect() as database:
+        with self.connect(reads=True) as database:
+            row = sa.select(FRAMES.c.digest).where(FRAMES.c.digest == digest)
             return database.scalar(row) is not None
 
     def insert(self, row: StoredFrame) -> bool:
-        """Make a row durable; False where it is there already."""
-        try:
-            with self._engine.begin() as database:
-                database.execute(sa.insert(frames_table), asdict(row))
-        except sa.exc.IntegrityError:  # another process stored it at the same moment
-            return False
-        return True
+        """Make a row durable; False where it is there already, by whichever process."""
+        with self.connect() as database:
+            made = _insert(database).values(asdict(row)).on_conflict_do_nothing()
+            return bool(database.execute(made).rowcount)
+
+    def fill(self, row: StoredFrame) -> None:
+        """Write what a row of an earlier release lacks."""
+        values = asdict(row)
+        values = {name: values[name] for name in _LATER}
+        with self.connect() as database:
+            database.execute(sa.update(FRAMES).where(FRAMES.c.digest == row.digest).values(values))
 
     def of_bundle(self, bundle: str) -> list[StoredFrame]:
         """The rows of bundles whose digests begin so, in order of arrival."""
-        rows = sa.select(frames_table).order_by(
-            frames_table.c.received_time_unix_nano, frames_table.c.digest
-        )
-        rows = rows.where(frames_table.c.bundle_digest.startswith(bundle, autoescape=True))
-        with self._engine.connect() as database:
+        rows = sa.select(FRAMES).order_by(FRAMES.c.received_time_unix_nano, FRAMES.c.digest)
+        rows = rows.where(FRAMES.c.bundle_digest.startswith(bundle, autoescape=True))
+        with self.connect(reads=True) as database:
             return [StoredFrame(**row) for row in database.execute(rows).mappings()]
 
     def digests(self, prefix: str) -> set[str]:
         """Digests that begin so."""
-        digest = frames_table.c.digest
+        digest = FRAMES.c.digest
         rows = sa.select(digest).where(digest >= prefix, digest < f"{prefix}g")  # behind any hex
-        with self._engine.connect() as database:
+        with self.connect(reads=True) as database:
             return set(database.scalars(rows))
+
+    def incomplete(self) -> list[str]:
+        """Digests of the rows that an earlier release made."""
+        with self.connect(reads=True) as database:
+            rows = sa.select(FRAMES.c.digest).where(FRAMES.c.image_digest.is_(None))
+            return list(database.scalars(rows))
+
+
+_LATER = (
+    *("image_digest", "flagged", "failure_probability", "threshold", "embedding"),
+    *("sampling_probability", "persons"),
+)
 
 
 def row_of(digest: str, body: bytes, frame: KeptFrame, received_ns: int) -> StoredFrame:
     """The row of a frame that came at a time, in Unix nanoseconds."""
     losses = [person.predicted_loss for person in frame.persons]
     finite = bool(losses) and all(map(math.isfinite, losses))
+    worst = _worst(frame.persons)
+    image = frame.frame.image
     return StoredFrame(
         digest=digest,
-        frame_id=frame.frame.frame_id,
-        stream_id=frame.frame.stream_id,
-        device_id=frame.device_id,
+        frame_id=_text(frame.frame.frame_id),
+        stream_id=_text(frame.frame.stream_id),
+        device_id=_text(frame.device_id),
         capture_time_unix_nano=frame.frame.capture_time_unix_nano,
         received_time_unix_nano=received_ns,
         size_bytes=len(body),
-        bundle_digest=frame.bundle_digest,
+        bundle_digest=_text(frame.bundle_digest),
         max_predicted_loss=max(losses) if finite else None,
         reason=reason_of(frame),
+        image_digest=hashlib.sha256(image if isinstance(image, bytes) else b"").hexdigest(),
+        flagged=any(person.flag.raised for person in frame.persons),
+        failure_probability=_finite(worst.failure_probability) if worst else None,
+        threshold=_finite(worst.flag.threshold) if worst else None,
+        embedding=_packed(worst) if worst else None,
+        sampling_probability=_sampling(frame),
+        persons=len(frame.persons),
+        sealed_with=sealed_with(body),
     )
 
 
@@ -127,13 +149,30 @@ def reason_of(frame: KeptFrame) -> str:
     return next((reason.value for reason in Reason if reason in kept), "")
 
 
-def _engine(url: str | sa.URL) -> sa.Engine:
-    engine = sa.create_engine(url)
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _set_up_sqlite)
-    return engine
+def _sampling(frame: KeptFrame) -> float | None:
+    reason = reason_of(frame)
+    of_reason = [d.sampling_probability for d in frame.decisions if d.kept and d.code == reason]
+    return _finite(max(of_reason, default=None))
 
 
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
+def _worst(persons: Sequence[Person]) -> Person | None:
+    finite = [person for person in persons if math.isfinite(person.predicted_loss)]
+    return max(finite, key=lambda person: person.predicted_loss, default=None)
+
+
+def _packed(person: Person) -> bytes | None:
+    return np.asarray(person.embedding, "<f4").tobytes() or None
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _text(sent: str) -> str:
+    """Without what PostgreSQL has no place for; the object has it as it was sent."""
+    return sent.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _insert(database: sa.Connection) -> Any:
+    dialect = postgresql if database.dialect.name == "postgresql" else sqlite
+    return dialect.insert(FRAMES)

@@ -18,14 +18,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import sqlalchemy as sa
-
-from misgiving.collector.store.indexing import index_objects
+from misgiving.collector.store.database import Database, database_url, said, sqlite_url
+from misgiving.collector.store.indexing import fill_rows, index_objects
 from misgiving.collector.store.objects import Objects, check_whole
+from misgiving.collector.store.opening import Opener
 from misgiving.collector.store.rows import Rows, StoredFrame, row_of
 from misgiving.runtime.durable import Places
 from misgiving.runtime.errors import DataError, FailedPrecondition
-from misgiving.runtime.wire.collected import KeptFrame, read_kept
+from misgiving.runtime.wire.collected import KeptFrame
+from misgiving.runtime.wire.sealing import OpeningKeys
 
 log = logging.getLogger(__name__)
 
@@ -38,28 +39,45 @@ class Store:
     >>> [(row.device_id, row.frame_id, row.reason) for row in rows]
     [('car-7', 'first', 'predicted_loss'), ('car-7', 'second', 'predicted_loss')]
 
+    ``database`` is what lists, marks and campaigns are asked from and written to.
+
     Args:
         folder: of the objects.
-        url: SQLAlchemy's name of another database than SQLite in the folder.
+        url: of another database than SQLite in the folder, ``sqlite:///FILE`` or
+            ``postgresql://USER:PASSWORD@HOST/NAME``.
         create: make the folder where it is missing; else that is an error.
+        keys: the fleet's private keys, which open what vehicles sealed; see
+            :func:`read_opening_keys`.
 
     Raises:
+        InvalidInput: the URL is another's.
         FailedPrecondition: the folder or the database cannot be opened.
     """
 
-    def __init__(self, folder: Path, url: str | None = None, *, create: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: str | None = None,
+        *,
+        create: bool = True,
+        keys: OpeningKeys | None = None,
+    ) -> None:
         if not create and not (folder / "objects").is_dir():
             raise FailedPrecondition(
                 f"{folder} is no store; expected a folder written by 'misgiving collect'. "
                 "Name it with --store"
             )
         self.folder = folder
+        self.opener = Opener(keys or {})
+        """Reads what vehicles sealed."""
         with self._translated():
             self._objects = Objects(folder)
-            self._rows = Rows(url or sa.URL.create("sqlite", database=str(folder / "store.sqlite")))
-            self._places = Places([folder, self._objects.folder], self._rows.files)
+            self.database = _opened(folder, url)
+            self._rows = Rows(self.database)
+            self._places = Places([folder, self._objects.folder], self.database.files)
             self._replaced = False
             index_objects(self._objects.folder, self._rows.digests, self._add_row)
+            fill_rows(self._rows.incomplete(), self._fill_row)
 
     def __enter__(self) -> "Store":
         return self
@@ -70,12 +88,11 @@ class Store:
     def close(self) -> None:
         """Let go of the folder and the database."""
         self._places.close()
-        self._rows.close()
+        self.database.close()
 
     def count(self) -> int:
         """Number of stored frames."""
-        with self._translated():
-            return self._rows.count()
+        return self._rows.count()
 
     def stored(self, digest: str) -> bool:
         """Whether a frame is stored: row and object.
@@ -84,9 +101,7 @@ class Store:
             FailedPrecondition: the store is another one than was opened.
         """
         self._check_places()
-        found = self._objects.has(digest)
-        with self._translated():
-            return found and self._rows.has(digest)
+        return self._objects.has(digest) and self._rows.has(digest)
 
     def offset(self, digest: str) -> int:
         """How many bytes of an unfinished upload are durable; they are made so here."""
@@ -120,7 +135,8 @@ class Store:
 
         Raises:
             DataError: the bytes, which are dropped, are not the digest's or no CollectedFrame.
-            FailedPrecondition: the store is another one than was opened.
+            FailedPrecondition: the store is another one than was opened, or the bytes, which stay,
+                are sealed for a key that is not here.
         """
         with self._objects.lock(digest):
             body = self._objects.received(digest)
@@ -128,7 +144,7 @@ class Store:
                 return False
             try:
                 check_whole(digest, body)
-                row = row_of(digest, body, read_kept(body), time.time_ns())
+                row = row_of(digest, body, self.opener.frame(body), time.time_ns())
             except DataError:
                 self._objects.discard(digest)
                 raise
@@ -143,7 +159,7 @@ class Store:
             DataError: the bytes are no CollectedFrame with an encoded image.
         """
         digest = hashlib.sha256(body).hexdigest()
-        row = row_of(digest, body, read_kept(body), time.time_ns())
+        row = row_of(digest, body, self.opener.frame(body), time.time_ns())
         self._store(row, lambda: self._objects.write(digest, body))
         return digest
 
@@ -152,8 +168,9 @@ class Store:
 
         Raises:
             DataError: its object is missing or altered.
+            FailedPrecondition: it is sealed for a key that is not here.
         """
-        return self._objects.read(digest)
+        return self.opener.frame(self._objects.body(digest))
 
     def frames(self, bundle: str = "") -> Iterator[tuple[StoredFrame, KeptFrame]]:
         """Every stored frame with its row, in order of arrival.
@@ -164,17 +181,14 @@ class Store:
         Raises:
             DataError: an object is missing or altered.
         """
-        with self._translated():
-            found = self._rows.of_bundle(bundle)
-        for row in found:
+        for row in self._rows.of_bundle(bundle):
             yield row, self.read(row.digest)
 
     def _store(self, row: StoredFrame, make_object: Callable[[], None]) -> bool:
         if self.stored(row.digest):
             return False
         make_object()
-        with self._translated():
-            new = self._rows.insert(row)
+        new = self._rows.insert(row)
         self._check_places()  # object and row are in the same store, under the names it has
         return new
 
@@ -195,7 +209,13 @@ class Store:
         body = path.read_bytes()
         if hashlib.sha256(body).hexdigest() != path.name:
             return False
-        return self._rows.insert(row_of(path.name, body, read_kept(body), path.stat().st_mtime_ns))
+        return self._rows.insert(
+            row_of(path.name, body, self.opener.frame(body), path.stat().st_mtime_ns)
+        )
+
+    def _fill_row(self, digest: str) -> None:
+        body = self._objects.body(digest)
+        self._rows.fill(row_of(digest, body, self.opener.frame(body), 0))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -206,11 +226,11 @@ class Store:
                 f"store {self.folder}: {error.strerror}; expected a folder that can be written. "
                 "Name another --store"
             ) from error
-        except sa.exc.SQLAlchemyError as error:
-            cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
-            damaged = "not a database" in cause or "malformed" in cause
-            hint = "Restore it" if damaged else "Free its disk, or let it be written"
-            raise FailedPrecondition(
-                f"database of store {self.folder}: {cause}; expected one written by "
-                f"'misgiving collect'. {hint}, or name another --store"
-            ) from error
+
+
+def _opened(folder: Path, url: str | None) -> Database:
+    if url is None:
+        path, name = folder / "store.sqlite", f"database of store {folder}"
+        return Database(sqlite_url(path), name, "--store")
+    named = database_url(url)
+    return Database(named, f"database {said(named)}")

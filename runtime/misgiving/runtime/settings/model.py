@@ -19,16 +19,12 @@ from pydantic import (
 )
 
 from misgiving.runtime.flags.budgets import DAY, HOUR, MINUTE, Budget, Unit
+from misgiving.runtime.flags.streams import NEAR_DUPLICATE
 from misgiving.runtime.geometry import MAX_REGIONS, Region, check_area
 from misgiving.runtime.net.listening import check_address, check_exposed, check_plain
 from misgiving.runtime.settings.privacy import PrivacyTable
-from misgiving.runtime.settings.table import Table
-
-
-def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
-    if "\0" in str(path):
-        raise ValueError(f"{str(path)!r} has a zero byte; expected a path")
-    return info.context / path if info.context is not None else path
+from misgiving.runtime.settings.table import Bytes, Location, Table, beside_the_file
+from misgiving.runtime.settings.uploading import UploadTable
 
 
 def _address(text: str) -> str:
@@ -62,17 +58,14 @@ def _recording_beside_the_file(source: str, info: ValidationInfo) -> str:
     """Cameras and URLs are meant as they are."""
     if info.context is None or "://" in source or source.startswith("env:") or source.isdecimal():
         return source
-    return str(_beside_the_file(Path(source), info))
+    return str(beside_the_file(Path(source), info))
 
 
-Location = Annotated[Path, Field(strict=False), AfterValidator(_beside_the_file)]
-"""A path; a relative one in a file is meant from that file's folder."""
 Box = Annotated[list[float], Field(min_length=4, max_length=4), AfterValidator(_box)]
 Address = Annotated[str, AfterValidator(_address)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Share = Annotated[float, AfterValidator(_share)]
 Frames = Annotated[int, Field(ge=2)]
-Bytes = Annotated[ByteSize, Field(ge=1)]
 Around = Annotated[float, Field(ge=0, le=60)]
 
 
@@ -207,8 +200,17 @@ class SpoolTable(Table):
 
     folder: Location | None = None
     """Folder in which kept frames wait for their upload; without it none is kept."""
-    quota: ByteSize = ByteSize(1 << 30)
-    """Bytes of frames that may wait, or a size such as "2GiB"; beyond it the oldest go."""
+    quota: Bytes = ByteSize(1 << 30)
+    """Bytes of frames that may wait, 1 or more, or a size such as "2GiB"; beyond it the least
+    valuable go."""
+    days: Annotated[float, Field(gt=0)] | None = None
+    """Days that a frame may wait, above 0; one that is older goes; without it no limit."""
+    near_duplicate: Annotated[float, Field(ge=0, le=2)] = NEAR_DUPLICATE
+    """Cosine distance of embeddings, 0 to 2, up to which a frame is nearly the same as another one
+    that was kept, and goes before those that are alone."""
+    seal_to: Location | None = None
+    """PEM of the fleet's public X25519 key, for which frames are sealed on their way to the disk;
+    without it they are not."""
     jpeg: Annotated[int, Field(ge=1, le=100)] | None = None
     """Quality, 1 to 100, of the JPEG that a raw or redacted picture is kept as; without it a PNG,
     which loses nothing. A picture that comes encoded stays as it came."""
@@ -293,6 +295,7 @@ class Settings(Table):
     persons: PersonsTable = PersonsTable()
     spool: SpoolTable = SpoolTable()
     privacy: PrivacyTable = PrivacyTable()
+    upload: UploadTable = UploadTable()
     watch: WatchTable = WatchTable()
     camera: dict[str, CameraTable] = {}
     """By name."""

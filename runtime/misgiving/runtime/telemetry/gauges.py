@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from misgiving.runtime.nouns import ModelInfo
-from misgiving.runtime.outbox.spool import SpoolCounts
+from misgiving.runtime.outbox.counts import SpoolCounts
 from misgiving.runtime.privacy.policy import Barred
 
 THERMAL = Path("/sys/class/thermal")
@@ -37,18 +37,25 @@ def of_spool(counts: Callable[[], SpoolCounts]) -> Asked:
             "refused_frames": (now.refused, "Frames that the collector does not want."),
             "bytes": (now.bytes, "Size of all of them."),
             "oldest_age_seconds": (now.oldest_age_s, "Since the oldest pending one was stored."),
+            "queued_frames": (now.queued, "Frames in memory, not yet on disk."),
+            "queued_age_seconds": (now.queued_age_s, "Since the oldest of these was queued."),
         }
         for name, (value, says) in gauges.items():
             yield GaugeMetricFamily(f"misgiving_spool_{name}", says, value)
         counters = {
             "spool_stored_frames": (now.stored, "Frames made durable."),
             "spool_lost_frames": (now.lost, "Frames to be kept that were never stored."),
-            "spool_evicted_frames": (now.evicted, "Frames deleted to keep the quota."),
+            "spool_declined_frames": (now.declined, "Frames that the collector has declined."),
             "upload_frames": (now.uploaded, "Frames that the collector has acknowledged."),
             "upload_bytes": (now.uploaded_bytes, "Size of these."),
         }
         for name, (value, says) in counters.items():
             yield CounterMetricFamily(f"misgiving_{name}", says, value)
+        says = "Frames deleted to keep the quota, or because they were too old."
+        evicted = CounterMetricFamily("misgiving_spool_evicted_frames", says, labels=["reason"])
+        evicted.add_metric(["quota"], now.evicted - now.expired)
+        evicted.add_metric(["age"], now.expired)
+        yield evicted
 
     return Asked(ask)
 

@@ -15,6 +15,7 @@ from misgiving.runtime.verbs.serve import flagging
 from misgiving.runtime.verbs.shadowing import shadow_options
 from misgiving.runtime.verbs.watch import source_of
 from misgiving.runtime.watching.show import check_own
+from misgiving.runtime.wire.sealing import read_fleet_key
 
 
 def check(file: Path) -> str:
@@ -43,6 +44,8 @@ def _check(settings: Settings) -> None:
         read(settings.tls.folder, server=True)
     if settings.spool.collector_tls:
         read(settings.spool.collector_tls, server=False)
+    if settings.spool.seal_to:
+        read_fleet_key(settings.spool.seal_to)
     if settings.watch.show:
         check_own(settings.watch.show)
     for camera in settings.camera.values():

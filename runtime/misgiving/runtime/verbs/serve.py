@@ -15,6 +15,7 @@ from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.engines.loading import Later, load_at_once
 from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import MisgivingError
+from misgiving.runtime.flags.budgets import DAY
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.net.listening import stop_signal
 from misgiving.runtime.net.roles import Roles
@@ -27,7 +28,7 @@ from misgiving.runtime.serving.pipeline import Pipeline, Sink
 from misgiving.runtime.serving.server import LIMITS, Server
 from misgiving.runtime.serving.shadow import Shadow
 from misgiving.runtime.settings.changing import check_change
-from misgiving.runtime.settings.model import FlagsTable, LogTable, ServerTable, Settings
+from misgiving.runtime.settings.model import FlagsTable, LogTable, ServerTable, Settings, SpoolTable
 from misgiving.runtime.telemetry.gauges import of_barred, of_machine, of_spool
 from misgiving.runtime.telemetry.logs import say, set_up
 from misgiving.runtime.telemetry.metrics import Metrics
@@ -211,12 +212,16 @@ def pipeline_of(
         Model(bundle, engine),
         policy_of(settings.flags, bundle),
         sink,
-        memory=Ledger(settings.spool.folder) if settings.spool.folder else None,
+        memory=ledger_of(settings.spool),
         keeping=Keeping(privacy_of(settings.privacy, bundle), settings.spool.jpeg or 0),
         lookout=lookout,
         shadow=shadow,
         device_id=settings.server.device_id,
     )
+
+
+def ledger_of(table: SpoolTable) -> Ledger | None:
+    return Ledger(table.folder, named=table.seal_to is None) if table.folder else None
 
 
 def _say_ready(settings: Settings, pipeline: Pipeline, bundle: Bundle, address: str) -> None:
@@ -258,14 +263,26 @@ def collecting(settings: Settings, metrics: Metrics) -> Iterator[Sink | None]:
         return
     from misgiving.runtime.outbox.spool import Spool
     from misgiving.runtime.outbox.uploader import Uploader
+    from misgiving.runtime.wire.sealing import read_fleet_key
 
     with contextlib.ExitStack() as undo:
-        spool = Spool(spooling.folder, quota_bytes=spooling.quota)
+        spool = Spool(
+            spooling.folder,
+            quota_bytes=spooling.quota,
+            max_age_s=spooling.days * DAY if spooling.days else None,
+            seal_to=read_fleet_key(spooling.seal_to) if spooling.seal_to else None,
+            near_duplicate=spooling.near_duplicate,
+        )
         undo.callback(lambda: say(spool.counts().line()))
         undo.callback(spool.close)
         metrics.registry.register(of_spool(spool.counts))
         if spooling.collector:
-            uploader = Uploader(spool, spooling.collector, tls=spooling.collector_tls)
+            uploader = Uploader(
+                spool,
+                spooling.collector,
+                tls=spooling.collector_tls,
+                limits=settings.upload.limits,
+            )
             undo.callback(uploader.stop, GRACE_S)
             uploader.start()
         yield spool

@@ -1,0 +1,148 @@
+"""The database of a store: SQLite in a file, or PostgreSQL for several collectors."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from misgiving.collector.store.migrating import is_current, migrate
+from misgiving.runtime.errors import FailedPrecondition, InvalidInput
+
+_WAIT_S = 60
+"""For another process's write in SQLite, or for a server that does not acknowledge."""
+
+
+class StoreUnavailable(FailedPrecondition):
+    """The database or the object store does not answer now; a vehicle keeps its frame."""
+
+    status = "UNAVAILABLE"
+
+
+class Database:
+    """Connections to a store's tables, which are made or brought up when it is opened.
+
+    Args:
+        url: SQLAlchemy's name of it.
+        name: what errors call it; without a password.
+        option: the option by which another is named.
+
+    Raises:
+        FailedPrecondition: it cannot be opened, or a later release wrote it.
+    """
+
+    def __init__(self, url: sa.URL, name: str, option: str = "--database") -> None:
+        self._url, self._name, self._option = url, name, option
+        self._engine = _engine(url)
+        try:
+            with self.connect(reads=True) as connection:
+                current = is_current(connection)
+            if not current:
+                with self.connect() as connection:
+                    migrate(connection)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    @property
+    def files(self) -> list[Path]:
+        """The database's file; none where it is a server's."""
+        name = self._url.database if self._engine.dialect.name == "sqlite" else None
+        return [Path(name)] if name and os.path.isfile(name) else []
+
+    @contextmanager
+    def connect(self, *, reads: bool = False) -> Iterator[sa.Connection]:
+        """A transaction, durable when the block has ended well, and undone otherwise.
+
+        Args:
+            reads: nothing is written. SQLite has one writer at a time, and any number who read.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+            FailedPrecondition: it is damaged.
+        """
+        with self._translated(), self._engine.connect() as connection:
+            begin = "BEGIN" if reads else "BEGIN IMMEDIATE"
+            with connection.execution_options(sqlite_begin=begin).begin():
+                yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.SQLAlchemyError as error:
+            raise self._error(error) from error
+
+    def _error(self, error: sa.exc.SQLAlchemyError) -> FailedPrecondition:
+        cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        if self._url.password:
+            cause = cause.replace(str(self._url.password), "***")
+        if "not a database" in cause or "malformed" in cause:
+            expected, hint, kind = "one written by 'misgiving collect'", "Restore it", None
+        elif self._engine.dialect.name == "sqlite":
+            expected = "one written by 'misgiving collect'"
+            hint, kind = "Free its disk, or let it be written", StoreUnavailable
+        else:
+            expected, hint, kind = "it to answer", "Start it", StoreUnavailable
+        return (kind or FailedPrecondition)(
+            f"{self._name}: {cause}; expected {expected}. {hint}, or name another {self._option}"
+        )
+
+
+def sqlite_url(path: Path) -> sa.URL:
+    """SQLAlchemy's name of a file."""
+    return sa.URL.create("sqlite", database=str(path))
+
+
+def database_url(text: str) -> sa.URL:
+    """What ``--database`` names.
+
+    Raises:
+        InvalidInput: it is neither SQLite's nor PostgreSQL's.
+    """
+    expected = "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+    try:
+        url = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise InvalidInput(f"--database is no URL; {expected}. Correct it") from error
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    if url.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise InvalidInput(f"--database is {said(url)}; {expected}. Name one of these")
+    if url.drivername == "sqlite" and not url.database:
+        raise InvalidInput(f"--database is {said(url)}, without a file; {expected}. Name a file")
+    return url
+
+
+def said(url: sa.URL) -> str:
+    """A database's URL for logs and errors: a password may stand in two places of it."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = sa.create_engine(url, connect_args={"timeout": _WAIT_S}, max_overflow=32)
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    waits = {"connect_timeout": "10", "tcp_user_timeout": str(_WAIT_S * 1000)}
+    url = url.update_query_dict({k: v for k, v in waits.items() if k not in url.query})
+    # A connection that the server has ended meanwhile is replaced before it is used.
+    return sa.create_engine(url, pool_pre_ping=True, max_overflow=32)
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own transactions leave out what changes tables, and begin without a lock.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options()["sqlite_begin"])

@@ -1,0 +1,97 @@
+"""The tables of a store's database; the files of ``migrations/versions`` make them.
+
+What a column means that a :class:`StoredFrame` has is said there.
+"""
+
+import sqlalchemy as sa
+
+TABLES = sa.MetaData()
+
+
+def _said(name: str) -> sa.Column[str]:
+    """A word that is empty where nobody has said it."""
+    return sa.Column(name, sa.Text, nullable=False, server_default="")
+
+
+FRAMES = sa.Table(
+    "frames",
+    TABLES,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("frame_id", sa.Text, nullable=False),
+    sa.Column("stream_id", sa.Text, nullable=False),
+    sa.Column("device_id", sa.Text, nullable=False, index=True),
+    sa.Column("capture_time_unix_nano", sa.BigInteger, nullable=False, index=True),
+    sa.Column("received_time_unix_nano", sa.BigInteger, nullable=False, index=True),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("bundle_digest", sa.Text, nullable=False, index=True),
+    sa.Column("max_predicted_loss", sa.Double, index=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("image_digest", sa.String(64), index=True),
+    sa.Column("flagged", sa.Boolean),
+    sa.Column("failure_probability", sa.Double),
+    sa.Column("sampling_probability", sa.Double),
+    sa.Column("threshold", sa.Double),
+    sa.Column("persons", sa.Integer),
+    _said("campaign"),
+    _said("engine"),
+    _said("precision"),
+    _said("software_version"),
+    _said("sealed_with"),
+    _said("identity"),
+    sa.Column("embedding", sa.LargeBinary),
+)
+
+# What people said of frames; the newest of a digest counts.
+MARKS = sa.Table(
+    "marks",
+    TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False, index=True),
+    sa.Column("mark", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("at_unix_nano", sa.BigInteger, nullable=False),
+)
+
+# What was exported to annotators.
+BATCHES = sa.Table(
+    "batches",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("created_unix_nano", sa.BigInteger, nullable=False),
+    sa.Column("format", sa.Text, nullable=False),
+)
+BATCH_FRAMES = sa.Table(
+    "batch_frames",
+    TABLES,
+    sa.Column("batch", sa.Text, primary_key=True),
+    sa.Column("digest", sa.String(64), primary_key=True, index=True),
+)
+
+# What came back from them.
+LABEL_SETS = sa.Table(
+    "label_sets",
+    TABLES,
+    sa.Column("version", sa.Text, primary_key=True),
+    sa.Column("created_unix_nano", sa.BigInteger, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+)
+LABELLED = sa.Table(
+    "labelled",
+    TABLES,
+    sa.Column("version", sa.Text, primary_key=True),
+    sa.Column("digest", sa.String(64), primary_key=True, index=True),
+)
+
+# What was declined by its header; the vehicle has forgotten it.
+DECLINED = sa.Table(
+    "declined",
+    TABLES,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("device_id", sa.Text, nullable=False, index=True),
+    sa.Column("stream_id", sa.Text, nullable=False),
+    sa.Column("frame_id", sa.Text, nullable=False),
+    sa.Column("campaign", sa.Text, nullable=False),
+    sa.Column("predicted_loss", sa.Double),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("declined_time_unix_nano", sa.BigInteger, nullable=False, index=True),
+)
