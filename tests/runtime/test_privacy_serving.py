@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.client import Client
 from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.flags.budgets import DAY, Budget
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.keypoints import KeypointSet
 from misgiving.runtime.nouns import Answer, Collection, Position, make_frame
@@ -68,6 +69,16 @@ def test_nothing_is_kept_within_a_fence() -> None:
             infer(running, wire_frame(BLACK, frame_id=name, position=place))
         assert barred(running) == {Barred.GEOFENCE: 1, Barred.NO_POSITION: 1}
     assert kept.names == ["out"]
+
+
+def test_what_a_fence_withholds_spends_no_budget() -> None:
+    kept, budget = Kept(), Budget(2, "frames", DAY)
+    policy = replace(tiny.policy(), budgets=(budget,))
+    with serving(policy=policy, sink=kept) as running:
+        running.pipeline.keeping.policy = PrivacyPolicy(fences=(Circle(MUNICH, 1000),))
+        for name, place in (("0", MUNICH), ("1", MUNICH), ("2", MUNICH), ("3", Position(0, 0))):
+            infer(running, wire_frame(BLACK, frame_id=name, position=place))
+    assert kept.names == ["3"]
 
 
 def test_what_a_spool_stores_is_redacted_and_says_so(tmp_path: Path) -> None:
