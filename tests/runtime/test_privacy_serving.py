@@ -129,7 +129,9 @@ def test_a_server_s_file_says_what_is_kept(tmp_path: Path) -> None:
     with server("--config", file, "--threads", 1) as (process, address), Client(address) as client:
 
         def collected(place: Position | None) -> Collection:
-            (answer, _) = client.stream([make_frame(tiny.spots([3] * 14), position=place)])
+            image = tiny.spots([3] * 14)
+            (answer, _) = client.stream([make_frame(image, position=place)])
+            assert client.infer(image, position=place).collection is answer.collection
             return answer.collection
 
         assert collected(MUNICH) is Collection.NONE
@@ -148,7 +150,7 @@ def test_a_server_s_file_says_what_is_kept(tmp_path: Path) -> None:
         process.terminate()
         process.wait(60)
     stored = Spool(spool)
-    (digest,) = stored.pending()
+    digest, _ = stored.pending()
     kept = read_kept(stored.read(digest))
     stored.close()
     assert (kept.coding, kept.jpeg_quality, kept.frame.position) == (Coding.JPEG, 92, None)
