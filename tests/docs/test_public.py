@@ -58,7 +58,6 @@ CLI_ONLY = {
     "misgiving.export.demo.run": "its printed table",
     "misgiving.collector.options": "options that verbs share",
     "misgiving.collector.review": "a verb in a file of its own; in Python that is a browser",
-    "misgiving.runtime.wire.sealing": "reads the files that an option names",
 }
 """What the command may import beside public names, and why it is not public."""
 

@@ -98,6 +98,9 @@ def export(
         f"{counts.audited} audited; "
         f"{counts.unusable} frames unusable. Correct {counts.corrected}"
     )
+    if set(counts.codings) - {""}:
+        coded = (f"{count} {name or 'unknown'}" for name, count in sorted(counts.codings.items()))
+        typer.echo(f"pictures: {', '.join(coded)}; {counts.hidden} joints covered by the vehicle")
     if counts.lost:
         typer.echo(
             f"{counts.lost} joints are hidden or outside of the image, which {format.value} cannot "
