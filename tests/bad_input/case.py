@@ -32,7 +32,7 @@ class Case:
 VERBS = [
     *("infer", "serve", "watch", "status", "stream", "config"),
     *("recipes", "train", "attach", "suspects", "cycle", "evaluate", "score", "select", "theory"),
-    *("export", "calibrate", "build", "bench", "demo", "collect", "annotations"),
+    *("export", "calibrate", "build", "bench", "demo", "collect", "annotations", "prelabel"),
     *("sign", "verify", "pack"),
 ]
 """As the page orders them."""

@@ -230,6 +230,12 @@ COLLECT = [
         "notes.txt is no private X25519 key",
     ),
     Case("a store of junk", "collect --store cut-store", "not a database"),
+    Case(
+        "a distance that is none",
+        "collect --store store --decline-nearer 3",
+        "expected a cosine distance above 0 and up to 2",
+    ),
+    Case("no frames", "collect --store store --decline-within 0", "expected a number from 1 on"),
     Case("no collector", "collect", "'misgiving[collector]'", lacks=("sqlalchemy",)),
 ]
 

@@ -9,6 +9,7 @@ FILES = {
     "size.toml": '[spool]\nfolder = "spool"\nquota = "a lot"\n',
     "address.toml": '[server]\nlisten = "localhost"\n',
     "flat.toml": "flags = 0.5\n",
+    "window.toml": '[upload]\nwindows = ["22-6"]\n',
     "box.toml": "[persons.fixed]\nfront = [[10, 20, 80]]\n",
     "flat-box.toml": "[persons.fixed]\nfront = [[10, 20, 80, 0]]\n",
     "no-detector.toml": '[persons]\ndetector = "no.toml"\n',
@@ -30,6 +31,7 @@ CONFIG = [
     Case("a table with a typo", f"{CHECK} typo-table.toml", "Did you mean flags?", 1),
     Case("text for a number", f"{CHECK} type.toml", "type.toml: flags.audit_rate is 'much'", 1),
     Case("a size in words", f"{CHECK} size.toml", 'a size such as "2GiB"', 1),
+    Case("no time of day", f"{CHECK} window.toml", "HH:MM-HH:MM, such as 22:00-06:00", 1),
     Case("an address", f"{CHECK} address.toml", "address.toml: server.listen: address is", 1),
     Case("a number for a table", f"{CHECK} flat.toml", "flags is 0.5; expected a table", 1),
     Case(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from misgiving.collector.annotations import export_annotations, read_corrected
 from misgiving.collector.annotations.coco import Document
 from misgiving.collector.annotations.formats import FORMATS, lost
+from misgiving.collector.format_names import Format
 from misgiving.runtime.errors import DataError, InvalidInput
 from misgiving.runtime.keypoints import COCO, LSP, KeypointSet
 from shared.annotating import FRAMES, as_exported, people, stored
@@ -220,6 +221,10 @@ def test_one_person_an_image_needs_no_individuals(tmp_path: Path) -> None:
     one_column.append(row.replace("labeled-data,batch-7,", "labeled-data/batch-7/"))
     path.write_text("\n".join(one_column))  # as older releases have it
     assert len(read_corrected(tmp_path / "batch-7", trust_untouched=True).labels.persons) == 1
+
+
+def test_formats_have_the_names_of_the_option() -> None:
+    assert list(FORMATS) == [kind.value for kind in Format]
 
 
 def test_files_of_two_formats(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ OPAQUE = (Network,)
 CLI_ONLY = {
     "misgiving.runtime.verbs": "options that verbs share",
     "misgiving.runtime.verbs.build": "for this device; in Python that is Estimator.load",
+    "misgiving.collector.format_names": "names for the help",
     "misgiving.export.bench.output": "prints a table; it times processes, not calls",
     "misgiving.export.bench.long": "what its verb is asked",
     "misgiving.export.bench.run": "what its verb is asked",

@@ -1,11 +1,11 @@
 """The collector's verbs: ``collect`` and ``annotations``."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from misgiving.collector.format_names import NAMES, Format
 from misgiving.runtime.verbs.options import Insecure, Tls
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -28,17 +28,6 @@ OpenWith = Annotated[
 ]
 
 
-class Format(str, Enum):
-    COCO = "coco"
-    CVAT = "cvat"
-    LABEL_STUDIO = "label-studio"
-    YOLO = "yolo"
-    DEEPLABCUT = "deeplabcut"
-
-
-_FORMATS = ", ".join(kind.value for kind in Format)
-
-
 @app.command()
 def collect(
     listen: Annotated[
@@ -49,6 +38,23 @@ def collect(
     open_with: OpenWith = None,
     tls: Tls = None,
     insecure: Insecure = False,
+    decline_repeats: Annotated[
+        bool,
+        typer.Option(
+            "--decline-repeats", help="Decline frames whose picture is stored of the same device."
+        ),
+    ] = False,
+    decline_nearer: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DISTANCE",
+            help="Decline frames whose embedding is nearer than this cosine distance to one that "
+            "is stored of the same device and bundle; 0.006 suits the bundle in the package.",
+        ),
+    ] = None,
+    decline_within: Annotated[
+        int, typer.Option(metavar="N", help="Of how many of the newest frames.")
+    ] = 1000,
 ) -> None:
     """Take flagged frames from vehicles, until Ctrl-C or SIGTERM.
 
@@ -59,12 +65,13 @@ def collect(
     import asyncio
     import logging
 
-    from misgiving.collector import Store, serve
+    from misgiving.collector import Declining, Store, serve
     from misgiving.runtime.wire.sealing import read_opening_keys
 
+    declining = Declining(pictures=decline_repeats, nearer=decline_nearer, within=decline_within)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with Store(store, keys=read_opening_keys(open_with or [])) as opened:
-        asyncio.run(serve(listen, opened, tls=tls, insecure=insecure))
+        asyncio.run(serve(listen, opened, tls=tls, insecure=insecure, declining=declining))
 
 
 @annotations.command()
@@ -75,7 +82,7 @@ def export(
     ],
     format: Annotated[
         Format,
-        typer.Option(metavar="NAME", help=f"What the annotation tool reads: {_FORMATS}."),
+        typer.Option(metavar="NAME", help=f"What the annotation tool reads: {NAMES}."),
     ] = Format.COCO,
     bundle: Annotated[
         str,
@@ -115,7 +122,7 @@ def import_(
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the label set.")],
     format: Annotated[
         Format | None,
-        typer.Option(metavar="NAME", help=f"Of that file, one of {_FORMATS}; found by default."),
+        typer.Option(metavar="NAME", help=f"Of that file, one of {NAMES}; found by default."),
     ] = None,
     trust_untouched: Annotated[
         bool,

@@ -4,6 +4,7 @@ from misgiving.collector.annotations.coco_export import (
     ExportCounts,
     export_annotations,
     export_coco,
+    export_frames,
 )
 from misgiving.collector.annotations.coco_import import (
     Corrected,
@@ -17,6 +18,7 @@ __all__ = [
     "ExportCounts",
     "export_annotations",
     "export_coco",
+    "export_frames",
     "import_coco",
     "read_corrected",
     "write_labels",

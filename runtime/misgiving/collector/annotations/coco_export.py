@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,31 @@ def export_annotations(
         DataError: ``out`` exists or cannot be written, nothing can be exported, an object of the
             store is damaged, or the frames have different keypoints.
     """
+    frames = ((row.digest, frame) for row, frame in store.frames(bundle))
+    hint = f"store {store.folder} has no frame to export; collect some first, or name another "
+    return export_frames(frames, out, format=format, none=f"{hint}--store or --bundle")
+
+
+def export_frames(
+    frames: Iterable[tuple[str, KeptFrame]],
+    out: Path,
+    *,
+    format: str = "coco",
+    none: str = "no frame to export; expected at least one",
+) -> ExportCounts:
+    """As :func:`export_annotations`, of frames that are in no store.
+
+    >>> with Store(Path("collected"), create=False) as store:
+    ...     frames = [(row.digest, frame) for row, frame in store.frames()]
+    >>> export_frames(frames, Path("batch-3"), format="yolo").persons
+    2
+
+    Args:
+        frames: each with a digest that names it, 64 hex digits.
+        out: must not exist.
+        format: see there.
+        none: what is said where nothing can be exported.
+    """
     images: list[Image] = []
     annotations: list[Annotation] = []
     category: Category | None = None
@@ -87,9 +112,9 @@ def export_annotations(
     kind = format_named(format)
     with new_folder(out) as folder:
         (folder / IMAGES).mkdir()
-        for row, frame in store.frames(bundle):
+        for digest, frame in frames:
             try:
-                image = _image(len(images) + 1, row.digest, frame)
+                image = _image(len(images) + 1, digest, frame)
             except MisgivingError as error:
                 log.warning("frame %s is not exported: %s", frame.frame.name, error)
                 unusable += 1
@@ -97,12 +122,9 @@ def export_annotations(
             category = _same_category(category, frame)
             (folder / IMAGES / image.file_name).write_bytes(_encoded(frame))
             images.append(image)
-            annotations += _annotations(len(annotations) + 1, image, row.digest, frame)
+            annotations += _annotations(len(annotations) + 1, image, digest, frame)
         if category is None:
-            raise DataError(
-                f"store {store.folder} has no frame to export ({unusable} unusable); "
-                "collect some first, or name another --store or --bundle"
-            )
+            raise DataError(f"{none} ({unusable} are unusable)")
         document = _document(category, images, annotations)
         (folder / ORIGINAL).write_bytes(document.to_json())
         kind.write(folder, document, out.name)

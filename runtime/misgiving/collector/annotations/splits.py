@@ -22,8 +22,8 @@ _NANO = 10**9
 def split_of(origin: FrameOrigin) -> Split:
     """The side of a frame and all its persons."""
     stream = f"{origin.device_id}\0{origin.stream_id}"
-    time_s, rest = divmod(origin.capture_time_unix_nano, _NANO)
-    if not time_s and not rest:
+    time_s = origin.capture_time_unix_nano // _NANO
+    if origin.capture_time_unix_nano <= 0:
         return _side(stream if stream != "\0" else origin.frame_digest)
     side, here = _side_at(stream, time_s), time_s % PIECE_S
     neighbours = {-1: here < MOMENT_S, 1: here >= PIECE_S - MOMENT_S}

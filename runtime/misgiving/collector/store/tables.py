@@ -81,3 +81,17 @@ LABELLED = sa.Table(
     sa.Column("version", sa.Text, primary_key=True),
     sa.Column("digest", sa.String(64), primary_key=True, index=True),
 )
+
+# What was declined by its header; the vehicle has forgotten it.
+DECLINED = sa.Table(
+    "declined",
+    TABLES,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("device_id", sa.Text, nullable=False, index=True),
+    sa.Column("stream_id", sa.Text, nullable=False),
+    sa.Column("frame_id", sa.Text, nullable=False),
+    sa.Column("campaign", sa.Text, nullable=False),
+    sa.Column("predicted_loss", sa.Double),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("declined_time_unix_nano", sa.BigInteger, nullable=False, index=True),
+)

@@ -12,7 +12,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ByteSize,
-    ConfigDict,
     Field,
     NonNegativeInt,
     ValidationInfo,
@@ -23,20 +22,8 @@ from misgiving.runtime.flags.budgets import DAY, HOUR, MINUTE, Budget, Unit
 from misgiving.runtime.flags.streams import NEAR_DUPLICATE
 from misgiving.runtime.geometry import MAX_REGIONS, Region, check_area
 from misgiving.runtime.net.listening import check_address, check_exposed, check_plain
-
-
-class Table(BaseModel):
-    """Refuses keys that it does not know, and values of another type."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
-
-
-def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
-    if "\0" in str(path):
-        raise ValueError(f"{str(path)!r} has a zero byte; expected a path")
-    return info.context / path if info.context is not None else path
+from misgiving.runtime.settings.table import Bytes, Location, Table, beside_the_file
+from misgiving.runtime.settings.uploading import UploadTable
 
 
 def _address(text: str) -> str:
@@ -70,17 +57,14 @@ def _recording_beside_the_file(source: str, info: ValidationInfo) -> str:
     """Cameras and URLs are meant as they are."""
     if info.context is None or "://" in source or source.startswith("env:") or source.isdecimal():
         return source
-    return str(_beside_the_file(Path(source), info))
+    return str(beside_the_file(Path(source), info))
 
 
-Location = Annotated[Path, Field(strict=False), AfterValidator(_beside_the_file)]
-"""A path; a relative one in a file is meant from that file's folder."""
 Box = Annotated[list[float], Field(min_length=4, max_length=4), AfterValidator(_box)]
 Address = Annotated[str, AfterValidator(_address)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Share = Annotated[float, AfterValidator(_share)]
 Frames = Annotated[int, Field(ge=2)]
-Bytes = Annotated[ByteSize, Field(ge=1)]
 Around = Annotated[float, Field(ge=0, le=60)]
 
 
@@ -306,6 +290,7 @@ class Settings(Table):
     flags: FlagsTable = FlagsTable()
     persons: PersonsTable = PersonsTable()
     spool: SpoolTable = SpoolTable()
+    upload: UploadTable = UploadTable()
     watch: WatchTable = WatchTable()
     camera: dict[str, CameraTable] = {}
     """By name."""

@@ -273,7 +273,12 @@ def collecting(settings: Settings, metrics: Metrics) -> Iterator[Sink | None]:
         undo.callback(spool.close)
         metrics.registry.register(of_spool(spool.counts))
         if spooling.collector:
-            uploader = Uploader(spool, spooling.collector, tls=spooling.collector_tls)
+            uploader = Uploader(
+                spool,
+                spooling.collector,
+                tls=spooling.collector_tls,
+                limits=settings.upload.limits,
+            )
             undo.callback(uploader.stop, GRACE_S)
             uploader.start()
         yield spool
