@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-_GROUPS = (["annotations"], ["config"], ["frames"])
+_GROUPS = (["annotations"], ["config"], ["frames"], ["fleet"])
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Case:
 VERBS = [
     *("infer", "serve", "watch", "status", "stream", "config"),
     *("recipes", "train", "attach", "suspects", "cycle", "evaluate", "score", "select", "theory"),
-    *("export", "calibrate", "build", "bench", "demo", "collect", "frames", "annotations"),
-    *("prelabel", "sign", "verify", "pack"),
+    *("export", "calibrate", "build", "bench", "demo", "collect", "review", "frames", "fleet"),
+    *("annotations", "prelabel", "sign", "verify", "pack"),
 ]
 """As the page orders them."""

@@ -5,12 +5,12 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from misgiving.collector.frames.words import Mark, moment, score_range
+from misgiving.collector.options import OpenWith, StoreOption
 from misgiving.runtime.errors import MisgivingError
 
 if TYPE_CHECKING:
@@ -82,19 +82,7 @@ def _asked(
 
 
 @contextmanager
-def _opened(
-    store: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the collected frames.")],
-    open_with: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--open-with",
-            metavar="FILE",
-            help="The fleet's private key, which opens sealed frames; again for each further one.",
-            envvar="MISGIVING_OPEN_WITH",
-            show_default=False,
-        ),
-    ] = None,
-) -> "Iterator[Store]":
+def _opened(store: StoreOption, open_with: OpenWith = None) -> "Iterator[Store]":
     from misgiving.collector.store import Store
     from misgiving.runtime.wire.sealing import read_opening_keys
 

@@ -41,7 +41,7 @@ def migrate(connection: sa.Connection) -> None:
 
     SQLite's own lock is held by the transaction.
     """
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it speaks while it is imported, too
     from alembic import command, config  # 0.1 s, which only a first start has to take
 
     if connection.dialect.name == "postgresql":
