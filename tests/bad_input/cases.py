@@ -12,6 +12,7 @@ from bad_input.build_cases import BUILD, ON_TENSORRT
 from bad_input.calibrate_cases import CALIBRATE
 from bad_input.case import Case
 from bad_input.config_cases import CONFIG
+from bad_input.fleet_cases import FLEET
 from bad_input.persons_cases import DETECTOR
 from bad_input.precision_cases import PRECISION
 from bad_input.suspects_cases import SUSPECTS
@@ -311,6 +312,7 @@ ANNOTATIONS = [
 
 CASES = [
     *(*GENERAL, *INFER, *SERVE_, *STATUS, *STREAM, *TRAINING),
-    *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *BENCH, *DEMO, *COLLECT, *REVIEW, *ANNOTATIONS),
+    *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *BENCH, *DEMO, *COLLECT, *REVIEW, *FLEET),
+    *ANNOTATIONS,
     *(*PRECISION, *TLS, *TRUST, *ATTACH, *SUSPECTS, *CONFIG, *DETECTOR, *WATCH),
 ]

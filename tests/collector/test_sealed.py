@@ -105,13 +105,28 @@ def test_without_its_key_a_frame_waits_on_the_vehicle(
             counts = spool.counts()
             assert (counts.pending, counts.refused, counts.uploaded) == (2, 0, 0)
         assert store.count() == 0
-    said = [x.getMessage() for x in caplog.records if x.name.startswith("misgiving.collector")]
-    assert sum(f"sealed for the key {name}" in line for line in said) == 1  # not at each attempt
     with Store(tmp_path / "store", keys=keys(OLD, NEW)) as store:
         with collecting(store) as address, uploading(spool, address):
             eventually(lambda: spool.counts().uploaded == 2)
         assert sorted(frame.frame.frame_id for _, frame in store.frames()) == ["one", "two"]
     spool.close()
+
+
+def test_a_key_that_is_not_here_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The vehicles try again and again, and what they have sent stays."""
+    body = sealed(OLD)
+    digest = hashlib.sha256(body).hexdigest()
+    with Store(tmp_path) as store:
+        store.append(digest, 0, body)
+        for _ in range(3):
+            with pytest.raises(FailedPrecondition, match="none is here"):
+                store.commit(digest)
+        assert caplog.text.count("it is sealed for the key") == 1
+        assert store.offset(digest) == len(body)
+    with Store(tmp_path, keys=keys(OLD)) as store:
+        assert store.commit(digest)
 
 
 def test_an_object_without_a_row_waits_for_its_key(

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from misgiving.collector.control.cli import app as fleet
 from misgiving.collector.format_names import NAMES, Format
 from misgiving.collector.options import OpenWith, StoreOption
 from misgiving.collector.review import cli as review_cli
@@ -16,6 +17,7 @@ annotations = typer.Typer(
 )
 app.add_typer(annotations, name="annotations")
 app.add_typer(review_cli.app)
+app.add_typer(fleet, name="fleet")
 
 
 @app.command()
@@ -96,6 +98,9 @@ def export(
         f"{counts.audited} audited; "
         f"{counts.unusable} frames unusable. Correct {counts.corrected}"
     )
+    if set(counts.codings) - {""}:
+        coded = (f"{count} {name or 'unknown'}" for name, count in sorted(counts.codings.items()))
+        typer.echo(f"pictures: {', '.join(coded)}; {counts.hidden} joints covered by the vehicle")
     if counts.lost:
         typer.echo(
             f"{counts.lost} joints are hidden or outside of the image, which {format.value} cannot "
