@@ -11,6 +11,9 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
+from misgiving.collector.control.control import Control
+from misgiving.collector.control.service import SERVICE as CONTROL_SERVICE
+from misgiving.collector.control.service import Steering
 from misgiving.collector.declining import WANTED, Decliner, Declining, Verdict
 from misgiving.collector.store import Store, wrong_offset
 from misgiving.runtime.errors import (
@@ -26,6 +29,7 @@ from misgiving.runtime.net.room import Limits
 from misgiving.runtime.net.status import refuse
 from misgiving.runtime.wire.offers import Header
 from misgiving.v1 import fleet_pb2
+from misgiving.v1.control_pb2_grpc import add_FleetControlServicer_to_server
 from misgiving.v1.fleet_pb2 import (
     OFFER_VERDICT_DECLINED,
     OFFER_VERDICT_LATER,
@@ -198,10 +202,12 @@ async def start_server(
     """Start the service with health and reflection; returns it and the HOST:PORT it has."""
     server = new_server(_LIMITS)
     add_FleetCollectorServicer_to_server(Ingest(store, declining), server)
-    checks = add_health(server, SERVICE)
+    add_FleetControlServicer_to_server(Steering(Control(store.database), _abort), server)
+    services = (SERVICE, CONTROL_SERVICE)
+    checks = add_health(server, *services)
     address = bind(server, listen, tls)
     await server.start()
-    for name in ("", SERVICE):
+    for name in ("", *services):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     return server, address
 

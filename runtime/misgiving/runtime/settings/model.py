@@ -22,6 +22,7 @@ from misgiving.runtime.flags.budgets import DAY, HOUR, MINUTE, Budget, Unit
 from misgiving.runtime.flags.streams import NEAR_DUPLICATE
 from misgiving.runtime.geometry import MAX_REGIONS, Region, check_area
 from misgiving.runtime.net.listening import check_address, check_exposed, check_plain
+from misgiving.runtime.settings.privacy import PrivacyTable
 from misgiving.runtime.settings.table import Bytes, Location, Table, beside_the_file
 from misgiving.runtime.settings.uploading import UploadTable
 
@@ -210,11 +211,33 @@ class SpoolTable(Table):
     seal_to: Location | None = None
     """PEM of the fleet's public X25519 key, for which frames are sealed on their way to the disk;
     without it they are not."""
+    jpeg: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Quality, 1 to 100, of the JPEG that a raw or redacted picture is kept as; without it a PNG,
+    which loses nothing. A picture that comes encoded stays as it came."""
     collector: Address | None = None
     """HOST:PORT that the spool is uploaded to."""
     collector_tls: Location | None = None
     """Folder of `ca.crt`, by which the collector's certificate must be, and of `tls.crt` and
     `tls.key` to show it; without it there is no TLS."""
+
+
+class FleetTable(Table):
+    """What the collector is told, and may ask for."""
+
+    reports: bool = True
+    """Whether the collector is told once a minute how the device does, in counts."""
+    campaigns: bool = False
+    """Whether the collector's campaigns may change what is flagged and kept, within the limits of
+    `[flags]`."""
+
+    @model_validator(mode="after")
+    def _acknowledged(self) -> "FleetTable":
+        if self.campaigns and not self.reports:
+            raise ValueError(
+                "campaigns are taken and nothing is reported; expected reports, which acknowledge "
+                "a campaign. Leave fleet.reports out, or fleet.campaigns"
+            )
+        return self
 
 
 class TlsTable(Table):
@@ -290,6 +313,8 @@ class Settings(Table):
     flags: FlagsTable = FlagsTable()
     persons: PersonsTable = PersonsTable()
     spool: SpoolTable = SpoolTable()
+    fleet: FleetTable = FleetTable()
+    privacy: PrivacyTable = PrivacyTable()
     upload: UploadTable = UploadTable()
     watch: WatchTable = WatchTable()
     camera: dict[str, CameraTable] = {}
@@ -304,6 +329,17 @@ class Settings(Table):
             raise ValueError(
                 f"collector is {self.spool.collector} and there is no spool; uploads start from a "
                 "spool. Add --spool DIR, or spool.folder in the file"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pictures_beside_are_whole(self) -> "Settings":
+        hidden = [key for key in ("crop", "blur_heads", "hook") if getattr(self.privacy, key)]
+        beside = [key for key in ("draw", "clips") if getattr(self.watch, key)]
+        if hidden and beside:
+            raise ValueError(
+                f"privacy.{hidden[0]} hides what watch.{beside[0]} would write to a folder; "
+                "expected one of the two. Leave the other out"
             )
         return self
 

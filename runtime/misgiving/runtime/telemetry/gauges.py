@@ -9,8 +9,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from misgiving.runtime.flags.budgets import Budget
 from misgiving.runtime.nouns import ModelInfo
 from misgiving.runtime.outbox.counts import SpoolCounts
+from misgiving.runtime.privacy.policy import Barred
 
 THERMAL = Path("/sys/class/thermal")
 """Where Linux tells temperatures, on boards too."""
@@ -59,6 +61,19 @@ def of_spool(counts: Callable[[], SpoolCounts]) -> Asked:
     return Asked(ask)
 
 
+def of_barred(counts: Callable[[], Mapping[Barred, int]]) -> Asked:
+    """Frames that a policy of privacy has not let be kept."""
+
+    def ask() -> Iterator[Metric]:
+        says = "Frames that were to be kept and are not, by the rule of privacy."
+        family = CounterMetricFamily("misgiving_frames_barred", says, labels=["reason"])
+        for why, count in counts().items():
+            family.add_metric([why.value], count)
+        yield family
+
+    return Asked(ask)
+
+
 def of_cameras(frozen: Callable[[], Mapping[str, bool]]) -> Asked:
     """Which cameras of ``watch`` give no frames."""
 
@@ -98,6 +113,19 @@ def of_drift(drifting: Callable[[], bool]) -> Asked:
     def ask() -> Iterator[Metric]:
         says = "1 while predicted losses are not distributed as the bundle's reference has them."
         yield GaugeMetricFamily("misgiving_drift_alarm", says, drifting())
+
+    return Asked(ask)
+
+
+def of_budgets(left: Callable[[], Mapping[Budget, int]]) -> Asked:
+    """What the device may still keep."""
+
+    def ask() -> Iterator[Metric]:
+        says = "Kept frames, or their bytes, that a budget still allows."
+        gauge = GaugeMetricFamily("misgiving_budget_left", says, labels=["unit", "period"])
+        for budget, amount in left().items():
+            gauge.add_metric([budget.unit, budget.period], amount)
+        yield gauge
 
     return Asked(ask)
 

@@ -23,19 +23,22 @@ from misgiving.runtime.net.room import Limits
 from misgiving.runtime.outbox.ledger import Ledger
 from misgiving.runtime.persons.detector import Detector
 from misgiving.runtime.persons.lookout import Lookout
+from misgiving.runtime.privacy.keeping import Keeping
 from misgiving.runtime.serving.pipeline import Pipeline, Sink
 from misgiving.runtime.serving.server import LIMITS, Server
 from misgiving.runtime.serving.shadow import Shadow
 from misgiving.runtime.settings.changing import check_change
 from misgiving.runtime.settings.model import FlagsTable, LogTable, ServerTable, Settings, SpoolTable
-from misgiving.runtime.telemetry.gauges import of_machine, of_spool
+from misgiving.runtime.telemetry.gauges import of_barred, of_machine, of_spool
 from misgiving.runtime.telemetry.logs import say, set_up
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.telemetry.scraping import scraped
+from misgiving.runtime.verbs.campaigning import Campaigning, Reporting
 from misgiving.runtime.verbs.exchanging import Exchanger, model_options, policy_of
 from misgiving.runtime.verbs.guarding import EngineHung, guard
 from misgiving.runtime.verbs.memory import keep_freed
 from misgiving.runtime.verbs.notifying import READY, STOPPING, notify
+from misgiving.runtime.verbs.privacy import privacy_of
 from misgiving.runtime.verbs.reloading import Reloader, reload_signal
 from misgiving.runtime.verbs.shadowing import shadow_of
 
@@ -87,7 +90,7 @@ async def _serve(
     roles = Roles(infer=tls.infer, admin=tls.admin)
     server = Server(metrics, roles, limits_of(settings.server), settings.server.shared_memory)
     address = await server.start(settings.server.listen, tls.folder)
-    upgrade, grace_s = None, GRACE_S
+    upgrade, reporting, grace_s = None, None, GRACE_S
     try:
         bundle, engine, later = await asyncio.to_thread(
             load_at_once, model_options(settings.bundle)
@@ -100,12 +103,15 @@ async def _serve(
             await server.ready(pipeline)
             _say_ready(settings, pipeline, bundle, address)
             notify(READY)
+        metrics.registry.register(of_barred(lambda: pipeline.keeping.counts))
         exchanger = Exchanger(pipeline, settings, probation, server, metrics)
+        campaigning = Campaigning(exchanger, partial(apply_live, exchanger))
+        reporting = Reporting(settings, metrics, campaigning)
         if later:
             upgrade = asyncio.create_task(upgraded(exchanger, later))
         work = [guard(server, pipeline), exchanger.run()]
         if reread and reload:
-            work.append(Reloader(reread, partial(apply_live, exchanger)).run(reload))
+            work.append(Reloader(reread, campaigning.reload).run(reload))
         await until(stop, work)
     except EngineHung:
         grace_s = 1.0  # what waits for that engine waits in vain
@@ -114,6 +120,8 @@ async def _serve(
         notify(STOPPING)
         await ended(upgrade)
         await server.stop(grace_s)
+        if reporting:
+            await reporting.stop()
     await closed(pipeline)
 
 
@@ -210,6 +218,7 @@ def pipeline_of(
         policy_of(settings.flags, bundle),
         sink,
         memory=ledger_of(settings.spool),
+        keeping=Keeping(privacy_of(settings.privacy, bundle), settings.spool.jpeg or 0),
         lookout=lookout,
         shadow=shadow,
         device_id=settings.server.device_id,
