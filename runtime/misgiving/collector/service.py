@@ -33,7 +33,7 @@ from misgiving.runtime.net.listening import check_exposed, check_plain, stop_sig
 from misgiving.runtime.net.room import Limits
 from misgiving.runtime.net.status import refuse
 from misgiving.runtime.telemetry.metrics import status_name
-from misgiving.runtime.wire.offers import Header, read_header
+from misgiving.runtime.wire.offers import Header
 from misgiving.v1 import fleet_pb2
 from misgiving.v1.control_pb2_grpc import add_FleetControlServicer_to_server
 from misgiving.v1.fleet_pb2 import (
@@ -138,9 +138,9 @@ class Ingest(FleetCollectorServicer):
     def _header(self, frame: OfferedFrame, caller: Caller) -> Header | None:
         """None where it says nothing that counts: then nothing speaks against the frame."""
         try:
-            header = read_header(frame.header)
+            header = self._store.opener.header(frame.header)
             return replace(header, device_id=self._devices.name_of(caller, header.device_id))
-        except DataError:  # nobody here can read it, or the upload will be refused
+        except (DataError, FailedPrecondition):  # nobody here can read it, or it is another's
             return None
 
     def _stat(self, digest: str, caller: Caller) -> StatUploadResponse:
