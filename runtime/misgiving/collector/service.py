@@ -18,7 +18,7 @@ from misgiving.collector.control.service import SERVICE as CONTROL_SERVICE
 from misgiving.collector.control.service import Steering
 from misgiving.collector.declining import WANTED, Decliner, Declining, Verdict
 from misgiving.collector.frames.arrivals import Arrivals
-from misgiving.collector.frames.devices import Caller, Devices
+from misgiving.collector.frames.devices import Caller, Devices, Gate
 from misgiving.collector.frames.upkeep import kept_up
 from misgiving.collector.store import Store, StoredFrame, wrong_offset
 from misgiving.runtime.errors import (
@@ -86,7 +86,8 @@ class Ingest(FleetCollectorServicer):
     def __init__(
         self, store: Store, declining: Declining, devices: Devices, arrivals: Arrivals
     ) -> None:
-        self._store, self._devices, self._arrivals = store, devices, arrivals
+        self._store, self._arrivals = store, arrivals
+        self._gate = Gate(devices, store.database)
         self._decliner = Decliner(declining, store.database)
 
     async def StatUpload(
@@ -139,7 +140,7 @@ class Ingest(FleetCollectorServicer):
         """None where it says nothing that counts: then nothing speaks against the frame."""
         try:
             header = self._store.opener.header(frame.header)
-            return replace(header, device_id=self._devices.name_of(caller, header.device_id))
+            return replace(header, device_id=self._gate.name_of(caller, header.device_id))
         except (DataError, FailedPrecondition):  # nobody here can read it, or it is another's
             return None
 
@@ -150,8 +151,7 @@ class Ingest(FleetCollectorServicer):
 
     def _known(self, digest: str, caller: Caller) -> bool:
         """Whether a frame is stored, as far as the caller may be told."""
-        database = self._store.database
-        return self._store.stored(digest) and self._devices.may_read(database, caller, digest)
+        return self._store.stored(digest) and self._gate.may_read(caller, digest)
 
     async def _upload(
         self, requests: AsyncIterator[UploadRequest], caller: Caller
@@ -160,7 +160,7 @@ class Ingest(FleetCollectorServicer):
         if await asyncio.to_thread(self._known, start.digest, caller):
             self._arrivals.known()
             return UploadResponse(digest=start.digest, already_stored=True)
-        await asyncio.to_thread(self._devices.check_caller, self._store.database, caller)
+        await asyncio.to_thread(self._gate.check_caller, caller)
         await asyncio.to_thread(self._check_offset, start)
         at = start.offset_bytes
         async for request in requests:
@@ -180,7 +180,7 @@ class Ingest(FleetCollectorServicer):
     def _commit(self, digest: str, caller: Caller) -> StoredFrame | None:
         """Store a finished upload; None where it was stored already."""
         rows: list[StoredFrame] = []
-        admit = self._devices.admitting(self._store.database, caller)
+        admit = self._gate.admitting(caller)
 
         def admitted(row: StoredFrame) -> StoredFrame:
             rows.append(admit(row))

@@ -14,7 +14,6 @@ from misgiving.runtime.errors import printable
 from misgiving.runtime.nouns import Reason
 from misgiving.runtime.telemetry.counts import Counts
 from misgiving.runtime.telemetry.durations import Durations
-from misgiving.runtime.telemetry.gauges import of_machine
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,6 @@ class Arrivals:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(of_machine())
         reasons = [*(one.value for one in Reason), "none"]
         self._frames = self._counts("frames", "Frames stored, by reason.", "reason", reasons)
         self._bytes = self._counts("bytes", "Size of these.").of[""]

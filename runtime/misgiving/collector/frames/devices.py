@@ -80,12 +80,24 @@ class Devices:
     any_name: bool = False
     """A device may send frames of any name, for gateways that send those of others."""
 
-    def may_read(self, database: Database, caller: Caller, digest: str) -> bool:
+
+class Gate:
+    """Holds devices to their rules.
+
+    Args:
+        rules: what devices may do.
+        database: of the store.
+    """
+
+    def __init__(self, rules: Devices, database: Database) -> None:
+        self._rules, self._database = rules, database
+
+    def may_read(self, caller: Caller, digest: str) -> bool:
         """Whether a caller may be told that a stored frame is there: it is its own."""
-        if not caller.names or self.any_name:
+        if not caller.names or self._rules.any_name:
             return True
         c = FRAMES.c
-        with database.connect(reads=True) as connection:
+        with self._database.connect(reads=True) as connection:
             owner = connection.execute(
                 sa.select(c.identity, c.device_id).where(c.digest == digest)
             ).one_or_none()
@@ -97,7 +109,7 @@ class Devices:
         Raises:
             Foreign: it is another than the certificate's.
         """
-        if not caller.names or (self.any_name and device_id):
+        if not caller.names or (self._rules.any_name and device_id):
             return device_id
         if device_id and device_id not in caller.names:
             raise Foreign(
@@ -107,7 +119,7 @@ class Devices:
             )
         return device_id or caller.identity
 
-    def admitting(self, database: Database, caller: Caller) -> Callable[[StoredFrame], StoredFrame]:
+    def admitting(self, caller: Caller) -> Callable[[StoredFrame], StoredFrame]:
         """A function that gives the row of a caller's frame, as it is to be stored.
 
         It raises Foreign where the frame is another device's, and OverQuota.
@@ -116,32 +128,33 @@ class Devices:
         def admit(row: StoredFrame) -> StoredFrame:
             name = self.name_of(caller, row.device_id)
             if caller.names:
-                self.check_quota(database, FRAMES.c.identity, caller.identity)
+                self.check_caller(caller)
             else:
-                self.check_quota(database, FRAMES.c.device_id, name)
+                self._check_quota(FRAMES.c.device_id, name)
             return replace(row, identity=caller.identity, device_id=name)
 
         return admit
 
-    def check_caller(self, database: Database, caller: Caller) -> None:
+    def check_caller(self, caller: Caller) -> None:
         """Raise OverQuota before the bytes travel, where a certificate says who it is."""
         if caller.names:
-            self.check_quota(database, FRAMES.c.identity, caller.identity)
+            self._check_quota(FRAMES.c.identity, caller.identity)
 
-    def check_quota(self, database: Database, column: sa.Column[str], name: str) -> None:
+    def _check_quota(self, column: sa.Column[str], name: str) -> None:
         """Raise OverQuota where the frames of a name are as many as it may send in a day."""
-        if self.bytes_per_day is None and self.frames_per_day is None:
+        most_bytes, most = self._rules.bytes_per_day, self._rules.frames_per_day
+        if most_bytes is None and most is None:
             return
         size = sa.func.coalesce(sa.func.sum(FRAMES.c.size_bytes), 0)
         sent = sa.select(sa.func.count(), size).where(
             column == name, FRAMES.c.received_time_unix_nano > time.time_ns() - DAY_NS
         )
-        with database.connect(reads=True) as connection:
+        with self._database.connect(reads=True) as connection:
             frames, size_bytes = connection.execute(sent).one()
-        if self.frames_per_day is not None and frames >= self.frames_per_day:
-            raise _over(name, f"{frames:,} frames", f"{self.frames_per_day:,} frames")
-        if self.bytes_per_day is not None and size_bytes >= self.bytes_per_day:
-            raise _over(name, spoken_size(int(size_bytes)), spoken_size(self.bytes_per_day))
+        if most is not None and frames >= most:
+            raise _over(name, f"{frames:,} frames", f"{most:,} frames")
+        if most_bytes is not None and size_bytes >= most_bytes:
+            raise _over(name, spoken_size(int(size_bytes)), spoken_size(most_bytes))
 
 
 def _over(name: str, sent: str, quota: str) -> OverQuota:
