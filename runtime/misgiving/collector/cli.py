@@ -1,4 +1,4 @@
-"""The collector's verbs: ``collect``, ``review`` and ``annotations``."""
+"""The collector's verbs: ``collect``, ``frames``, ``review`` and ``annotations``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,14 +7,16 @@ import typer
 
 from misgiving.collector.control.cli import app as fleet
 from misgiving.collector.format_names import NAMES, Format
+from misgiving.collector.frames_cli import app as frames
 from misgiving.collector.options import OpenWith, StoreOption
 from misgiving.collector.review import cli as review_cli
-from misgiving.runtime.verbs.options import Insecure, Tls
+from misgiving.runtime.verbs.options import Insecure, Scraped, Tls, size_of
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 annotations = typer.Typer(
     help="Frames out to annotators, labels back in.", rich_markup_mode=None, no_args_is_help=True
 )
+app.add_typer(frames, name="frames")
 app.add_typer(annotations, name="annotations")
 app.add_typer(review_cli.app)
 app.add_typer(fleet, name="fleet")
@@ -47,6 +49,30 @@ def collect(
     decline_within: Annotated[
         int, typer.Option(metavar="N", help="Of how many of the newest frames.")
     ] = 1000,
+    metrics: Scraped = None,
+    keep_days: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Erase frames N days after their arrival, but for those with labels.",
+        ),
+    ] = None,
+    device_bytes: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="What one device may send in 24 hours, such as 2GiB."),
+    ] = None,
+    device_frames: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="The same in frames.")
+    ] = None,
+    any_device: Annotated[
+        bool,
+        typer.Option(
+            "--any-device",
+            help="Take frames of whatever device_id from whoever has a certificate, as gateways "
+            "send them.",
+        ),
+    ] = False,
 ) -> None:
     """Take flagged frames from vehicles, until Ctrl-C or SIGTERM.
 
@@ -57,13 +83,26 @@ def collect(
     import asyncio
     import logging
 
-    from misgiving.collector import Declining, Store, serve
+    from misgiving.collector import Declining, Devices, Store, serve
     from misgiving.runtime.wire.sealing import read_opening_keys
 
     declining = Declining(pictures=decline_repeats, nearer=decline_nearer, within=decline_within)
+    size = None if device_bytes is None else size_of(device_bytes, "--device-bytes")
+    devices = Devices(bytes_per_day=size, frames_per_day=device_frames, any_name=any_device)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with Store(store, keys=read_opening_keys(open_with or [])) as opened:
-        asyncio.run(serve(listen, opened, tls=tls, insecure=insecure, declining=declining))
+        asyncio.run(
+            serve(
+                listen,
+                opened,
+                tls=tls,
+                insecure=insecure,
+                declining=declining,
+                devices=devices,
+                keep_days=keep_days,
+                metrics=metrics,
+            )
+        )
 
 
 @annotations.command()
