@@ -1,19 +1,26 @@
 """The pages as a browser gets them."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from flask.testing import FlaskClient
 
+from misgiving.collector.control.control import Control
 from misgiving.collector.review import pages
 from misgiving.collector.store import Store
-from misgiving.collector.store.tables import FRAMES
+from misgiving.collector.store.tables import DECLINED, FRAMES
 from misgiving.runtime import images
+from misgiving.runtime.wire.reports import BudgetLeft
+from misgiving.runtime.wire.sealing import FRAME, key_id, seal
+from misgiving.v1.fleet_pb2 import CODING_JPEG, HiddenJoints, Redaction
 from misgiving.v1.pose_pb2 import Flag, KeepReason
 from shared.collecting import collected, serialise
+from shared.reporting import OTHER_RUN, report
 from shared.reviewing import client_of, digests, filled, send
 
 
@@ -240,6 +247,54 @@ def test_overview(store: Store) -> None:
     text = client_of(store).get("/overview").text
     assert re.search(r"predicted loss</th><td class=\"number\">2</td>", text)
     assert re.search(r"car-7</a></th><td class=\"number\">3</td>", text)
+
+
+def test_overview_has_what_vehicles_report(store: Store) -> None:
+    control = Control(store.database)
+    fine = report(1, budgets=(BudgetLeft("frames", "day", 321),))
+    for one in (fine, report(3, device_id="van-8", run_id=OTHER_RUN, drifting=True)):
+        control.add(one, time.time_ns())
+    client = client_of(store)
+    text = client.get("/overview").text
+    assert "budget left: 321 frames this day" in text
+    assert "GAPS: 2 reports never came" in text
+    assert text.index("van-8: last report") < text.index("van-7: last report")  # it drifts
+    assert "van-8" not in client.get("/overview?device=van-7").text
+
+
+def test_overview_has_what_was_declined(store: Store) -> None:
+    row = {name: "" for name in ("device_id", "stream_id", "frame_id", "campaign")}
+    times = {"old": 0, "new": time.time_ns()}
+    with store.database.connect() as connection:
+        for digest, at in times.items():
+            values = row | {"digest": digest, "reason": "same_picture"}
+            connection.execute(sa.insert(DECLINED).values(declined_time_unix_nano=at, **values))
+    text = client_of(store).get("/overview").text
+    assert re.search(r"same picture</th><td class=\"number\">1</td>", text)
+
+
+def test_covered_joints_are_named(tmp_path: Path) -> None:
+    frame = collected("covered")
+    frame.coding, frame.jpeg_quality = CODING_JPEG, 92
+    frame.redaction.CopyFrom(Redaction(hidden=[HiddenJoints(joints=[12])]))
+    frame.redaction.covered.add(x_px=1, y_px=1, width_px=9, height_px=9)
+    with Store(tmp_path / "store") as store:
+        page = f"/frames/{store.put(serialise(frame))}"
+        text = client_of(store).get(page).text
+    assert re.findall("([a-z ]+) .covered.", text) == ["neck"]
+    assert "jpeg, quality 92, heads covered: 1" in text
+
+
+def test_a_frame_whose_key_is_not_here(tmp_path: Path) -> None:
+    key = X25519PrivateKey.generate()
+    body = seal(serialise(collected("sealed")), key.public_key(), FRAME)
+    with Store(tmp_path / "store", keys={key_id(key.public_key()): key}) as store:
+        digest = store.put(body)
+        assert client_of(store).get(f"/thumbs/{digest}.jpg").status_code == 200
+    with Store(tmp_path / "store") as store:
+        answer = client_of(store).get(f"/frames/{digest}")
+        assert answer.status_code == 200
+        assert "it is sealed for the key" in answer.text
 
 
 @pytest.mark.parametrize("path", ["/", "/audit", "/nowhere", "/static/review.css", "/?since=soon"])

@@ -1,8 +1,11 @@
 """The verb ``review``, as a process."""
 
+import http.cookiejar
 import re
 import subprocess
 import sys
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from misgiving.collector.review.accounts import Accounts
+from misgiving.collector.review.accounts import FAILURES, Accounts
 from misgiving.collector.review.serving import access_of
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import InvalidInput
 from shared.collecting import DEADLINE_S
-from shared.reviewing import filled
+from shared.reviewing import PROXIED, filled, reviewing
 
 PASSWORD = "four words of mine"
 
@@ -64,6 +67,39 @@ def test_accounts_from_a_shell(folder: Path) -> None:
         assert process.communicate(timeout=DEADLINE_S)[0] == "ann may not log in any more\n"
     with Store(folder) as store:
         assert Accounts(store.database).names() == []
+
+
+def test_a_proxy_says_who_asks(tmp_path: Path) -> None:
+    """Guesses are counted for the address that it names, over TLS of its own."""
+
+    def log_in(address: str, asks: str, password: str) -> int:
+        # Cookies for TLS go to the server behind the proxy, as the proxy hands them on.
+        policy = http.cookiejar.DefaultCookiePolicy(secure_protocols=("https", "http"))
+        cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar(policy))
+        jar = urllib.request.build_opener(cookies)
+        jar.addheaders = [
+            ("X-Forwarded-For", asks),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Host", "review.example"),
+            ("Referer", "https://review.example/login"),
+        ]
+        with jar.open(f"{address}/login", timeout=DEADLINE_S) as answer:
+            token = re.search(r'csrf_token" value="([^"]+)"', answer.read().decode())[1]
+        form = {"csrf_token": token, "name": "ann", "password": password}
+        try:
+            with jar.open(f"{address}/login", urllib.parse.urlencode(form).encode()) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    with filled(tmp_path / "store", [2.0]) as store:
+        Accounts(store.database).add("ann", PASSWORD)
+        with reviewing(store, PROXIED) as address:
+            codes = [log_in(address, "192.0.2.1", "wrong") for _ in range(FAILURES)]
+            assert codes == [401] * FAILURES
+            assert log_in(address, "192.0.2.1", PASSWORD) == 429
+            assert log_in(address, "192.0.2.2", PASSWORD) == 200
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from shared.collecting import DEADLINE_S, collected, person, serialise
 
 OPEN = Access(login=False)
 CLOSED = Access(login=True)
+PROXIED = Access(login=True, behind_proxy=True)
 
 
 def filled(folder: Path, losses: Sequence[float]) -> Store:

@@ -69,9 +69,7 @@ class Selection:
     def clauses(self) -> list[sa.ColumnElement[bool]]:
         """What the rows of ``frames`` must fulfil."""
         c, found = FRAMES.c, list[sa.ColumnElement[bool]]()
-        for column, names in ((c.device_id, self.devices), (c.stream_id, self.streams)):
-            if names:
-                found.append(sa.or_(*(_named(column, name) for name in names)))
+        found += named(c.device_id, self.devices) + named(c.stream_id, self.streams)
         for column, names in ((c.reason, self.reasons), (c.campaign, self.campaigns)):
             if names:
                 found.append(column.in_(names))
@@ -179,6 +177,11 @@ def count_frames(connection: sa.Connection, selection: Selection) -> tuple[int, 
     return int(row[0]), int(row[1])
 
 
+def named(column: sa.Column[Any], names: Sequence[str]) -> list[sa.ColumnElement[bool]]:
+    """That a column has one of some names; one that ends in ``*`` stands for all that begin so."""
+    return [sa.or_(*(_is_named(column, name) for name in names))] if names else []
+
+
 def newest_mark() -> sa.ScalarSelect[Any]:
     """The newest mark of the frame of a query's row."""
     newest = MARKS.c.at_unix_nano.desc(), MARKS.c.id.desc()
@@ -205,7 +208,7 @@ def _behind(place: Place, column: sa.Column[Any]) -> sa.ColumnElement[bool]:
     return behind | column.is_(None) if column.nullable else behind
 
 
-def _named(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
+def _is_named(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
     if name.endswith("*"):
         return column.startswith(name[:-1], autoescape=True)
     return column == name

@@ -10,7 +10,6 @@ import flask
 import flask_login
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from werkzeug.exceptions import HTTPException
-from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response
 
 from misgiving.collector.frames.words import spoken_size, spoken_time
@@ -73,8 +72,6 @@ def create_app(store: Store, access: Access, throttle: Throttle | None = None) -
     app.jinja_env.globals.update(spoken_time=spoken_time, spoken_size=spoken_size, zip=zip)
     app.jinja_env.globals.update(sides=SIDES, boxes=BOXES, login_needed=access.login)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    if access.behind_proxy:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_proto=1, x_host=1)  # type: ignore[method-assign]
     CSRFProtect(app)
     app.register_error_handler(MisgivingError, _refused)
     app.register_error_handler(HTTPException, _http_error)

@@ -8,6 +8,8 @@ from typing import Any
 import flask
 from werkzeug.wrappers import Response
 
+from misgiving.collector.control.control import Control
+from misgiving.collector.control.overview import devices_of, lines_of
 from misgiving.collector.frames.selection import Place
 from misgiving.collector.frames.words import Mark
 from misgiving.collector.review import charts, drawing, queries
@@ -17,6 +19,8 @@ from misgiving.collector.review.queries import DAY_NS, DAYS, Marked, Order
 from misgiving.collector.store.rows import StoredFrame
 from misgiving.collector.store.store import Store
 from misgiving.runtime.errors import DataError, InvalidInput, MisgivingError, NotFound
+from misgiving.runtime.net.roles import fits
+from misgiving.runtime.nouns import Person
 from misgiving.runtime.wire.collected import KeptFrame
 
 PAGE = 48
@@ -25,7 +29,7 @@ AROUND = 30
 ALIKE = 8
 
 _THUMBS = 1024  # kept drawn, 15 kB each
-_DEVICES, _BUNDLES = 20, 6  # shown of more
+_DEVICES, _BUNDLES, _VEHICLES = 20, 6, 50  # shown of more
 _DRAWN_BY = "1"  # a new number where pictures are drawn in another way
 _MARKS = {
     Mark.LABEL: ("Label", "l"),
@@ -87,6 +91,7 @@ class Pages:
             before=before, after=after, camera=camera, strip=charts.strip(camera),
             line=charts.threshold_of(camera, row), size=(charts.WIDTH, charts.HEIGHT),
             buttons=_buttons(row), joints=_joints(kept) if kept else [], compared=queries.COMPARED,
+            image=_image_of(kept) if kept else "",
         )  # fmt: skip
 
     def mark(self, digest: str) -> Response:
@@ -125,7 +130,9 @@ class Pages:
     def overview(self) -> str:
         """What arrived, from whom and why."""
         view = _view().of_population()
-        first = time.time_ns() // DAY_NS - DAYS + 1
+        now = time.time_ns()
+        first = now // DAY_NS - DAYS + 1
+        vehicles = _vehicles(Control(self._store.database), view, now)
         with self._connect(reads=True) as connection:
             rows = queries.arrivals(connection, view.selection, first * DAY_NS)
             scores = queries.scores_by_bundle(connection, view.selection)
@@ -135,7 +142,8 @@ class Pages:
         return flask.render_template(
             "overview.html", view=view, arrived=charts.arrived(rows, first, DAYS), known=known,
             histograms=charts.histograms(scores)[:_BUNDLES], marks=marks, declined=declined,
-            most=_DEVICES, size=(charts.WIDTH, charts.HEIGHT), scored=queries.SCORED,
+            vehicles=vehicles, most=_DEVICES, scored=queries.SCORED,
+            size=(charts.WIDTH, charts.HEIGHT),
         )  # fmt: skip
 
     def _read(self, digest: str) -> tuple[KeptFrame | None, str]:
@@ -209,15 +217,43 @@ def _buttons(row: StoredFrame) -> list[tuple[str, str, str]]:
 
 def _joints(kept: KeptFrame) -> list[list[tuple[str, float, float | None, float]]]:
     """Of each person: name, confidence and loss of each joint, and how long its bar is, 0 to 1."""
-    return [list(_joints_of(kept.keypoint_names, person)) for person in kept.persons]
+    hidden = kept.redaction.hidden if kept.redaction else ()
+    return [
+        list(_joints_of(kept.keypoint_names, person, hidden[at] if at < len(hidden) else ()))
+        for at, person in enumerate(kept.persons)
+    ]
 
 
 def _joints_of(
-    names: Sequence[str], person: Any
+    names: Sequence[str], person: Person, hidden: Sequence[int]
 ) -> Iterator[tuple[str, float, float | None, float]]:
     losses = person.keypoint_loss.tolist()
     top = max([1.0, *losses])
     for at, (_, _, confidence) in enumerate(person.keypoints.tolist()):
         name = names[at].replace("_", " ") if at < len(names) else f"joint {at}"
+        name += " (covered)" if at in hidden else ""
         loss = losses[at] if at < len(losses) else None
         yield name, confidence, loss, min(1.0, max(0.0, (loss or 0.0) / top))
+
+
+def _image_of(kept: KeptFrame) -> str:
+    """How the image is coded, and what the vehicle took out of it."""
+    said = [kept.coding.value] if kept.coding else []
+    said += [f"quality {kept.jpeg_quality}"] if kept.jpeg_quality else []
+    if redaction := kept.redaction:
+        said += ["all but the persons is grey"] if redaction.cropped else []
+        said += [f"heads covered: {len(redaction.covered)}"] if redaction.covered else []
+        said += [f"changed by {redaction.hook}"] if redaction.hook else []
+    return ", ".join(said)
+
+
+def _vehicles(control: Control, view: View, now_ns: int) -> list[list[str]]:
+    """What each vehicle reported last, in lines; those with trouble first."""
+    wanted = view.selection.devices or ("*",)
+    known = [
+        (not one.newest.report.drifting, -one.lost, name, one)
+        for name, one in devices_of(control.runs()).items()
+        if any(fits(pattern, name) for pattern in wanted)
+    ]
+    ordered = sorted(known, key=lambda one: one[:3])[:_VEHICLES]
+    return [[line.strip() for line in lines_of(name, one, now_ns)] for *_, name, one in ordered]

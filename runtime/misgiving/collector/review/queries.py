@@ -44,6 +44,9 @@ class Order(str, Enum):
         return Place(values.get(self.value), row.digest)
 
 
+_COLUMNS = {Order.NEWEST: _C.received_time_unix_nano, Order.WORST: _C.max_predicted_loss}
+
+
 @dataclass(frozen=True, slots=True)
 class Marked:
     """What somebody said of a frame."""
@@ -63,20 +66,24 @@ def list_frames(
     limit: int,
 ) -> list[StoredFrame]:
     """Frames from a place on, this one not included; ``backwards`` gives the nearest first."""
-    column = {Order.NEWEST: _C.received_time_unix_nano, Order.WORST: _C.max_predicted_loss}.get(
-        order
-    )
-    wanted = selection.clauses()
-    if beyond:
-        wanted.append(_beyond(column, beyond, backwards))
-    ordered: list[Any] = [_C.digest.desc() if backwards else _C.digest]
-    if column is not None:
-        one = column.asc() if backwards else column.desc()
-        if column.nullable:
-            one = one.nulls_first() if backwards else one.nulls_last()
-        ordered.insert(0, one)
-    rows = sa.select(FRAMES).where(*wanted).order_by(*ordered).limit(limit)
-    return _stored(connection, rows)
+    column, wanted = _COLUMNS.get(order), selection.clauses()
+    if column is None or not column.nullable:
+        return _part(connection, wanted, column, beyond, backwards, limit)
+    # Those without a value come last. Asked for by themselves, so that an index gives the others.
+    found: list[StoredFrame] = []
+    for valued in (False, True) if backwards else (True, False):
+        kind = column.is_not(None) if valued else column.is_(None)
+        place = beyond
+        if beyond is not None and valued != (beyond.value is not None):
+            if valued != backwards:
+                continue  # all of them lie on the other side
+            place = None
+        by = column if valued else None
+        left = limit - len(found)
+        found += _part(connection, [*wanted, kind], by, place, backwards, left)
+        if len(found) == limit:
+            break
+    return found
 
 
 def frame_row(connection: sa.Connection, digest: str) -> StoredFrame | None:
@@ -229,17 +236,27 @@ def _stratum(
     return Stratum(flagged, reason, kept, weight, variance, tuple(judged), mean, float(deviation))
 
 
-def _beyond(column: sa.Column[Any] | None, place: Place, backwards: bool) -> sa.ColumnElement[bool]:
-    """Behind a place, or before it."""
-    rest = _C.digest < place.digest if backwards else _C.digest > place.digest
-    if column is None:
-        return rest
-    if place.value is None:
-        alone = column.is_(None) & rest
-        return alone | column.is_not(None) if backwards else alone
-    further = column > place.value if backwards else column < place.value
-    found = further | ((column == place.value) & rest)
-    return found | column.is_(None) if column.nullable and not backwards else found
+def _part(
+    connection: sa.Connection,
+    wanted: Sequence[sa.ColumnElement[bool]],
+    column: sa.Column[Any] | None,
+    beyond: Place | None,
+    backwards: bool,
+    limit: int,
+) -> list[StoredFrame]:
+    """Frames by a column that all of them have, the greatest first, then by digest."""
+    ordered: list[Any] = [_C.digest.desc() if backwards else _C.digest]
+    wanted = list(wanted)
+    if column is not None:
+        ordered.insert(0, column.asc() if backwards else column.desc())
+    if beyond:
+        rest = _C.digest < beyond.digest if backwards else _C.digest > beyond.digest
+        if column is not None:  # the first of the two lets an index begin at the place
+            wanted.append(column >= beyond.value if backwards else column <= beyond.value)
+            rest = (column != beyond.value) | rest
+        wanted.append(rest)
+    rows = sa.select(FRAMES).where(*wanted).order_by(*ordered).limit(limit)
+    return _stored(connection, rows)
 
 
 def _stored(connection: sa.Connection, rows: sa.Select[Any]) -> list[StoredFrame]:

@@ -8,12 +8,17 @@ from typing import Any
 import waitress
 
 from misgiving.collector.review.accounts import Accounts
-from misgiving.collector.review.app import Access, create_app
+from misgiving.collector.review.app import LARGEST_FORM, Access, create_app
 from misgiving.collector.store.store import Store
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput
 from misgiving.runtime.net.listening import check_address, is_exposed
 
 _THREADS = 8
+_PROXY: dict[str, Any] = {
+    "trusted_proxy": "*",  # others do not reach the address, or the network is a private one
+    "trusted_proxy_count": 1,
+    "trusted_proxy_headers": {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"},
+}
 
 
 def access_of(listen: str, *, behind_proxy: bool, insecure: bool) -> Access:
@@ -64,7 +69,8 @@ def serve_review(
             port=int(port),
             threads=_THREADS,
             ident=None,
-            max_request_body_size=1 << 20,
+            max_request_body_size=LARGEST_FORM,
+            **(_PROXY if access.behind_proxy else {}),
         )
     except OSError as error:
         raise FailedPrecondition(
