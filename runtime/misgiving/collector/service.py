@@ -11,7 +11,6 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from misgiving.collector.control.control import Control
 from misgiving.collector.control.service import SERVICE as CONTROL_SERVICE
 from misgiving.collector.control.service import Steering
 from misgiving.collector.declining import WANTED, Decliner, Declining, Verdict
@@ -195,7 +194,7 @@ async def start_server(
     """Start the service with health and reflection; returns it and the HOST:PORT it has."""
     server = new_server(_LIMITS)
     add_FleetCollectorServicer_to_server(Ingest(store, declining), server)
-    add_FleetControlServicer_to_server(Steering(Control(store.database), _abort), server)
+    add_FleetControlServicer_to_server(Steering(store.database, _abort), server)
     services = (SERVICE, CONTROL_SERVICE)
     checks = add_health(server, *services)
     address = bind(server, listen, tls)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from misgiving.collector.control.release_cli import app as release
+
 app = typer.Typer(
     help="How vehicles do, and what they are asked to keep.",
     rich_markup_mode=None,
@@ -14,6 +16,7 @@ campaign = typer.Typer(
     help="What some vehicles are to keep for a while.", rich_markup_mode=None, no_args_is_help=True
 )
 app.add_typer(campaign, name="campaign")
+app.add_typer(release, name="release")
 
 StoreOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the collected frames.")]
 
