@@ -32,7 +32,8 @@ class Case:
 VERBS = [
     *("infer", "serve", "watch", "status", "stream", "config"),
     *("recipes", "train", "attach", "suspects", "cycle", "evaluate", "score", "select", "theory"),
-    *("export", "calibrate", "build", "bench", "demo", "collect", "fleet", "annotations"),
-    *("prelabel", "sign", "verify", "pack"),
+    *("export", "calibrate", "build", "bench", "demo", "collect", "review", "fleet"),
+    *("annotations", "prelabel"),
+    *("sign", "verify", "pack"),
 ]
 """As the page orders them."""

@@ -240,6 +240,31 @@ COLLECT = [
     Case("no collector", "collect", "'misgiving[collector]'", lacks=("sqlalchemy",)),
 ]
 
+REVIEW = [
+    Case("no port", "review --store store --listen localhost", "expected HOST:PORT"),
+    Case(
+        "an address that others reach",
+        "review --store store --listen 0.0.0.0:8080",
+        "Add --behind-proxy where there is one, or --insecure",
+    ),
+    Case(
+        "a login that nobody has",
+        "review --store store --listen 127.0.0.1:0 --behind-proxy",
+        "Make one with 'misgiving review --store DIR --add-user NAME'",
+    ),
+    Case("a port in use", "review --store store --listen {server}", "cannot be bound", apart=True),
+    Case("no store", "review --store empty", "empty is no store"),
+    Case("a store of junk", "review --store cut-store", "not a database"),
+    Case(
+        "a name with a space", "review --store store --add-user 'a b'", "name is 'a b'", apart=True
+    ),
+    Case(
+        "a short password", "review --store store --add-user ann", "expected 12 or more", apart=True
+    ),
+    Case("nobody to remove", "review --store store --remove-user ann", "no account 'ann'"),
+    Case("no Flask", "review --store store", "'misgiving[collector]'", lacks=("flask",)),
+]
+
 ANNOTATIONS = [
     Case("no store", "annotations export --store empty --out new", "empty is no store"),
     Case("a store of junk", "annotations export --store cut-store --out new", "not a database"),
@@ -287,6 +312,7 @@ ANNOTATIONS = [
 
 CASES = [
     *(*GENERAL, *INFER, *SERVE_, *STATUS, *STREAM, *TRAINING),
-    *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *BENCH, *DEMO, *COLLECT, *FLEET, *ANNOTATIONS),
+    *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *BENCH, *DEMO, *COLLECT, *REVIEW, *FLEET),
+    *ANNOTATIONS,
     *(*PRECISION, *TLS, *TRUST, *ATTACH, *SUSPECTS, *CONFIG, *DETECTOR, *WATCH),
 ]

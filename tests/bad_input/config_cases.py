@@ -19,6 +19,13 @@ FILES = {
     "no-spool.toml": '[spool]\ncollector = "fleet.example:50052"\n',
     "seal.toml": '[spool]\nfolder = "spool"\nseal_to = "notes.txt"\n',
     "no-room.toml": '[server]\nmax_message_bytes = "1GiB"\nmax_in_flight_bytes = "512MiB"\n',
+    "fence.toml": "[privacy]\ngeofence = [{ centre = [48.1, 11.6], radius = 500 }]\n",
+    "place.toml": "[privacy]\ngeofence = [{ centre = [11.6, 248.1], radius_m = 500 }]\n",
+    "half-fence.toml": "[privacy]\ngeofence = [{ centre = [48.1, 11.6] }]\n",
+    "line.toml": "[privacy]\ngeofence = [{ polygon = [[48.1, 11.6], [48.2, 11.7]] }]\n",
+    "hook.toml": '[privacy]\nhook = "nowhere:redact"\n',
+    "jpeg.toml": "[spool]\njpeg = 0\n",
+    "whole.toml": '[privacy]\nblur_heads = true\n[watch]\ndraw = "drawn"\n',
     "cut.toml": '[server]\nlisten = "127.0.0',
 }
 """Name → what stands in it; all but the last are TOML."""
@@ -45,6 +52,14 @@ CONFIG = [
     Case("a collector without a spool", f"{CHECK} no-spool.toml", "there is no spool", 1),
     Case("a key that is none", f"{CHECK} seal.toml", "notes.txt is no public X25519 key", 1),
     Case("no room for a message", f"{CHECK} no-room.toml", "at least max_message_bytes", 1),
+    Case("a fence with a typo", f"{CHECK} fence.toml", "a fence has 'radius'; expected centre", 1),
+    Case("a place that is none", f"{CHECK} place.toml", "position is 11.6, 248.1; expected", 1),
+    Case("a circle without a radius", f"{CHECK} half-fence.toml", "neither a circle nor", 1),
+    Case("a polygon of two corners", f"{CHECK} line.toml", "has 2 corners; expected 3", 1),
+    Case("a hook that is not there", f"{CHECK} hook.toml", "No module named 'nowhere'", 1),
+    Case("such a hook", "serve --config hook.toml --listen 127.0.0.1:0", "expected package.modu"),
+    Case("a quality of 0", f"{CHECK} jpeg.toml", "jpeg is 0; expected quality, 1 to 100", 1),
+    Case("drawings of hidden heads", f"{CHECK} whole.toml", "blur_heads hides what watch.draw", 1),
     Case("no file is named", CHECK, "Missing argument 'FILE'"),
     Case("such a file", "serve --config typo.toml", "flags.treshold is no key; expected one of"),
 ]

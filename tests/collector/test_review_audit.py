@@ -98,6 +98,14 @@ def test_cameras_that_differ_widen_the_interval() -> None:
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
 
+def test_a_number_of_frames_that_is_unsure_widens_the_interval() -> None:
+    few = stratum(False, 4, 8, RATE)
+    sure = replace(few, variance=0.0)
+    unsure, narrow = (estimate_audit([stratum(True, 300, 10), one]).missed for one in (few, sure))
+    assert unsure.value == narrow.value
+    assert unsure.high - unsure.low > 1.1 * (narrow.high - narrow.low)
+
+
 def test_frames_that_were_not_drawn_are_told() -> None:
     scores = [replace(one, score=2.0) for one in stratum(True, 10, 10).judged]
     usual = Stratum(True, "audit", 500, 500.0, 0.0, tuple(scores), mean_score=2.1, deviation=0.5)

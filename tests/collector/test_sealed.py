@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from misgiving.collector.declining import Declining
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import DataError, FailedPrecondition
 from misgiving.runtime.outbox.spool import Spool
@@ -105,13 +106,28 @@ def test_without_its_key_a_frame_waits_on_the_vehicle(
             counts = spool.counts()
             assert (counts.pending, counts.refused, counts.uploaded) == (2, 0, 0)
         assert store.count() == 0
-    said = [x.getMessage() for x in caplog.records if x.name.startswith("misgiving.collector")]
-    assert sum(f"sealed for the key {name}" in line for line in said) == 1  # not at each attempt
     with Store(tmp_path / "store", keys=keys(OLD, NEW)) as store:
         with collecting(store) as address, uploading(spool, address):
             eventually(lambda: spool.counts().uploaded == 2)
         assert sorted(frame.frame.frame_id for _, frame in store.frames()) == ["one", "two"]
     spool.close()
+
+
+def test_a_key_that_is_not_here_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The vehicles try again and again, and what they have sent stays."""
+    body = sealed(OLD)
+    digest = hashlib.sha256(body).hexdigest()
+    with Store(tmp_path) as store:
+        store.append(digest, 0, body)
+        for _ in range(3):
+            with pytest.raises(FailedPrecondition, match="none is here"):
+                store.commit(digest)
+        assert caplog.text.count("it is sealed for the key") == 1
+        assert store.offset(digest) == len(body)
+    with Store(tmp_path, keys=keys(OLD)) as store:
+        assert store.commit(digest)
 
 
 def test_an_object_without_a_row_waits_for_its_key(
@@ -127,6 +143,28 @@ def test_an_object_without_a_row_waits_for_its_key(
         assert f"{digest} has no row in the database: it is sealed for" in caplog.text
     with Store(tmp_path, keys=keys(OLD)) as store:
         assert [row.frame_id for row, _ in store.frames()] == ["one"]
+
+
+@pytest.mark.parametrize(("key", "uploaded"), [(OLD, 1), (NEW, 0)])
+def test_a_frame_is_declined_by_its_sealed_header(
+    tmp_path: Path, key: X25519PrivateKey, uploaded: int
+) -> None:
+    """Where the key is. Else its bytes come, and wait for the key."""
+    again = collected("again", image=FRAMES[0].frame.image.encoded)
+    spool = Spool(tmp_path / "spool", seal_to=OLD.public_key(), near_duplicate=None)
+    assert all(offer(spool, frame) for frame in (again, FRAMES[1]))
+    until_pending(spool, 2)
+    with Store(tmp_path / "store", keys=keys(key)) as store:
+        store.put(serialise(FRAMES[0]))
+        rules = Declining(pictures=True)
+        with collecting(store, declining=rules) as address, uploading(spool, address):
+            parts = tmp_path / "store" / "incoming"
+            eventually(lambda: spool.counts().uploaded == uploaded)
+            eventually(lambda: spool.counts().declined == uploaded)
+            eventually(lambda: len(list(parts.iterdir())) == 2 - 2 * uploaded)
+        assert store.count() == 1 + uploaded
+    assert spool.counts().pending == 2 - 2 * uploaded
+    spool.close()
 
 
 def test_a_sealed_header_opens(tmp_path: Path) -> None:

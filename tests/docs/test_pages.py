@@ -32,7 +32,7 @@ DOCS = [page for page in sorted((ROOT / "docs").glob("*.md")) if page != MADE]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
-SERVICES = ("serve", "collect")
+SERVICES = ("serve", "collect", "review")
 """Verbs that run until they are stopped: in processes of their own, on free ports."""
 
 LONG = (

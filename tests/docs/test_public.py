@@ -56,6 +56,8 @@ CLI_ONLY = {
     "misgiving.export.gates": "its printed table",
     "misgiving.export.demo": "runs the commands themselves",
     "misgiving.export.demo.run": "its printed table",
+    "misgiving.collector.options": "options that verbs share",
+    "misgiving.collector.review": "a verb in a file of its own; in Python that is a browser",
 }
 """What the command may import beside public names, and why it is not public."""
 

@@ -60,7 +60,7 @@ def test_a_header_is_no_frame() -> None:
 def test_without_its_key_it_stays_closed() -> None:
     body, other = seal(b"x", KEY.public_key(), FRAME), X25519PrivateKey.generate()
     name = sealed_with(body)
-    with pytest.raises(FailedPrecondition, match=f"for the key {name}; and none is here"):
+    with pytest.raises(FailedPrecondition, match=f"for the key {name}, and none is here"):
         open_sealed(body, {}, FRAME)
     with pytest.raises(FailedPrecondition, match="and only 0000 is here..* --open-with FILE"):
         open_sealed(body, {"0000": other}, FRAME)

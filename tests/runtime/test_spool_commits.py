@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from misgiving.runtime.outbox import spool as spool_module
 from misgiving.runtime.outbox.records import Record
@@ -141,9 +142,12 @@ def test_a_kill_takes_what_is_queued_and_no_more(tmp_path: Path) -> None:
     spool.close()
 
 
-def test_the_same_frame_twice_in_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("key", [None, X25519PrivateKey.generate().public_key()])
+def test_the_same_frame_twice_in_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: X25519PublicKey | None
+) -> None:
     go_on = held(monkeypatch, lambda: None)
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, seal_to=key)
     assert all(spool.offer(kept("one")) for _ in range(3))
     go_on.set()
     until_pending(spool, 1)

@@ -5,7 +5,9 @@ import logging
 import math
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from misgiving.collector.store import Store
 from misgiving.runtime.errors import InvalidInput, ResourceExhausted
 from misgiving.runtime.net.backoff import wait_s
 from misgiving.runtime.nouns import Frame
+from misgiving.runtime.outbox.pacing import UploadLimits, parse_window
 from misgiving.runtime.outbox.spool import Spool
 from misgiving.runtime.outbox.uploader import BATCH, PERMANENT, Uploader
 from misgiving.runtime.outbox.value import Entry
@@ -39,7 +42,9 @@ from shared.collecting import (
     eventually,
     kept,
     line_of,
+    noisy_frame,
     offer,
+    person,
     serialise,
     until_pending,
 )
@@ -423,6 +428,72 @@ def half():
 with grpc.insecure_channel(sys.argv[2]) as channel:
     FleetCollectorStub(channel).Upload(half())
 """
+
+
+def test_nothing_is_uploaded_until_a_window_opens(spool: AskedSpool, store: RecordingStore) -> None:
+    clock = iter([datetime(2026, 11, 29, 21, 59, 59), *[datetime(2026, 11, 29, 22)] * 100])
+    stored_when_asked = list[int]()
+
+    def now() -> datetime:
+        stored_when_asked.append(store.count())
+        return next(clock)
+
+    spooled(spool, collected("patient"))
+    with collecting(store) as address:
+        limits = UploadLimits(windows=(parse_window("22:00-06:00"),))
+        running = uploader(spool, address, limits=limits, clock=now)
+        spool.until_uploaded(1)
+        running.stop(60)
+    assert stored_when_asked[:2] == [0, 0]
+
+
+def test_a_metered_link_carries_what_is_worth_it(
+    tmp_path: Path, spool: AskedSpool, store: RecordingStore
+) -> None:
+    metered = tmp_path / "metered"
+    metered.touch()
+    for name, loss in (("cheap", 2.0), ("dear", 5.0)):
+        offer(spool, collected(name, persons=[person(0, loss=loss)]))
+    until_pending(spool, 2)
+    with collecting(store) as address:
+        limits = UploadLimits(metered=metered, metered_loss=3.0)
+        running = uploader(spool, address, limits=limits)
+        spool.until_uploaded(1)
+        before = spool.asked
+        spool.arrived.set()  # it looks again at once
+        eventually(lambda: spool.asked > before + 1)
+        assert spool.counts().uploaded == 1
+        metered.unlink()
+        spool.arrived.set()
+        spool.until_uploaded(2)
+        running.stop(60)
+    assert [row.frame_id for row, _ in store.frames()] == ["dear", "cheap"]
+
+
+def test_no_more_bytes_are_sent_than_may_be(spool: AskedSpool, store: RecordingStore) -> None:
+    (digest,) = spooled(spool, noisy_frame("slow", 2000))
+    size, rate = len(spool.read(digest)), 1000
+    began_s = time.monotonic()
+    with collecting(store) as address:
+        running = uploader(spool, address, limits=UploadLimits(bytes_per_second=rate))
+        spool.until_uploaded(1)
+        running.stop(60)
+    assert store.offsets == [*range(0, size, rate)]
+    assert time.monotonic() - began_s >= (size - rate) / rate
+
+
+def test_a_frame_that_always_fails_holds_nobody_up(
+    tmp_path: Path, spool: AskedSpool, caplog: pytest.LogCaptureFixture
+) -> None:
+    digests = spooled(spool, collected("bad"), collected("good"))
+    store = FailingStore(tmp_path / "store")
+    store.fails_at, store.failures = digests[0], 10**9
+    with store, collecting(store) as address:
+        running = uploader(spool, address)
+        spool.until_uploaded(1)
+        running.stop(60)
+        assert [row.digest for row, _ in store.frames()] == digests[1:]
+    assert spool.pending() == digests[:1]
 
 
 def test_vehicle_killed_in_an_upload_delivers_everything_once(

@@ -9,7 +9,9 @@ from prometheus_client import CollectorRegistry
 from misgiving.runtime.answer.describing import describe
 from misgiving.runtime.flags.budgets import DAY, Budget
 from misgiving.runtime.outbox.spool import Spool
+from misgiving.runtime.privacy.keeping import Keeping
 from misgiving.runtime.telemetry.gauges import (
+    of_barred,
     of_budgets,
     of_cameras,
     of_drift,
@@ -37,6 +39,7 @@ def all_metrics(folder: Path) -> Iterator[CollectorRegistry]:
             of_cameras(lambda: {"front": False}),
             of_machine(folder),
             of_spool(spool.counts),
+            of_barred(lambda: Keeping().counts),
         ):
             metrics.registry.register(collector)
         ShadowCounts(metrics)

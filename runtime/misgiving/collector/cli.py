@@ -1,4 +1,4 @@
-"""The collector's verbs: ``collect`` and ``annotations``."""
+"""The collector's verbs: ``collect``, ``review`` and ``annotations``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,8 @@ import typer
 
 from misgiving.collector.control.cli import app as fleet
 from misgiving.collector.format_names import NAMES, Format
+from misgiving.collector.options import OpenWith, StoreOption
+from misgiving.collector.review import cli as review_cli
 from misgiving.runtime.verbs.options import Insecure, Tls
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -14,20 +16,8 @@ annotations = typer.Typer(
     help="Frames out to annotators, labels back in.", rich_markup_mode=None, no_args_is_help=True
 )
 app.add_typer(annotations, name="annotations")
+app.add_typer(review_cli.app)
 app.add_typer(fleet, name="fleet")
-
-StoreOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the collected frames.")]
-
-OpenWith = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--open-with",
-        metavar="FILE",
-        help="The fleet's private key, which opens sealed frames; again for each further one.",
-        envvar="MISGIVING_OPEN_WITH",
-        show_default=False,
-    ),
-]
 
 
 @app.command()
@@ -108,6 +98,9 @@ def export(
         f"{counts.audited} audited; "
         f"{counts.unusable} frames unusable. Correct {counts.corrected}"
     )
+    if set(counts.codings) - {""}:
+        coded = (f"{count} {name or 'unknown'}" for name, count in sorted(counts.codings.items()))
+        typer.echo(f"pictures: {', '.join(coded)}; {counts.hidden} joints covered by the vehicle")
     if counts.lost:
         typer.echo(
             f"{counts.lost} joints are hidden or outside of the image, which {format.value} cannot "

@@ -26,7 +26,7 @@ from misgiving.runtime.net.grpc_server import add_health, bind, new_server
 from misgiving.runtime.net.listening import check_exposed, stop_signal
 from misgiving.runtime.net.room import Limits
 from misgiving.runtime.net.status import refuse
-from misgiving.runtime.wire.offers import Header, read_header
+from misgiving.runtime.wire.offers import Header
 from misgiving.v1 import fleet_pb2
 from misgiving.v1.control_pb2_grpc import add_FleetControlServicer_to_server
 from misgiving.v1.fleet_pb2 import (
@@ -116,10 +116,17 @@ class Ingest(FleetCollectorServicer):
                 "Offer fewer"
             )
         known = {one.digest: self._stat(one.digest) for one in frames}
-        headers = {x.digest: _header(x) for x in frames if not known[x.digest].stored}
+        headers = {x.digest: self._header(x) for x in frames if not known[x.digest].stored}
         verdicts = self._decliner.judge({x: one for x, one in headers.items() if one})
         answers = [_answer(known[x.digest], verdicts.get(x.digest, WANTED)) for x in frames]
         return OfferResponse(answers=answers)
+
+    def _header(self, frame: OfferedFrame) -> Header | None:
+        """None where nobody here can read it: then nothing speaks against the frame."""
+        try:
+            return self._store.opener.header(frame.header)
+        except (DataError, FailedPrecondition):
+            return None
 
     def _stat(self, digest: str) -> StatUploadResponse:
         if self._store.stored(digest):
@@ -202,14 +209,6 @@ async def start_server(
     for name in ("", *services):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     return server, address
-
-
-def _header(frame: OfferedFrame) -> Header | None:
-    """None where nobody here can read it: then nothing speaks against the frame."""
-    try:
-        return read_header(frame.header)
-    except DataError:
-        return None
 
 
 def _answer(known: StatUploadResponse, verdict: Verdict) -> OfferAnswer:

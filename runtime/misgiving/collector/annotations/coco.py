@@ -33,6 +33,10 @@ class FrameOrigin(_Part):
     stream_id: str
     capture_time_unix_nano: int = 0
     """Zero where unknown, and in exports of before."""
+    coding: str = ""
+    """``as sent``, ``png`` or ``jpeg QUALITY``; empty where unknown, and in exports of before."""
+    covered: tuple[tuple[float, float, float, float], ...] = ()
+    """x, y, width, height of what the vehicle made invisible: no label is taken there."""
 
 
 class Origin(FrameOrigin):

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,11 @@ class ExportCounts:
     lost: int
     """Joints that the format holds only in part; where nobody touches them, the import restores
     them from ``original.json``."""
+    codings: Mapping[str, int]
+    """How many pictures are coded how: ``as sent``, ``png``, ``jpeg QUALITY``, or empty where the
+    vehicle did not say."""
+    hidden: int
+    """Joints that went out without a label, because the vehicle has covered them."""
 
 
 def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
@@ -109,7 +115,7 @@ def export_frames(
     annotations: list[Annotation] = []
     category: Category | None = None
     unusable = 0
-    kind = format_named(format)
+    kind, codings = format_named(format), Counter[str]()
     with new_folder(out) as folder:
         (folder / IMAGES).mkdir()
         for digest, frame in frames:
@@ -122,6 +128,7 @@ def export_frames(
             category = _same_category(category, frame)
             (folder / IMAGES / image.file_name).write_bytes(_encoded(frame))
             images.append(image)
+            codings[_coding(frame)] += 1
             annotations += _annotations(len(annotations) + 1, image, digest, frame)
         if category is None:
             raise DataError(f"{none} ({unusable} are unusable)")
@@ -132,7 +139,8 @@ def export_frames(
     flagged = sum(origin.flagged for origin in origins)
     audited = sum(origin.kept == Reason.AUDIT.value for origin in origins)
     counts = (len(images), len(annotations), flagged, audited, unusable)
-    return ExportCounts(*counts, kind.file(out) or out, lost(kind, document))
+    hidden = sum(len(one.joints) - one.num_keypoints for one in annotations)
+    return ExportCounts(*counts, kind.file(out) or out, lost(kind, document), codings, hidden)
 
 
 def frame_probability(decisions: Sequence[Decision]) -> float:
@@ -165,7 +173,17 @@ def _origin(digest: str, frame: KeptFrame) -> dict[str, Any]:
         "device_id": frame.device_id,
         "stream_id": frame.frame.stream_id,
         "capture_time_unix_nano": frame.frame.capture_time_unix_nano,
+        "coding": _coding(frame),
+        "covered": [
+            (box.x, box.y, box.width, box.height)
+            for box in (frame.redaction.covered if frame.redaction else ())
+        ],
     }
+
+
+def _coding(frame: KeptFrame) -> str:
+    name = frame.coding.value if frame.coding else ""
+    return f"{name} {frame.jpeg_quality}" if frame.jpeg_quality else name
 
 
 def _encoded(frame: KeptFrame) -> bytes:
@@ -213,14 +231,17 @@ def _same_category(known: Category | None, frame: KeptFrame) -> Category:
 
 def _annotations(number: int, image: Image, digest: str, frame: KeptFrame) -> Iterator[Annotation]:
     origin = _origin(digest, frame)
+    hidden = frame.redaction.hidden if frame.redaction else ()
     for index, person in enumerate(frame.persons):
         region, decision = person.region, person.flag
+        unseen = set(hidden[index]) if index < len(hidden) else set()
+        joints = tuple(_flat(person, unseen))
         yield Annotation(
             id=number + index,
             image_id=image.id,
             category_id=1,
-            keypoints=tuple(_flat(person)),
-            num_keypoints=len(person.keypoints),
+            keypoints=joints,
+            num_keypoints=sum(visibility > 0 for visibility in joints[2::3]),
             bbox=(
                 round(region.x, 3),
                 round(region.y, 3),
@@ -239,9 +260,10 @@ def _annotations(number: int, image: Image, digest: str, frame: KeptFrame) -> It
         )
 
 
-def _flat(person: Person) -> Iterator[float]:
-    for x, y, _ in person.keypoints.tolist():
-        yield from (round(x, 3), round(y, 3), 2)
+def _flat(person: Person, unseen: set[int]) -> Iterator[float]:
+    """x, y, v of each joint; of one that the vehicle has covered there is no label."""
+    for joint, (x, y, _) in enumerate(person.keypoints.tolist()):
+        yield from (0, 0, 0) if joint in unseen else (round(x, 3), round(y, 3), 2)
 
 
 def _document(category: Category, images: list[Image], annotations: list[Annotation]) -> Document:

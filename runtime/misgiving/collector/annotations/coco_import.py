@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from misgiving.collector.annotations.matching import (
     is_untouched,
     match,
     restored,
+    uncovered,
 )
 from misgiving.collector.annotations.splits import split_of
 from misgiving.runtime.cocofile import joints_far_outside
@@ -90,6 +91,10 @@ def read_corrected(folder: Path, *, format: str = "", trust_untouched: bool = Fa
         found.look_at(image)
     if not found.persons:
         raise DataError(f"{came.path} {_why_nobody(found.untouched)}")
+    if found.covered:
+        found.said.append(
+            f"{found.covered} joints are labelled where the vehicle has covered heads: left out"
+        )
     persons = sorted(found.persons, key=lambda person: person.id)
     matched = len(persons) - found.added + found.untouched
     return Corrected(
@@ -132,7 +137,7 @@ class _Found:
         self, exported: Exported, edited: Edited, kind: AnnotationFormat, trust_untouched: bool
     ) -> None:
         self.persons: list[LabelledPerson] = []
-        self.added = self.untouched = 0
+        self.added = self.untouched = self.covered = 0
         self.said: list[str] = []
         self._exported = exported
         self._edited = edited
@@ -150,6 +155,7 @@ class _Found:
             for one, first in twice.items()
         ]
         after = after.subset([place for place in range(len(after)) if place not in twice])
+        after = self._seen(after, self._exported.origin_of(image).covered)
         pairs = match(after, before)
         if self._held:
             after = restored(
@@ -169,6 +175,16 @@ class _Found:
             _check_inside(after, one, name, size, self._exported.keypoints)
             self.persons.append(label)
         self.added += added
+
+    def _seen(
+        self, persons: Persons, covered: Sequence[tuple[float, float, float, float]]
+    ) -> Persons:
+        """The same without labels of what nobody can see, and without whom nothing is left of."""
+        if not covered:
+            return persons
+        seen = uncovered(persons, covered)
+        self.covered += int((seen.visibility != persons.visibility).sum())
+        return seen.subset(np.flatnonzero(seen.visibility.any(axis=1)).tolist())
 
 
 def _corrected(

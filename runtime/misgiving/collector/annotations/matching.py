@@ -130,6 +130,15 @@ def restored(
     return replace(corrected, points=points, visibility=visibility)
 
 
+def uncovered(persons: Persons, covered: Sequence[tuple[float, float, float, float]]) -> Persons:
+    """The persons without labels in some boxes, each x, y, width and height in px."""
+    visibility = persons.visibility.copy()
+    for x, y, width, height in covered:
+        inside = (persons.points >= [x, y]) & (persons.points <= [x + width, y + height])
+        visibility[inside.all(axis=-1)] = 0
+    return replace(persons, visibility=visibility)
+
+
 def _distances(corrected: Persons, exported: Persons) -> NDArray[np.float64]:
     """(corrected, exported): how far the joints lie apart, and the middle from the region's.
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from misgiving.collector.control.release_cli import app as release
+from misgiving.collector.options import StoreOption
 
 app = typer.Typer(
     help="How vehicles do, and what they are asked to keep.",
@@ -17,8 +18,6 @@ campaign = typer.Typer(
 )
 app.add_typer(campaign, name="campaign")
 app.add_typer(release, name="release")
-
-StoreOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the collected frames.")]
 
 
 @app.command()

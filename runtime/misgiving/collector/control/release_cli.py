@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
+from misgiving.collector.options import StoreOption
+
 app = typer.Typer(
     help="Bundles to vehicles, ring by ring.", rich_markup_mode=None, no_args_is_help=True
 )
 
-StoreOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the collected frames.")]
 Digest = Annotated[
     str, typer.Argument(metavar="HEX", help="What the digest of the bundle begins with.")
 ]

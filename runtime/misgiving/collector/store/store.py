@@ -46,8 +46,7 @@ class Store:
         url: of another database than SQLite in the folder, ``sqlite:///FILE`` or
             ``postgresql://USER:PASSWORD@HOST/NAME``.
         create: make the folder where it is missing; else that is an error.
-        keys: the fleet's private keys, which open what vehicles sealed; see
-            :func:`read_opening_keys`.
+        keys: the fleet's private ones by id, which open sealed frames.
 
     Raises:
         InvalidInput: the URL is another's.

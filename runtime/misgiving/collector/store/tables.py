@@ -155,3 +155,18 @@ RELEASE_CHUNKS = sa.Table(
     sa.Column("offset_bytes", sa.BigInteger, primary_key=True),
     sa.Column("chunk", sa.LargeBinary, nullable=False),
 )
+
+# Who may look at the review page, and what signs their sessions.
+ACCOUNTS = sa.Table(
+    "accounts",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("password_hash", sa.Text, nullable=False),
+    sa.Column("created_unix_nano", sa.BigInteger, nullable=False),
+)
+KEYS = sa.Table(
+    "keys",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)

@@ -140,6 +140,17 @@ class FlagState:
         )
         return replace(self, policy=former, drift=None)
 
+    def unspent(self, before: "FlagState", name: str) -> "FlagState":
+        """The same, where the frame of a stream that was decided last may not be kept: budgets,
+        events and near-duplicates are as before it, time and drift go on."""
+        if self is before:
+            return self
+        old, new = before.streams.get(name, Stream(self.clock_s, self.clock_s)), self.streams[name]
+        failing = old.failing and new.failing
+        stream = replace(new, failing=failing, flagged_s=old.flagged_s, kept=old.kept)
+        buckets = {x: before.buckets.get(x, Bucket()).at(self.clock_s) for x in self.buckets}
+        return replace(self, buckets=buckets, streams=self.streams | {name: stream})
+
 
 def decide(
     state: FlagState, frame: Frame, answer: Answer, now_s: float, draws: Sequence[float]

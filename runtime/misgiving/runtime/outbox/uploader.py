@@ -5,7 +5,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -58,6 +58,7 @@ class Uploader:
             they have changed, so that one that was renewed is used. None for a collector without
             TLS.
         limits: when and how fast it may upload.
+        clock: gives the local time.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Uploader:
         longest_wait_s: float = 60.0,
         tls: Path | None = None,
         limits: UploadLimits = UploadLimits(),
+        clock: Callable[[], datetime] = datetime.now,
     ) -> None:
         self._spool = spool
         self._target = target
@@ -78,8 +80,8 @@ class Uploader:
         self._deadline_s = deadline_s
         self._first_wait_s = first_wait_s
         self._longest_wait_s = longest_wait_s
-        self.limits = limits
-        """May be set at any time."""
+        self._limits = limits
+        self._clock = clock
         self._pace = Pace()
         self._attempts = Attempts()
         self._offers = True  # the collector takes offers, as far as is known
@@ -111,7 +113,7 @@ class Uploader:
             self._spool.arrived.clear()
             if self._stopping.is_set():
                 return
-            if shut_s := self.limits.shut_s(datetime.now()):
+            if shut_s := self._limits.shut_s(self._clock()):
                 self._stopping.wait(min(shut_s, _LOOK_S))
             elif self._drain():
                 self._spool.arrived.wait(_LOOK_S if self._spool.pending() else None)
@@ -147,8 +149,8 @@ class Uploader:
     def _next(self, done: set[str]) -> dict[str, Entry]:
         """The most valuable that may go now."""
         entries = self._spool.entries()
-        if self.limits.on_metered_link:
-            least = self.limits.metered_loss
+        if self._limits.on_metered_link:
+            least = self._limits.metered_loss
             dear = math.inf if least is None else least
             entries = {digest: one for digest, one in entries.items() if one.score >= dear}
         order = (digest for digest in upload_order(entries) if digest not in done)
@@ -253,7 +255,7 @@ class Uploader:
         at = offset
         while at < len(body) and not self._stopping.is_set():
             size = self._chunk_bytes
-            if rate := self.limits.bytes_per_second:
+            if rate := self._limits.bytes_per_second:
                 size = min(size, rate)
                 self._stopping.wait(self._pace.wait_s(time.monotonic()))
                 self._pace = self._pace.sent(size, rate, time.monotonic())
@@ -262,7 +264,7 @@ class Uploader:
 
     def _longest_s(self, size: int) -> float:
         """How long a call may take that sends so many bytes."""
-        rate = self.limits.bytes_per_second
+        rate = self._limits.bytes_per_second
         return self._deadline_s + (size / rate if rate else 0.0)
 
 

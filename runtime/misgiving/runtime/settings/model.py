@@ -23,6 +23,7 @@ from misgiving.runtime.flags.streams import NEAR_DUPLICATE
 from misgiving.runtime.geometry import MAX_REGIONS, Region, check_area
 from misgiving.runtime.net.listening import check_address, check_exposed, check_plain
 from misgiving.runtime.settings.fleet import FleetTable
+from misgiving.runtime.settings.privacy import PrivacyTable
 from misgiving.runtime.settings.table import Bytes, Location, Table, beside_the_file
 from misgiving.runtime.settings.uploading import UploadTable
 
@@ -211,6 +212,9 @@ class SpoolTable(Table):
     seal_to: Location | None = None
     """PEM of the fleet's public X25519 key, for which frames are sealed on their way to the disk;
     without it they are not."""
+    jpeg: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Quality, 1 to 100, of the JPEG that a raw or redacted picture is kept as; without it a PNG,
+    which loses nothing. A picture that comes encoded stays as it came."""
     collector: Address | None = None
     """HOST:PORT that the spool is uploaded to."""
     collector_tls: Location | None = None
@@ -292,6 +296,7 @@ class Settings(Table):
     persons: PersonsTable = PersonsTable()
     spool: SpoolTable = SpoolTable()
     fleet: FleetTable = FleetTable()
+    privacy: PrivacyTable = PrivacyTable()
     upload: UploadTable = UploadTable()
     watch: WatchTable = WatchTable()
     camera: dict[str, CameraTable] = {}
@@ -309,6 +314,17 @@ class Settings(Table):
             )
         if info.context is None:
             self.fleet.check(collector=bool(self.spool.collector), trust=bool(self.bundle.trust))
+        return self
+
+    @model_validator(mode="after")
+    def _pictures_beside_are_whole(self) -> "Settings":
+        hidden = [key for key in ("crop", "blur_heads", "hook") if getattr(self.privacy, key)]
+        beside = [key for key in ("draw", "clips") if getattr(self.watch, key)]
+        if hidden and beside:
+            raise ValueError(
+                f"privacy.{hidden[0]} hides what watch.{beside[0]} would write to a folder; "
+                "expected one of the two. Leave the other out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from misgiving.runtime.flags.budgets import Budget
 from misgiving.runtime.nouns import ModelInfo
 from misgiving.runtime.outbox.counts import SpoolCounts
+from misgiving.runtime.privacy.policy import Barred
 
 THERMAL = Path("/sys/class/thermal")
 """Where Linux tells temperatures, on boards too."""
@@ -56,6 +57,19 @@ def of_spool(counts: Callable[[], SpoolCounts]) -> Asked:
         evicted.add_metric(["quota"], now.evicted - now.expired)
         evicted.add_metric(["age"], now.expired)
         yield evicted
+
+    return Asked(ask)
+
+
+def of_barred(counts: Callable[[], Mapping[Barred, int]]) -> Asked:
+    """Frames that a policy of privacy has not let be kept."""
+
+    def ask() -> Iterator[Metric]:
+        says = "Frames that were to be kept and are not, by the rule of privacy."
+        family = CounterMetricFamily("misgiving_frames_barred", says, labels=["reason"])
+        for why, count in counts().items():
+            family.add_metric([why.value], count)
+        yield family
 
     return Asked(ask)
 

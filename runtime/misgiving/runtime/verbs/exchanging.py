@@ -32,6 +32,7 @@ from misgiving.runtime.serving.pipeline import Pipeline
 from misgiving.runtime.settings.model import BundleTable, FlagsTable, Settings
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.verbs.guarding import Health
+from misgiving.runtime.verbs.privacy import privacy_of
 from misgiving.runtime.verbs.shadowing import ruling_of
 
 log = logging.getLogger(__name__)
@@ -216,7 +217,9 @@ class Exchanger:
             self._give_up()
 
     def _obey(self, settings: Settings) -> None:
-        self._pipeline.flag_by(policy_of(settings.flags, self.bundle))  # raises first
+        privacy = privacy_of(settings.privacy, self.bundle)
+        self._pipeline.flag_by(policy_of(settings.flags, self.bundle))  # both raise first
+        self._pipeline.keeping.policy = privacy
         self._pipeline.shadow_by(ruling_of(settings))
         self.settings = settings
 

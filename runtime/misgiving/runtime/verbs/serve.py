@@ -23,12 +23,13 @@ from misgiving.runtime.net.room import Limits
 from misgiving.runtime.outbox.ledger import Ledger
 from misgiving.runtime.persons.detector import Detector
 from misgiving.runtime.persons.lookout import Lookout
+from misgiving.runtime.privacy.keeping import Keeping
 from misgiving.runtime.serving.pipeline import Pipeline, Sink
 from misgiving.runtime.serving.server import LIMITS, Server
 from misgiving.runtime.serving.shadow import Shadow
 from misgiving.runtime.settings.changing import check_change
 from misgiving.runtime.settings.model import FlagsTable, LogTable, ServerTable, Settings, SpoolTable
-from misgiving.runtime.telemetry.gauges import of_machine, of_spool
+from misgiving.runtime.telemetry.gauges import of_barred, of_machine, of_spool
 from misgiving.runtime.telemetry.logs import say, set_up
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.telemetry.scraping import scraped
@@ -37,6 +38,7 @@ from misgiving.runtime.verbs.exchanging import Exchanger, model_options, policy_
 from misgiving.runtime.verbs.guarding import EngineHung, guard
 from misgiving.runtime.verbs.memory import keep_freed
 from misgiving.runtime.verbs.notifying import READY, STOPPING, notify
+from misgiving.runtime.verbs.privacy import privacy_of
 from misgiving.runtime.verbs.receiving import released, started_with_release
 from misgiving.runtime.verbs.reloading import Reloader, reload_signal
 from misgiving.runtime.verbs.shadowing import shadow_of
@@ -103,6 +105,7 @@ async def _serve(
             await server.ready(pipeline)
             _say_ready(settings, pipeline, bundle, address)
             notify(READY)
+        metrics.registry.register(of_barred(lambda: pipeline.keeping.counts))
         exchanger = Exchanger(pipeline, settings, probation, server, metrics)
         campaigning = Campaigning(exchanger, partial(apply_live, exchanger))
         reporting = Reporting(settings, metrics, campaigning)
@@ -217,6 +220,7 @@ def pipeline_of(
         policy_of(settings.flags, bundle),
         sink,
         memory=ledger_of(settings.spool),
+        keeping=Keeping(privacy_of(settings.privacy, bundle), settings.spool.jpeg or 0),
         lookout=lookout,
         shadow=shadow,
         device_id=settings.server.device_id,

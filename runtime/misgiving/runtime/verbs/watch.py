@@ -15,7 +15,6 @@ from misgiving.runtime.engines.loading import load_at_once
 from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.images import name_of
-from misgiving.runtime.keypoints import KeypointSet
 from misgiving.runtime.net.listening import stop_signal
 from misgiving.runtime.serving.pipeline import Pipeline, Sink
 from misgiving.runtime.settings.model import CameraTable, Settings
@@ -23,7 +22,13 @@ from misgiving.runtime.sources.feeds import Feed, find_feed
 from misgiving.runtime.sources.live import Live
 from misgiving.runtime.sources.pictures import Picture
 from misgiving.runtime.sources.recordings import DEFAULT_FPS, open_source, paced
-from misgiving.runtime.telemetry.gauges import of_budgets, of_cameras, of_drift, of_model
+from misgiving.runtime.telemetry.gauges import (
+    of_barred,
+    of_budgets,
+    of_cameras,
+    of_drift,
+    of_model,
+)
 from misgiving.runtime.telemetry.logs import say, set_up
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.verbs.campaigning import Campaigning, Reporting
@@ -132,7 +137,7 @@ async def _watch(
     upgrade = asyncio.create_task(upgraded(exchanger, later)) if later else None
     try:
         with ExitStack() as undo:
-            onlookers = _onlookers(settings, bundle.manifest.keypoints, undo)
+            onlookers = _onlookers(settings, pipeline, undo)
             cameras = [
                 source.camera(name, pipeline, metrics, stop, onlookers[name])
                 for name, source in sources.items()
@@ -145,11 +150,12 @@ async def _watch(
                     and not any(one.watchdog.frozen for one in cameras)
                 )
             )
-            drift, budgets = (
+            drift, budgets, barred = (
                 of_drift(lambda: pipeline.drifting),
                 of_budgets(lambda: pipeline.budgets),
+                of_barred(lambda: pipeline.keeping.counts),
             )
-            for collector in (of_model(lambda: pipeline.info), drift, budgets, frozen):
+            for collector in (of_model(lambda: pipeline.info), drift, budgets, frozen, barred):
                 metrics.registry.register(collector)
             reporting = Reporting(settings, metrics, campaigning)
             begun = partial(_begun, settings, pipeline, bundle, health)
@@ -248,10 +254,10 @@ def _frames(feed: Feed, stop: threading.Event) -> Iterator[Picture]:
 
 
 def _onlookers(
-    settings: Settings, keypoints: KeypointSet, undo: ExitStack
+    settings: Settings, pipeline: Pipeline, undo: ExitStack
 ) -> dict[str, list[Onlooker]]:
     """Who is told of each camera's frames; what they hold is let go of in the end."""
-    table = settings.watch
+    table, keypoints = settings.watch, pipeline.model.bundle.manifest.keypoints
     found: dict[str, list[Onlooker]] = {name: [] for name in settings.camera}
     if table.show:
         screens = {name: Screen(name, keypoints) for name in settings.camera}
@@ -261,7 +267,7 @@ def _onlookers(
         for name, screen in screens.items():
             found[name].append(screen)
     if table.clips or table.draw:
-        keeper = _keeper(settings, keypoints)
+        keeper = _keeper(settings, pipeline)
         undo.callback(lambda: say(keeper.line()))
         undo.callback(keeper.close, GRACE_S)
         for name, camera in settings.camera.items():
@@ -269,14 +275,15 @@ def _onlookers(
     return found
 
 
-def _keeper(settings: Settings, keypoints: KeypointSet) -> Keeper:
+def _keeper(settings: Settings, pipeline: Pipeline) -> Keeper:
     table = settings.watch
     if table.clips:
         import misgiving.runtime.watching.movies  # noqa: F401  # missing, it is told before the start
     return Keeper(
         Shelf(table.clips, ".clip.mp4") if table.clips else None,
         Shelf(table.draw, ".flag.jpg") if table.draw else None,
-        keypoints,
+        pipeline.model.bundle.manifest.keypoints,
         table.before,
         table.after,
+        lambda frame: pipeline.keeping.bars(frame, ()),
     )

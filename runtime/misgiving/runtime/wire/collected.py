@@ -1,5 +1,6 @@
 """Frames that are kept, as the fleet side gets them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -80,6 +81,8 @@ class KeptFrame(ByValue):
     """Of a :attr:`Coding.JPEG`, 1 to 100."""
     redaction: Redaction | None = None
     """None where the image has all that the camera saw."""
+    finish: "Callable[[KeptFrame], KeptFrame] | None" = None
+    """What is left to be done before it travels, such as to redact it: in the spool's thread."""
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -94,7 +97,9 @@ class KeptFrame(ByValue):
 
 
 def to_message(kept: KeptFrame) -> CollectedFrame:
-    """As it travels: a raw image becomes a PNG."""
+    """As it travels: finished, and a raw image as PNG; raises what ``finish`` does."""
+    if kept.finish:
+        kept = kept.finish(replace(kept, finish=None))
     kept = coded(kept)
     message = CollectedFrame(
         bundle_digest=kept.bundle_digest,
