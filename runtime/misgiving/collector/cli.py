@@ -119,9 +119,17 @@ def export(
         str,
         typer.Option(metavar="HEX", help="Only frames of the bundle whose digest begins with HEX."),
     ] = "",
+    new: Annotated[
+        bool,
+        typer.Option(
+            "--new", help="Only frames that were not exported, nor their pictures, nor labelled."
+        ),
+    ] = False,
     open_with: OpenWith = None,
 ) -> None:
-    """Write the collected frames as a folder for an annotation tool.
+    """Write the collected frames for an annotation tool.
+
+    Each picture goes out once. The store notes them as a batch of the folder's name.
 
     \b
     Example:
@@ -131,11 +139,11 @@ def export(
     from misgiving.runtime.wire.sealing import read_opening_keys
 
     with Store(store, create=False, keys=read_opening_keys(open_with or [])) as opened:
-        counts = export_annotations(opened, out, format=format.value, bundle=bundle)
+        counts = export_annotations(opened, out, format=format.value, bundle=bundle, new=new)
     typer.echo(
         f"{out}: {counts.images} images, {counts.persons} persons, {counts.flagged} flagged, "
-        f"{counts.audited} audited; "
-        f"{counts.unusable} frames unusable. Correct {counts.corrected}"
+        f"{counts.audited} audited; {counts.unusable} frames unusable, "
+        f"{counts.repeats} with the picture of another. Correct {counts.corrected}"
     )
     if set(counts.codings) - {""}:
         coded = (f"{count} {name or 'unknown'}" for name, count in sorted(counts.codings.items()))
@@ -158,6 +166,14 @@ def import_(
         Format | None,
         typer.Option(metavar="NAME", help=f"Of that file, one of {NAMES}; found by default."),
     ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Store that the frames are of: it notes what is labelled, and what people marked "
+            "as false alarms counts as looked at.",
+        ),
+    ] = None,
     trust_untouched: Annotated[
         bool,
         typer.Option(
@@ -174,16 +190,24 @@ def import_(
     Example:
         misgiving annotations import batch-1 --out labels-1
     """
-    from misgiving.collector import read_corrected, write_labels
+    from contextlib import ExitStack
+
+    from misgiving.collector import Store, read_corrected, record_labels, write_labels
 
     name = format.value if format else ""
-    corrected = read_corrected(folder, format=name, trust_untouched=trust_untouched)
-    write_labels(corrected.labels, folder, out)
+    with ExitStack() as undo:
+        opened = undo.enter_context(Store(store, create=False)) if store else None
+        corrected = read_corrected(
+            folder, format=name, trust_untouched=trust_untouched, store=opened
+        )
+        write_labels(corrected.labels, folder, out)
+        if opened:
+            record_labels(opened, corrected.labels.version, out.resolve(), corrected.frames)
     for line in corrected.said:
         typer.echo(line, err=True)
     labels = corrected.labels
     typer.echo(
         f"{out}: version {labels.version}, {len(labels.persons)} persons, "
         f"{corrected.added} of them added; {corrected.deleted} deleted, "
-        f"{corrected.untouched} untouched and left out"
+        f"{corrected.untouched} untouched and left out, {corrected.agreed} untouched and right"
     )

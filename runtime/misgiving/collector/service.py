@@ -13,7 +13,6 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from misgiving.collector.control.control import Control
 from misgiving.collector.control.service import SERVICE as CONTROL_SERVICE
 from misgiving.collector.control.service import Steering
 from misgiving.collector.declining import WANTED, Decliner, Declining, Verdict
@@ -256,7 +255,7 @@ async def start_server(
     server = new_server(_LIMITS)
     ingest = Ingest(store, declining, devices, arrivals or Arrivals())
     add_FleetCollectorServicer_to_server(ingest, server)
-    add_FleetControlServicer_to_server(Steering(Control(store.database), _abort), server)
+    add_FleetControlServicer_to_server(Steering(store.database, _abort), server)
     services = (SERVICE, CONTROL_SERVICE)
     checks = add_health(server, *services)
     address = bind(server, listen, tls)
