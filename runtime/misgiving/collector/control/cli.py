@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from misgiving.collector.control.release_cli import app as release
 from misgiving.collector.options import StoreOption
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ campaign = typer.Typer(
     help="What some vehicles are to keep for a while.", rich_markup_mode=None, no_args_is_help=True
 )
 app.add_typer(campaign, name="campaign")
+app.add_typer(release, name="release")
 
 
 @app.command()
