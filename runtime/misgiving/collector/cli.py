@@ -15,6 +15,23 @@ annotations = typer.Typer(
 app.add_typer(annotations, name="annotations")
 
 StoreOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the collected frames.")]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Database of the frames, sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; "
+        "without it, a file in --store.",
+        show_default=False,
+    ),
+]
+ObjectsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Where their bytes are, s3://BUCKET/PREFIX; without it, in --store.",
+        show_default=False,
+    ),
+]
 
 
 class Format(str, Enum):
@@ -28,6 +45,8 @@ def collect(
         typer.Option(metavar="HOST:PORT", help="Address to listen on; port 0 takes a free one."),
     ] = "127.0.0.1:50052",
     store: StoreOption = Path("collected"),
+    database: DatabaseOption = None,
+    objects: ObjectsOption = None,
     tls: Tls = None,
     insecure: Insecure = False,
 ) -> None:
@@ -43,7 +62,7 @@ def collect(
     from misgiving.collector import Store, serve
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with Store(store) as opened:
+    with Store(store, database, objects) as opened:
         asyncio.run(serve(listen, opened, tls=tls, insecure=insecure))
 
 
@@ -60,6 +79,8 @@ def export(
         str,
         typer.Option(metavar="HEX", help="Only frames of the bundle whose digest begins with HEX."),
     ] = "",
+    database: DatabaseOption = None,
+    objects: ObjectsOption = None,
 ) -> None:
     """Write the collected frames as a folder for an annotation tool.
 
@@ -69,7 +90,7 @@ def export(
     """
     from misgiving.collector import Store, export_coco
 
-    with Store(store, create=False) as opened:
+    with Store(store, database, objects, create=False) as opened:
         counts = export_coco(opened, out, bundle=bundle)
     typer.echo(
         f"{out}: {counts.images} images, {counts.persons} persons, {counts.flagged} flagged, "

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from misgiving.collector.store import Store, wrong_offset
+from misgiving.collector.store import Store, StoreUnavailable, wrong_offset
 from misgiving.runtime.errors import (
     FailedPrecondition,
     InvalidInput,
@@ -182,7 +182,10 @@ def _chunk_of(request: UploadRequest, start: UploadStart, at: int) -> bytes:
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
     """End a call with the status of an error; what is no fault of the call's is logged."""
-    if isinstance(error, OSError):
+    if isinstance(error, StoreUnavailable):  # it says where the store is, which is not for vehicles
+        log.error("%s", error)
+        error = StoreFailed("the store does not answer now. Keep the frame, and send it again")
+    elif isinstance(error, OSError):
         log.error("the store failed: %s", error)
         error = StoreFailed(f"the store failed: {error.strerror}")
     await refuse(context, error)
