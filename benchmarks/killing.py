@@ -23,7 +23,8 @@ import numpy as np
 from misgiving.runtime import Client
 from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.nouns import Collection
-from misgiving.runtime.outbox.spool import DATABASE, Spool
+from misgiving.runtime.outbox.records import DATABASE
+from misgiving.runtime.outbox.spool import Spool
 from misgiving.runtime.wire.collected import read_kept
 
 COMMAND = [sys.executable, "-m", "misgiving"]

@@ -25,14 +25,15 @@ class Case:
     def verb(self) -> str:
         """The heading of the page that it stands below."""
         words = self.arguments.split()
-        count = 2 if words[:1] in (["annotations"], ["config"]) and len(words) > 1 else 1
+        count = 2 if words[:1] in (["annotations"], ["config"], ["fleet"]) and len(words) > 1 else 1
         return " ".join(words[:count]) if words and words[0] in VERBS else ""
 
 
 VERBS = [
     *("infer", "serve", "watch", "status", "stream", "config"),
     *("recipes", "train", "attach", "suspects", "cycle", "evaluate", "score", "select", "theory"),
-    *("export", "calibrate", "build", "bench", "demo", "collect", "annotations"),
+    *("export", "calibrate", "build", "bench", "demo", "collect", "review", "fleet"),
+    *("annotations", "prelabel"),
     *("sign", "verify", "pack"),
 ]
 """As the page orders them."""

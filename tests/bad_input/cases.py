@@ -12,6 +12,7 @@ from bad_input.build_cases import BUILD, ON_TENSORRT
 from bad_input.calibrate_cases import CALIBRATE
 from bad_input.case import Case
 from bad_input.config_cases import CONFIG
+from bad_input.fleet_cases import FLEET
 from bad_input.persons_cases import DETECTOR
 from bad_input.precision_cases import PRECISION
 from bad_input.suspects_cases import SUSPECTS
@@ -102,6 +103,9 @@ SERVE_ = [
     Case("a collector without a port", f"{SERVE} --spool new --collector car", "HOST:PORT"),
     Case("a file as a spool", f"{SERVE} --spool notes.txt", "expected a folder"),
     Case("a spool of junk", f"{SERVE} --spool cut-spool", "Move it away to start an empty spool"),
+    Case("a quota of nothing", f"{SERVE} --spool new --spool-quota 0", "1 or more, or a size"),
+    Case("a quota in words", f"{SERVE} --spool new --spool-quota much", 'a size such as "2GiB"'),
+    Case("no day in a spool", f"{SERVE} --spool new --spool-days 0", "above 0; one that is older"),
     Case("metrics without a port", f"{SERVE} --metrics car", "expected HOST:PORT"),
     Case("metrics on a port in use", f"{SERVE} --metrics {{server}}", "another with --metrics"),
     Case("no engine", SERVE, "run: pip install 'misgiving[cpu]'", lacks=("onnxruntime",)),
@@ -221,8 +225,49 @@ COLLECT = [
     Case("IPv6 without brackets", "collect --store store --listen :::0", "brackets, [::]:0"),
     Case("a port in use", "collect --store store --listen {server}", "free port", apart=True),
     Case("a file as a store", "collect --store notes.txt", "expected a folder"),
+    Case(
+        "a key that opens nothing",
+        "collect --store store --listen 127.0.0.1:0 --open-with notes.txt",
+        "notes.txt is no private X25519 key",
+    ),
     Case("a store of junk", "collect --store cut-store", "not a database"),
+    Case("S3 as a folder", "collect --store s3://bucket", "Name a database by --database, and S3"),
+    Case("no S3", "collect --store new --objects ftp://bucket", "expected s3://BUCKET/PREFIX"),
+    Case(
+        "another database", "collect --store new --database mysql://ann:pw@host/x", "ann:***@host"
+    ),
+    Case(
+        "a distance that is none",
+        "collect --store store --decline-nearer 3",
+        "expected a cosine distance above 0 and up to 2",
+    ),
+    Case("no frames", "collect --store store --decline-within 0", "expected a number from 1 on"),
     Case("no collector", "collect", "'misgiving[collector]'", lacks=("sqlalchemy",)),
+]
+
+REVIEW = [
+    Case("no port", "review --store store --listen localhost", "expected HOST:PORT"),
+    Case(
+        "an address that others reach",
+        "review --store store --listen 0.0.0.0:8080",
+        "Add --behind-proxy where there is one, or --insecure",
+    ),
+    Case(
+        "a login that nobody has",
+        "review --store store --listen 127.0.0.1:0 --behind-proxy",
+        "Make one with 'misgiving review --store DIR --add-user NAME'",
+    ),
+    Case("a port in use", "review --store store --listen {server}", "cannot be bound", apart=True),
+    Case("no store", "review --store empty", "empty is no store"),
+    Case("a store of junk", "review --store cut-store", "not a database"),
+    Case(
+        "a name with a space", "review --store store --add-user 'a b'", "name is 'a b'", apart=True
+    ),
+    Case(
+        "a short password", "review --store store --add-user ann", "expected 12 or more", apart=True
+    ),
+    Case("nobody to remove", "review --store store --remove-user ann", "no account 'ann'"),
+    Case("no Flask", "review --store store", "'misgiving[collector]'", lacks=("flask",)),
 ]
 
 ANNOTATIONS = [
@@ -272,6 +317,7 @@ ANNOTATIONS = [
 
 CASES = [
     *(*GENERAL, *INFER, *SERVE_, *STATUS, *STREAM, *TRAINING),
-    *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *BENCH, *DEMO, *COLLECT, *ANNOTATIONS),
+    *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *BENCH, *DEMO, *COLLECT, *REVIEW, *FLEET),
+    *ANNOTATIONS,
     *(*PRECISION, *TLS, *TRUST, *ATTACH, *SUSPECTS, *CONFIG, *DETECTOR, *WATCH),
 ]

@@ -38,4 +38,4 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "sqlite+folder":
         return Place(tmp_path / "deep" / "store")
     postgres, s3 = map(request.getfixturevalue, ("postgres", "s3"))
-    return Place(tmp_path / "store", postgres.emptied(), s3.make(), s3.folder)
+    return Place(tmp_path / "store", postgres.emptied(), s3.make(), s3)

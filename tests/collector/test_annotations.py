@@ -58,6 +58,9 @@ def test_export_is_coco_and_says_where_each_person_is_from(tmp_path: Path) -> No
         "bundle_digest": "b" * 64,
         "device_id": "car-7",
         "stream_id": "front",
+        "capture_time_unix_nano": 1,
+        "coding": "",
+        "covered": [],
     }
     companion = document["annotations"][1]["misgiving"]
     assert (companion["flagged"], companion["kept"]) == (False, "")

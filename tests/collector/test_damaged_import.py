@@ -74,7 +74,7 @@ def test_broken_annotations(
 @pytest.mark.parametrize("name", ["annotations.json", "original.json"])
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(None, "No such file"), (b"{", "not JSON"), (b"", "not JSON"), (b"\xff", "not JSON")],
+    [(None, "none of|No such file"), (b"{", "not JSON"), (b"", "not JSON"), (b"\xff", "not JSON")],
 )
 def test_files_that_are_none(
     tmp_path: Path, export: Path, name: str, content: bytes | None, text: str
@@ -82,7 +82,7 @@ def test_files_that_are_none(
     (export / name).unlink()
     if content is not None:
         (export / name).write_bytes(content)
-    with pytest.raises(DataError, match=f"{name}: .*{text}") as caught:
+    with pytest.raises(DataError, match=rf"{name}: .*({text})|({text}) {name}") as caught:
         import_coco(export, tmp_path / "labels")
     assert "\n" not in str(caught.value)
 

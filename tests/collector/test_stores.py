@@ -124,8 +124,7 @@ def test_bytes_that_are_no_frame(store: Store, place: Place, body: bytes, why: s
 
 def test_crash_between_object_and_row_is_completed(store: Store, place: Place) -> None:
     digest, body = body_of("crashed")
-    place.object(digest).parent.mkdir(parents=True)
-    place.object(digest).write_bytes(body[:50])  # not even whole
+    place.damage(digest, body[:50])  # not even whole
     assert not store.stored(digest)
     store.append(digest, 0, body)
     assert store.commit(digest) is True
@@ -135,7 +134,7 @@ def test_crash_between_object_and_row_is_completed(store: Store, place: Place) -
 def test_lost_object_is_taken_again(store: Store, place: Place) -> None:
     digest, body = body_of("restored")
     store.put(body)
-    place.object(digest).unlink()
+    place.damage(digest, None)
     assert not store.stored(digest)
     with pytest.raises(DataError, match="No such .*; restore it"):
         list(store.frames())
@@ -146,7 +145,7 @@ def test_lost_object_is_taken_again(store: Store, place: Place) -> None:
 
 def test_altered_object_is_not_given_out(store: Store, place: Place) -> None:
     digest = store.put(body_of("rotten")[1])
-    place.object(digest).write_bytes(b"rotten")
+    place.damage(digest, b"rotten")
     with pytest.raises(DataError, match="is altered: its sha256 differs from its name"):
         list(store.frames())
 

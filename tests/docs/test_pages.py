@@ -16,6 +16,7 @@ import pytest
 from typer.core import TyperGroup
 
 from docs.helpers import ROOT, Block, blocks_of, command_tree, invoke, parse
+from misgiving.collector.control.campaign_toml import read_campaign_file
 from misgiving.export.demo.processes import service
 from misgiving.runtime import images
 from misgiving.runtime.persons import detector_toml
@@ -31,7 +32,7 @@ DOCS = [page for page in sorted((ROOT / "docs").glob("*.md")) if page != MADE]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
-SERVICES = ("serve", "collect")
+SERVICES = ("serve", "collect", "review")
 """Verbs that run until they are stopped: in processes of their own, on free ports."""
 
 LONG = (
@@ -125,6 +126,8 @@ class Reader:
         match path.name:
             case "misgiving.toml":
                 Sources(path).read()
+            case "storm.toml":
+                read_campaign_file(path)
             case "detector.toml":
                 detector_toml.parsed(path)
             case _:

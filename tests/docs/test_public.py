@@ -27,6 +27,7 @@ OPAQUE = (Network,)
 CLI_ONLY = {
     "misgiving.runtime.verbs": "options that verbs share",
     "misgiving.runtime.verbs.build": "for this device; in Python that is Estimator.load",
+    "misgiving.collector.format_names": "names for the help",
     "misgiving.export.bench.output": "prints a table; it times processes, not calls",
     "misgiving.export.bench.long": "what its verb is asked",
     "misgiving.export.bench.run": "what its verb is asked",
@@ -38,6 +39,8 @@ CLI_ONLY = {
     "misgiving.runtime.verbs.watch_cli": "a verb in a file of its own; it runs a process",
     "misgiving.runtime.verbs.roles": "the list in its help",
     "misgiving.trainer.recipe_costs": "prints a table",
+    "misgiving.runtime.wire.sealing": "reads the keys that an option names",
+    "misgiving.collector.control.cli": "verbs in a file of their own; they ask a database",
     "misgiving.trainer.attach_cli": "a verb in a file of its own; in Python that is attach",
     "misgiving.trainer.suspects_cli": "the same; in Python that is find_suspects",
     "misgiving.trainer.checkpoint": "what a checkpoint says; in Python load_checkpoint",
@@ -53,6 +56,8 @@ CLI_ONLY = {
     "misgiving.export.gates": "its printed table",
     "misgiving.export.demo": "runs the commands themselves",
     "misgiving.export.demo.run": "its printed table",
+    "misgiving.collector.options": "options that verbs share",
+    "misgiving.collector.review": "a verb in a file of its own; in Python that is a browser",
 }
 """What the command may import beside public names, and why it is not public."""
 

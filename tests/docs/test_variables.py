@@ -28,7 +28,8 @@ def _uses_environment(node: ast.AST) -> bool:
 
 
 def variables_in(code: str) -> set[str]:
-    """Variables that a module names in a function or statement that uses ``os.environ``."""
+    """Variables that a module names in a function or statement that uses ``os.environ``, or as the
+    ``envvar`` of an option."""
     module = ast.parse(code)
     constants, found = _constants(module), set()
     for node in ast.iter_child_nodes(module):
@@ -36,6 +37,8 @@ def variables_in(code: str) -> set[str]:
             found |= {*_texts(node)}
             names = (n.id for n in ast.walk(node) if isinstance(n, ast.Name))
             found |= {text for name in names for text in constants.get(name, ())}
+    options = (n for n in ast.walk(module) if isinstance(n, ast.keyword) and n.arg == "envvar")
+    found |= {text for option in options for text in _texts(option)}
     return {text for text in found if VARIABLE.fullmatch(text)}
 
 
@@ -45,8 +48,9 @@ _NAMES = ("AAA_ONE", "two_proxy")
 os.environ["AAA_THREE"] = "AAA four"
 def read(): return [os.environ.get(name) for name in _NAMES]
 def other(): return "AAA_FIVE"
+Option = Annotated[str, typer.Option(metavar="AAA_SIX", envvar="AAA_SEVEN")]
 """
-    assert variables_in(code) == {"AAA_ONE", "two_proxy", "AAA_THREE"}
+    assert variables_in(code) == {"AAA_ONE", "two_proxy", "AAA_THREE", "AAA_SEVEN"}
     assert variables_in("") == set()
 
 

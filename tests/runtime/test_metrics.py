@@ -19,7 +19,8 @@ from misgiving.runtime.errors import FailedPrecondition
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.nouns import Answer, Decision, Person, Reason
 from misgiving.runtime.outbox import spool as spool_module
-from misgiving.runtime.outbox.spool import DATABASE, Spool
+from misgiving.runtime.outbox.records import DATABASE
+from misgiving.runtime.outbox.spool import Spool
 from misgiving.runtime.telemetry.counts import Counts
 from misgiving.runtime.telemetry.durations import BUCKETS_S, Durations
 from misgiving.runtime.telemetry.gauges import (
@@ -27,9 +28,10 @@ from misgiving.runtime.telemetry.gauges import (
     temperatures,
 )
 from misgiving.runtime.telemetry.metrics import Metrics
-from misgiving.runtime.telemetry.reading import Reading, quantile, read_status
+from misgiving.runtime.telemetry.reading import Reading, read_status
 from misgiving.runtime.telemetry.scraping import scraped
 from misgiving.runtime.verbs import status
+from misgiving.runtime.wire import reports
 from misgiving.v1 import detector_pb2 as wire
 from shared.collecting import collected, eventually, offer, until_pending
 from shared.measured import all_metrics
@@ -190,8 +192,9 @@ def test_counts_are_told_as_the_librarys_counter_tells_them(label: str) -> None:
 @pytest.mark.parametrize("share", [0.5, 0.99])
 def test_a_quantile_lies_in_its_bucket(durations: list[float], share: float) -> None:
     edges = [0.0, *BUCKETS_S, float("inf")]
-    buckets = [(edge, float(sum(one <= edge for one in durations))) for edge in edges[1:]]
-    found = quantile(buckets, share)
+    inside = zip(edges, edges[1:], strict=False)
+    counts = [sum(low < one <= high for one in durations) for low, high in inside]
+    found = reports.Histogram(BUCKETS_S, tuple(counts)).quantile(share)
     if not durations:
         assert found == 0
         return

@@ -125,3 +125,36 @@ def test_a_frame_without_persons_is_audited_as_one(budgets: tuple[Budget, ...]) 
 def test_a_repeat_of_events_that_never_end_is_refused() -> None:
     with pytest.raises(InvalidInput, match="repeat is 60 s and there is no release"):
         FlagPolicy(threshold=0.5, audit_rate=0.0, repeat_s=60.0)
+
+
+def test_what_may_not_be_kept_spends_nothing_and_begins_no_event() -> None:
+    policy = FlagPolicy(
+        threshold=1.0,
+        audit_rate=0.0,
+        release=0.5,
+        interval_s=5.0,
+        near_duplicate=0.1,
+        budgets=(Budget(2, "frames", 3600),),
+    )
+    device = Device(policy)
+    for now_s in (0.0, 1.0, 2.0):
+        before = device.state
+        (decision,) = device.all([person(2.0, [1, 0])], now_s)
+        assert decision.kept is Reason.PREDICTED_LOSS
+        device.state = device.state.unspent(before, "")
+        assert device.state.clock_s == now_s
+    (kept,) = device.all([person(2.0, [1, 0])], 3.0)
+    (same,) = device.all([person(2.0, [1, 0])], 4.0)
+    assert (kept.kept, same.withheld) == (Reason.PREDICTED_LOSS, Withheld.NOT_RISING)
+    before = device.state
+    device.all([person(0.0)], 5.0)
+    device.state = device.state.unspent(before, "")
+    (after,) = device.all([person(2.0, [1, 0])], 6.0)
+    assert after.withheld is Withheld.TOO_SOON  # the event is over, and was kept 3 s ago
+
+
+def test_where_there_are_no_rules_nothing_comes_back() -> None:
+    device = Device(FlagPolicy(threshold=1.0, audit_rate=0.0))
+    before = device.state
+    device.one(2.0, 0.0)
+    assert device.state.unspent(before, "") is device.state

@@ -5,6 +5,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Any
 
 import grpc
@@ -13,8 +14,9 @@ import pytest
 
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.images import encode_jpeg, encode_png
+from misgiving.runtime.nouns import Position
 from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES, Server
-from misgiving.runtime.wire.collected import KeptFrame
+from misgiving.runtime.wire.collected import Coding, KeptFrame
 from misgiving.runtime.wire.frames import MAX_NAME
 from misgiving.v1 import detector_pb2 as wire
 from misgiving.v1 import pose_pb2 as pose
@@ -44,6 +46,11 @@ BAD = {
         wire_frame(BLACK, [Region(64, 48, 9, 9)]),
         "INVALID_ARGUMENT",
         "outside the image of 64 × 48 px",
+    ),
+    "a place that is none": (
+        pose.Frame(image=GOOD.image, position=pose.Position(latitude_deg=91)),
+        "INVALID_ARGUMENT",
+        "position is 91, 0; expected a latitude",
     ),
     "region without area": (wire_frame(BLACK, [Region(5, 5, 0, 9)]), "INVALID_ARGUMENT", "above 0"),
     "many regions": (
@@ -284,8 +291,22 @@ def test_flagged_frames_are_collected() -> None:
         assert infer(server, named("3")).collection == wire.COLLECTION_LOST  # and still answered
         assert infer(server, bright).collection == wire.COLLECTION_NONE
     assert [frame.frame.frame_id for frame in sink.frames] == ["1", "2", "3"]
-    assert sink.frames[0].device_id == "car 7"
-    assert len(sink.frames[0].persons[0].embedding) == 8
+    first = sink.frames[0]
+    assert first.device_id == "car 7"
+    assert len(first.persons[0].embedding) == 8
+    assert (first.engine, first.precision) == ("onnxruntime CPUExecutionProvider", "fp32")
+    assert (first.campaign, first.software_version) == ("", metadata.version("misgiving"))
+    assert first.coding is None  # raw, until it is stored
+
+
+def test_a_kept_frame_names_its_campaign_and_its_coding() -> None:
+    sink = Sink(True)
+    with serving(sink=sink) as server:
+        server.pipeline.campaign = "night"
+        infer(server, wire_frame(encode_png(BLACK), position=Position(48, 0)))
+    (frame,) = sink.frames
+    assert (frame.campaign, frame.coding) == ("night", Coding.AS_SENT)
+    assert frame.frame.position == Position(48, 0)
 
 
 def test_one_flagged_person_takes_the_others_along() -> None:

@@ -18,6 +18,7 @@ from misgiving.runtime.errors import BundleError
 from misgiving.runtime.flags.budgets import DAY, Budget
 from misgiving.runtime.flags.policy import FlagPolicy
 from misgiving.runtime.nouns import Reason
+from misgiving.runtime.privacy.policy import PrivacyPolicy
 from misgiving.runtime.serving.shadow import Ruling, Shadow
 from misgiving.runtime.status import ShadowStatus
 from misgiving.runtime.telemetry.metrics import Metrics
@@ -205,6 +206,15 @@ def test_a_disagreement_is_kept_within_the_budget() -> None:
     assert kept.flags == [("0", Reason.SHADOW, 1.0)]  # what is left is for others
     assert watched.sample("frames_kept_total", reason="shadow") == 1
     assert watched.sample("shadow_frames_withheld_total", reason="budget") == 2
+
+
+def test_what_privacy_bars_is_compared_and_not_kept() -> None:
+    kept, watched = Kept(), Watched(Shifted(30.0), replace(ALL, keep=True))
+    with serving(policy=CALM, sink=kept, shadow=watched.shadow) as server:
+        server.pipeline.keeping.policy = PrivacyPolicy(collect=False)
+        watched.looked(server, "0")
+    assert watched.status.disagreed == 1
+    assert kept == []
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from misgiving.runtime.errors import FailedPrecondition, ResourceExhausted
+from misgiving.runtime.errors import FailedPrecondition
 from misgiving.runtime.images import decode, encode_png
 from misgiving.runtime.nouns import Frame
-from misgiving.runtime.outbox.spool import Entry, Spool, SpoolCounts, choose_victims
+from misgiving.runtime.outbox.counts import SpoolCounts
+from misgiving.runtime.outbox.spool import Spool
 from misgiving.runtime.wire.collected import KeptFrame, to_message
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from shared.collecting import (
@@ -82,34 +83,6 @@ def test_same_frame_is_stored_once(tmp_path: Path) -> None:
     assert (counts.stored, counts.pending) == (2, 1)
 
 
-SOME = {
-    "old": Entry("old", 40),
-    "refused": Entry("refused", 30, refused=True),
-    "new": Entry("n", 30),
-}
-
-
-@pytest.mark.parametrize(
-    ("entries", "size", "quota", "victims"),
-    [
-        ({}, 10, 10, []),  # empty spool, exact fit
-        (SOME, 5, 105, []),  # exact fit
-        (SOME, 6, 105, ["refused"]),  # refused before older ones
-        (SOME, 50, 105, ["refused", "old"]),  # then the oldest
-        (SOME, 105, 105, ["refused", "old", "new"]),  # nothing else fits
-    ],
-)
-def test_choose_victims(
-    entries: dict[str, Entry], size: int, quota: int, victims: list[str]
-) -> None:
-    assert choose_victims(entries, size, quota) == victims
-
-
-def test_frame_larger_than_the_quota() -> None:
-    with pytest.raises(ResourceExhausted, match="11 bytes; the spool's quota is 10. Raise"):
-        choose_victims(SOME, 11, 10)
-
-
 def test_quota_evicts_the_oldest_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -154,7 +127,7 @@ def test_a_disk_that_is_too_slow_is_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool = Spool(tmp_path, queue_size=2)
-    with spool._disk:  # as one that stalls
+    with spool._records.lock:  # as one that stalls
         lost = [offer(spool, collected(str(number))) for number in range(10)].count(False)
         assert caplog.text.count("is lost: too many wait for the disk") == 1
     eventually(lambda: f"the spool has room again; {lost} frames are lost" in caplog.text)
@@ -315,7 +288,7 @@ def test_a_read_only_folder_is_called_so(tmp_path: Path) -> None:
 def test_commits_reach_the_disk(tmp_path: Path) -> None:
     """WAL and synchronous FULL: without them a commit is not an fsync."""
     spool = Spool(tmp_path)
-    with spool._transaction() as database:
+    with spool._records.transaction() as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert database.execute("PRAGMA synchronous").fetchone() == (2,)
     spool.close()

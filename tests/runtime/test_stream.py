@@ -19,6 +19,7 @@ from misgiving.runtime.serving.server import MAX_MESSAGE_BYTES
 from misgiving.runtime.sources.recordings import Picture, paced
 from misgiving.runtime.verbs.stream import GRACE_S, StreamOptions, read_regions, stream
 from misgiving.runtime.verbs.tally import Tally
+from misgiving.runtime.wire.collected import KeptFrame
 from shared import tiny
 from shared.collecting import eventually
 from shared.serving import Gated, serving
@@ -76,6 +77,26 @@ def test_a_folder_with_regions_and_a_bad_image(
     assert records[2]["persons"][0]["keypoints"]["right_ankle"] == [5.0, 3.0, 1.0]
     assert set(records[0]["persons"][0]["signals"]) >= {"mean_peak", "min_peak"}
     assert records[3]["error"].startswith("frame '3.jpg' is empty")
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_kept_frame_of_a_recording_does_not_invent_when_it_was_taken(
+    tmp_path: Path, live: bool
+) -> None:
+    """A file's own time is that of a copy; what is played like a camera is taken now."""
+    kept: list[KeptFrame] = []
+
+    class Sink:
+        def offer(self, frame: KeptFrame) -> bool:
+            kept.append(frame)
+            return True
+
+    video = write_video(tmp_path / "v.mp4", 3)
+    with serving(policy=tiny.policy(threshold=-1.0), sink=Sink()) as server:
+        stream(StreamOptions(source=str(video), server=server.address, live=live))
+    assert kept
+    assert all((one.frame.capture_time_unix_nano > 10**18) is live for one in kept)
+    assert live or not any(one.frame.capture_time_unix_nano for one in kept)
 
 
 def test_a_video_live(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

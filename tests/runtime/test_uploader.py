@@ -2,24 +2,38 @@
 
 import hashlib
 import logging
+import math
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from misgiving.collector import service
 from misgiving.collector.service import Ingest
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import InvalidInput, ResourceExhausted
 from misgiving.runtime.net.backoff import wait_s
 from misgiving.runtime.nouns import Frame
+from misgiving.runtime.outbox.pacing import UploadLimits, parse_window
 from misgiving.runtime.outbox.spool import Spool
-from misgiving.runtime.outbox.uploader import PERMANENT, Uploader
+from misgiving.runtime.outbox.uploader import BATCH, PERMANENT, Uploader
+from misgiving.runtime.outbox.value import Entry
 from misgiving.runtime.wire.collected import KeptFrame, to_kept, to_message
-from misgiving.v1.fleet_pb2 import CollectedFrame, StatUploadRequest, StatUploadResponse
+from misgiving.v1.fleet_pb2 import (
+    CollectedFrame,
+    OfferRequest,
+    OfferResponse,
+    StatUploadRequest,
+    StatUploadResponse,
+    UploadRequest,
+    UploadResponse,
+)
 from shared.collecting import (
     DEADLINE_S,
     child,
@@ -28,7 +42,9 @@ from shared.collecting import (
     eventually,
     kept,
     line_of,
+    noisy_frame,
     offer,
+    person,
     serialise,
     until_pending,
 )
@@ -89,9 +105,9 @@ class AskedSpool(Spool):
         while self.counts().uploaded < count:
             assert self.left.acquire(timeout=DEADLINE_S), "no frame was uploaded in time"
 
-    def pending(self) -> list[str]:
+    def entries(self) -> dict[str, Entry]:
         self.asked += 1
-        return super().pending()
+        return super().entries()
 
 
 @pytest.fixture
@@ -209,7 +225,26 @@ def test_cut_upload_goes_on_where_it_was(spool: AskedSpool, store: RecordingStor
     assert store.read(digest) == to_kept(frame)
 
 
-def test_the_collector_is_asked_at_the_start_and_after_a_failure(
+@pytest.fixture
+def of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collectors that take no offers."""
+
+    def add(ingest: Ingest, server: grpc.aio.Server) -> None:
+        upload = grpc.stream_unary_rpc_method_handler(
+            ingest.Upload, UploadRequest.FromString, UploadResponse.SerializeToString
+        )
+        stat = grpc.unary_unary_rpc_method_handler(
+            ingest.StatUpload, StatUploadRequest.FromString, StatUploadResponse.SerializeToString
+        )
+        calls = {"Upload": upload, "StatUpload": stat}
+        made = grpc.method_handlers_generic_handler(service.SERVICE, calls)
+        server.add_generic_rpc_handlers((made,))
+
+    monkeypatch.setattr(service, "add_FleetCollectorServicer_to_server", add)
+
+
+@pytest.mark.usefixtures("of_before")
+def test_a_collector_of_before_is_asked_at_the_start_and_after_a_failure(
     tmp_path: Path, spool: AskedSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = list[str]()
@@ -228,6 +263,54 @@ def test_the_collector_is_asked_at_the_start_and_after_a_failure(
         spool.until_uploaded(5)
         running.stop(60)
     assert asked == [digests[0], digests[2]]
+
+
+def test_frames_are_offered_together_and_again_after_a_failure(
+    tmp_path: Path, spool: AskedSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered = list[list[str]]()
+    offer = Ingest.Offer
+
+    async def offering(ingest: Ingest, request: OfferRequest, call: Any) -> OfferResponse:
+        offered.append([one.digest for one in request.frames])
+        return await offer(ingest, request, call)
+
+    monkeypatch.setattr(Ingest, "Offer", offering)
+    count = BATCH + 3
+    digests = spooled(spool, *(collected(f"f{number}") for number in range(count)))
+    store = FailingStore(tmp_path / "store")
+    store.fails_at = digests[2]
+    with store, collecting(store) as address:
+        running = uploader(spool, address)
+        spool.until_uploaded(count)
+        running.stop(60)
+    assert offered == [digests[:BATCH], digests[2 : 2 + BATCH], digests[2 + BATCH :]]
+
+
+@pytest.mark.usefixtures("of_before")
+def test_a_cut_upload_goes_on_at_a_collector_of_before(
+    spool: AskedSpool, store: RecordingStore
+) -> None:
+    body = serialise(collected("half"))
+    (digest,) = spooled(spool, collected("half"))
+    store.append(digest, 0, body[:5000])
+    with collecting(store) as address:
+        running = uploader(spool, address)
+        spool.until_uploaded(1)
+        running.stop(60)
+    assert store.offsets == [0, 5000]
+
+
+def test_offers_that_are_refused_do_not_hold_frames_up(
+    spool: AskedSpool, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MAX_OFFERED", 0)
+    digests = spooled(spool, collected("a"), collected("b"))
+    with collecting(store) as address:
+        running = uploader(spool, address)
+        spool.until_uploaded(2)
+        running.stop(60)
+    assert [row.digest for row, _ in store.frames()] == digests
 
 
 @pytest.mark.parametrize("wrong_bytes", [100, 1_000_000])  # shorter and longer than the frame
@@ -250,7 +333,7 @@ def test_refused_frame_is_moved_aside_and_blocks_nobody(
     spool: AskedSpool, store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     pictureless = KeptFrame(Frame(b"", frame_id="pictureless", stream_id="front"), (), "b" * 64)
-    first, _ = spooled(spool, pictureless, collected("good"))
+    first, _ = spooled(spool, pictureless, collected("good", persons=[]))
     with collecting(store) as address:
         running = uploader(spool, address)
         spool.until_uploaded(1)
@@ -277,11 +360,12 @@ def test_collector_whose_disk_is_full_does_not_refuse_a_frame(
 def test_evicted_frame_is_passed_over(tmp_path: Path, store: RecordingStore) -> None:
     frames = [collected("a"), collected("b")]
     quota = max(len(serialise(frame)) for frame in frames)
-    spool = AskedSpool(tmp_path / "small", quota_bytes=quota)
+    spool = AskedSpool(tmp_path / "small", quota_bytes=quota, near_duplicate=None)
     digests = [spooled(spool, frames[0])[0]]
     offer(spool, frames[1])
     eventually(lambda: spool.counts().evicted == 1)
-    spool.pending = lambda: [*digests, *Spool.pending(spool)]
+    gone = Entry("gone", 1, score=math.inf)
+    spool.entries = lambda: {digests[0]: gone, **Spool.entries(spool)}
     with collecting(store) as address:
         running = uploader(spool, address)
         spool.until_uploaded(1)
@@ -344,6 +428,72 @@ def half():
 with grpc.insecure_channel(sys.argv[2]) as channel:
     FleetCollectorStub(channel).Upload(half())
 """
+
+
+def test_nothing_is_uploaded_until_a_window_opens(spool: AskedSpool, store: RecordingStore) -> None:
+    clock = iter([datetime(2026, 11, 29, 21, 59, 59), *[datetime(2026, 11, 29, 22)] * 100])
+    stored_when_asked = list[int]()
+
+    def now() -> datetime:
+        stored_when_asked.append(store.count())
+        return next(clock)
+
+    spooled(spool, collected("patient"))
+    with collecting(store) as address:
+        limits = UploadLimits(windows=(parse_window("22:00-06:00"),))
+        running = uploader(spool, address, limits=limits, clock=now)
+        spool.until_uploaded(1)
+        running.stop(60)
+    assert stored_when_asked[:2] == [0, 0]
+
+
+def test_a_metered_link_carries_what_is_worth_it(
+    tmp_path: Path, spool: AskedSpool, store: RecordingStore
+) -> None:
+    metered = tmp_path / "metered"
+    metered.touch()
+    for name, loss in (("cheap", 2.0), ("dear", 5.0)):
+        offer(spool, collected(name, persons=[person(0, loss=loss)]))
+    until_pending(spool, 2)
+    with collecting(store) as address:
+        limits = UploadLimits(metered=metered, metered_loss=3.0)
+        running = uploader(spool, address, limits=limits)
+        spool.until_uploaded(1)
+        before = spool.asked
+        spool.arrived.set()  # it looks again at once
+        eventually(lambda: spool.asked > before + 1)
+        assert spool.counts().uploaded == 1
+        metered.unlink()
+        spool.arrived.set()
+        spool.until_uploaded(2)
+        running.stop(60)
+    assert [row.frame_id for row, _ in store.frames()] == ["dear", "cheap"]
+
+
+def test_no_more_bytes_are_sent_than_may_be(spool: AskedSpool, store: RecordingStore) -> None:
+    (digest,) = spooled(spool, noisy_frame("slow", 2000))
+    size, rate = len(spool.read(digest)), 1000
+    began_s = time.monotonic()
+    with collecting(store) as address:
+        running = uploader(spool, address, limits=UploadLimits(bytes_per_second=rate))
+        spool.until_uploaded(1)
+        running.stop(60)
+    assert store.offsets == [*range(0, size, rate)]
+    assert time.monotonic() - began_s >= (size - rate) / rate
+
+
+def test_a_frame_that_always_fails_holds_nobody_up(
+    tmp_path: Path, spool: AskedSpool, caplog: pytest.LogCaptureFixture
+) -> None:
+    digests = spooled(spool, collected("bad"), collected("good"))
+    store = FailingStore(tmp_path / "store")
+    store.fails_at, store.failures = digests[0], 10**9
+    with store, collecting(store) as address:
+        running = uploader(spool, address)
+        spool.until_uploaded(1)
+        running.stop(60)
+        assert [row.digest for row, _ in store.frames()] == digests[1:]
+    assert spool.pending() == digests[:1]
 
 
 def test_vehicle_killed_in_an_upload_delivers_everything_once(

@@ -189,6 +189,15 @@ def test_each_rising_edge_becomes_a_clip_and_a_drawing(
     assert keeper.line() == "kept beside: 1 clips, 1 drawings, 0 lost, 0 pictures left out of clips"
 
 
+def test_of_what_may_not_be_kept_there_is_neither_clip_nor_drawing(
+    tmp_path: Path, shelves: tuple[Shelf, Shelf]
+) -> None:
+    keeper = Keeper(*shelves, LSP, before_s=0, after_s=0, barred=lambda frame: frame.frame_id < "3")
+    tell(keeper, [LIGHT, DARK, LIGHT], time.monotonic() + 300)
+    keeper.close(60)
+    assert keeper.line() == "kept beside: 0 clips, 0 drawings, 0 lost, 0 pictures left out of clips"
+
+
 def test_a_disk_that_takes_nothing_costs_the_events_of_that_time(
     tmp_path: Path, shelves: tuple[Shelf, Shelf]
 ) -> None:

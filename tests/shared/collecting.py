@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from misgiving.collector.declining import Declining
 from misgiving.collector.service import start_server
 from misgiving.collector.store import Store
 from misgiving.runtime.images import encode_png
@@ -123,12 +124,17 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def collecting(store: Store, listen: str = "127.0.0.1:0", tls: Path | None = None) -> Iterator[str]:
+def collecting(
+    store: Store,
+    listen: str = "127.0.0.1:0",
+    tls: Path | None = None,
+    declining: Declining = Declining(),
+) -> Iterator[str]:
     """Serve a store from a thread; yields HOST:PORT."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    starting = asyncio.run_coroutine_threadsafe(start_server(listen, store, tls), loop)
+    starting = asyncio.run_coroutine_threadsafe(start_server(listen, store, tls, declining), loop)
     server, address = starting.result()
     try:
         yield address

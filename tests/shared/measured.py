@@ -7,8 +7,18 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from misgiving.runtime.answer.describing import describe
+from misgiving.runtime.flags.budgets import DAY, Budget
 from misgiving.runtime.outbox.spool import Spool
-from misgiving.runtime.telemetry.gauges import of_cameras, of_drift, of_machine, of_model, of_spool
+from misgiving.runtime.privacy.keeping import Keeping
+from misgiving.runtime.telemetry.gauges import (
+    of_barred,
+    of_budgets,
+    of_cameras,
+    of_drift,
+    of_machine,
+    of_model,
+    of_spool,
+)
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.telemetry.shadowing import ShadowCounts
 from shared import tiny
@@ -25,9 +35,11 @@ def all_metrics(folder: Path) -> Iterator[CollectorRegistry]:
         for collector in (
             of_model(lambda: info),
             of_drift(lambda: False),
+            of_budgets(lambda: {Budget(500, "frames", DAY): 499}),
             of_cameras(lambda: {"front": False}),
             of_machine(folder),
             of_spool(spool.counts),
+            of_barred(lambda: Keeping().counts),
         ):
             metrics.registry.register(collector)
         ShadowCounts(metrics)

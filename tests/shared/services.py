@@ -21,7 +21,7 @@ import pytest
 import sqlalchemy as sa
 
 from misgiving.collector.store import Store
-from shared.collecting import DEADLINE_S, eventually
+from shared.collecting import DEADLINE_S, eventually, files_below
 from shared.ports import unused_port
 
 KEYS = {
@@ -102,7 +102,7 @@ class Postgres(_Server):
         with self._connect(self._emptied) as connection:
             tables.reflect(connection)
             for name in tables.tables.keys() - {"alembic_version"}:
-                connection.exec_driver_sql(f"TRUNCATE {name}")
+                connection.exec_driver_sql(f"DELETE FROM {name}")
         return self._emptied
 
     def answers(self) -> bool:
@@ -135,15 +135,22 @@ class S3(_Server):
         port = unused_port()
         self.endpoint = f"http://127.0.0.1:{port}"
         keys = f"{KEYS['AWS_ACCESS_KEY_ID']},{KEYS['AWS_SECRET_ACCESS_KEY']}"
-        command = [str(_RCLONE), "serve", "s3", "--config", "", "--dir-cache-time", "0"]
+        command = [str(_RCLONE), "serve", "s3", "--config", ""]
         command += ["--auth-key", keys, "--addr", f"127.0.0.1:{port}", str(self.folder)]
         super().__init__(command, folder / "log", signal.SIGKILL)
 
     def make(self) -> str:
         """A new bucket; the URL of a prefix in it."""
         name = f"b{secrets.token_hex(6)}"
-        (self.folder / name).mkdir()
+        self.client().create_bucket(Bucket=name)
         return f"s3://{name}/fleet/kept"
+
+    def client(self) -> Any:
+        """Of boto3; the server remembers for minutes which files there are, so ask through it."""
+        import boto3
+
+        keys = {name.lower(): value for name, value in KEYS.items() if "ACCESS_KEY" in name}
+        return boto3.session.Session().client("s3", endpoint_url=self.endpoint, **keys)
 
     def answers(self) -> bool:
         host, port = self.endpoint.removeprefix("http://").split(":")
@@ -161,7 +168,7 @@ class Place:
     folder: Path
     url: str | None = None
     objects: str | None = None
-    buckets: Path | None = None
+    s3: S3 | None = None
 
     def open(self) -> Store:
         return Store(self.folder, self.url, self.objects)
@@ -171,18 +178,30 @@ class Place:
         """The same for another process; empty where something is not named."""
         return [str(self.folder), self.url or "", self.objects or ""]
 
-    def object(self, digest: str) -> Path:
-        """The file in which an object is at last."""
-        if self.buckets and self.objects:
-            folder = self.buckets / self.objects.removeprefix("s3://")
-        else:
-            folder = self.folder / "objects"
-        return folder / digest[:2] / digest
-
     def all_objects(self) -> list[str]:
         """Digests of all objects, sorted."""
-        folder = self.object("00/").parent.parent
-        return sorted(path.name for path in folder.rglob("*") if path.is_file())
+        if not self.s3:
+            return sorted(Path(name).name for name in files_below(self.folder / "objects"))
+        listed = self.s3.client().list_objects_v2(Bucket=self._bucket)
+        return sorted(Path(one["Key"]).name for one in listed.get("Contents", ()))
+
+    def damage(self, digest: str, body: bytes | None) -> None:
+        """Write an object as no collector does, or take it away."""
+        key = f"{digest[:2]}/{digest}"
+        if self.s3 and body is None:
+            self.s3.client().delete_object(Bucket=self._bucket, Key=f"fleet/kept/{key}")
+        elif self.s3:
+            self.s3.client().put_object(Bucket=self._bucket, Key=f"fleet/kept/{key}", Body=body)
+        elif body is None:
+            (self.folder / "objects" / key).unlink()
+        else:
+            (self.folder / "objects" / key).parent.mkdir(exist_ok=True)
+            (self.folder / "objects" / key).write_bytes(body)
+
+    @property
+    def _bucket(self) -> str:
+        assert self.objects
+        return self.objects.split("/")[2]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.labelset import read_labels
 from misgiving.trainer.data import Collected, open_data
 from misgiving.trainer.data.readable import asked_window
+from misgiving.trainer.data.spec import shared_persons, without_folders
 from shared.training import JOINTS, standing
 from trainer.labelling import IMAGE, label_set, person
 
@@ -42,6 +43,26 @@ def test_a_label_set_of_before_is_read(tmp_path: Path) -> None:
     folder = label_set(tmp_path, before, schema_version=2)
     assert read_labels(folder).persons[0].visibility == (0, *[2] * (JOINTS - 1))
     assert open_data(f"labels:{folder}")[0].labelled.tolist() == before["labelled"]
+
+
+def test_a_side_of_training_and_validation(tmp_path: Path) -> None:
+    sides = {"a": "train", "b": "val", "c": "neither", "d": "train"}
+    persons = [person(name, "1.png") | {"split": side} for name, side in sides.items()]
+    folder = label_set(tmp_path / "set", *persons, schema_version=4, version="0123456789ab")
+    assert open_data(f"labels:{folder}").ids == ("a", "b", "c", "d")
+    data = open_data(f"labels:{folder}#train")
+    assert data.ids == ("a", "d")
+    assert open_data(data.spec).ids == ("a", "d")
+    assert shared_persons(open_data(f"labels:{folder}"), ["labels:set@0123456789ab#val"]) == ("b",)
+    assert without_folders(f"{data.spec} + lsp:/a/b") == "labels:set@0123456789ab#train + lsp:b"
+    lone = label_set(tmp_path / "lone", persons[0], schema_version=4)
+    with pytest.raises(DataError, match=r"has nobody for val among 1 persons; .* without #val"):
+        open_data(f"labels:{lone}#val")
+    old = label_set(tmp_path / "old", person("a", "1.png"))
+    with pytest.raises(DataError, match="is of before train and val were told apart"):
+        open_data(f"labels:{old}#val")
+    with pytest.raises(DataError, match="range is #test"):
+        open_data(f"labels:{folder}#test")
 
 
 def test_a_person_that_an_annotator_added(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from misgiving.export.calibrating import calibrate_bundle as calibrate_bundle
     from misgiving.export.config import ExportConfig as ExportConfig
     from misgiving.export.module import net_of_module as net_of_module
+    from misgiving.export.prelabelling import prelabel as prelabel
 else:
     __getattr__, __dir__, __all__ = lazily(
         __name__,
@@ -19,5 +20,6 @@ else:
             "Targets": "calibrating",
             "calibrate_bundle": "calibrating",
             "net_of_module": "module",
+            "prelabel": "prelabelling",
         },
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from misgiving.collector.format_names import NAMES, Format
 from misgiving.runtime.verbs import options as runtime
 from misgiving.trainer.specs import SPECS
 
@@ -313,6 +314,39 @@ def pack(
 
     pack_bundle(bundle, out)
     typer.echo(f"{out}: {out.stat().st_size:,} bytes")
+
+
+@app.command()
+def prelabel(
+    data: Annotated[
+        str, typer.Option(metavar="SPEC", help=f"Persons to label, as select picked them: {SPECS}.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="New folder for images and annotations.")
+    ],
+    format: Annotated[
+        Format, typer.Option(metavar="NAME", help=f"What the annotation tool reads: {NAMES}.")
+    ] = Format.COCO,
+    bundle: runtime.Bundle = None,
+    device: runtime.Device = "cpu",
+    threads: runtime.Threads = 0,
+    precision: runtime.Precision = "fp32",
+) -> None:
+    """Write persons of a pool for an annotation tool.
+    A bundle's answers are the pre-labels; 'misgiving annotations import' takes the folder back.
+
+    Example: misgiving prelabel --data images:frames#@picked.txt --out batch-1 --format cvat
+    """
+    from misgiving.export import prelabel as run
+    from misgiving.runtime import Estimator
+    from misgiving.trainer import open_data
+
+    estimator = Estimator.load(bundle, device=device, threads=threads, precision=precision)
+    persons = open_data(data, estimator.bundle.manifest.keypoints)
+    counts = run(estimator, persons, out, format=format.value)
+    typer.echo(
+        f"{out}: {counts.images} images, {counts.persons} persons. Correct {counts.corrected}"
+    )
 
 
 def _day(text: str) -> date:

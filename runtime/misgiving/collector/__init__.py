@@ -6,10 +6,13 @@ from misgiving.runtime.public import lazily
 
 if TYPE_CHECKING:
     from misgiving.collector.annotations.coco_export import ExportCounts as ExportCounts
+    from misgiving.collector.annotations.coco_export import export_annotations as export_annotations
     from misgiving.collector.annotations.coco_export import export_coco as export_coco
+    from misgiving.collector.annotations.coco_export import export_frames as export_frames
     from misgiving.collector.annotations.coco_import import Corrected as Corrected
     from misgiving.collector.annotations.coco_import import read_corrected as read_corrected
     from misgiving.collector.annotations.coco_import import write_labels as write_labels
+    from misgiving.collector.declining import Declining as Declining
     from misgiving.collector.service import serve as serve
     from misgiving.collector.store import Store as Store
     from misgiving.collector.store import StoredFrame as StoredFrame
@@ -18,10 +21,13 @@ else:
         __name__,
         {
             "ExportCounts": "annotations.coco_export",
+            "export_annotations": "annotations.coco_export",
             "export_coco": "annotations.coco_export",
+            "export_frames": "annotations.coco_export",
             "Corrected": "annotations.coco_import",
             "read_corrected": "annotations.coco_import",
             "write_labels": "annotations.coco_import",
+            "Declining": "declining",
             "serve": "service",
             "Store": "store",
             "StoredFrame": "store",

@@ -1,11 +1,14 @@
-"""The collector's verbs: ``collect`` and ``annotations``."""
+"""The collector's verbs: ``collect``, ``review`` and ``annotations``."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from misgiving.collector.control.cli import app as fleet
+from misgiving.collector.format_names import NAMES, Format
+from misgiving.collector.options import DatabaseOption, ObjectsOption, OpenWith, StoreOption
+from misgiving.collector.review import cli as review_cli
 from misgiving.runtime.verbs.options import Insecure, Tls
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -13,29 +16,8 @@ annotations = typer.Typer(
     help="Frames out to annotators, labels back in.", rich_markup_mode=None, no_args_is_help=True
 )
 app.add_typer(annotations, name="annotations")
-
-StoreOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the collected frames.")]
-DatabaseOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="Database of the frames, sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; "
-        "without it, a file in --store.",
-        show_default=False,
-    ),
-]
-ObjectsOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="Where their bytes are, s3://BUCKET/PREFIX; without it, in --store.",
-        show_default=False,
-    ),
-]
-
-
-class Format(str, Enum):
-    COCO = "coco"
+app.add_typer(review_cli.app)
+app.add_typer(fleet, name="fleet")
 
 
 @app.command()
@@ -47,8 +29,26 @@ def collect(
     store: StoreOption = Path("collected"),
     database: DatabaseOption = None,
     objects: ObjectsOption = None,
+    open_with: OpenWith = None,
     tls: Tls = None,
     insecure: Insecure = False,
+    decline_repeats: Annotated[
+        bool,
+        typer.Option(
+            "--decline-repeats", help="Decline frames whose picture is stored of the same device."
+        ),
+    ] = False,
+    decline_nearer: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DISTANCE",
+            help="Decline frames whose embedding is nearer than this cosine distance to one that "
+            "is stored of the same device and bundle; 0.006 suits the bundle in the package.",
+        ),
+    ] = None,
+    decline_within: Annotated[
+        int, typer.Option(metavar="N", help="Of how many of the newest frames.")
+    ] = 1000,
 ) -> None:
     """Take flagged frames from vehicles, until Ctrl-C or SIGTERM.
 
@@ -59,11 +59,14 @@ def collect(
     import asyncio
     import logging
 
-    from misgiving.collector import Store, serve
+    from misgiving.collector import Declining, Store, serve
+    from misgiving.runtime.wire.sealing import read_opening_keys
 
+    declining = Declining(pictures=decline_repeats, nearer=decline_nearer, within=decline_within)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with Store(store, database, objects) as opened:
-        asyncio.run(serve(listen, opened, tls=tls, insecure=insecure))
+    keys = read_opening_keys(open_with or [])
+    with Store(store, database, objects, keys=keys) as opened:
+        asyncio.run(serve(listen, opened, tls=tls, insecure=insecure, declining=declining))
 
 
 @annotations.command()
@@ -73,7 +76,8 @@ def export(
         Path, typer.Option(metavar="DIR", help="New folder for images and annotations.")
     ],
     format: Annotated[
-        Format, typer.Option(metavar="NAME", help="What the annotation tool reads: coco.")
+        Format,
+        typer.Option(metavar="NAME", help=f"What the annotation tool reads: {NAMES}."),
     ] = Format.COCO,
     bundle: Annotated[
         str,
@@ -81,6 +85,7 @@ def export(
     ] = "",
     database: DatabaseOption = None,
     objects: ObjectsOption = None,
+    open_with: OpenWith = None,
 ) -> None:
     """Write the collected frames as a folder for an annotation tool.
 
@@ -88,23 +93,38 @@ def export(
     Example:
         misgiving annotations export --store /data/collected --out batch-1 --format coco
     """
-    from misgiving.collector import Store, export_coco
+    from misgiving.collector import Store, export_annotations
+    from misgiving.runtime.wire.sealing import read_opening_keys
 
-    with Store(store, database, objects, create=False) as opened:
-        counts = export_coco(opened, out, bundle=bundle)
+    keys = read_opening_keys(open_with or [])
+    with Store(store, database, objects, create=False, keys=keys) as opened:
+        counts = export_annotations(opened, out, format=format.value, bundle=bundle)
     typer.echo(
         f"{out}: {counts.images} images, {counts.persons} persons, {counts.flagged} flagged, "
         f"{counts.audited} audited; "
-        f"{counts.unusable} frames unusable. Correct {out / 'annotations.json'}"
+        f"{counts.unusable} frames unusable. Correct {counts.corrected}"
     )
+    if set(counts.codings) - {""}:
+        coded = (f"{count} {name or 'unknown'}" for name, count in sorted(counts.codings.items()))
+        typer.echo(f"pictures: {', '.join(coded)}; {counts.hidden} joints covered by the vehicle")
+    if counts.lost:
+        typer.echo(
+            f"{counts.lost} joints are hidden or outside of the image, which {format.value} cannot "
+            "say; the import restores those that nobody touches",
+            err=True,
+        )
 
 
 @annotations.command("import")
 def import_(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="An export whose annotations.json is corrected.")
+        Path, typer.Argument(metavar="DIR", help="An export whose file of persons is corrected.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the label set.")],
+    format: Annotated[
+        Format | None,
+        typer.Option(metavar="NAME", help=f"Of that file, one of {NAMES}; found by default."),
+    ] = None,
     trust_untouched: Annotated[
         bool,
         typer.Option(
@@ -123,7 +143,8 @@ def import_(
     """
     from misgiving.collector import read_corrected, write_labels
 
-    corrected = read_corrected(folder, trust_untouched=trust_untouched)
+    name = format.value if format else ""
+    corrected = read_corrected(folder, format=name, trust_untouched=trust_untouched)
     write_labels(corrected.labels, folder, out)
     for line in corrected.said:
         typer.echo(line, err=True)

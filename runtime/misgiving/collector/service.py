@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,8 +11,13 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
+from misgiving.collector.control.control import Control
+from misgiving.collector.control.service import SERVICE as CONTROL_SERVICE
+from misgiving.collector.control.service import Steering
+from misgiving.collector.declining import WANTED, Decliner, Declining, Verdict
 from misgiving.collector.store import Store, StoreUnavailable, wrong_offset
 from misgiving.runtime.errors import (
+    DataError,
     FailedPrecondition,
     InvalidInput,
     MisgivingError,
@@ -22,8 +27,18 @@ from misgiving.runtime.net.grpc_server import add_health, bind, new_server
 from misgiving.runtime.net.listening import check_exposed, stop_signal
 from misgiving.runtime.net.room import Limits
 from misgiving.runtime.net.status import refuse
+from misgiving.runtime.wire.offers import Header
 from misgiving.v1 import fleet_pb2
+from misgiving.v1.control_pb2_grpc import add_FleetControlServicer_to_server
 from misgiving.v1.fleet_pb2 import (
+    OFFER_VERDICT_DECLINED,
+    OFFER_VERDICT_LATER,
+    OFFER_VERDICT_STORED,
+    OFFER_VERDICT_WANTED,
+    OfferAnswer,
+    OfferedFrame,
+    OfferRequest,
+    OfferResponse,
     StatUploadRequest,
     StatUploadResponse,
     UploadRequest,
@@ -36,6 +51,9 @@ log = logging.getLogger(__name__)
 
 MAX_FRAME_BYTES = 64 << 20
 """Largest CollectedFrame that is taken."""
+
+MAX_OFFERED = 64
+"""Most frames that are offered in one call."""
 
 SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["FleetCollector"].full_name
 
@@ -59,8 +77,9 @@ class StoreFailed(MisgivingError):
 class Ingest(FleetCollectorServicer):
     """The service. All disk work runs on worker threads."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, declining: Declining = Declining()) -> None:
         self._store = store
+        self._decliner = Decliner(declining, store.database)
 
     async def StatUpload(
         self, request: StatUploadRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -81,6 +100,34 @@ class Ingest(FleetCollectorServicer):
             return await self._upload(request_iterator)
         except Exception as error:
             await _abort(context, error)
+
+    async def Offer(
+        self, request: OfferRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> OfferResponse:
+        """What is wanted of frames whose bytes are still to come."""
+        try:
+            return await asyncio.to_thread(self._offered, request.frames)
+        except Exception as error:
+            await _abort(context, error)
+
+    def _offered(self, frames: Sequence[OfferedFrame]) -> OfferResponse:
+        if len(frames) > MAX_OFFERED:
+            raise InvalidInput(
+                f"{len(frames)} frames are offered at once; at most {MAX_OFFERED} are looked at. "
+                "Offer fewer"
+            )
+        known = {one.digest: self._stat(one.digest) for one in frames}
+        headers = {x.digest: self._header(x) for x in frames if not known[x.digest].stored}
+        verdicts = self._decliner.judge({x: one for x, one in headers.items() if one})
+        answers = [_answer(known[x.digest], verdicts.get(x.digest, WANTED)) for x in frames]
+        return OfferResponse(answers=answers)
+
+    def _header(self, frame: OfferedFrame) -> Header | None:
+        """None where nobody here can read it: then nothing speaks against the frame."""
+        try:
+            return self._store.opener.header(frame.header)
+        except (DataError, FailedPrecondition):
+            return None
 
     def _stat(self, digest: str) -> StatUploadResponse:
         if self._store.stored(digest):
@@ -116,7 +163,12 @@ class Ingest(FleetCollectorServicer):
 
 
 async def serve(
-    listen: str, store: Store, *, tls: Path | None = None, insecure: bool = False
+    listen: str,
+    store: Store,
+    *,
+    tls: Path | None = None,
+    insecure: bool = False,
+    declining: Declining = Declining(),
 ) -> None:
     """Collect until SIGTERM or SIGINT, then finish the calls under way.
 
@@ -130,6 +182,7 @@ async def serve(
         tls: folder of tls.crt and tls.key, and of ca.crt, by which clients then need a
             certificate; None for no TLS.
         insecure: listen without TLS where other machines reach it.
+        declining: which frames are not wanted.
 
     Raises:
         InvalidInput: ``listen`` is not HOST:PORT, or others reach it, without TLS.
@@ -137,24 +190,36 @@ async def serve(
     """
     check_exposed(listen, tls, insecure)
     stop = stop_signal()
-    server, address = await start_server(listen, store, tls)
+    server, address = await start_server(listen, store, tls, declining)
     print(f"collecting on {address} into {store.folder}", file=sys.stderr, flush=True)
     await stop.wait()
     await server.stop(_GRACE_S)
 
 
 async def start_server(
-    listen: str, store: Store, tls: Path | None = None
+    listen: str, store: Store, tls: Path | None = None, declining: Declining = Declining()
 ) -> tuple[grpc.aio.Server, str]:
     """Start the service with health and reflection; returns it and the HOST:PORT it has."""
     server = new_server(_LIMITS)
-    add_FleetCollectorServicer_to_server(Ingest(store), server)
-    checks = add_health(server, SERVICE)
+    add_FleetCollectorServicer_to_server(Ingest(store, declining), server)
+    add_FleetControlServicer_to_server(Steering(Control(store.database), _abort), server)
+    services = (SERVICE, CONTROL_SERVICE)
+    checks = add_health(server, *services)
     address = bind(server, listen, tls)
     await server.start()
-    for name in ("", SERVICE):
+    for name in ("", *services):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     return server, address
+
+
+def _answer(known: StatUploadResponse, verdict: Verdict) -> OfferAnswer:
+    if known.stored:
+        return OfferAnswer(verdict=OFFER_VERDICT_STORED)
+    if verdict.declined:
+        return OfferAnswer(verdict=OFFER_VERDICT_DECLINED, reason=verdict.declined.said)
+    if verdict.later:
+        return OfferAnswer(verdict=OFFER_VERDICT_LATER)
+    return OfferAnswer(verdict=OFFER_VERDICT_WANTED, offset_bytes=known.offset_bytes)
 
 
 async def _start_of(requests: AsyncIterator[UploadRequest]) -> UploadStart:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from misgiving.runtime.nouns import ModelInfo as ModelInfo
     from misgiving.runtime.nouns import NamedThreshold as NamedThreshold
     from misgiving.runtime.nouns import Person as Person
+    from misgiving.runtime.nouns import Position as Position
     from misgiving.runtime.nouns import Reason as Reason
     from misgiving.runtime.nouns import StreamSummary as StreamSummary
     from misgiving.runtime.nouns import Withheld as Withheld
@@ -53,7 +54,9 @@ if TYPE_CHECKING:
     from misgiving.runtime.status import ShadowStatus as ShadowStatus
     from misgiving.runtime.status import SpoolStatus as SpoolStatus
     from misgiving.runtime.verbs.serve import run_server as run_server
+    from misgiving.runtime.wire.collected import Coding as Coding
     from misgiving.runtime.wire.collected import KeptFrame as KeptFrame
+    from misgiving.runtime.wire.collected import Redaction as Redaction
     from misgiving.runtime.wire.records import result_record as result_record
 else:
     __getattr__, __dir__, __all__ = lazily(
@@ -70,6 +73,7 @@ else:
             "ModelInfo": "nouns",
             "NamedThreshold": "nouns",
             "Person": "nouns",
+            "Position": "nouns",
             "Reason": "nouns",
             "StreamSummary": "nouns",
             "Withheld": "nouns",
@@ -94,7 +98,9 @@ else:
             "LSP": "keypoints",
             "KeypointSet": "keypoints",
             "LabelSet": "labelset",
+            "Coding": "wire.collected",
             "KeptFrame": "wire.collected",
+            "Redaction": "wire.collected",
             "result_record": "wire.records",
             "pack_bundle": "bundles.releasing",
             "sign_bundle": "bundles.releasing",

@@ -24,7 +24,7 @@ from misgiving.runtime.net.connecting import Reopening, through_proxy
 from misgiving.runtime.net.listening import check_address, is_loopback
 from misgiving.runtime.net.sending import Outbox
 from misgiving.runtime.net.slots import Slots
-from misgiving.runtime.nouns import Answer, Frame, ModelInfo, StreamSummary, make_frame
+from misgiving.runtime.nouns import Answer, Frame, ModelInfo, Position, StreamSummary, make_frame
 from misgiving.runtime.status import ServerStatus
 from misgiving.runtime.wire.frames import sendable
 from misgiving.runtime.wire.requests import infer_request
@@ -128,17 +128,18 @@ class Client:
         frame_id: str = "",
         *,
         bgr: bool = False,
+        position: Position | None = None,
     ) -> Answer:
         """Answer one image: JPEG or PNG bytes, or an array (H, W, 3), RGB unless ``bgr``.
 
         OpenCV's arrays are BGR, from ``cv2.imread`` and ``VideoCapture`` alike, and nothing in the
-        pixels tells: see :func:`make_frame`.
+        pixels tells: see :func:`make_frame`, also for the ``position``.
 
         Raises:
             InvalidInput, ResourceExhausted: the server does not take it.
             MisgivingError: there is no server, or it failed.
         """
-        frame = sendable(make_frame(image, regions, frame_id, bgr=bgr))
+        frame = sendable(make_frame(image, regions, frame_id, bgr=bgr, position=position))
         with self._translated():
             return to_answer(self._infer(frame).result)
 

@@ -78,15 +78,25 @@ class CocoFile:
     >>> file.categories[0].names[:2], file.images.sizes.tolist()
     (('right_ankle', 'right_knee'), [[120, 60], [120, 60]])
 
+    Args:
+        path: of the file.
+        expected: what is said of it where it cannot be read.
+        content: the JSON, where another file was made COCO; errors name that one's ``path``.
+
     Raises:
         DataError: it cannot be read, or is not COCO's.
     """
 
-    def __init__(self, path: Path, expected: str = "a JSON file of COCO person keypoints") -> None:
+    def __init__(
+        self,
+        path: Path,
+        expected: str = "a JSON file of COCO person keypoints",
+        content: bytes | None = None,
+    ) -> None:
         self.path = path
         self._rows = _Rows()
         with _named(path):
-            document = _parse(path, self._rows, expected)
+            document = _parse(path, self._rows, expected, content)
             self.categories = tuple(_categories(document["categories"], self._rows.ids))
             """Those with keypoints, in order."""
             self._image_ids, self.images = _images(document["images"], self._rows.ids)
@@ -262,10 +272,10 @@ def _image(part: dict[str, Any]) -> object:
     return part["id"], name, part.get("width"), part.get("height"), part.get("misgiving")
 
 
-def _parse(file: Path, rows: _Rows, expected: str) -> dict[str, list[Any]]:
+def _parse(file: Path, rows: _Rows, expected: str, content: bytes | None) -> dict[str, list[Any]]:
     """The file's lists, without what ``rows`` took of them."""
     try:
-        document: Any = json.loads(file.read_bytes(), object_hook=rows.take)
+        document: Any = json.loads(content or file.read_bytes(), object_hook=rows.take)
     except DataError:
         raise
     except OSError as error:

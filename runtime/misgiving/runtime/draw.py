@@ -144,7 +144,7 @@ def draw_result(image: Picture, persons: Iterable[Person], keypoints: KeypointSe
     scale = max(1.0, SMALLEST_SIDE / max(image.shape[:2]))
     canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     picture = np.ascontiguousarray(canvas, np.uint8)
-    draw_persons(picture, [_drawn(person).moved((scale, scale)) for person in persons], keypoints)
+    draw_persons(picture, [drawn_as(person).moved((scale, scale)) for person in persons], keypoints)
     return picture
 
 
@@ -193,7 +193,8 @@ def stroke(extent: float, picture: Picture) -> float:
     return float(np.clip(extent / _STROKES, 1, max(1, max(picture.shape[:2]) / _STROKES)))
 
 
-def _drawn(person: Person) -> Drawn:
+def drawn_as(person: Person) -> Drawn:
+    """A person as it is drawn in the px of its image."""
     return Drawn(
         person.keypoints,
         person.keypoint_loss,

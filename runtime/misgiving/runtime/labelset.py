@@ -14,6 +14,10 @@ from misgiving.runtime.keypoints import KeypointSet
 LABELS = "labels.json"
 IMAGES = "images"
 
+Split = Literal["train", "val", "neither"]
+"""A side of training and validation, which a frame keeps in all label sets to come; on neither are
+frames for validation that are nearly the same as some for training."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +46,8 @@ class LabelledPerson(_Part):
     device_id: str
     stream_id: str
     """Camera or drive, as the vehicle's client named it."""
+    split: Split | None = None
+    """None in sets of before schema 4."""
 
     @property
     def labelled(self) -> tuple[bool, ...]:
@@ -55,7 +61,7 @@ class LabelSet(_Part):
     Made by :func:`misgiving.collector.read_corrected`.
     """
 
-    schema_version: int = Field(ge=3, le=3)
+    schema_version: int = Field(ge=4, le=4)
     version: str
     keypoints: KeypointSet
     persons: tuple[LabelledPerson, ...]
@@ -63,12 +69,13 @@ class LabelSet(_Part):
     @model_validator(mode="before")
     @classmethod
     def _of_before(cls, values: Any) -> Any:
-        """Schema 2 told only whether a joint is labelled, which COCO calls visible."""
-        if not isinstance(values, dict) or values.get("schema_version") != 2:
+        """Schema 2 told only whether a joint is labelled, which COCO calls visible; 3 no split."""
+        if not isinstance(values, dict) or values.get("schema_version") not in (2, 3):
             return values
         persons = values.get("persons")
-        persons = [_of_schema_2(one) for one in persons] if isinstance(persons, list) else persons
-        return {**values, "schema_version": 3, "persons": persons}
+        if values["schema_version"] == 2 and isinstance(persons, list):
+            persons = [_of_schema_2(one) for one in persons]
+        return {**values, "schema_version": 4, "persons": persons}
 
     @model_validator(mode="after")
     def _check(self) -> "LabelSet":

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from misgiving.runtime import images
+from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.geometry import Region
 
 Floats = NDArray[np.float32]
@@ -36,6 +37,30 @@ def _same(a: object, b: object) -> bool:
     return a == b
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place on Earth, in degrees of WGS 84; north and east are positive.
+
+    >>> Position(48.137, 11.575).latitude
+    48.137
+
+    Raises:
+        InvalidInput: it is none.
+    """
+
+    latitude: float
+    """-90 to 90."""
+    longitude: float
+    """-180 to 180."""
+
+    def __post_init__(self) -> None:
+        if not (-90 <= self.latitude <= 90 and -180 <= self.longitude <= 180):
+            raise InvalidInput(
+                f"position is {self.latitude:g}, {self.longitude:g}; expected a latitude from -90 "
+                "to 90 and a longitude from -180 to 180, in degrees. Leave it out where unknown"
+            )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame(ByValue):
     """One picture of one stream, and where its persons are. See :func:`make_frame`."""
@@ -50,6 +75,8 @@ class Frame(ByValue):
     """Names the camera or recording."""
     capture_time_unix_nano: int = 0
     """0 or less where it is not known."""
+    position: Position | None = None
+    """Of the camera at exposure; None where it is not known."""
 
     def decoded(self) -> NDArray[np.uint8]:
         """The RGB image, shape (H, W, 3).
@@ -321,6 +348,7 @@ def make_frame(
     stream_id: str = "",
     *,
     bgr: bool = False,
+    position: Position | None = None,
 ) -> Frame:
     """A frame of JPEG or PNG bytes or an array (H, W, 3), RGB unless ``bgr``.
 
@@ -338,10 +366,11 @@ def make_frame(
         capture_time_unix_nano: 0 where it is not known; the answer has then no age.
         stream_id: names the camera or recording.
         bgr: an array's channels are blue, green, red, as OpenCV's are; of bytes it means nothing.
+        position: of the camera; a server may be told where it keeps frames, and where not.
 
     Raises:
         ImageError: an array of another shape or type.
     """
     if not isinstance(image, bytes):
         image = images.check_rgb(image)[..., ::-1] if bgr else images.check_rgb(image)
-    return Frame(image, tuple(regions), frame_id, stream_id, capture_time_unix_nano)
+    return Frame(image, tuple(regions), frame_id, stream_id, capture_time_unix_nano, position)

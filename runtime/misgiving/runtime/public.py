@@ -24,6 +24,11 @@ EXTRAS = {
     "onnx": "export",
     "onnxscript": "export",
     "sqlalchemy": "collector",
+    "flask": "collector",
+    "flask_login": "collector",
+    "flask_wtf": "collector",
+    "waitress": "collector",
+    "argon2": "collector",
     "av": "clips",
     "ray": "ray",
 }

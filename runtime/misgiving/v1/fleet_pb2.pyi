@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from misgiving.v1 import pose_pb2 as _pose_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +19,68 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Coding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Coding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CODING_UNSPECIFIED: _Coding.ValueType  # 0
+    """Of a release before this field was there."""
+    CODING_AS_SENT: _Coding.ValueType  # 1
+    """The bytes that the client sent."""
+    CODING_PNG: _Coding.ValueType  # 2
+    """Without loss, of a raw or a redacted image."""
+    CODING_JPEG: _Coding.ValueType  # 3
+    """With loss, of a raw or a redacted image."""
+
+class Coding(_Coding, metaclass=_CodingEnumTypeWrapper): ...
+
+CODING_UNSPECIFIED: Coding.ValueType  # 0
+"""Of a release before this field was there."""
+CODING_AS_SENT: Coding.ValueType  # 1
+"""The bytes that the client sent."""
+CODING_PNG: Coding.ValueType  # 2
+"""Without loss, of a raw or a redacted image."""
+CODING_JPEG: Coding.ValueType  # 3
+"""With loss, of a raw or a redacted image."""
+Global___Coding: _TypeAlias = Coding  # noqa: Y015
+
+class _OfferVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OfferVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OfferVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OFFER_VERDICT_UNSPECIFIED: _OfferVerdict.ValueType  # 0
+    OFFER_VERDICT_WANTED: _OfferVerdict.ValueType  # 1
+    OFFER_VERDICT_STORED: _OfferVerdict.ValueType  # 2
+    """The collector has it already, as UploadResponse.already_stored."""
+    OFFER_VERDICT_DECLINED: _OfferVerdict.ValueType  # 3
+    """A receipt that it is not wanted, which the collector has written down: the vehicle may forget
+    the frame. Those of the audit never are.
+    """
+    OFFER_VERDICT_LATER: _OfferVerdict.ValueType  # 4
+    """Resembles one of this request that is wanted: offer it again when that one is stored. Never the
+    first of a request.
+    """
+
+class OfferVerdict(_OfferVerdict, metaclass=_OfferVerdictEnumTypeWrapper): ...
+
+OFFER_VERDICT_UNSPECIFIED: OfferVerdict.ValueType  # 0
+OFFER_VERDICT_WANTED: OfferVerdict.ValueType  # 1
+OFFER_VERDICT_STORED: OfferVerdict.ValueType  # 2
+"""The collector has it already, as UploadResponse.already_stored."""
+OFFER_VERDICT_DECLINED: OfferVerdict.ValueType  # 3
+"""A receipt that it is not wanted, which the collector has written down: the vehicle may forget
+the frame. Those of the audit never are.
+"""
+OFFER_VERDICT_LATER: OfferVerdict.ValueType  # 4
+"""Resembles one of this request that is wanted: offer it again when that one is stored. Never the
+first of a request.
+"""
+Global___OfferVerdict: _TypeAlias = OfferVerdict  # noqa: Y015
 
 @_typing.final
 class CollectedFrame(_message.Message):
@@ -36,12 +99,34 @@ class CollectedFrame(_message.Message):
     SKELETON_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     NOBODY_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_FIELD_NUMBER: _builtins.int
+    SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
+    CODING_FIELD_NUMBER: _builtins.int
+    REDACTION_FIELD_NUMBER: _builtins.int
+    JPEG_QUALITY_FIELD_NUMBER: _builtins.int
     bundle_digest: _builtins.str
     device_id: _builtins.str
     """Set by the operator of the device."""
+    engine: _builtins.str
+    """What ran the bundle, for example "onnxruntime CPUExecutionProvider"; empty of a release before
+    this field was there, as the three below.
+    """
+    precision: _builtins.str
+    campaign: _builtins.str
+    """Which campaign of the fleet side asked for the frame; empty where none did."""
+    software_version: _builtins.str
+    """Release of misgiving on the device."""
+    coding: Global___Coding.ValueType
+    """How the image is coded, and whether it lost anything by that."""
+    jpeg_quality: _builtins.int
+    """Of CODING_JPEG, 1 to 100."""
     @_builtins.property
     def frame(self) -> _pose_pb2.Frame:
-        """With Image.encoded, whatever the camera's client had sent."""
+        """With Image.encoded, whatever the camera's client had sent; position only where the device's
+        operator lets it travel.
+        """
 
     @_builtins.property
     def persons(self) -> _containers.RepeatedCompositeFieldContainer[_pose_pb2.Person]: ...
@@ -61,6 +146,10 @@ class CollectedFrame(_message.Message):
     def nobody(self) -> _pose_pb2.Flag:
         """Why a frame in which nobody was found is kept; unset where there are persons."""
 
+    @_builtins.property
+    def redaction(self) -> Global___Redaction:
+        """What is not in the image any more that the camera saw; unset where nothing is missing."""
+
     def __init__(
         self,
         *,
@@ -73,14 +162,81 @@ class CollectedFrame(_message.Message):
         skeleton: _abc.Iterable[_builtins.int] | None = ...,
         device_id: _builtins.str = ...,
         nobody: _pose_pb2.Flag | None = ...,
+        engine: _builtins.str = ...,
+        precision: _builtins.str = ...,
+        campaign: _builtins.str = ...,
+        software_version: _builtins.str = ...,
+        coding: Global___Coding.ValueType = ...,
+        redaction: Global___Redaction | None = ...,
+        jpeg_quality: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "nobody", b"nobody"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "nobody", b"nobody", "redaction", b"redaction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "device_id", b"device_id", "embeddings", b"embeddings", "frame", b"frame", "keypoint_names", b"keypoint_names", "nobody", b"nobody", "persons", b"persons", "signal_names", b"signal_names", "skeleton", b"skeleton"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_digest", b"bundle_digest", "campaign", b"campaign", "coding", b"coding", "device_id", b"device_id", "embeddings", b"embeddings", "engine", b"engine", "frame", b"frame", "jpeg_quality", b"jpeg_quality", "keypoint_names", b"keypoint_names", "nobody", b"nobody", "persons", b"persons", "precision", b"precision", "redaction", b"redaction", "signal_names", b"signal_names", "skeleton", b"skeleton", "software_version", b"software_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CollectedFrame: _TypeAlias = CollectedFrame  # noqa: Y015
+
+@_typing.final
+class Redaction(_message.Message):
+    """Redaction says what the device took out of an image before it stored it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CROPPED_FIELD_NUMBER: _builtins.int
+    COVERED_FIELD_NUMBER: _builtins.int
+    HIDDEN_FIELD_NUMBER: _builtins.int
+    HOOK_FIELD_NUMBER: _builtins.int
+    cropped: _builtins.bool
+    """All but the persons' windows is grey."""
+    hook: _builtins.str
+    """The operator's own function that changed the image, "package.module:function"; empty for none."""
+    @_builtins.property
+    def covered(self) -> _containers.RepeatedCompositeFieldContainer[_pose_pb2.Region]:
+        """Where heads are covered, in image pixels."""
+
+    @_builtins.property
+    def hidden(self) -> _containers.RepeatedCompositeFieldContainer[Global___HiddenJoints]:
+        """One for each person where anything is covered: joints that nobody can see any more."""
+
+    def __init__(
+        self,
+        *,
+        cropped: _builtins.bool = ...,
+        covered: _abc.Iterable[_pose_pb2.Region] | None = ...,
+        hidden: _abc.Iterable[Global___HiddenJoints] | None = ...,
+        hook: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["covered", b"covered", "cropped", b"cropped", "hidden", b"hidden", "hook", b"hook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Redaction: _TypeAlias = Redaction  # noqa: Y015
+
+@_typing.final
+class HiddenJoints(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def joints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Indices into CollectedFrame.keypoint_names."""
+
+    def __init__(
+        self,
+        *,
+        joints: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["joints", b"joints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HiddenJoints: _TypeAlias = HiddenJoints  # noqa: Y015
 
 @_typing.final
 class Embedding(_message.Message):
@@ -221,3 +377,174 @@ class StatUploadResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StatUploadResponse: _TypeAlias = StatUploadResponse  # noqa: Y015
+
+@_typing.final
+class FrameHeader(_message.Message):
+    """FrameHeader is what is known of a CollectedFrame before its bytes travel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_ID_FIELD_NUMBER: _builtins.int
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    CAPTURE_TIME_UNIX_NANO_FIELD_NUMBER: _builtins.int
+    BUNDLE_DIGEST_FIELD_NUMBER: _builtins.int
+    PREDICTED_LOSS_FIELD_NUMBER: _builtins.int
+    FAILURE_PROBABILITY_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    SAMPLING_PROBABILITY_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_FIELD_NUMBER: _builtins.int
+    IMAGE_DIGEST_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    frame_id: _builtins.str
+    stream_id: _builtins.str
+    device_id: _builtins.str
+    capture_time_unix_nano: _builtins.int
+    """Zero where unknown."""
+    bundle_digest: _builtins.str
+    predicted_loss: _builtins.float
+    """Of the person whose predicted loss is the greatest; unset where nobody was found."""
+    failure_probability: _builtins.float
+    """Of the same person, as Person.failure_probability."""
+    sampling_probability: _builtins.float
+    """Of that person, or of nobody."""
+    campaign: _builtins.str
+    """Empty where the device ran none."""
+    image_digest: _builtins.str
+    """sha256 of Image.encoded, in hex."""
+    @_builtins.property
+    def kept(self) -> _containers.RepeatedScalarFieldContainer[_pose_pb2.KeepReason.ValueType]:
+        """Why it is kept, each reason once, in the order of KeepReason."""
+
+    @_builtins.property
+    def embedding(self) -> Global___Embedding:
+        """Of the same person."""
+
+    def __init__(
+        self,
+        *,
+        frame_id: _builtins.str = ...,
+        stream_id: _builtins.str = ...,
+        device_id: _builtins.str = ...,
+        capture_time_unix_nano: _builtins.int = ...,
+        bundle_digest: _builtins.str = ...,
+        predicted_loss: _builtins.float | None = ...,
+        failure_probability: _builtins.float | None = ...,
+        kept: _abc.Iterable[_pose_pb2.KeepReason.ValueType] | None = ...,
+        sampling_probability: _builtins.float = ...,
+        campaign: _builtins.str = ...,
+        image_digest: _builtins.str = ...,
+        embedding: Global___Embedding | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_failure_probability", b"_failure_probability", "_predicted_loss", b"_predicted_loss", "embedding", b"embedding", "failure_probability", b"failure_probability", "predicted_loss", b"predicted_loss"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failure_probability", b"_failure_probability", "_predicted_loss", b"_predicted_loss", "bundle_digest", b"bundle_digest", "campaign", b"campaign", "capture_time_unix_nano", b"capture_time_unix_nano", "device_id", b"device_id", "embedding", b"embedding", "failure_probability", b"failure_probability", "frame_id", b"frame_id", "image_digest", b"image_digest", "kept", b"kept", "predicted_loss", b"predicted_loss", "sampling_probability", b"sampling_probability", "stream_id", b"stream_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__failure_probability: _TypeAlias = _typing.Literal["failure_probability"]  # noqa: Y015
+    _WhichOneofArgType__failure_probability: _TypeAlias = _typing.Literal["_failure_probability", b"_failure_probability"]  # noqa: Y015
+    _WhichOneofReturnType__predicted_loss: _TypeAlias = _typing.Literal["predicted_loss"]  # noqa: Y015
+    _WhichOneofArgType__predicted_loss: _TypeAlias = _typing.Literal["_predicted_loss", b"_predicted_loss"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failure_probability) -> _WhichOneofReturnType__failure_probability | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__predicted_loss) -> _WhichOneofReturnType__predicted_loss | None: ...
+
+Global___FrameHeader: _TypeAlias = FrameHeader  # noqa: Y015
+
+@_typing.final
+class OfferRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___OfferedFrame]:
+        """At most 64."""
+
+    def __init__(
+        self,
+        *,
+        frames: _abc.Iterable[Global___OfferedFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OfferRequest: _TypeAlias = OfferRequest  # noqa: Y015
+
+@_typing.final
+class OfferedFrame(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """sha256 of the bytes that are to travel, in hex, and how many these are."""
+    size_bytes: _builtins.int
+    header: _builtins.bytes
+    """A FrameHeader, as the spool wrote it: sealed where the frame is."""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        header: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "header", b"header", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OfferedFrame: _TypeAlias = OfferedFrame  # noqa: Y015
+
+@_typing.final
+class OfferResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___OfferAnswer]:
+        """One for each frame, in their order."""
+
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___OfferAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OfferResponse: _TypeAlias = OfferResponse  # noqa: Y015
+
+@_typing.final
+class OfferAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    verdict: Global___OfferVerdict.ValueType
+    offset_bytes: _builtins.int
+    """Where the upload goes on; zero where nothing of it is on stable storage."""
+    reason: _builtins.str
+    """Why it is declined, one line."""
+    def __init__(
+        self,
+        *,
+        verdict: Global___OfferVerdict.ValueType = ...,
+        offset_bytes: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset_bytes", b"offset_bytes", "reason", b"reason", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OfferAnswer: _TypeAlias = OfferAnswer  # noqa: Y015

@@ -44,6 +44,11 @@ class FleetCollectorStub:
                 request_serializer=misgiving_dot_v1_dot_fleet__pb2.StatUploadRequest.SerializeToString,
                 response_deserializer=misgiving_dot_v1_dot_fleet__pb2.StatUploadResponse.FromString,
                 _registered_method=True)
+        self.Offer = channel.unary_unary(
+                '/misgiving.v1.FleetCollector/Offer',
+                request_serializer=misgiving_dot_v1_dot_fleet__pb2.OfferRequest.SerializeToString,
+                response_deserializer=misgiving_dot_v1_dot_fleet__pb2.OfferResponse.FromString,
+                _registered_method=True)
 
 
 class FleetCollectorServicer:
@@ -63,6 +68,13 @@ class FleetCollectorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Offer(self, request, context):
+        """What of these frames is wanted, before their bytes travel; says what StatUpload says as well.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetCollectorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +87,11 @@ def add_FleetCollectorServicer_to_server(servicer, server):
                     servicer.StatUpload,
                     request_deserializer=misgiving_dot_v1_dot_fleet__pb2.StatUploadRequest.FromString,
                     response_serializer=misgiving_dot_v1_dot_fleet__pb2.StatUploadResponse.SerializeToString,
+            ),
+            'Offer': grpc.unary_unary_rpc_method_handler(
+                    servicer.Offer,
+                    request_deserializer=misgiving_dot_v1_dot_fleet__pb2.OfferRequest.FromString,
+                    response_serializer=misgiving_dot_v1_dot_fleet__pb2.OfferResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +148,33 @@ class FleetCollector:
             '/misgiving.v1.FleetCollector/StatUpload',
             misgiving_dot_v1_dot_fleet__pb2.StatUploadRequest.SerializeToString,
             misgiving_dot_v1_dot_fleet__pb2.StatUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Offer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/misgiving.v1.FleetCollector/Offer',
+            misgiving_dot_v1_dot_fleet__pb2.OfferRequest.SerializeToString,
+            misgiving_dot_v1_dot_fleet__pb2.OfferResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class FleetCollectorStub:
     """One collected frame. The answer comes when it is on stable storage."""
     StatUpload: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.StatUploadRequest, _fleet_pb2.StatUploadResponse]
     """How much of an upload is already there, so that a client need not send it again."""
+    Offer: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.OfferRequest, _fleet_pb2.OfferResponse]
+    """What of these frames is wanted, before their bytes travel; says what StatUpload says as well."""
 
 @_typing.type_check_only
 class FleetCollectorAsyncStub(FleetCollectorStub):
@@ -43,6 +45,8 @@ class FleetCollectorAsyncStub(FleetCollectorStub):
     """One collected frame. The answer comes when it is on stable storage."""
     StatUpload: _aio.UnaryUnaryMultiCallable[_fleet_pb2.StatUploadRequest, _fleet_pb2.StatUploadResponse]  # type: ignore[assignment]
     """How much of an upload is already there, so that a client need not send it again."""
+    Offer: _aio.UnaryUnaryMultiCallable[_fleet_pb2.OfferRequest, _fleet_pb2.OfferResponse]  # type: ignore[assignment]
+    """What of these frames is wanted, before their bytes travel; says what StatUpload says as well."""
 
 class FleetCollectorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -60,5 +64,13 @@ class FleetCollectorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.StatUploadResponse, _abc.Awaitable[_fleet_pb2.StatUploadResponse]]:
         """How much of an upload is already there, so that a client need not send it again."""
+
+    @_abc_1.abstractmethod
+    def Offer(
+        self,
+        request: _fleet_pb2.OfferRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.OfferResponse, _abc.Awaitable[_fleet_pb2.OfferResponse]]:
+        """What of these frames is wanted, before their bytes travel; says what StatUpload says as well."""
 
 def add_FleetCollectorServicer_to_server(servicer: FleetCollectorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

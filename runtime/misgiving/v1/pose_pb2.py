@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17misgiving/v1/pose.proto\x12\x0cmisgiving.v1\"v\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12%\n\x03raw\x18\x02 \x01(\x0b\x32\x16.misgiving.v1.RawImageH\x00\x12+\n\x06shared\x18\x03 \x01(\x0b\x32\x19.misgiving.v1.SharedImageH\x00\x42\x06\n\x04\x64\x61ta\"?\n\x08RawImage\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x11\n\theight_px\x18\x02 \x01(\r\x12\x10\n\x08width_px\x18\x03 \x01(\r\"O\n\x0bSharedImage\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x0c\n\x04slot\x18\x02 \x01(\r\x12\x11\n\theight_px\x18\x03 \x01(\r\x12\x10\n\x08width_px\x18\x04 \x01(\r\"I\n\x06Region\x12\x0c\n\x04x_px\x18\x01 \x01(\x02\x12\x0c\n\x04y_px\x18\x02 \x01(\x02\x12\x10\n\x08width_px\x18\x03 \x01(\x02\x12\x11\n\theight_px\x18\x04 \x01(\x02\"\x97\x01\n\x05\x46rame\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x11\n\tstream_id\x18\x02 \x01(\t\x12\x1e\n\x16\x63\x61pture_time_unix_nano\x18\x03 \x01(\x03\x12\"\n\x05image\x18\x04 \x01(\x0b\x32\x13.misgiving.v1.Image\x12%\n\x07regions\x18\x05 \x03(\x0b\x32\x14.misgiving.v1.Region\":\n\x08Keypoint\x12\x0c\n\x04x_px\x18\x01 \x01(\x02\x12\x0c\n\x04y_px\x18\x02 \x01(\x02\x12\x12\n\nconfidence\x18\x03 \x01(\x02\"\xc9\x01\n\x04\x46lag\x12\x0e\n\x06raised\x18\x01 \x01(\x08\x12(\n\x06reason\x18\x02 \x01(\x0e\x32\x18.misgiving.v1.FlagReason\x12\x11\n\tthreshold\x18\x03 \x01(\x02\x12\x1c\n\x14sampling_probability\x18\x04 \x01(\x01\x12&\n\x04kept\x18\x05 \x01(\x0e\x32\x18.misgiving.v1.KeepReason\x12.\n\x08withheld\x18\x06 \x01(\x0e\x32\x1c.misgiving.v1.WithheldReason\"\xf5\x01\n\x06Person\x12$\n\x06region\x18\x01 \x01(\x0b\x32\x14.misgiving.v1.Region\x12)\n\tkeypoints\x18\x02 \x03(\x0b\x32\x16.misgiving.v1.Keypoint\x12\x16\n\x0epredicted_loss\x18\x03 \x01(\x02\x12 \n\x13\x66\x61ilure_probability\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rkeypoint_loss\x18\x05 \x03(\x02\x12\x0f\n\x07signals\x18\x06 \x03(\x02\x12 \n\x04\x66lag\x18\x07 \x01(\x0b\x32\x12.misgiving.v1.FlagB\x16\n\x14_failure_probability*d\n\nFlagReason\x12\x1b\n\x17\x46LAG_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x46LAG_REASON_PREDICTED_LOSS\x10\x01\x12\x19\n\x11\x46LAG_REASON_AUDIT\x10\x02\x1a\x02\x08\x01*\x8e\x01\n\nKeepReason\x12\x1b\n\x17KEEP_REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10KEEP_REASON_NONE\x10\x01\x12\x1e\n\x1aKEEP_REASON_PREDICTED_LOSS\x10\x02\x12\x15\n\x11KEEP_REASON_AUDIT\x10\x03\x12\x16\n\x12KEEP_REASON_SHADOW\x10\x04*\xd4\x01\n\x0eWithheldReason\x12\x1f\n\x1bWITHHELD_REASON_UNSPECIFIED\x10\x00\x12#\n\x1fWITHHELD_REASON_BELOW_THRESHOLD\x10\x01\x12\x1e\n\x1aWITHHELD_REASON_NOT_RISING\x10\x02\x12\x1c\n\x18WITHHELD_REASON_TOO_SOON\x10\x03\x12\"\n\x1eWITHHELD_REASON_NEAR_DUPLICATE\x10\x04\x12\x1a\n\x16WITHHELD_REASON_BUDGET\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17misgiving/v1/pose.proto\x12\x0cmisgiving.v1\"v\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12%\n\x03raw\x18\x02 \x01(\x0b\x32\x16.misgiving.v1.RawImageH\x00\x12+\n\x06shared\x18\x03 \x01(\x0b\x32\x19.misgiving.v1.SharedImageH\x00\x42\x06\n\x04\x64\x61ta\"?\n\x08RawImage\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x11\n\theight_px\x18\x02 \x01(\r\x12\x10\n\x08width_px\x18\x03 \x01(\r\"O\n\x0bSharedImage\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x0c\n\x04slot\x18\x02 \x01(\r\x12\x11\n\theight_px\x18\x03 \x01(\r\x12\x10\n\x08width_px\x18\x04 \x01(\r\"I\n\x06Region\x12\x0c\n\x04x_px\x18\x01 \x01(\x02\x12\x0c\n\x04y_px\x18\x02 \x01(\x02\x12\x10\n\x08width_px\x18\x03 \x01(\x02\x12\x11\n\theight_px\x18\x04 \x01(\x02\"7\n\x08Position\x12\x14\n\x0clatitude_deg\x18\x01 \x01(\x01\x12\x15\n\rlongitude_deg\x18\x02 \x01(\x01\"\xd3\x01\n\x05\x46rame\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x11\n\tstream_id\x18\x02 \x01(\t\x12\x1e\n\x16\x63\x61pture_time_unix_nano\x18\x03 \x01(\x03\x12\"\n\x05image\x18\x04 \x01(\x0b\x32\x13.misgiving.v1.Image\x12%\n\x07regions\x18\x05 \x03(\x0b\x32\x14.misgiving.v1.Region\x12-\n\x08position\x18\x06 \x01(\x0b\x32\x16.misgiving.v1.PositionH\x00\x88\x01\x01\x42\x0b\n\t_position\":\n\x08Keypoint\x12\x0c\n\x04x_px\x18\x01 \x01(\x02\x12\x0c\n\x04y_px\x18\x02 \x01(\x02\x12\x12\n\nconfidence\x18\x03 \x01(\x02\"\xc9\x01\n\x04\x46lag\x12\x0e\n\x06raised\x18\x01 \x01(\x08\x12(\n\x06reason\x18\x02 \x01(\x0e\x32\x18.misgiving.v1.FlagReason\x12\x11\n\tthreshold\x18\x03 \x01(\x02\x12\x1c\n\x14sampling_probability\x18\x04 \x01(\x01\x12&\n\x04kept\x18\x05 \x01(\x0e\x32\x18.misgiving.v1.KeepReason\x12.\n\x08withheld\x18\x06 \x01(\x0e\x32\x1c.misgiving.v1.WithheldReason\"\xf5\x01\n\x06Person\x12$\n\x06region\x18\x01 \x01(\x0b\x32\x14.misgiving.v1.Region\x12)\n\tkeypoints\x18\x02 \x03(\x0b\x32\x16.misgiving.v1.Keypoint\x12\x16\n\x0epredicted_loss\x18\x03 \x01(\x02\x12 \n\x13\x66\x61ilure_probability\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rkeypoint_loss\x18\x05 \x03(\x02\x12\x0f\n\x07signals\x18\x06 \x03(\x02\x12 \n\x04\x66lag\x18\x07 \x01(\x0b\x32\x12.misgiving.v1.FlagB\x16\n\x14_failure_probability*d\n\nFlagReason\x12\x1b\n\x17\x46LAG_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x46LAG_REASON_PREDICTED_LOSS\x10\x01\x12\x19\n\x11\x46LAG_REASON_AUDIT\x10\x02\x1a\x02\x08\x01*\x8e\x01\n\nKeepReason\x12\x1b\n\x17KEEP_REASON_UNSPECIFIED\x10\x00\x12\x14\n\x10KEEP_REASON_NONE\x10\x01\x12\x1e\n\x1aKEEP_REASON_PREDICTED_LOSS\x10\x02\x12\x15\n\x11KEEP_REASON_AUDIT\x10\x03\x12\x16\n\x12KEEP_REASON_SHADOW\x10\x04*\xd4\x01\n\x0eWithheldReason\x12\x1f\n\x1bWITHHELD_REASON_UNSPECIFIED\x10\x00\x12#\n\x1fWITHHELD_REASON_BELOW_THRESHOLD\x10\x01\x12\x1e\n\x1aWITHHELD_REASON_NOT_RISING\x10\x02\x12\x1c\n\x18WITHHELD_REASON_TOO_SOON\x10\x03\x12\"\n\x1eWITHHELD_REASON_NEAR_DUPLICATE\x10\x04\x12\x1a\n\x16WITHHELD_REASON_BUDGET\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +33,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FLAGREASON'].values_by_name["FLAG_REASON_AUDIT"]._loaded_options = None
   _globals['_FLAGREASON'].values_by_name["FLAG_REASON_AUDIT"]._serialized_options = b'\010\001'
-  _globals['_FLAGREASON']._serialized_start=1048
-  _globals['_FLAGREASON']._serialized_end=1148
-  _globals['_KEEPREASON']._serialized_start=1151
-  _globals['_KEEPREASON']._serialized_end=1293
-  _globals['_WITHHELDREASON']._serialized_start=1296
-  _globals['_WITHHELDREASON']._serialized_end=1508
+  _globals['_FLAGREASON']._serialized_start=1165
+  _globals['_FLAGREASON']._serialized_end=1265
+  _globals['_KEEPREASON']._serialized_start=1268
+  _globals['_KEEPREASON']._serialized_end=1410
+  _globals['_WITHHELDREASON']._serialized_start=1413
+  _globals['_WITHHELDREASON']._serialized_end=1625
   _globals['_IMAGE']._serialized_start=41
   _globals['_IMAGE']._serialized_end=159
   _globals['_RAWIMAGE']._serialized_start=161
@@ -47,12 +47,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHAREDIMAGE']._serialized_end=305
   _globals['_REGION']._serialized_start=307
   _globals['_REGION']._serialized_end=380
-  _globals['_FRAME']._serialized_start=383
-  _globals['_FRAME']._serialized_end=534
-  _globals['_KEYPOINT']._serialized_start=536
-  _globals['_KEYPOINT']._serialized_end=594
-  _globals['_FLAG']._serialized_start=597
-  _globals['_FLAG']._serialized_end=798
-  _globals['_PERSON']._serialized_start=801
-  _globals['_PERSON']._serialized_end=1046
+  _globals['_POSITION']._serialized_start=382
+  _globals['_POSITION']._serialized_end=437
+  _globals['_FRAME']._serialized_start=440
+  _globals['_FRAME']._serialized_end=651
+  _globals['_KEYPOINT']._serialized_start=653
+  _globals['_KEYPOINT']._serialized_end=711
+  _globals['_FLAG']._serialized_start=714
+  _globals['_FLAG']._serialized_end=915
+  _globals['_PERSON']._serialized_start=918
+  _globals['_PERSON']._serialized_end=1163
 # @@protoc_insertion_point(module_scope)

@@ -252,6 +252,32 @@ class Region(_message.Message):
 Global___Region: _TypeAlias = Region  # noqa: Y015
 
 @_typing.final
+class Position(_message.Message):
+    """Position is a place on Earth, in degrees of WGS 84."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LATITUDE_DEG_FIELD_NUMBER: _builtins.int
+    LONGITUDE_DEG_FIELD_NUMBER: _builtins.int
+    latitude_deg: _builtins.float
+    """North is positive, -90 to 90."""
+    longitude_deg: _builtins.float
+    """East is positive, -180 to 180."""
+    def __init__(
+        self,
+        *,
+        latitude_deg: _builtins.float = ...,
+        longitude_deg: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["latitude_deg", b"latitude_deg", "longitude_deg", b"longitude_deg"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Position: _TypeAlias = Position  # noqa: Y015
+
+@_typing.final
 class Frame(_message.Message):
     """Frame is one picture of one stream, as the client sends it."""
 
@@ -262,6 +288,7 @@ class Frame(_message.Message):
     CAPTURE_TIME_UNIX_NANO_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     REGIONS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     frame_id: _builtins.str
     """Set by the client, unique within its stream; the server answers with the same id."""
     stream_id: _builtins.str
@@ -276,6 +303,12 @@ class Frame(_message.Message):
         server looks for one person who may be small.
         """
 
+    @_builtins.property
+    def position(self) -> Global___Position:
+        """Set by the client: where the camera was at exposure; unset means unknown. A server decides by it
+        whether the frame may be kept, and keeps it only where it is told to.
+        """
+
     def __init__(
         self,
         *,
@@ -284,12 +317,15 @@ class Frame(_message.Message):
         capture_time_unix_nano: _builtins.int = ...,
         image: Global___Image | None = ...,
         regions: _abc.Iterable[Global___Region] | None = ...,
+        position: Global___Position | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "image", b"image", "position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capture_time_unix_nano", b"capture_time_unix_nano", "frame_id", b"frame_id", "image", b"image", "regions", b"regions", "stream_id", b"stream_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "capture_time_unix_nano", b"capture_time_unix_nano", "frame_id", b"frame_id", "image", b"image", "position", b"position", "regions", b"regions", "stream_id", b"stream_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__position: _TypeAlias = _typing.Literal["position"]  # noqa: Y015
+    _WhichOneofArgType__position: _TypeAlias = _typing.Literal["_position", b"_position"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__position) -> _WhichOneofReturnType__position | None: ...
 
 Global___Frame: _TypeAlias = Frame  # noqa: Y015
 

@@ -3,7 +3,8 @@ errors."""
 
 SPECS = (
     "lsp:DIR, lspet:DIR, coco:JSON@IMAGES, mpii:JSON@IMAGES, synthetic:SEED,N[,LOW-HIGH], "
-    "labels:DIR or images:DIR (no labels), each with #FIRST-LAST or #@FILE (a list of ids)"
+    "labels:DIR or images:DIR (no labels), each with #FIRST-LAST or #@FILE (a list of ids); "
+    "labels:DIR also with #train or #val"
 )
 
 RECIPE_NAMES = (

@@ -1,6 +1,11 @@
 """Frames out to annotators, labels back in."""
 
-from misgiving.collector.annotations.coco_export import ExportCounts, export_coco
+from misgiving.collector.annotations.coco_export import (
+    ExportCounts,
+    export_annotations,
+    export_coco,
+    export_frames,
+)
 from misgiving.collector.annotations.coco_import import (
     Corrected,
     import_coco,
@@ -11,7 +16,9 @@ from misgiving.collector.annotations.coco_import import (
 __all__ = [
     "Corrected",
     "ExportCounts",
+    "export_annotations",
     "export_coco",
+    "export_frames",
     "import_coco",
     "read_corrected",
     "write_labels",

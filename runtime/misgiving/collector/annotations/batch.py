@@ -1,67 +1,21 @@
-"""The two files of an export: who went out, and what came back, in px of the exported images.
+"""What came back of an export, in px of its images.
 
 Axes: N persons, K keypoints.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from misgiving.collector.annotations import returned
-from misgiving.collector.annotations.coco import FrameOrigin, Origin
-from misgiving.collector.annotations.matching import Key, Persons
+from misgiving.collector.annotations.exported import EXPECTED, Exported, grouped, select
+from misgiving.collector.annotations.formats.base import Returned
+from misgiving.collector.annotations.matching import Persons
 from misgiving.runtime.cocofile import CocoFile, People
-from misgiving.runtime.errors import DataError, first_problem
+from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import places_of
-
-_EXPECTED = "a folder written by 'misgiving annotations export'"
-
-
-class Exported:
-    """Who was handed to the annotators.
-
-    Raises:
-        DataError: the file is no export.
-    """
-
-    def __init__(self, path: Path) -> None:
-        file = CocoFile(path, _EXPECTED)
-        if not file.categories:
-            raise DataError(f"{path} has no category with keypoints; export again")
-        category = file.categories[0]
-        self.images = file.images
-        self.keypoints = file.keypoints(category)
-        self._people, _ = file.people([category.id], len(self.keypoints))
-        keys = zip(self._people.ids, self._people.origins, strict=True)
-        self.origins = [_valid(Origin, path, f"annotation {number}", key) for number, key in keys]
-        self.by_image = _grouped(self._people.image.tolist())
-        """Place of an image → places of its persons."""
-        self._path = path
-
-    def __len__(self) -> int:
-        return len(self.origins)
-
-    def persons(self, image: int) -> Persons:
-        """Those of one image."""
-        places = self.by_image.get(image, ())
-        return _persons(self._people, places, np.zeros((len(places), 2)))
-
-    def origins_of(self, image: int) -> list[Origin]:
-        """Where the same are from."""
-        return [self.origins[place] for place in self.by_image.get(image, ())]
-
-    def origin_of(self, image: int) -> FrameOrigin:
-        """Where an image is from, with persons or without."""
-        if origins := self.origins_of(image):
-            return origins[0]
-        name, key = self.images.names[image], self.images.origins[image]
-        return _valid(FrameOrigin, self._path, f"image {name}", key)
 
 
 class Edited:
@@ -71,8 +25,9 @@ class Edited:
         DataError: the file cannot be understood, or labels would be lost or wrong.
     """
 
-    def __init__(self, path: Path, exported: Exported) -> None:
-        file = CocoFile(path, _EXPECTED)
+    def __init__(self, came: Returned, exported: Exported) -> None:
+        path = came.path
+        file = CocoFile(path, EXPECTED, came.content)
         order = _order(file, exported)
         categories = {category.id for category in file.categories}
         people, left_out = file.people(categories, len(order))
@@ -84,61 +39,27 @@ class Edited:
         factors, scaled = returned.scales(path, file.images, exported.images, places)
         _check_stretched(file, people, exported, places)
         factors = factors[people.image]
-        self._tolerances = returned.tolerances(people, factors)
-        self.by_image = _grouped(places[image] for image in people.image.tolist())
+        sides = exported.images.sizes[[places[image] for image in people.image.tolist()]]
+        self._tolerances = returned.tolerances(people, factors, sides if came.relative else None)
+        self.by_image = grouped(places[image] for image in people.image.tolist())
         """Place of an exported image → places of its persons."""
         lost = len(file) - len(people.ids)
-        self.said = (*_left_out(path, left_out, lost), *filter(None, [scaled]))
+        self.said = (*came.said, *_left_out(path, left_out, lost), *filter(None, [scaled]))
+        self._submitted = came.submitted
         self._people = replace(
             people,
             points=(people.points * factors[:, None]).astype(np.float32),
             boxes=people.boxes * np.tile(factors, 2),
         )
 
+    def submitted(self, name: str) -> bool:
+        """Whether the tool says that somebody has finished an exported image."""
+        return name in self._submitted
+
     def persons(self, image: int) -> Persons:
         """Those of one exported image."""
         places = self.by_image.get(image, ())
-        return _persons(self._people, places, self._tolerances[np.array(places, np.int64)])
-
-
-def _persons(people: People, places: Sequence[int], tolerances: NDArray[np.float64]) -> Persons:
-    chosen = np.array(places, np.int64)
-    return Persons(
-        ids=[people.ids[place] for place in places],
-        keys=[_key(people.origins[place]) for place in places],
-        points=people.points[chosen].astype(np.float64),
-        visibility=people.visibility[chosen],
-        boxes=people.boxes[chosen],
-        tolerances=tolerances,
-    )
-
-
-def _grouped(images: Iterable[int]) -> Mapping[int, Sequence[int]]:
-    groups: defaultdict[int, list[int]] = defaultdict(list)
-    for place, image in enumerate(images):
-        groups[image].append(place)
-    return groups
-
-
-_Origin = TypeVar("_Origin", bound=FrameOrigin)
-
-
-def _valid(kind: type[_Origin], path: Path, what: str, key: Any) -> _Origin:
-    try:
-        return kind.model_validate(key)
-    except ValidationError as error:
-        raise DataError(
-            f"{path}: {what} has lost its key ({first_problem(error)}); export again"
-        ) from error
-
-
-def _key(origin: Any) -> Key | None:
-    """Our key as a tool hands it back; None where it makes no sense."""
-    digest, index = (origin.get(n) for n in _KEY) if isinstance(origin, dict) else (None, None)
-    return (digest, index) if isinstance(digest, str) and isinstance(index, int) else None
-
-
-_KEY = ("frame_digest", "person_index")
+        return select(self._people, places, self._tolerances[np.array(places, np.int64)])
 
 
 def _order(file: CocoFile, exported: Exported) -> list[int]:

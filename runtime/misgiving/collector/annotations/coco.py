@@ -3,6 +3,8 @@
 Coordinates are continuous image px, top-left corner (0, 0), as in the rest of misgiving.
 """
 
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
@@ -29,6 +31,12 @@ class FrameOrigin(_Part):
     bundle_digest: str
     device_id: str
     stream_id: str
+    capture_time_unix_nano: int = 0
+    """Zero where unknown, and in exports of before."""
+    coding: str = ""
+    """``as sent``, ``png`` or ``jpeg QUALITY``; empty where unknown, and in exports of before."""
+    covered: tuple[tuple[float, float, float, float], ...] = ()
+    """x, y, width, height of what the vehicle made invisible: no label is taken there."""
 
 
 class Origin(FrameOrigin):
@@ -80,6 +88,12 @@ class Annotation(_Part):
     """Minus the predicted loss: higher is better, as COCO has it."""
     misgiving: Origin | None = None
 
+    @property
+    def joints(self) -> list[tuple[float, float, int]]:
+        """x, y, v of each joint."""
+        triples = zip(*(iter(self.keypoints),) * 3, strict=True)
+        return [(x, y, int(v)) for x, y, v in triples]
+
 
 class Category(_Part):
     id: int
@@ -96,6 +110,15 @@ class Document(_Part):
     categories: tuple[Category, ...]
     images: tuple[Image, ...]
     annotations: tuple[Annotation, ...]
+
+    def by_image(self) -> Iterator[tuple[Image, list[Annotation]]]:
+        """Each image with its persons who have a labelled joint."""
+        persons: defaultdict[int, list[Annotation]] = defaultdict(list)
+        for one in self.annotations:
+            if any(visibility for _, _, visibility in one.joints):
+                persons[one.image_id].append(one)
+        for image in self.images:
+            yield image, persons[image.id]
 
     def to_json(self) -> bytes:
         return self.model_dump_json(indent=1).encode() + b"\n"

@@ -1,14 +1,14 @@
-"""Stored frames as a COCO person-keypoints folder that annotation tools read."""
+"""Stored frames as a folder that annotation tools read: images, and persons in a tool's format."""
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from misgiving.collector.annotations.coco import (
-    ANNOTATIONS,
     ORIGINAL,
     Annotation,
     Category,
@@ -17,6 +17,7 @@ from misgiving.collector.annotations.coco import (
     Image,
     Origin,
 )
+from misgiving.collector.annotations.formats import format_named, lost
 from misgiving.collector.store import Store
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError, MisgivingError
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExportCounts:
-    """What :func:`export_coco` wrote."""
+    """What :func:`export_annotations` wrote."""
 
     images: int
     persons: int
@@ -40,35 +41,86 @@ class ExportCounts:
     """Persons that were kept at random."""
     unusable: int
     """Frames left out because they cannot be annotated; logged by frame id."""
+    corrected: Path
+    """The file by which the annotation tool finds the persons."""
+    lost: int
+    """Joints that the format holds only in part; where nobody touches them, the import restores
+    them from ``original.json``."""
+    codings: Mapping[str, int]
+    """How many pictures are coded how: ``as sent``, ``png``, ``jpeg QUALITY``, or empty where the
+    vehicle did not say."""
+    hidden: int
+    """Joints that went out without a label, because the vehicle has covered them."""
 
 
 def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
-    """Write every stored frame, with all its persons, into a new folder.
-
-    The folder holds ``images/``, ``annotations.json`` to be corrected, and ``original.json``.
+    """As :func:`export_annotations`, in COCO's format.
 
     >>> with Store(Path("collected"), create=False) as store:
-    ...     export_coco(store, Path("batch-1"))
-    ExportCounts(images=2, persons=2, flagged=2, audited=0, unusable=0)
+    ...     counts = export_coco(store, Path("batch-1"))
+    >>> counts.images, counts.corrected.name
+    (2, 'annotations.json')
+    """
+    return export_annotations(store, out, bundle=bundle)
+
+
+def export_annotations(
+    store: Store, out: Path, *, format: str = "coco", bundle: str = ""
+) -> ExportCounts:
+    """Write every stored frame, with all its persons, into a new folder.
+
+    The folder holds ``images/``, the file that annotators correct, and ``original.json``.
+
+    >>> with Store(Path("collected"), create=False) as store:
+    ...     export_annotations(store, Path("batch-2"), format="cvat").images
+    2
 
     Args:
         store: of the collector.
         out: must not exist.
+        format: ``coco``, ``cvat``, ``label-studio``, ``yolo`` or ``deeplabcut``.
         bundle: only frames of the bundle whose digest begins with this.
 
     Raises:
+        InvalidInput: no such format.
         DataError: ``out`` exists or cannot be written, nothing can be exported, an object of the
             store is damaged, or the frames have different keypoints.
+    """
+    frames = ((row.digest, frame) for row, frame in store.frames(bundle))
+    hint = f"store {store.folder} has no frame to export; collect some first, or name another "
+    return export_frames(frames, out, format=format, none=f"{hint}--store or --bundle")
+
+
+def export_frames(
+    frames: Iterable[tuple[str, KeptFrame]],
+    out: Path,
+    *,
+    format: str = "coco",
+    none: str = "no frame to export; expected at least one",
+) -> ExportCounts:
+    """As :func:`export_annotations`, of frames that are in no store.
+
+    >>> with Store(Path("collected"), create=False) as store:
+    ...     frames = [(row.digest, frame) for row, frame in store.frames()]
+    >>> export_frames(frames, Path("batch-3"), format="yolo").persons
+    2
+
+    Args:
+        frames: each with a digest that names it, 64 hex digits.
+        out: must not exist.
+        format: see there.
+        none: what is said where nothing can be exported.
     """
     images: list[Image] = []
     annotations: list[Annotation] = []
     category: Category | None = None
     unusable = 0
+    kind, codings = format_named(format), Counter[str]()
     with new_folder(out) as folder:
         (folder / IMAGES).mkdir()
-        for row, frame in store.frames(bundle):
+        for digest, frame in frames:
             try:
-                image = _image(len(images) + 1, row.digest, frame)
+                image = _image(len(images) + 1, digest, frame)
             except MisgivingError as error:
                 log.warning("frame %s is not exported: %s", frame.frame.name, error)
                 unusable += 1
@@ -76,17 +128,19 @@ def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
             category = _same_category(category, frame)
             (folder / IMAGES / image.file_name).write_bytes(_encoded(frame))
             images.append(image)
-            annotations += _annotations(len(annotations) + 1, image, row.digest, frame)
+            codings[_coding(frame)] += 1
+            annotations += _annotations(len(annotations) + 1, image, digest, frame)
         if category is None:
-            raise DataError(
-                f"store {store.folder} has no frame to export ({unusable} unusable); "
-                "collect some first, or name another --store or --bundle"
-            )
-        _write(folder, category, images, annotations)
+            raise DataError(f"{none} ({unusable} are unusable)")
+        document = _document(category, images, annotations)
+        (folder / ORIGINAL).write_bytes(document.to_json())
+        kind.write(folder, document, out.name)
     origins = [one.misgiving for one in annotations if one.misgiving is not None]
     flagged = sum(origin.flagged for origin in origins)
     audited = sum(origin.kept == Reason.AUDIT.value for origin in origins)
-    return ExportCounts(len(images), len(annotations), flagged, audited, unusable)
+    counts = (len(images), len(annotations), flagged, audited, unusable)
+    hidden = sum(len(one.joints) - one.num_keypoints for one in annotations)
+    return ExportCounts(*counts, kind.file(out) or out, lost(kind, document), codings, hidden)
 
 
 def frame_probability(decisions: Sequence[Decision]) -> float:
@@ -118,7 +172,18 @@ def _origin(digest: str, frame: KeptFrame) -> dict[str, Any]:
         "bundle_digest": frame.bundle_digest,
         "device_id": frame.device_id,
         "stream_id": frame.frame.stream_id,
+        "capture_time_unix_nano": frame.frame.capture_time_unix_nano,
+        "coding": _coding(frame),
+        "covered": [
+            (box.x, box.y, box.width, box.height)
+            for box in (frame.redaction.covered if frame.redaction else ())
+        ],
     }
+
+
+def _coding(frame: KeptFrame) -> str:
+    name = frame.coding.value if frame.coding else ""
+    return f"{name} {frame.jpeg_quality}" if frame.jpeg_quality else name
 
 
 def _encoded(frame: KeptFrame) -> bytes:
@@ -166,14 +231,17 @@ def _same_category(known: Category | None, frame: KeptFrame) -> Category:
 
 def _annotations(number: int, image: Image, digest: str, frame: KeptFrame) -> Iterator[Annotation]:
     origin = _origin(digest, frame)
+    hidden = frame.redaction.hidden if frame.redaction else ()
     for index, person in enumerate(frame.persons):
         region, decision = person.region, person.flag
+        unseen = set(hidden[index]) if index < len(hidden) else set()
+        joints = tuple(_flat(person, unseen))
         yield Annotation(
             id=number + index,
             image_id=image.id,
             category_id=1,
-            keypoints=tuple(_flat(person)),
-            num_keypoints=len(person.keypoints),
+            keypoints=joints,
+            num_keypoints=sum(visibility > 0 for visibility in joints[2::3]),
             bbox=(
                 round(region.x, 3),
                 round(region.y, 3),
@@ -192,21 +260,18 @@ def _annotations(number: int, image: Image, digest: str, frame: KeptFrame) -> It
         )
 
 
-def _flat(person: Person) -> Iterator[float]:
-    for x, y, _ in person.keypoints.tolist():
-        yield from (round(x, 3), round(y, 3), 2)
+def _flat(person: Person, unseen: set[int]) -> Iterator[float]:
+    """x, y, v of each joint; of one that the vehicle has covered there is no label."""
+    for joint, (x, y, _) in enumerate(person.keypoints.tolist()):
+        yield from (0, 0, 0) if joint in unseen else (round(x, 3), round(y, 3), 2)
 
 
-def _write(
-    folder: Path, category: Category, images: list[Image], annotations: list[Annotation]
-) -> None:
+def _document(category: Category, images: list[Image], annotations: list[Annotation]) -> Document:
     description = f"misgiving: {len(images)} frames, {len(annotations)} persons to be corrected"
-    document = Document(
+    return Document(
         info={"description": description, "version": "1"},
         licenses=({"id": 0, "name": "", "url": ""},),
         categories=(category,),
         images=tuple(images),
         annotations=tuple(annotations),
     )
-    for name in (ORIGINAL, ANNOTATIONS):
-        (folder / name).write_bytes(document.to_json())

@@ -2,16 +2,26 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from misgiving.collector.annotations.batch import Edited, Exported
-from misgiving.collector.annotations.coco import ANNOTATIONS, ORIGINAL, FrameOrigin, Origin
-from misgiving.collector.annotations.matching import Persons, copies, is_untouched, match
+from misgiving.collector.annotations.batch import Edited
+from misgiving.collector.annotations.coco import ORIGINAL, FrameOrigin, Origin
+from misgiving.collector.annotations.exported import Exported
+from misgiving.collector.annotations.formats import AnnotationFormat, read_returned
+from misgiving.collector.annotations.matching import (
+    Persons,
+    copies,
+    is_untouched,
+    match,
+    restored,
+    uncovered,
+)
+from misgiving.collector.annotations.splits import split_of
 from misgiving.runtime.cocofile import joints_far_outside
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError
@@ -53,7 +63,7 @@ def import_coco(folder: Path, out: Path, *, trust_untouched: bool = False) -> La
     return corrected.labels
 
 
-def read_corrected(folder: Path, *, trust_untouched: bool = False) -> Corrected:
+def read_corrected(folder: Path, *, format: str = "", trust_untouched: bool = False) -> Corrected:
     """Match corrected annotations with the exported persons.
 
     Images are told by the digest in their names, persons by our key where the tool kept it, else
@@ -65,20 +75,26 @@ def read_corrected(folder: Path, *, trust_untouched: bool = False) -> Corrected:
     (2, 0, 0)
 
     Args:
-        folder: of the export, with the corrected ``annotations.json``.
+        folder: of the export, with the corrected file.
+        format: of that file, see :func:`export_annotations`; found by its name by default.
         trust_untouched: pre-labels that came back as they were are labels too.
 
     Raises:
-        DataError: a file is missing or no COCO, the keypoints are not the exported ones, labels
-            would be lost or wrong, or nobody is left.
+        DataError: a file is missing or cannot be understood, the keypoints are not the exported
+            ones, labels would be lost or wrong, or nobody is left.
     """
     exported = Exported(folder / ORIGINAL)
-    edited = Edited(folder / ANNOTATIONS, exported)
-    found = _Found(exported, edited, trust_untouched)
+    kind, came = read_returned(folder, exported, format)
+    edited = Edited(came, exported)
+    found = _Found(exported, edited, kind, trust_untouched)
     for image in sorted(edited.by_image):
         found.look_at(image)
     if not found.persons:
-        raise DataError(f"{folder / ANNOTATIONS} {_why_nobody(found.untouched)}")
+        raise DataError(f"{came.path} {_why_nobody(found.untouched)}")
+    if found.covered:
+        found.said.append(
+            f"{found.covered} joints are labelled where the vehicle has covered heads: left out"
+        )
     persons = sorted(found.persons, key=lambda person: person.id)
     matched = len(persons) - found.added + found.untouched
     return Corrected(
@@ -117,12 +133,15 @@ def write_labels(labels: LabelSet, folder: Path, out: Path) -> None:
 class _Found:
     """The labels of an import, counted as they are found."""
 
-    def __init__(self, exported: Exported, edited: Edited, trust_untouched: bool) -> None:
+    def __init__(
+        self, exported: Exported, edited: Edited, kind: AnnotationFormat, trust_untouched: bool
+    ) -> None:
         self.persons: list[LabelledPerson] = []
-        self.added = self.untouched = 0
+        self.added = self.untouched = self.covered = 0
         self.said: list[str] = []
         self._exported = exported
         self._edited = edited
+        self._held = kind.held
         self._trust_untouched = trust_untouched
 
     def look_at(self, image: int) -> None:
@@ -136,12 +155,19 @@ class _Found:
             for one, first in twice.items()
         ]
         after = after.subset([place for place in range(len(after)) if place not in twice])
+        after = self._seen(after, self._exported.origin_of(image).covered)
+        pairs = match(after, before)
+        if self._held:
+            after = restored(
+                after, pairs, before, self._held(before.points, before.visibility, size)
+            )
+        trusted = self._trust_untouched or self._edited.submitted(name)
         added = 0
-        for one, other in enumerate(match(after, before)):
+        for one, other in enumerate(pairs):
             if other < 0:
                 added += 1
                 label = _added(self._exported.origin_of(image), name, after, one, size, added)
-            elif not self._trust_untouched and is_untouched(after, one, before, other):
+            elif not trusted and is_untouched(after, one, before, other):
                 self.untouched += 1
                 continue
             else:
@@ -149,6 +175,16 @@ class _Found:
             _check_inside(after, one, name, size, self._exported.keypoints)
             self.persons.append(label)
         self.added += added
+
+    def _seen(
+        self, persons: Persons, covered: Sequence[tuple[float, float, float, float]]
+    ) -> Persons:
+        """The same without labels of what nobody can see, and without whom nothing is left of."""
+        if not covered:
+            return persons
+        seen = uncovered(persons, covered)
+        self.covered += int((seen.visibility != persons.visibility).sum())
+        return seen.subset(np.flatnonzero(seen.visibility.any(axis=1)).tolist())
 
 
 def _corrected(
@@ -199,6 +235,7 @@ def _label(
         bundle_digest=origin.bundle_digest,
         device_id=origin.device_id,
         stream_id=origin.stream_id,
+        split=split_of(origin),
     )
 
 
@@ -223,12 +260,12 @@ def _why_nobody(untouched: int) -> str:
             "them in the tool, or add --trust-untouched if somebody has looked at each of them"
         )
     return (
-        "has no person of the export; expected at least one. Copy the tool's COCO keypoints file "
+        "has no person of the export; expected at least one. Copy the file that the tool exports "
         "over it"
     )
 
 
 def _versioned(keypoints: KeypointSet, persons: Iterable[LabelledPerson]) -> LabelSet:
-    labels = LabelSet(schema_version=3, version="", keypoints=keypoints, persons=tuple(persons))
+    labels = LabelSet(schema_version=4, version="", keypoints=keypoints, persons=tuple(persons))
     digest = hashlib.sha256(labels.model_dump_json().encode()).hexdigest()
     return labels.model_copy(update={"version": digest[:12]})

@@ -7,7 +7,7 @@ one image, K keypoints.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,6 +104,39 @@ def is_untouched(corrected: Persons, one: int, exported: Persons, other: int) ->
         return False
     moved = np.abs(corrected.points[one] - exported.points[other])[seen > 0]
     return bool((moved <= corrected.tolerances[one]).all())
+
+
+def restored(
+    corrected: Persons,
+    pairs: Sequence[int],
+    exported: Persons,
+    held: tuple[NDArray[np.float64], NDArray[np.int8]],
+) -> Persons:
+    """The corrected persons with what their file's format lost of joints that nobody touched.
+
+    Args:
+        corrected: as they came back.
+        pairs: from ``match``.
+        exported: as they went out.
+        held: points and visibility of the same as the format has them.
+    """
+    points, visibility = corrected.points.copy(), corrected.visibility.copy()
+    for one, other in enumerate(pairs):
+        if other >= 0:
+            moved = np.abs(points[one] - held[0][other]) > corrected.tolerances[one]
+            same = (visibility[one] == held[1][other]) & ~moved.any(axis=-1)
+            points[one][same] = exported.points[other][same]
+            visibility[one][same] = exported.visibility[other][same]
+    return replace(corrected, points=points, visibility=visibility)
+
+
+def uncovered(persons: Persons, covered: Sequence[tuple[float, float, float, float]]) -> Persons:
+    """The persons without labels in some boxes, each x, y, width and height in px."""
+    visibility = persons.visibility.copy()
+    for x, y, width, height in covered:
+        inside = (persons.points >= [x, y]) & (persons.points <= [x + width, y + height])
+        visibility[inside.all(axis=-1)] = 0
+    return replace(persons, visibility=visibility)
 
 
 def _distances(corrected: Persons, exported: Persons) -> NDArray[np.float64]:

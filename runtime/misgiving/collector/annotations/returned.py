@@ -12,6 +12,8 @@ from misgiving.runtime.errors import DataError
 
 _PRECISION_PX = 0.0005
 """What single precision and an export's three decimals leave open."""
+_SHARE = 1e-5
+"""Of a side: what five digits of a share leave open."""
 _SHAPE = 0.01
 """Images are of one shape where their ratios of width to height differ by less than 1 %."""
 
@@ -124,17 +126,24 @@ def distances(
     return float(apart[0]), float(min(apart[1:]))
 
 
-def tolerances(people: People, factors: NDArray[np.float64]) -> NDArray[np.float64]:
+def tolerances(
+    people: People, factors: NDArray[np.float64], sides: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
     """By how much the tool's rounding may have moved the joints of each person.
 
     Args:
         people: as they came back.
         factors: (N, 2), by which their coordinates will be multiplied.
+        sides: (N, 2), px of their images where the tool writes shares of these; it is then taken
+            to write five digits, as fewer than any of them does.
 
     Returns:
         (N, 2), exported px: less than one step of what the tool writes, half a pixel of a resized
         image (whose sides were rounded too), and what single precision leaves open.
     """
+    if sides is not None:
+        least: NDArray[np.float64] = np.maximum(sides * _SHARE, 2 * _PRECISION_PX)
+        return least
     step = _step(people.points[people.visibility > 0])
     resized = np.where(factors == 1, 0, 0.5)
     return np.maximum(np.maximum(step, resized) * factors - _PRECISION_PX, 2 * _PRECISION_PX)

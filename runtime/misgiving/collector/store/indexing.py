@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, FailedPrecondition
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +49,16 @@ def fill_rows(digests: list[str], fill: Callable[[str], None]) -> None:
     if digests:
         log.warning("%d rows of an earlier release are completed from their frames", len(digests))
     for digest in digests:
-        with suppress(DataError):  # lost or altered: said when it is asked for
+        with suppress(
+            DataError, FailedPrecondition
+        ):  # lost, altered or sealed: said when it is asked for
             fill(digest)
 
 
 def _added(path: Path, add_row: Callable[[Path], bool]) -> bool:
     try:
         return add_row(path)
-    except (DataError, OSError) as error:
+    except (DataError, FailedPrecondition, OSError) as error:
         log.warning("%s has no row in the database: %s", path, error)
         return False
 

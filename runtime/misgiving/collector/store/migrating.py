@@ -41,6 +41,7 @@ def migrate(connection: sa.Connection) -> None:
 
     SQLite's own lock is held by the transaction.
     """
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it speaks while it is imported, too
     from alembic import command, config  # 0.1 s, which only a first start has to take
 
     if connection.dialect.name == "postgresql":
@@ -51,6 +52,5 @@ def migrate(connection: sa.Connection) -> None:
     settings.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     settings.set_main_option("path_separator", "os")
     settings.attributes["connection"] = connection
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     with _IN_PROCESS:
         command.upgrade(settings, "head")

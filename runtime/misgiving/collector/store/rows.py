@@ -14,6 +14,7 @@ from misgiving.collector.store.database import Database
 from misgiving.collector.store.tables import FRAMES
 from misgiving.runtime.nouns import Person, Reason
 from misgiving.runtime.wire.collected import KeptFrame
+from misgiving.runtime.wire.sealing import sealed_with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,8 @@ class StoredFrame:
     embedding: bytes | None = None
     """(D,) float32, little-endian; None where it has none."""
     sampling_probability: float | None = None
-    """With which the frame would be kept for its reason; weight by its inverse."""
+    """With which the vehicle kept the frame, for whichever of its persons; weight by its inverse.
+    """
     persons: int | None = None
     campaign: str = ""
     engine: str = ""
@@ -138,6 +140,7 @@ def row_of(digest: str, body: bytes, frame: KeptFrame, received_ns: int) -> Stor
         embedding=_packed(worst) if worst else None,
         sampling_probability=_sampling(frame),
         persons=len(frame.persons),
+        sealed_with=sealed_with(body),
     )
 
 
@@ -148,9 +151,9 @@ def reason_of(frame: KeptFrame) -> str:
 
 
 def _sampling(frame: KeptFrame) -> float | None:
-    reason = reason_of(frame)
-    of_reason = [d.sampling_probability for d in frame.decisions if d.kept and d.code == reason]
-    return _finite(max(of_reason, default=None))
+    """That at least one of its persons is kept, or nobody: a frame travels with all of them."""
+    missed = [1 - one.sampling_probability for one in frame.decisions]
+    return _finite(1 - math.prod(missed)) if missed else None
 
 
 def _worst(persons: Sequence[Person]) -> Person | None:

@@ -23,11 +23,13 @@ from pathlib import Path
 from misgiving.collector.store.database import Database, database_url, said, sqlite_url
 from misgiving.collector.store.indexing import fill_rows, index_objects
 from misgiving.collector.store.objects import FolderObjects, Objects, check_whole
+from misgiving.collector.store.opening import Opener
 from misgiving.collector.store.rows import Rows, StoredFrame, row_of
 from misgiving.collector.store.uploads import Uploads, checked
 from misgiving.runtime.durable import Places
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
-from misgiving.runtime.wire.collected import KeptFrame, read_kept
+from misgiving.runtime.wire.collected import KeptFrame
+from misgiving.runtime.wire.sealing import OpeningKeys
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class Store:
             ``postgresql://USER:PASSWORD@HOST/NAME``.
         objects: ``s3://BUCKET/PREFIX``, for another place of the objects than the folder.
         create: make the folder where it has no objects, and should; else that is an error.
+        keys: the fleet's private ones by id, which open sealed frames.
 
     Raises:
         InvalidInput: a URL is another's.
@@ -65,6 +68,7 @@ class Store:
         objects: str | None = None,
         *,
         create: bool = True,
+        keys: OpeningKeys | None = None,
     ) -> None:
         if scheme := re.match("([a-z][a-z0-9+]+):/", str(folder)):
             raise InvalidInput(
@@ -77,6 +81,8 @@ class Store:
                 "Name it with --store"
             )
         self.folder = folder
+        self.opener = Opener(keys or {})
+        """Reads what vehicles sealed."""
         with self._translated():
             self._uploads = Uploads(folder)
             self._objects = _objects(folder, objects)
@@ -147,7 +153,8 @@ class Store:
 
         Raises:
             DataError: the bytes, which are dropped, are not the digest's or no CollectedFrame.
-            FailedPrecondition: the store is another one than was opened.
+            FailedPrecondition: the store is another one than was opened, or the bytes, which stay,
+                are sealed for a key that is not here.
         """
         with self._uploads.lock(digest) as held:
             body = self._uploads.received(digest)
@@ -155,7 +162,7 @@ class Store:
                 return False
             try:
                 check_whole(digest, body)
-                row = row_of(digest, body, read_kept(body), time.time_ns())
+                row = row_of(digest, body, self.opener.frame(body), time.time_ns())
             except DataError:
                 self._uploads.discard(digest, held)
                 raise
@@ -171,7 +178,7 @@ class Store:
             DataError: the bytes are no CollectedFrame with an encoded image.
         """
         digest = hashlib.sha256(body).hexdigest()
-        row = row_of(digest, body, read_kept(body), time.time_ns())
+        row = row_of(digest, body, self.opener.frame(body), time.time_ns())
         self._store(row, lambda: self._objects.write(digest, body))
         return digest
 
@@ -180,8 +187,9 @@ class Store:
 
         Raises:
             DataError: its object is missing or altered.
+            FailedPrecondition: it is sealed for a key that is not here.
         """
-        return read_kept(self._objects.body(digest))
+        return self.opener.frame(self._objects.body(digest))
 
     def frames(self, bundle: str = "") -> Iterator[tuple[StoredFrame, KeptFrame]]:
         """Every stored frame with its row, in order of arrival.
@@ -221,11 +229,13 @@ class Store:
         body = path.read_bytes()
         if hashlib.sha256(body).hexdigest() != path.name:
             return False
-        return self._rows.insert(row_of(path.name, body, read_kept(body), path.stat().st_mtime_ns))
+        return self._rows.insert(
+            row_of(path.name, body, self.opener.frame(body), path.stat().st_mtime_ns)
+        )
 
     def _fill_row(self, digest: str) -> None:
         body = self._objects.body(digest)
-        self._rows.fill(row_of(digest, body, read_kept(body), 0))
+        self._rows.fill(row_of(digest, body, self.opener.frame(body), 0))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -81,3 +81,69 @@ LABELLED = sa.Table(
     sa.Column("version", sa.Text, primary_key=True),
     sa.Column("digest", sa.String(64), primary_key=True, index=True),
 )
+
+# What vehicles report: each report, and what a process of a vehicle amounts to.
+REPORTS = sa.Table(
+    "reports",
+    TABLES,
+    sa.Column("device_id", sa.Text, primary_key=True),
+    sa.Column("run_id", sa.String(32), primary_key=True),
+    sa.Column("sequence", sa.BigInteger, primary_key=True),
+    sa.Column("taken_time_unix_nano", sa.BigInteger, nullable=False),
+    sa.Column("received_time_unix_nano", sa.BigInteger, nullable=False, index=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+RUNS = sa.Table(
+    "runs",
+    TABLES,
+    sa.Column("device_id", sa.Text, primary_key=True),
+    sa.Column("run_id", sa.String(32), primary_key=True),
+    sa.Column("reports", sa.BigInteger, nullable=False),
+    # The rest is the newest report's.
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("taken_time_unix_nano", sa.BigInteger, nullable=False, index=True),
+    sa.Column("received_time_unix_nano", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+
+# What vehicles are asked to keep; of a name the last revision counts.
+CAMPAIGNS = sa.Table(
+    "campaigns",
+    TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("set_time_unix_nano", sa.BigInteger, nullable=False),
+    sa.Column("ended_time_unix_nano", sa.BigInteger),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("name", "revision"),
+)
+
+# What was declined by its header; the vehicle has forgotten it.
+DECLINED = sa.Table(
+    "declined",
+    TABLES,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("device_id", sa.Text, nullable=False, index=True),
+    sa.Column("stream_id", sa.Text, nullable=False),
+    sa.Column("frame_id", sa.Text, nullable=False),
+    sa.Column("campaign", sa.Text, nullable=False),
+    sa.Column("predicted_loss", sa.Double),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("declined_time_unix_nano", sa.BigInteger, nullable=False, index=True),
+)
+
+# Who may look at the review page, and what signs their sessions.
+ACCOUNTS = sa.Table(
+    "accounts",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("password_hash", sa.Text, nullable=False),
+    sa.Column("created_unix_nano", sa.BigInteger, nullable=False),
+)
+KEYS = sa.Table(
+    "keys",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)

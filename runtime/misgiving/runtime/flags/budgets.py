@@ -51,6 +51,12 @@ class Budget:
         """Tokens that a frame takes."""
         return 1 if self.unit == "frames" else max(1, frame_bytes)
 
+    @property
+    def period(self) -> str:
+        """Its length of time, for people."""
+        names = {MINUTE: "minute", HOUR: "hour", DAY: "day"}
+        return names.get(self.seconds, f"{self.seconds:g} s")
+
     def reserve(self, share: float) -> int:
         """Tokens that only the audit sample may take, of a share above 0 at least one."""
         return min(max(1, math.floor(share * self.amount)), self.amount - 1) if share else 0

@@ -118,6 +118,11 @@ class FlagState:
             self, policy=policy, buckets={one: spent[one.unit, one.seconds] for one in known}
         )
 
+    def left(self, now_s: float) -> dict[Budget, int]:
+        """Tokens that are there, the audit's reserve among them."""
+        buckets = _passed(self, now_s).buckets
+        return {one: max(0, one.amount - bucket.taken) for one, bucket in buckets.items()}
+
     def anew(self, policy: FlagPolicy, drift: DriftWatch | None) -> "FlagState":
         """The same for another network, whose scores and embeddings are not comparable."""
         streams = {name: replace(one, kept=()) for name, one in self.streams.items()}
@@ -134,6 +139,17 @@ class FlagState:
             near_duplicate=None,
         )
         return replace(self, policy=former, drift=None)
+
+    def unspent(self, before: "FlagState", name: str) -> "FlagState":
+        """The same, where the frame of a stream that was decided last may not be kept: budgets,
+        events and near-duplicates are as before it, time and drift go on."""
+        if self is before:
+            return self
+        old, new = before.streams.get(name, Stream(self.clock_s, self.clock_s)), self.streams[name]
+        failing = old.failing and new.failing
+        stream = replace(new, failing=failing, flagged_s=old.flagged_s, kept=old.kept)
+        buckets = {x: before.buckets.get(x, Bucket()).at(self.clock_s) for x in self.buckets}
+        return replace(self, buckets=buckets, streams=self.streams | {name: stream})
 
 
 def decide(

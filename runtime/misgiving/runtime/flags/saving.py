@@ -15,6 +15,9 @@ from misgiving.runtime.errors import DataError, first_problem
 from misgiving.runtime.flags.budgets import Bucket, Lot, Unit, bucket_of, longest
 from misgiving.runtime.flags.policy import FlagState
 
+_NOBODY = "\0"
+"""Instead of a stream's name; that of one that gives none is empty."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -58,10 +61,13 @@ class _Saved(_Part):
     buckets: tuple[_Bucket, ...]
 
 
-def saved(state: FlagState, now: Moment) -> bytes:
-    """What a state has spent, now."""
+def saved(state: FlagState, now: Moment, *, named: bool = True) -> bytes:
+    """What a state has spent, now; without the names of streams where they are nobody's business.
+
+    What is spent without a name counts for the device, and for no stream's part of it.
+    """
     buckets = tuple(
-        _Bucket(unit=budget.unit, seconds=budget.seconds, lots=_lots(bucket, state.clock_s))
+        _Bucket(unit=budget.unit, seconds=budget.seconds, lots=_lots(bucket, state.clock_s, named))
         for budget, bucket in state.buckets.items()
     )
     record = _Saved(
@@ -90,9 +96,14 @@ def restored(state: FlagState, text: bytes, now: Moment) -> FlagState:
     return FlagState(state.policy, state.drift, buckets=buckets)
 
 
-def _lots(bucket: Bucket, now_s: float) -> tuple[_Lot, ...]:
+def _lots(bucket: Bucket, now_s: float, named: bool) -> tuple[_Lot, ...]:
     return tuple(
-        _Lot(returns_in_s=x.returns_s - now_s, stream=x.stream, audit=x.audit, tokens=x.tokens)
+        _Lot(
+            returns_in_s=x.returns_s - now_s,
+            stream=x.stream if named else _NOBODY,
+            audit=x.audit,
+            tokens=x.tokens,
+        )
         for x in bucket.lots
     )
 

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 Embedding = NDArray[np.float32]
 
+NEAR_DUPLICATE = 0.006
+"""A cosine distance of the embeddings of the bundle in the package that is small, see
+docs/flags.md."""
+
 _MEMORY_S = 60.0
 """Over which the rate of persons is averaged."""
 

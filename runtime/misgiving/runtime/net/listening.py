@@ -42,7 +42,7 @@ def check_exposed(listen: str, tls: Path | None, insecure: bool) -> None:
 
     It is one too where it is no HOST:PORT.
     """
-    if _is_exposed(listen) and not (tls or insecure):
+    if is_exposed(listen) and not (tls or insecure):
         raise InvalidInput(
             f"--listen is {listen}, which other machines reach, and there is no TLS; expected "
             "certificates. Add --tls DIR, or --insecure where the network is safe"
@@ -51,7 +51,7 @@ def check_exposed(listen: str, tls: Path | None, insecure: bool) -> None:
 
 def check_plain(metrics: str, insecure: bool) -> None:
     """The same for metrics, which have no TLS."""
-    if _is_exposed(metrics) and not insecure:
+    if is_exposed(metrics) and not insecure:
         raise InvalidInput(
             f"--metrics is {metrics}, which other machines reach, over plain HTTP; expected an "
             "address of this machine. Take 127.0.0.1, or add --insecure, tls.insecure in the file, "
@@ -137,7 +137,8 @@ def _mended(address: str, host: str, port: str) -> str:
     return "HOST:PORT alone, for example 127.0.0.1:50051 or [::1]:50051"
 
 
-def _is_exposed(address: str) -> bool:
+def is_exposed(address: str) -> bool:
+    """Whether other machines reach HOST:PORT; InvalidInput where it is something else."""
     host = check_address(address)
     number = _number(host)
     return not is_loopback(host) or (number is not None and number.is_unspecified)

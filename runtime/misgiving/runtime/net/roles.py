@@ -44,7 +44,7 @@ class Roles:
         if not self.restrict(method):
             return None
         having = self.admin if role == "admin" else (*(self.infer or ()), *self.admin)
-        if any(_fits(entry, name) for entry in having for name in names):
+        if any(fits(entry, name) for entry in having for name in names):
             return None
         if not names:
             return (
@@ -125,7 +125,8 @@ def _role(method: str) -> Role | None:
     return "admin" if method.rpartition("/")[0].endswith("Admin") else "infer"
 
 
-def _fits(entry: str, name: str) -> bool:
+def fits(entry: str, name: str) -> bool:
+    """Whether an entry stands for a name; one that ends in ``*`` does for all that begin so."""
     if entry.endswith("*"):
         return name.startswith(entry[:-1])
     return name == entry

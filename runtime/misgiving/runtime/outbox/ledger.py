@@ -21,9 +21,15 @@ class Ledger:
     """A file beside a spool, whose folder must be there; a thread writes it.
 
     Only a process that is killed within the moments that a write takes forgets a frame.
+
+    Args:
+        folder: of the spool.
+        named: write which stream spent; else a restart knows what the device spent, and no
+            stream's part of it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, named: bool = True) -> None:
+        self._named = named
         self._path = folder / LEDGER
         self._lock = threading.Lock()
         self._next: tuple[FlagState, Moment] | None = None
@@ -62,7 +68,7 @@ class Ledger:
             noted, self._next = self._next, None
         assert noted is not None, "written only where something is noted"
         try:
-            write_durably(self._path, saved(*noted))
+            write_durably(self._path, saved(*noted, named=self._named))
         except OSError as error:
             if not self._failing:  # it is written with every kept frame
                 log.error(

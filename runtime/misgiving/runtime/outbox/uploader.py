@@ -1,9 +1,12 @@
 """From the spool to the collector, in the background, until each frame is acknowledged."""
 
 import logging
+import math
 import random
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import grpc
@@ -11,8 +14,17 @@ import grpc
 from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.net.backoff import wait_s
 from misgiving.runtime.net.connecting import Reopening, through_proxy
+from misgiving.runtime.outbox.pacing import Attempts, Pace, UploadLimits
 from misgiving.runtime.outbox.spool import Spool
+from misgiving.runtime.outbox.value import Entry, upload_order
 from misgiving.v1.fleet_pb2 import (
+    OFFER_VERDICT_DECLINED,
+    OFFER_VERDICT_LATER,
+    OFFER_VERDICT_STORED,
+    OFFER_VERDICT_WANTED,
+    OfferAnswer,
+    OfferedFrame,
+    OfferRequest,
     StatUploadRequest,
     StatUploadResponse,
     UploadRequest,
@@ -24,6 +36,12 @@ log = logging.getLogger(__name__)
 
 PERMANENT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
 """Answers that will not change for the same bytes."""
+
+BATCH = 16
+"""Frames that are offered at once."""
+
+_LOOK_S = 30.0
+"""Between two looks at the clock and the link while they hold frames back."""
 
 
 class Uploader:
@@ -39,6 +57,8 @@ class Uploader:
         tls: folder of our certificates, see ``net/tls.py``; read again after a failure where
             they have changed, so that one that was renewed is used. None for a collector without
             TLS.
+        limits: when and how fast it may upload.
+        clock: gives the local time.
     """
 
     def __init__(
@@ -51,6 +71,8 @@ class Uploader:
         first_wait_s: float = 0.5,
         longest_wait_s: float = 60.0,
         tls: Path | None = None,
+        limits: UploadLimits = UploadLimits(),
+        clock: Callable[[], datetime] = datetime.now,
     ) -> None:
         self._spool = spool
         self._target = target
@@ -58,6 +80,11 @@ class Uploader:
         self._deadline_s = deadline_s
         self._first_wait_s = first_wait_s
         self._longest_wait_s = longest_wait_s
+        self._limits = limits
+        self._clock = clock
+        self._pace = Pace()
+        self._attempts = Attempts()
+        self._offers = True  # the collector takes offers, as far as is known
         self._failures = 0  # in a row
         self._unsure = True  # a process before this one may have been cut in an upload
         self._stopping = threading.Event()
@@ -86,8 +113,10 @@ class Uploader:
             self._spool.arrived.clear()
             if self._stopping.is_set():
                 return
-            if self._drain():
-                self._spool.arrived.wait()
+            if shut_s := self._limits.shut_s(self._clock()):
+                self._stopping.wait(min(shut_s, _LOOK_S))
+            elif self._drain():
+                self._spool.arrived.wait(_LOOK_S if self._spool.pending() else None)
             else:
                 draw = random.random()
                 self._stopping.wait(
@@ -104,45 +133,107 @@ class Uploader:
 
     def _drain(self) -> bool:
         """Deliver what is pending; False where an attempt failed and a later one may not."""
-        for digest in self._spool.pending():
+        done = set[str]()
+        while batch := self._next(done):
             try:
-                self._deliver(digest)
+                for digest, answer in self._offer(batch):
+                    if self._deliver(digest, answer):
+                        done.add(digest)
+                    self._succeeded()
             except Exception as error:  # this thread outlives whatever the network does
                 if not self._stopping.is_set():
                     self._failed(error)
                 return False
-            self._succeeded()
         return True
 
-    def _deliver(self, digest: str) -> None:
-        known = self._known(digest)
-        if not known.stored:
-            try:
-                body = self._spool.read(digest)
-            except KeyError:  # evicted meanwhile
-                return
-            requests = _requests(digest, body, known.offset_bytes, self._chunk_bytes)
-            try:
-                answer = self._stub.Upload(requests, timeout=self._deadline_s)
-            except grpc.RpcError as error:
-                # The first part of a resumed upload may be what is wrong: refused only as a whole.
-                if known.offset_bytes or error.code() not in PERMANENT:
-                    raise
-                self._spool.refuse(digest, _text(error))
-                return
-            if answer.digest != digest:
-                raise MisgivingError(f"it acknowledged {answer.digest!r}; expected {digest}")
+    def _next(self, done: set[str]) -> dict[str, Entry]:
+        """The most valuable that may go now."""
+        entries = self._spool.entries()
+        if self._limits.on_metered_link:
+            least = self._limits.metered_loss
+            dear = math.inf if least is None else least
+            entries = {digest: one for digest, one in entries.items() if one.score >= dear}
+        order = (digest for digest in upload_order(entries) if digest not in done)
+        first = sorted(order, key=self._attempts.put_off)[:BATCH]
+        return {digest: entries[digest] for digest in first}
+
+    def _offer(self, batch: Mapping[str, Entry]) -> list[tuple[str, OfferAnswer]]:
+        """What the collector says of these, but for those that have left the spool meanwhile."""
+        offered = [frame for one in batch.items() if (frame := self._offered(*one))]
+        answers = self._answers(offered)
+        if len(answers) != len(offered):
+            raise MisgivingError(f"it answered {len(answers)} of {len(offered)} offered frames")
+        if answers and all(one.verdict == OFFER_VERDICT_LATER for one in answers):
+            raise MisgivingError("it puts off each of the offered frames")
+        return [(frame.digest, answer) for frame, answer in zip(offered, answers, strict=True)]
+
+    def _offered(self, digest: str, entry: Entry) -> OfferedFrame | None:
+        try:
+            header = self._spool.header(digest)
+        except KeyError:  # evicted meanwhile
+            return None
+        return OfferedFrame(digest=digest, size_bytes=entry.size, header=header)
+
+    def _answers(self, offered: Sequence[OfferedFrame]) -> Sequence[OfferAnswer]:
+        unasked = [OfferAnswer()] * len(offered)
+        if not self._offers:
+            return unasked
+        try:
+            request = OfferRequest(frames=offered)
+            return self._stub.Offer(request, timeout=self._deadline_s).answers
+        except grpc.RpcError as error:
+            if error.code() not in (grpc.StatusCode.UNIMPLEMENTED, *PERMANENT):
+                raise
+            self._offers = error.code() in PERMANENT  # else a collector of before
+            return unasked
+
+    def _deliver(self, digest: str, answer: OfferAnswer) -> bool:
+        """Do as the collector says; False where the frame is to be offered again."""
+        if answer.verdict == OFFER_VERDICT_LATER:
+            return False
+        if answer.verdict == OFFER_VERDICT_DECLINED:
+            self._spool.decline(digest, answer.reason)
+        elif answer.verdict == OFFER_VERDICT_STORED:
+            self._spool.remove(digest)
+        elif answer.verdict == OFFER_VERDICT_WANTED:
+            self._upload(digest, answer.offset_bytes)
+        elif (known := self._known(digest)).stored:
+            self._spool.remove(digest)
+        else:
+            self._upload(digest, known.offset_bytes)
+        return True
+
+    def _upload(self, digest: str, offset: int) -> None:
+        try:
+            body = self._spool.read(digest)
+        except KeyError:  # evicted meanwhile
+            return
+        self._attempts.begin(digest, offset)
+        try:
+            answer = self._stub.Upload(
+                self._requests(digest, body, offset), timeout=self._longest_s(len(body) - offset)
+            )
+        except grpc.RpcError as error:
+            # The first part of a resumed upload may be what is wrong: refused only as a whole.
+            if offset or self._stopping.is_set() or error.code() not in PERMANENT:
+                raise
+            self._spool.refuse(digest, _text(error))
+            self._attempts.over(digest)
+            return
+        if answer.digest != digest:
+            raise MisgivingError(f"it acknowledged {answer.digest!r}; expected {digest}")
         self._spool.remove(digest)
+        self._attempts.over(digest)
 
     def _known(self, digest: str) -> StatUploadResponse:
-        """What the collector has of a frame; after a frame that went well, nothing of the next."""
+        """What a collector has that takes no offers; after a frame that went well, nothing."""
         if not self._unsure:
             return StatUploadResponse()
         return self._stub.StatUpload(StatUploadRequest(digest=digest), timeout=self._deadline_s)
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
-        self._unsure = True
+        self._unsure = self._offers = True  # whoever answers next may be another release
         if self._failures == 1:
             pending = self._spool.counts().pending
             log.warning(
@@ -158,12 +249,23 @@ class Uploader:
         self._failures = 0
         self._unsure = False
 
+    def _requests(self, digest: str, body: bytes, offset: int) -> Iterator[UploadRequest]:
+        start = UploadStart(digest=digest, size_bytes=len(body), offset_bytes=offset)
+        yield UploadRequest(start=start)
+        at = offset
+        while at < len(body) and not self._stopping.is_set():
+            size = self._chunk_bytes
+            if rate := self._limits.bytes_per_second:
+                size = min(size, rate)
+                self._stopping.wait(self._pace.wait_s(time.monotonic()))
+                self._pace = self._pace.sent(size, rate, time.monotonic())
+            yield UploadRequest(chunk=body[at : at + size])
+            at += size
 
-def _requests(digest: str, body: bytes, offset: int, chunk_bytes: int) -> Iterator[UploadRequest]:
-    start = UploadStart(digest=digest, size_bytes=len(body), offset_bytes=offset)
-    yield UploadRequest(start=start)
-    for at in range(offset, len(body), chunk_bytes):
-        yield UploadRequest(chunk=body[at : at + chunk_bytes])
+    def _longest_s(self, size: int) -> float:
+        """How long a call may take that sends so many bytes."""
+        rate = self._limits.bytes_per_second
+        return self._deadline_s + (size / rate if rate else 0.0)
 
 
 def _text(error: Exception) -> str:

@@ -15,16 +15,20 @@ import numpy as np
 from misgiving.runtime.answer.answerer import Look, Model, answering, crops_of, cut_out
 from misgiving.runtime.answer.describing import describe
 from misgiving.runtime.engines.base import NOBODY, Engine, Provider
+from misgiving.runtime.flags.budgets import Budget
 from misgiving.runtime.flags.drift import DriftWatch
 from misgiving.runtime.flags.policy import FlagPolicy, FlagState, decide, decide_again
 from misgiving.runtime.geometry import CropRule, Region
 from misgiving.runtime.nouns import Answer, Collection, Decision, Frame, ModelInfo, Reason
 from misgiving.runtime.persons.lookout import Lookout
+from misgiving.runtime.privacy.keeping import Keeping
+from misgiving.runtime.privacy.policy import Barred
 from misgiving.runtime.serving.batching import MAX_BATCH, Batcher, Turns
 from misgiving.runtime.serving.places import Place, Places
 from misgiving.runtime.serving.shadow import Ruling, Shadow
 from misgiving.runtime.serving.vitals import Vitals
-from misgiving.runtime.wire.collected import KeptFrame
+from misgiving.runtime.telemetry.gauges import release
+from misgiving.runtime.wire.collected import Coding, KeptFrame
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +72,7 @@ class Pipeline:
         lookout: Lookout | None = None,
         shadow: Shadow | None = None,
         device_id: str = "",
+        keeping: Keeping | None = None,
         max_waiting: int = 256,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -84,6 +89,7 @@ class Pipeline:
             shadow: looks at some frames after they are answered; started and closed with the
                 pipeline.
             device_id: goes into collected frames.
+            keeping: says what may be collected, and what of it; None for all but the place.
             max_waiting: crops that may be under way at once; a whole frame counts as one, also
                 while it is looked at more closely, and a frame without regions as all the persons
                 whom the lookout may find.
@@ -98,6 +104,9 @@ class Pipeline:
         self._turns = Turns()
         self._memory = memory
         self._device_id = device_id
+        self.keeping = keeping or Keeping()
+        self.campaign = ""
+        """Goes into collected frames; empty where no campaign of the fleet side is in force."""
         self._draw = draw
         self._batcher = Batcher()
         self._places = Places(max_waiting, _ahead(model.engine))
@@ -124,6 +133,11 @@ class Pipeline:
     def drifting(self) -> bool:
         """Whether live scores have left the bundle's reference; see flags/drift.py."""
         return self._flagging.drift is not None and self._flagging.drift.alarm
+
+    @property
+    def budgets(self) -> dict[Budget, int]:
+        """What they still allow, in frames or bytes."""
+        return self._flagging.left(time.monotonic())
 
     def flag_by(self, policy: FlagPolicy) -> None:
         """Decide by another policy, from the next frame on; what was spent stays spent."""
@@ -223,15 +237,18 @@ class Pipeline:
     async def _answer(self, frame: Frame, arrived: int, place: Place) -> Answer:
         model, policy = self._model, self._flagging.policy
         answer = await self._looked_out(model, frame, arrived, place)
+        barred = self.keeping.bars(frame, answer.persons)
         if model.bundle is self._model.bundle:
-            decisions = self._decided(frame, answer)
+            decisions = self._decided(frame, answer, barred)
         else:
-            decisions = self._decided_late(policy, frame, answer)
+            decisions = self._decided_late(policy, frame, answer, barred)
         known = frame.capture_time_unix_nano > 0  # no camera's clock stands before 1970
         age = time.time_ns() - frame.capture_time_unix_nano if known else None
         answer = answer.decided(decisions, age, time.monotonic_ns() - arrived)
-        held = self._shadowed(model, frame, answer)
-        if self._sink is not None and answer.kept:
+        held = self._shadowed(model, frame, answer, barred)
+        if self._sink is not None and answer.kept and barred:
+            self.keeping.count(barred)
+        elif self._sink is not None and answer.kept:
             if self._memory:
                 self._memory.note(self._flagging)
             taken = Collection.QUEUED if held else self._collect(self._sink, model, frame, answer)
@@ -247,25 +264,26 @@ class Pipeline:
             self._lookout.seen(frame, answer)
             return answer
 
-    def _decided(self, frame: Frame, answer: Answer) -> tuple[Decision, ...]:
+    def _decided(self, frame: Frame, answer: Answer, barred: Barred | None) -> tuple[Decision, ...]:
         draws = [self._draw() for _ in answer.persons or [None]]
         drifted = self.drifting
-        self._flagging, decisions = decide(self._flagging, frame, answer, time.monotonic(), draws)
+        state, decisions = decide(self._flagging, frame, answer, time.monotonic(), draws)
+        self._flagging = state.unspent(self._flagging, frame.stream_id) if barred else state
         if self.drifting != drifted:
             log.warning("%s", _DRIFTED if self.drifting else _BACK)
         return decisions
 
     def _decided_late(
-        self, policy: FlagPolicy, frame: Frame, answer: Answer
+        self, policy: FlagPolicy, frame: Frame, answer: Answer, barred: Barred | None
     ) -> tuple[Decision, ...]:
         """Of an answer by a bundle that has been exchanged since."""
         now = self._flagging
         self._flagging = now.answered_before(policy)
-        decisions = self._decided(frame, answer)
+        decisions = self._decided(frame, answer, barred)
         self._flagging = replace(self._flagging, policy=now.policy, drift=now.drift)
         return decisions
 
-    def _shadowed(self, model: Model, frame: Frame, answer: Answer) -> bool:
+    def _shadowed(self, model: Model, frame: Frame, answer: Answer, barred: Barred | None) -> bool:
         """Let the shadow look too, where there is one; True where the frame is collected after.
 
         What the audit alone keeps waits for that: where the two disagree it has another
@@ -273,7 +291,7 @@ class Pipeline:
         """
         if self._shadow is None or not self._shadow.wants(answer):
             return False
-        keeps = self._sink is not None and self._shadow.ruling.keep
+        keeps = self._sink is not None and self._shadow.ruling.keep and not barred
         reasons = {person.flag.kept for person in answer.persons} - {None}
         held = keeps and reasons == {Reason.AUDIT}
         then = partial(self._again, model, frame, answer, held) if keeps else None
@@ -331,7 +349,7 @@ class Pipeline:
 
     def _collect(self, sink: Sink, model: Model, frame: Frame, answer: Answer) -> Collection:
         """Offer a frame that is to be kept; whatever goes wrong here, the answer is given."""
-        manifest = model.bundle.manifest
+        manifest, provider = model.bundle.manifest, model.engine.provider
         kept = KeptFrame(
             frame,
             answer.persons,
@@ -341,6 +359,12 @@ class Pipeline:
             tuple(manifest.keypoints.skeleton),
             self._device_id,
             answer.nobody,
+            f"{provider.library} {provider.device}",
+            provider.precision,
+            self.campaign,
+            release(),
+            Coding.AS_SENT if isinstance(frame.image, bytes) else None,
+            finish=self.keeping.finishing(manifest.crop),
         )
         try:
             taken = sink.offer(kept)

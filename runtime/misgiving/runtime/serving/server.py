@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from misgiving.runtime.engines.base import Kind
+from misgiving.runtime.flags.budgets import Budget
 from misgiving.runtime.net.grpc_server import add_health, bind, new_server
 from misgiving.runtime.net.roles import Roles
 from misgiving.runtime.net.room import Limits
@@ -35,7 +36,7 @@ from misgiving.runtime.serving.session import (
 from misgiving.runtime.serving.shared_memory import SharedMemory, sweep
 from misgiving.runtime.serving.streams import Stream
 from misgiving.runtime.telemetry import traces
-from misgiving.runtime.telemetry.gauges import of_drift, of_model
+from misgiving.runtime.telemetry.gauges import of_budgets, of_drift, of_model
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.telemetry.reading import read_status
 from misgiving.runtime.wire.frames import received
@@ -128,6 +129,10 @@ class Servicer(detector_pb2_grpc.FailureDetectorServicer):
         """Whether live scores have left the bundle's reference; False while nothing is loaded."""
         return self.pipeline is not None and self.pipeline.drifting
 
+    def budgets(self) -> dict[Budget, int]:
+        """What the device may still keep; nothing is known while nothing is loaded."""
+        return self.pipeline.budgets if self.pipeline else {}
+
     def drain(self) -> None:
         """Let every stream finish what it has accepted, and end with its summary."""
         for stream in self._streams:
@@ -202,6 +207,7 @@ class Server:
         self.servicer = Servicer(self.metrics, SharedMemory(shared_bytes))
         self.metrics.registry.register(of_model(self.servicer.info))
         self.metrics.registry.register(of_drift(self.servicer.drifting))
+        self.metrics.registry.register(of_budgets(self.servicer.budgets))
         self._server = new_server(limits, roles)
         detector_pb2_grpc.add_FailureDetectorServicer_to_server(self.servicer, self._server)
         self._health = add_health(self._server, SERVICE, OPEN_SERVICE)

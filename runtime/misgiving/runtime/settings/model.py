@@ -12,7 +12,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ByteSize,
-    ConfigDict,
     Field,
     NonNegativeInt,
     ValidationInfo,
@@ -20,22 +19,12 @@ from pydantic import (
 )
 
 from misgiving.runtime.flags.budgets import DAY, HOUR, MINUTE, Budget, Unit
+from misgiving.runtime.flags.streams import NEAR_DUPLICATE
 from misgiving.runtime.geometry import MAX_REGIONS, Region, check_area
 from misgiving.runtime.net.listening import check_address, check_exposed, check_plain
-
-
-class Table(BaseModel):
-    """Refuses keys that it does not know, and values of another type."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
-    )
-
-
-def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
-    if "\0" in str(path):
-        raise ValueError(f"{str(path)!r} has a zero byte; expected a path")
-    return info.context / path if info.context is not None else path
+from misgiving.runtime.settings.privacy import PrivacyTable
+from misgiving.runtime.settings.table import Bytes, Location, Table, beside_the_file
+from misgiving.runtime.settings.uploading import UploadTable
 
 
 def _address(text: str) -> str:
@@ -69,17 +58,14 @@ def _recording_beside_the_file(source: str, info: ValidationInfo) -> str:
     """Cameras and URLs are meant as they are."""
     if info.context is None or "://" in source or source.startswith("env:") or source.isdecimal():
         return source
-    return str(_beside_the_file(Path(source), info))
+    return str(beside_the_file(Path(source), info))
 
 
-Location = Annotated[Path, Field(strict=False), AfterValidator(_beside_the_file)]
-"""A path; a relative one in a file is meant from that file's folder."""
 Box = Annotated[list[float], Field(min_length=4, max_length=4), AfterValidator(_box)]
 Address = Annotated[str, AfterValidator(_address)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 Share = Annotated[float, AfterValidator(_share)]
 Frames = Annotated[int, Field(ge=2)]
-Bytes = Annotated[ByteSize, Field(ge=1)]
 Around = Annotated[float, Field(ge=0, le=60)]
 
 
@@ -214,13 +200,44 @@ class SpoolTable(Table):
 
     folder: Location | None = None
     """Folder in which kept frames wait for their upload; without it none is kept."""
-    quota: ByteSize = ByteSize(1 << 30)
-    """Bytes of frames that may wait, or a size such as "2GiB"; beyond it the oldest go."""
+    quota: Bytes = ByteSize(1 << 30)
+    """Bytes of frames that may wait, 1 or more, or a size such as "2GiB"; beyond it the least
+    valuable go."""
+    days: Annotated[float, Field(gt=0)] | None = None
+    """Days that a frame may wait, above 0; one that is older goes; without it no limit."""
+    near_duplicate: Annotated[float, Field(ge=0, le=2)] = NEAR_DUPLICATE
+    """Cosine distance of embeddings, 0 to 2, up to which a frame is nearly the same as another one
+    that was kept, and goes before those that are alone."""
+    seal_to: Location | None = None
+    """PEM of the fleet's public X25519 key, for which frames are sealed on their way to the disk;
+    without it they are not."""
+    jpeg: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Quality, 1 to 100, of the JPEG that a raw or redacted picture is kept as; without it a PNG,
+    which loses nothing. A picture that comes encoded stays as it came."""
     collector: Address | None = None
     """HOST:PORT that the spool is uploaded to."""
     collector_tls: Location | None = None
     """Folder of `ca.crt`, by which the collector's certificate must be, and of `tls.crt` and
     `tls.key` to show it; without it there is no TLS."""
+
+
+class FleetTable(Table):
+    """What the collector is told, and may ask for."""
+
+    reports: bool = True
+    """Whether the collector is told once a minute how the device does, in counts."""
+    campaigns: bool = False
+    """Whether the collector's campaigns may change what is flagged and kept, within the limits of
+    `[flags]`."""
+
+    @model_validator(mode="after")
+    def _acknowledged(self) -> "FleetTable":
+        if self.campaigns and not self.reports:
+            raise ValueError(
+                "campaigns are taken and nothing is reported; expected reports, which acknowledge "
+                "a campaign. Leave fleet.reports out, or fleet.campaigns"
+            )
+        return self
 
 
 class TlsTable(Table):
@@ -296,6 +313,9 @@ class Settings(Table):
     flags: FlagsTable = FlagsTable()
     persons: PersonsTable = PersonsTable()
     spool: SpoolTable = SpoolTable()
+    fleet: FleetTable = FleetTable()
+    privacy: PrivacyTable = PrivacyTable()
+    upload: UploadTable = UploadTable()
     watch: WatchTable = WatchTable()
     camera: dict[str, CameraTable] = {}
     """By name."""
@@ -309,6 +329,17 @@ class Settings(Table):
             raise ValueError(
                 f"collector is {self.spool.collector} and there is no spool; uploads start from a "
                 "spool. Add --spool DIR, or spool.folder in the file"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pictures_beside_are_whole(self) -> "Settings":
+        hidden = [key for key in ("crop", "blur_heads", "hook") if getattr(self.privacy, key)]
+        beside = [key for key in ("draw", "clips") if getattr(self.watch, key)]
+        if hidden and beside:
+            raise ValueError(
+                f"privacy.{hidden[0]} hides what watch.{beside[0]} would write to a folder; "
+                "expected one of the two. Leave the other out"
             )
         return self
 

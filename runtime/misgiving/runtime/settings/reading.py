@@ -32,6 +32,8 @@ OPTIONS = {
     "audit_rate": "flags.audit_rate",
     "detector": "persons.detector",
     "spool": "spool.folder",
+    "spool_quota": "spool.quota",
+    "spool_days": "spool.days",
     "collector": "spool.collector",
     "show": "watch.show",
     "draw": "watch.draw",

@@ -1,8 +1,8 @@
-"""A histogram that costs a frame next to nothing: plain numbers until somebody asks."""
+"""Histograms that cost a frame next to nothing: plain numbers until somebody asks."""
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from prometheus_client.core import HistogramMetricFamily
@@ -17,19 +17,33 @@ BUCKETS_S = (
 """Five a decade."""
 
 
-class Durations(Collector):
-    """Durations in seconds, observed in one thread and read in any."""
+SCORES = tuple(float(f"{10 ** (fifth / 5):.2g}") for fifth in range(-15, 16))
+"""Bounds of predicted losses, in the units of whatever bundle; five a decade."""
 
-    def __init__(self, name: str, says: str) -> None:
-        self._name, self._says = f"misgiving_{name}_seconds", says
-        self._counts = [0] * (len(BUCKETS_S) + 1)
+
+class Values(Collector):
+    """Numbers, observed in one thread and read in any; NaN counts as larger than all."""
+
+    def __init__(self, name: str, says: str, bounds: Sequence[float]) -> None:
+        self._name, self._says, self._bounds = f"misgiving_{name}", says, bounds
+        self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self._counts[bisect_left(BUCKETS_S, seconds)] += 1
-        self._sum += seconds
+    def observe(self, value: float) -> None:
+        if math.isfinite(value):
+            self._counts[bisect_left(self._bounds, value)] += 1
+            self._sum += value
+        else:
+            self._counts[0 if value < 0 else -1] += 1
 
     def collect(self) -> Iterable[Metric]:
-        bounds = map(floatToGoString, (*BUCKETS_S, math.inf))
+        bounds = map(floatToGoString, (*self._bounds, math.inf))
         buckets = list(zip(bounds, accumulate(self._counts), strict=True))
         yield HistogramMetricFamily(self._name, self._says, buckets, self._sum)
+
+
+class Durations(Values):
+    """Durations in seconds."""
+
+    def __init__(self, name: str, says: str) -> None:
+        super().__init__(f"{name}_seconds", says, BUCKETS_S)

@@ -1,6 +1,7 @@
 """What is asked when somebody looks, and costs nothing until then."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from misgiving.runtime.flags.budgets import Budget
 from misgiving.runtime.nouns import ModelInfo
-from misgiving.runtime.outbox.spool import SpoolCounts
+from misgiving.runtime.outbox.counts import SpoolCounts
+from misgiving.runtime.privacy.policy import Barred
 
 THERMAL = Path("/sys/class/thermal")
 """Where Linux tells temperatures, on boards too."""
@@ -35,18 +38,38 @@ def of_spool(counts: Callable[[], SpoolCounts]) -> Asked:
             "refused_frames": (now.refused, "Frames that the collector does not want."),
             "bytes": (now.bytes, "Size of all of them."),
             "oldest_age_seconds": (now.oldest_age_s, "Since the oldest pending one was stored."),
+            "queued_frames": (now.queued, "Frames in memory, not yet on disk."),
+            "queued_age_seconds": (now.queued_age_s, "Since the oldest of these was queued."),
         }
         for name, (value, says) in gauges.items():
             yield GaugeMetricFamily(f"misgiving_spool_{name}", says, value)
         counters = {
             "spool_stored_frames": (now.stored, "Frames made durable."),
             "spool_lost_frames": (now.lost, "Frames to be kept that were never stored."),
-            "spool_evicted_frames": (now.evicted, "Frames deleted to keep the quota."),
+            "spool_declined_frames": (now.declined, "Frames that the collector has declined."),
             "upload_frames": (now.uploaded, "Frames that the collector has acknowledged."),
             "upload_bytes": (now.uploaded_bytes, "Size of these."),
         }
         for name, (value, says) in counters.items():
             yield CounterMetricFamily(f"misgiving_{name}", says, value)
+        says = "Frames deleted to keep the quota, or because they were too old."
+        evicted = CounterMetricFamily("misgiving_spool_evicted_frames", says, labels=["reason"])
+        evicted.add_metric(["quota"], now.evicted - now.expired)
+        evicted.add_metric(["age"], now.expired)
+        yield evicted
+
+    return Asked(ask)
+
+
+def of_barred(counts: Callable[[], Mapping[Barred, int]]) -> Asked:
+    """Frames that a policy of privacy has not let be kept."""
+
+    def ask() -> Iterator[Metric]:
+        says = "Frames that were to be kept and are not, by the rule of privacy."
+        family = CounterMetricFamily("misgiving_frames_barred", says, labels=["reason"])
+        for why, count in counts().items():
+            family.add_metric([why.value], count)
+        yield family
 
     return Asked(ask)
 
@@ -94,11 +117,24 @@ def of_drift(drifting: Callable[[], bool]) -> Asked:
     return Asked(ask)
 
 
+def of_budgets(left: Callable[[], Mapping[Budget, int]]) -> Asked:
+    """What the device may still keep."""
+
+    def ask() -> Iterator[Metric]:
+        says = "Kept frames, or their bytes, that a budget still allows."
+        gauge = GaugeMetricFamily("misgiving_budget_left", says, labels=["unit", "period"])
+        for budget, amount in left().items():
+            gauge.add_metric([budget.unit, budget.period], amount)
+        yield gauge
+
+    return Asked(ask)
+
+
 def of_machine(thermal: Path = THERMAL) -> Asked:
     """The release that runs, and the temperatures that the board tells."""
 
     def ask() -> Iterator[Metric]:
-        yield InfoMetricFamily("misgiving_build", "The release that runs.", _release())
+        yield InfoMetricFamily("misgiving_build", "The release that runs.", {"version": release()})
         family = GaugeMetricFamily(
             "misgiving_temperature_celsius", "As the board tells it.", labels=["zone", "type"]
         )
@@ -109,11 +145,13 @@ def of_machine(thermal: Path = THERMAL) -> Asked:
     return Asked(ask)
 
 
-def _release() -> dict[str, str]:
+@cache
+def release() -> str:
+    """Which misgiving runs."""
     try:
-        return {"version": metadata.version("misgiving")}
+        return metadata.version("misgiving")
     except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        return {"version": "unknown"}
+        return "unknown"
 
 
 def temperatures(folder: Path) -> Iterator[tuple[str, str, float]]:

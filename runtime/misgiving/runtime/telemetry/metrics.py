@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollecto
 from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.nouns import Answer, Reason, Withheld
 from misgiving.runtime.telemetry.counts import Count, Counts
-from misgiving.runtime.telemetry.durations import Durations
+from misgiving.runtime.telemetry.durations import SCORES, Durations, Values
 
 _STATUSES = (
     "INVALID_ARGUMENT",
@@ -66,6 +66,8 @@ class Metrics:
         self._server_age = self._histogram("frame_server_age", "From receipt to answer.")
         self._queue = self._histogram("queue", "From receipt to the start of inference.")
         self._inference = self._histogram("inference", "Inference of a frame, all its looks.")
+        self._scores = Values("predicted_loss", "Predicted losses of persons.", SCORES)
+        self.registry.register(self._scores)
         self.serving = Gauge(
             "misgiving_serving", "1 while frames are answered.", registry=self.registry
         )
@@ -104,6 +106,7 @@ class Metrics:
         for person in answer.persons:
             flag = person.flag
             self._flagged.inc(flag.raised)
+            self._scores.observe(person.predicted_loss)
             if flag.withheld:
                 self._withheld[flag.withheld].inc()
         reasons = [decision.kept for decision in answer.decisions]

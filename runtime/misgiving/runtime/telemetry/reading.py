@@ -1,6 +1,5 @@
 """A server's status, from the same registry that Prometheus reads."""
 
-import math
 import time
 from collections.abc import Sequence
 
@@ -10,7 +9,9 @@ from prometheus_client.samples import Sample
 from misgiving.runtime.flags.disagreement import Agreement
 from misgiving.runtime.nouns import ModelInfo
 from misgiving.runtime.status import Quantiles, ServerStatus, ShadowStatus, SpoolStatus
+from misgiving.runtime.telemetry.gauges import release
 from misgiving.runtime.telemetry.metrics import Metrics
+from misgiving.runtime.wire.reports import BudgetLeft, CampaignState, Histogram, Report, Running
 
 
 def read_status(metrics: Metrics, model: ModelInfo | None) -> ServerStatus:
@@ -36,6 +37,54 @@ def read_status(metrics: Metrics, model: ModelInfo | None) -> ServerStatus:
         last_exchange=metrics.last_exchange,
         drifting=bool(now.sum("drift_alarm")),
     )
+
+
+def read_report(
+    metrics: Metrics, device_id: str, run_id: str, sequence: int, campaign: CampaignState | None
+) -> Report:
+    """What the metrics say now, as the fleet side gets it.
+
+    Args:
+        metrics: of the process.
+        device_id: its name.
+        run_id: of the process.
+        sequence: how many reports it has made, with this one.
+        campaign: that it was given.
+    """
+    now = Reading(metrics.registry)
+    left = now.samples("budget_left")
+    return Report(
+        device_id=device_id,
+        run_id=run_id,
+        sequence=sequence,
+        taken_time_unix_nano=time.time_ns(),
+        uptime_s=time.monotonic() - metrics.started_s,
+        software_version=release(),
+        running=_running(now),
+        drifting=bool(now.sum("drift_alarm")),
+        last_exchange=metrics.last_exchange,
+        received=now.count("frames_received"),
+        answered=now.count("frames_answered"),
+        dropped=now.count("frames_dropped"),
+        failed=now.by("frames_failed_total", "reason"),
+        persons=now.count("persons"),
+        flagged=now.count("persons_flagged"),
+        kept=now.by("frames_kept_total", "reason"),
+        withheld=now.by("persons_withheld_total", "reason"),
+        answered_in=now.histogram("frame_server_age_seconds"),
+        predicted_loss=now.histogram("predicted_loss"),
+        spool=_spool(now) if now.has("spool_pending_frames") else None,
+        budgets=tuple(
+            BudgetLeft(one.labels["unit"], one.labels["period"], int(one.value)) for one in left
+        ),
+        campaign=campaign,
+    )
+
+
+def _running(now: "Reading") -> Running | None:
+    for sample in now.samples("model_info"):
+        return Running(**sample.labels, threshold=now.sum("threshold"))
+    return None
 
 
 def _spool(now: "Reading") -> SpoolStatus:
@@ -73,9 +122,13 @@ class Reading:
     def has(self, name: str) -> bool:
         return f"misgiving_{name}" in self._samples
 
+    def samples(self, name: str) -> Sequence[Sample]:
+        """Of a metric."""
+        return self._samples.get(f"misgiving_{name}", ())
+
     def sum(self, name: str) -> float:
         """Of a metric, over its labels."""
-        return sum(sample.value for sample in self._samples.get(f"misgiving_{name}", ()))
+        return sum(sample.value for sample in self.samples(name))
 
     def count(self, name: str) -> int:
         """Of a counter."""
@@ -83,34 +136,18 @@ class Reading:
 
     def by(self, name: str, label: str) -> dict[str, int]:
         """Of a metric, by a label's value."""
-        samples = self._samples.get(f"misgiving_{name}", ())
-        return {sample.labels[label]: int(sample.value) for sample in samples}
+        return {sample.labels[label]: int(sample.value) for sample in self.samples(name)}
+
+    def histogram(self, name: str) -> Histogram:
+        """Of a histogram, what is in each bucket."""
+        samples = self.samples(f"{name}_bucket")
+        upto = [int(sample.value) for sample in samples]
+        return Histogram(
+            tuple(float(sample.labels["le"]) for sample in samples[:-1]),
+            tuple(now - before for before, now in zip([0, *upto], upto, strict=False)),
+        )
 
     def quantiles(self, name: str) -> Quantiles:
         """Of a histogram in seconds."""
-        samples = self._samples[f"misgiving_{name}_seconds_bucket"]
-        buckets = [(float(sample.labels["le"]), sample.value) for sample in samples]
-        total = int(buckets[-1][1])
-        return Quantiles(total, quantile(buckets, 0.5), quantile(buckets, 0.99))
-
-
-def quantile(buckets: Sequence[tuple[float, float]], share: float) -> float:
-    """A quantile of a histogram, as PromQL's histogram_quantile has it.
-
-    Args:
-        buckets: upper bound and cumulative count, ascending; the last bound is infinite.
-        share: in [0, 1].
-
-    Returns:
-        Between the bounds of its bucket, in proportion; 0 of an empty histogram. Beyond the last
-        finite bound it is that bound.
-    """
-    rank = share * buckets[-1][1]
-    below, before = 0.0, 0.0
-    for bound, count in buckets:
-        if count >= rank and count > before:
-            if math.isinf(bound):
-                return below
-            return below + (bound - below) * (rank - before) / (count - before)
-        below, before = bound, count
-    return 0.0
+        one = self.histogram(f"{name}_seconds")
+        return Quantiles(sum(one.counts), one.quantile(0.5), one.quantile(0.99))

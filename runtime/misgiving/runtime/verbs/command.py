@@ -34,6 +34,7 @@ from misgiving.runtime.public import EXTRAS
 NEEDS = {
     "evaluate": ("cpu", "train"),
     "score": ("cpu", "train"),
+    "prelabel": ("cpu", "train", "collector"),
     "export": ("cpu", "train", "export"),
     "demo": ("cpu", "train", "export", "collector"),
 }

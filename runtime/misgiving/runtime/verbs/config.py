@@ -10,10 +10,12 @@ from misgiving.runtime.settings.model import Settings, keys_of
 from misgiving.runtime.settings.reading import Sources
 from misgiving.runtime.sources.feeds import public_name
 from misgiving.runtime.verbs.exchanging import model_options
+from misgiving.runtime.verbs.privacy import privacy_of
 from misgiving.runtime.verbs.serve import flagging
 from misgiving.runtime.verbs.shadowing import shadow_options
 from misgiving.runtime.verbs.watch import source_of
 from misgiving.runtime.watching.show import check_own
+from misgiving.runtime.wire.sealing import read_fleet_key
 
 
 def check(file: Path) -> str:
@@ -42,6 +44,8 @@ def _check(settings: Settings) -> None:
         read(settings.tls.folder, server=True)
     if settings.spool.collector_tls:
         read(settings.spool.collector_tls, server=False)
+    if settings.spool.seal_to:
+        read_fleet_key(settings.spool.seal_to)
     if settings.watch.show:
         check_own(settings.watch.show)
     for camera in settings.camera.values():
@@ -53,6 +57,7 @@ def _would_serve(settings: Settings) -> str:
     """The bundle, its shadow and the detector's TOML, read whole but not run; a threshold or
     precision that the bundle lacks is told."""
     bundle = load_bundle(model_options(settings.bundle))
+    privacy_of(settings.privacy, bundle)
     if settings.persons.detector:
         parsed(settings.persons.detector)
     flags = flagging(bundle, settings.flags, bundle.threshold(settings.flags.threshold))

@@ -32,6 +32,7 @@ from misgiving.runtime.serving.pipeline import Pipeline
 from misgiving.runtime.settings.model import BundleTable, FlagsTable, Settings
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.verbs.guarding import Health
+from misgiving.runtime.verbs.privacy import privacy_of
 from misgiving.runtime.verbs.shadowing import ruling_of
 
 log = logging.getLogger(__name__)
@@ -143,6 +144,26 @@ class Exchanger:
         self._metrics.last_exchange = said = f"bundle {digest[:12]} is being loaded"
         return said
 
+    async def check(self, settings: Settings) -> None:
+        """Raise InvalidInput where the bundle that they name answers, and has no such threshold."""
+        digest = await asyncio.to_thread(asked_digest, model_options(settings.bundle))
+        if digest == self.bundle.digest:
+            policy_of(settings.flags, self.bundle)
+
+    def flag_by(self, flags: FlagsTable, campaign: str = "") -> None:
+        """Let other flags take effect from the next frame on, which a campaign asks for or, where
+        it has no name, nobody does; a bundle that loads has them too.
+
+        Raises:
+            InvalidInput: the bundle that answers has no such threshold; nothing has changed.
+        """
+        new = self.settings.model_copy(update={"flags": flags})
+        self._obey(_waiting(new, self.settings.flags) if self._wish else new)
+        self._pipeline.campaign = campaign
+        if self._wish:
+            asked = self._wish.settings.model_copy(update={"flags": flags})
+            self._wish = replace(self._wish, settings=asked)
+
     async def upgrade(self, bundle: Bundle, engine: Engine) -> bool:
         """Let a bundle answer with a better engine; whether it does so now.
 
@@ -188,7 +209,9 @@ class Exchanger:
             self._give_up()
 
     def _obey(self, settings: Settings) -> None:
-        self._pipeline.flag_by(policy_of(settings.flags, self.bundle))  # raises first
+        privacy = privacy_of(settings.privacy, self.bundle)
+        self._pipeline.flag_by(policy_of(settings.flags, self.bundle))  # both raise first
+        self._pipeline.keeping.policy = privacy
         self._pipeline.shadow_by(ruling_of(settings))
         self.settings = settings
 

@@ -76,6 +76,16 @@ SpoolFolder = Annotated[
         help="Folder in which kept frames wait for their upload; without it none is kept.",
     ),
 ]
+SpoolQuota = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Bytes of frames that may wait, for example 2GiB; beyond it the least valuable go.",
+    ),
+]
+SpoolDays = Annotated[
+    float | None, typer.Option(metavar="DAYS", help="How long a frame may wait; older ones go.")
+]
 Collector = Annotated[
     str | None, typer.Option(metavar="HOST:PORT", help="Upload the spool there; needs --spool.")
 ]

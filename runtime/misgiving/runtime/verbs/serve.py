@@ -15,6 +15,7 @@ from misgiving.runtime.engines.base import Engine
 from misgiving.runtime.engines.loading import Later, load_at_once
 from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import MisgivingError
+from misgiving.runtime.flags.budgets import DAY
 from misgiving.runtime.geometry import Region
 from misgiving.runtime.net.listening import stop_signal
 from misgiving.runtime.net.roles import Roles
@@ -22,19 +23,22 @@ from misgiving.runtime.net.room import Limits
 from misgiving.runtime.outbox.ledger import Ledger
 from misgiving.runtime.persons.detector import Detector
 from misgiving.runtime.persons.lookout import Lookout
+from misgiving.runtime.privacy.keeping import Keeping
 from misgiving.runtime.serving.pipeline import Pipeline, Sink
 from misgiving.runtime.serving.server import LIMITS, Server
 from misgiving.runtime.serving.shadow import Shadow
 from misgiving.runtime.settings.changing import check_change
-from misgiving.runtime.settings.model import FlagsTable, LogTable, ServerTable, Settings
-from misgiving.runtime.telemetry.gauges import of_machine, of_spool
+from misgiving.runtime.settings.model import FlagsTable, LogTable, ServerTable, Settings, SpoolTable
+from misgiving.runtime.telemetry.gauges import of_barred, of_machine, of_spool
 from misgiving.runtime.telemetry.logs import say, set_up
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.telemetry.scraping import scraped
+from misgiving.runtime.verbs.campaigning import Campaigning, Reporting
 from misgiving.runtime.verbs.exchanging import Exchanger, model_options, policy_of
 from misgiving.runtime.verbs.guarding import EngineHung, guard
 from misgiving.runtime.verbs.memory import keep_freed
 from misgiving.runtime.verbs.notifying import READY, STOPPING, notify
+from misgiving.runtime.verbs.privacy import privacy_of
 from misgiving.runtime.verbs.reloading import Reloader, reload_signal
 from misgiving.runtime.verbs.shadowing import shadow_of
 
@@ -86,7 +90,7 @@ async def _serve(
     roles = Roles(infer=tls.infer, admin=tls.admin)
     server = Server(metrics, roles, limits_of(settings.server), settings.server.shared_memory)
     address = await server.start(settings.server.listen, tls.folder)
-    upgrade, grace_s = None, GRACE_S
+    upgrade, reporting, grace_s = None, None, GRACE_S
     try:
         bundle, engine, later = await asyncio.to_thread(
             load_at_once, model_options(settings.bundle)
@@ -99,12 +103,15 @@ async def _serve(
             await server.ready(pipeline)
             _say_ready(settings, pipeline, bundle, address)
             notify(READY)
+        metrics.registry.register(of_barred(lambda: pipeline.keeping.counts))
         exchanger = Exchanger(pipeline, settings, probation, server, metrics)
+        campaigning = Campaigning(exchanger, partial(apply_live, exchanger))
+        reporting = Reporting(settings, metrics, campaigning)
         if later:
             upgrade = asyncio.create_task(upgraded(exchanger, later))
         work = [guard(server, pipeline), exchanger.run()]
         if reread and reload:
-            work.append(Reloader(reread, partial(apply_live, exchanger)).run(reload))
+            work.append(Reloader(reread, campaigning.reload).run(reload))
         await until(stop, work)
     except EngineHung:
         grace_s = 1.0  # what waits for that engine waits in vain
@@ -113,6 +120,8 @@ async def _serve(
         notify(STOPPING)
         await ended(upgrade)
         await server.stop(grace_s)
+        if reporting:
+            await reporting.stop()
     await closed(pipeline)
 
 
@@ -208,11 +217,16 @@ def pipeline_of(
         Model(bundle, engine),
         policy_of(settings.flags, bundle),
         sink,
-        memory=Ledger(settings.spool.folder) if settings.spool.folder else None,
+        memory=ledger_of(settings.spool),
+        keeping=Keeping(privacy_of(settings.privacy, bundle), settings.spool.jpeg or 0),
         lookout=lookout,
         shadow=shadow,
         device_id=settings.server.device_id,
     )
+
+
+def ledger_of(table: SpoolTable) -> Ledger | None:
+    return Ledger(table.folder, named=table.seal_to is None) if table.folder else None
 
 
 def _say_ready(settings: Settings, pipeline: Pipeline, bundle: Bundle, address: str) -> None:
@@ -254,14 +268,26 @@ def collecting(settings: Settings, metrics: Metrics) -> Iterator[Sink | None]:
         return
     from misgiving.runtime.outbox.spool import Spool
     from misgiving.runtime.outbox.uploader import Uploader
+    from misgiving.runtime.wire.sealing import read_fleet_key
 
     with contextlib.ExitStack() as undo:
-        spool = Spool(spooling.folder, quota_bytes=spooling.quota)
+        spool = Spool(
+            spooling.folder,
+            quota_bytes=spooling.quota,
+            max_age_s=spooling.days * DAY if spooling.days else None,
+            seal_to=read_fleet_key(spooling.seal_to) if spooling.seal_to else None,
+            near_duplicate=spooling.near_duplicate,
+        )
         undo.callback(lambda: say(spool.counts().line()))
         undo.callback(spool.close)
         metrics.registry.register(of_spool(spool.counts))
         if spooling.collector:
-            uploader = Uploader(spool, spooling.collector, tls=spooling.collector_tls)
+            uploader = Uploader(
+                spool,
+                spooling.collector,
+                tls=spooling.collector_tls,
+                limits=settings.upload.limits,
+            )
             undo.callback(uploader.stop, GRACE_S)
             uploader.start()
         yield spool

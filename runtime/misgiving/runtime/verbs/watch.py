@@ -15,7 +15,6 @@ from misgiving.runtime.engines.loading import load_at_once
 from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.images import name_of
-from misgiving.runtime.keypoints import KeypointSet
 from misgiving.runtime.net.listening import stop_signal
 from misgiving.runtime.serving.pipeline import Pipeline, Sink
 from misgiving.runtime.settings.model import CameraTable, Settings
@@ -23,9 +22,16 @@ from misgiving.runtime.sources.feeds import Feed, find_feed
 from misgiving.runtime.sources.live import Live
 from misgiving.runtime.sources.pictures import Picture
 from misgiving.runtime.sources.recordings import DEFAULT_FPS, open_source, paced
-from misgiving.runtime.telemetry.gauges import of_cameras, of_drift, of_model
+from misgiving.runtime.telemetry.gauges import (
+    of_barred,
+    of_budgets,
+    of_cameras,
+    of_drift,
+    of_model,
+)
 from misgiving.runtime.telemetry.logs import say, set_up
 from misgiving.runtime.telemetry.metrics import Metrics
+from misgiving.runtime.verbs.campaigning import Campaigning, Reporting
 from misgiving.runtime.verbs.exchanging import Exchanger, model_options
 from misgiving.runtime.verbs.guarding import EngineHung, guard
 from misgiving.runtime.verbs.memory import keep_freed
@@ -124,10 +130,12 @@ async def _watch(
     pipeline = pipeline_of(settings, bundle, probation.watch(engine), sink, lookout, shadow)
     health = _Health()
     exchanger = Exchanger(pipeline, settings, probation, health, metrics)
+    campaigning = Campaigning(exchanger, partial(apply_live, exchanger))
+    reporting = None
     upgrade = asyncio.create_task(upgraded(exchanger, later)) if later else None
     try:
         with ExitStack() as undo:
-            onlookers = _onlookers(settings, bundle.manifest.keypoints, undo)
+            onlookers = _onlookers(settings, pipeline, undo)
             cameras = [
                 source.camera(name, pipeline, metrics, stop, onlookers[name])
                 for name, source in sources.items()
@@ -140,9 +148,14 @@ async def _watch(
                     and not any(one.watchdog.frozen for one in cameras)
                 )
             )
-            drift = of_drift(lambda: pipeline.drifting)
-            for collector in (of_model(lambda: pipeline.info), drift, frozen):
+            drift, budgets, barred = (
+                of_drift(lambda: pipeline.drifting),
+                of_budgets(lambda: pipeline.budgets),
+                of_barred(lambda: pipeline.keeping.counts),
+            )
+            for collector in (of_model(lambda: pipeline.info), drift, budgets, frozen, barred):
                 metrics.registry.register(collector)
+            reporting = Reporting(settings, metrics, campaigning)
             begun = partial(_begun, settings, pipeline, bundle, health)
             work = [
                 watch(cameras, asked, stop, GRACE_S, begun),
@@ -150,11 +163,13 @@ async def _watch(
                 exchanger.run(),
             ]
             if reread and reload:
-                work.append(Reloader(reread, partial(apply_live, exchanger)).run(reload))
+                work.append(Reloader(reread, campaigning.reload).run(reload))
             await until(asyncio.Event(), work)
     finally:
         notify(STOPPING)
         await ended(upgrade)
+        if reporting:
+            await reporting.stop()
     print("\n".join(camera.line() for camera in cameras))
     await closed(pipeline)
     return int(not asked.is_set() and any(camera.failed for camera in cameras))
@@ -237,10 +252,10 @@ def _frames(feed: Feed, stop: threading.Event) -> Iterator[Picture]:
 
 
 def _onlookers(
-    settings: Settings, keypoints: KeypointSet, undo: ExitStack
+    settings: Settings, pipeline: Pipeline, undo: ExitStack
 ) -> dict[str, list[Onlooker]]:
     """Who is told of each camera's frames; what they hold is let go of in the end."""
-    table = settings.watch
+    table, keypoints = settings.watch, pipeline.model.bundle.manifest.keypoints
     found: dict[str, list[Onlooker]] = {name: [] for name in settings.camera}
     if table.show:
         screens = {name: Screen(name, keypoints) for name in settings.camera}
@@ -250,7 +265,7 @@ def _onlookers(
         for name, screen in screens.items():
             found[name].append(screen)
     if table.clips or table.draw:
-        keeper = _keeper(settings, keypoints)
+        keeper = _keeper(settings, pipeline)
         undo.callback(lambda: say(keeper.line()))
         undo.callback(keeper.close, GRACE_S)
         for name, camera in settings.camera.items():
@@ -258,14 +273,15 @@ def _onlookers(
     return found
 
 
-def _keeper(settings: Settings, keypoints: KeypointSet) -> Keeper:
+def _keeper(settings: Settings, pipeline: Pipeline) -> Keeper:
     table = settings.watch
     if table.clips:
         import misgiving.runtime.watching.movies  # noqa: F401  # missing, it is told before the start
     return Keeper(
         Shelf(table.clips, ".clip.mp4") if table.clips else None,
         Shelf(table.draw, ".flag.jpg") if table.draw else None,
-        keypoints,
+        pipeline.model.bundle.manifest.keypoints,
         table.before,
         table.after,
+        lambda frame: pipeline.keeping.bars(frame, ()),
     )

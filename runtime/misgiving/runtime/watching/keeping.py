@@ -50,6 +50,7 @@ class Keeper:
         keypoints: of the bundle that answers.
         before_s: that a clip shows before its event.
         after_s: and after it.
+        barred: whether nothing of a frame may be kept.
     """
 
     def __init__(
@@ -59,10 +60,12 @@ class Keeper:
         keypoints: KeypointSet,
         before_s: float = 5.0,
         after_s: float = 5.0,
+        barred: Callable[[Frame], object] = lambda _: None,
     ) -> None:
         self.clips = clips
         self.drawings = drawings
         self.keypoints = keypoints
+        self.barred = barred
         self.counts: Counter[str] = Counter()
         """``clips`` and ``drawings`` written, those ``lost``, and ``pictures`` left out of
         clips."""
@@ -140,14 +143,14 @@ class CameraKeeper:
     def arrived(self, frame: Frame, arrived_nano: int) -> None:
         """A frame may become a clip's next picture."""
         at_s = arrived_nano / 1e9
-        if self._clip is None or at_s < self._due_s:
+        if self._clip is None or at_s < self._due_s or self._keeper.barred(frame):
             return
         self._due_s = max(self._due_s, at_s - 1 / CLIP_FPS) + 1 / CLIP_FPS
         self._keeper.hand(partial(self._clip.shot, frame, at_s), _size(frame), "pictures")
 
     def answered(self, frame: Frame, answer: Answer, arrived_nano: int) -> None:
         """An event is the first flagged frame after a while without one."""
-        if not answer.flagged:
+        if not answer.flagged or self._keeper.barred(frame):
             return
         at_s = arrived_nano / 1e9
         began, self._flagged_s = at_s - self._flagged_s > QUIET_S, at_s

@@ -3,13 +3,13 @@
 from misgiving.runtime.nouns import Decision, Reason, Withheld
 from misgiving.v1 import pose_pb2 as pose
 
-_KEPT = {
+KEPT = {
     None: pose.KEEP_REASON_NONE,
     Reason.PREDICTED_LOSS: pose.KEEP_REASON_PREDICTED_LOSS,
     Reason.SHADOW: pose.KEEP_REASON_SHADOW,
     Reason.AUDIT: pose.KEEP_REASON_AUDIT,
 }
-_REASONS = {number: reason for reason, number in _KEPT.items()}
+REASONS = {number: reason for reason, number in KEPT.items()}
 _WITHHELD = {
     None: pose.WITHHELD_REASON_UNSPECIFIED,
     Withheld.BELOW_THRESHOLD: pose.WITHHELD_REASON_BELOW_THRESHOLD,
@@ -28,13 +28,13 @@ def fill_flag(message: pose.Flag, decision: Decision) -> None:
         message.reason = pose.FLAG_REASON_PREDICTED_LOSS
     message.threshold = decision.threshold
     message.sampling_probability = decision.sampling_probability
-    message.kept = _KEPT[decision.kept]
+    message.kept = KEPT[decision.kept]
     message.withheld = _WITHHELD[decision.withheld]
 
 
 def to_decision(flag: pose.Flag) -> Decision:
     """What a flag means. Before there was ``kept``, an audited person's was raised too."""
-    raised, kept = flag.raised, _REASONS.get(flag.kept)
+    raised, kept = flag.raised, REASONS.get(flag.kept)
     if flag.kept == pose.KEEP_REASON_UNSPECIFIED and raised:
         kept = Reason.AUDIT if flag.reason == pose.FLAG_REASON_AUDIT else Reason.PREDICTED_LOSS
         raised = kept is Reason.PREDICTED_LOSS

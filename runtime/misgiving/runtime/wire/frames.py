@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from misgiving.runtime import images
 from misgiving.runtime.errors import ImageError, InvalidInput, ResourceExhausted
 from misgiving.runtime.geometry import Region, check_count
-from misgiving.runtime.nouns import Frame
+from misgiving.runtime.nouns import Frame, Position
 from misgiving.runtime.wire.sharing import Slot, fill_shared
 from misgiving.v1 import pose_pb2 as pose
 
@@ -53,6 +53,9 @@ def fill_frame(message: pose.Frame, frame: Frame, slot: Slot | None = None) -> N
     message.frame_id = frame.frame_id
     message.stream_id = frame.stream_id
     message.capture_time_unix_nano = frame.capture_time_unix_nano
+    if frame.position:
+        message.position.latitude_deg = frame.position.latitude
+        message.position.longitude_deg = frame.position.longitude
     for region in frame.regions:
         fill_region(message.regions.add(), region)
     if isinstance(frame.image, bytes):
@@ -76,7 +79,7 @@ def received(message: pose.Frame, read: ReadSlot | None = None) -> Frame:
 
     Raises:
         InvalidInput: a name is longer than MAX_NAME.
-        ImageError, ResourceExhausted: as :func:`to_frame`.
+        ImageError, InvalidInput, ResourceExhausted: as :func:`to_frame`.
     """
     check_name("frame_id", message.frame_id)
     check_name("stream_id", message.stream_id)
@@ -101,6 +104,7 @@ def to_frame(message: pose.Frame, read: ReadSlot | None = None) -> Frame:
     Raises:
         ImageError: there is no image, or a raw one has another size than it says, or is in no
             memory of ours.
+        InvalidInput: its position is none.
         ResourceExhausted: a raw image of too many pixels, or too many regions: a message has
             room for millions, and making these would hold up all other streams.
     """
@@ -111,7 +115,13 @@ def to_frame(message: pose.Frame, read: ReadSlot | None = None) -> Frame:
         message.frame_id,
         message.stream_id,
         message.capture_time_unix_nano,
+        to_position(message.position) if message.HasField("position") else None,
     )
+
+
+def to_position(message: pose.Position) -> Position:
+    """What a message holds; InvalidInput where it is no place on Earth."""
+    return Position(message.latitude_deg, message.longitude_deg)
 
 
 def _image(message: pose.Frame, read: ReadSlot | None) -> "bytes | NDArray[np.uint8]":

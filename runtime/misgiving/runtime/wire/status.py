@@ -25,7 +25,7 @@ def to_status_message(status: ServerStatus) -> wire.Status:
         queue=_of_quantiles(status.queue),
         inference=_of_quantiles(status.inference),
         shadow=wire.Shadow(**asdict(status.shadow)) if status.shadow else None,
-        spool=_of_spool(status.spool) if status.spool else None,
+        spool=to_spool_message(status.spool) if status.spool else None,
         last_exchange=status.last_exchange,
         drifting=status.drifting,
     )
@@ -49,7 +49,7 @@ def to_status(message: wire.Status) -> ServerStatus:
         queue=_to_quantiles(message.queue),
         inference=_to_quantiles(message.inference),
         shadow=_to_shadow(message.shadow) if message.HasField("shadow") else None,
-        spool=_to_spool(message.spool) if message.HasField("spool") else None,
+        spool=to_spool(message.spool) if message.HasField("spool") else None,
         last_exchange=message.last_exchange,
         drifting=message.drifting,
     )
@@ -66,12 +66,14 @@ def _to_quantiles(message: wire.Quantiles) -> Quantiles:
 _SAME = [field.name for field in fields(SpoolStatus) if field.name != "oldest_age_s"]
 
 
-def _of_spool(spool: SpoolStatus) -> wire.Spool:
+def to_spool_message(spool: SpoolStatus) -> wire.Spool:
+    """For whoever asks how a vehicle does."""
     counts = {name: getattr(spool, name) for name in _SAME}
     return wire.Spool(oldest_age_nano=_nano(spool.oldest_age_s), **counts)
 
 
-def _to_spool(message: wire.Spool) -> SpoolStatus:
+def to_spool(message: wire.Spool) -> SpoolStatus:
+    """What a message holds."""
     counts = {name: getattr(message, name) for name in _SAME}
     return SpoolStatus(oldest_age_s=message.oldest_age_nano / 1e9, **counts)
 

@@ -7,8 +7,13 @@ import numpy as np
 from misgiving.runtime import images
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.geometry import Region
-from misgiving.runtime.labelset import IMAGES, read_labels
+from misgiving.runtime.labelset import IMAGES, Split, read_labels
 from misgiving.trainer.data.base import Collected, PoseSet, Sample
+
+
+def splits(folder: Path) -> dict[str, Split | None]:
+    """On which side of training and validation each person is, by id."""
+    return {person.id: person.split for person in read_labels(folder).persons}
 
 
 def open_labels(folder: Path, version: str = "") -> PoseSet:

@@ -1,4 +1,4 @@
-"""Data specs, the same in every command: ``KIND:WHERE[#FIRST-LAST|#@FILE]``.
+"""Data specs, the same in every command: ``KIND:WHERE[#FIRST-LAST|#@FILE|#SIDE]``.
 
 ==============================  =========================================================
 ``lsp:DIR``                     Leeds Sports Pose
@@ -10,6 +10,7 @@
 ``images:DIR``                  images without labels, to select from
 ``…#1-1000``                    the first thousand; positions count from 1, both ends included
 ``…#@FILE``                     those whose ids the file lists, one a line, in its order
+``labels:…#train``, ``#val``    those on one side of training and validation
 ==============================  =========================================================
 """
 
@@ -50,15 +51,21 @@ def open_data(spec: str, keypoints: KeypointSet | None = None) -> PoseSet:
     if len(data) == 0:
         raise DataError(f"{spec} holds nobody; expected at least one person")
     data = with_written_names(data)
-    if span is not None:
-        data = _listed(data, Path(span[1:])) if span.startswith("@") else _ranged(data, span)
+    if span is not None and span.startswith("@"):
+        data = _listed(data, Path(span[1:]))
+    elif kind == "labels" and span in ("train", "val"):
+        data = _sided(data, where, span)
+    elif span is not None:
+        data = _ranged(data, span)
     return mapped(data, keypoints) if keypoints else data
 
 
 def without_folders(spec: str) -> str:
     """A spec, or several, as it may leave this machine: of a path only its last name stays."""
     kinds = "|".join(kind for kind in _OPENERS if kind != "synthetic")
-    place = rf"(?P<kind>\b(?:{kinds}):|#@)(?P<where>.*?)(?=#\d+-\d+(?: \+ |$)|#@| \+ |$)"
+    place = (
+        rf"(?P<kind>\b(?:{kinds}):|#@)(?P<where>.*?)(?=#(?:\d+-\d+|train|val)(?: \+ |$)|#@| \+ |$)"
+    )
     return re.sub(place, lambda match: match["kind"] + _last_names(match["where"]), spec)
 
 
@@ -113,7 +120,7 @@ def _is_there(kind: str, where: str) -> bool:
 
 def _without_span(spec: str) -> tuple[str, str]:
     """A set's own name without its range or list, and that with its mark."""
-    match = re.fullmatch(r"(.*?)(#\d+-\d+|#@.*)?", spec)
+    match = re.fullmatch(r"(.*?)(#\d+-\d+|#train|#val|#@.*)?", spec)
     assert match is not None  # both parts may be empty
     return match[1], match[2] or ""
 
@@ -132,6 +139,24 @@ def _ranged(data: PoseSet, span: str) -> PoseSet:
             f"the size of {data.spec}, or #@FILE"
         )
     return subset(data, range(first - 1, last), f"{data.spec}#{span}")
+
+
+def _sided(data: PoseSet, where: str, side: str) -> PoseSet:
+    from misgiving.trainer.data.labels import splits
+
+    known = splits(_folder_of_labels(where)[0])
+    places = [place for place, name in enumerate(data.ids) if known[name] == side]
+    if not any(known.values()):
+        raise DataError(
+            f"{data.spec} is of before train and val were told apart; expected a newer one for "
+            f"#{side}. Import the annotations again"
+        )
+    if not places:
+        raise DataError(
+            f"{data.spec} has nobody for {side} among {len(data)} persons; expected at least one. "
+            f"Label more, or take them all, without #{side}"
+        )
+    return subset(data, places, f"{data.spec}#{side}")
 
 
 def _listed(data: PoseSet, file: Path) -> PoseSet:
@@ -202,11 +227,16 @@ def _open_mpii(where: str) -> PoseSet:
 def _open_labels(where: str) -> PoseSet:
     from misgiving.trainer.data.labels import open_labels
 
+    return open_labels(*_folder_of_labels(where))
+
+
+def _folder_of_labels(where: str) -> tuple[Path, str]:
+    """The folder, and the version that it must have, empty for any."""
     match = re.fullmatch(r"(.+?)(?:@([0-9a-f]{12}))?", where)
     assert match is not None  # where is not empty
     if os.path.exists(where):
-        return open_labels(Path(where), "")
-    return open_labels(Path(match[1]), match[2] or "")
+        return Path(where), ""
+    return Path(match[1]), match[2] or ""
 
 
 def _open_images(where: str, keypoints: KeypointSet = LSP) -> PoseSet:

@@ -1,0 +1,67 @@
+"""The two ends of durability.py, each in a process that is killed."""
+
+import os
+import sys
+import threading
+from itertools import count
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from shared.collecting import noisy_frame, offer
+
+IMPORTED = (
+    "misgiving.collector.cli",
+    "misgiving.collector.service",
+    "misgiving.collector.store",
+    "misgiving.runtime.outbox.spool",
+    "misgiving.runtime.outbox.uploader",
+)
+"""Before a process is forked, so that a start takes little time."""
+
+FRAME_BYTES = 20_000
+_MOST_PENDING = 30
+
+
+def vehicle(folder: Path, collector: str, run: int, said: Connection) -> None:
+    """Offer frames, and say each once it is stored; an empty line where too many wait."""
+    from misgiving.runtime.outbox.spool import Spool
+    from misgiving.runtime.outbox.uploader import Uploader
+
+    os.dup2(os.open(folder / "vehicle.log", os.O_APPEND | os.O_CREAT | os.O_WRONLY), 2)
+    spool = Spool(folder / "spool")
+    Uploader(spool, collector, chunk_bytes=8192, first_wait_s=0.02, longest_wait_s=0.2).start()
+    stored, tick = 0, threading.Event()
+    for number in count():
+        if spool.counts().pending > _MOST_PENDING:
+            tick.wait(0.02)
+            said.send("")
+            continue
+        offer(spool, noisy_frame(f"{run}-{number}", FRAME_BYTES))
+        stored += 1
+        while spool.counts().stored < stored:
+            tick.wait(0.001)
+        said.send(f"{run}-{number}")
+
+
+def emptying(folder: Path, collector: str, said: Connection) -> None:
+    """Upload what is there, and say how many frames were refused and declined."""
+    from misgiving.runtime.outbox.spool import Spool
+    from misgiving.runtime.outbox.uploader import Uploader
+
+    spool = Spool(folder / "spool")
+    uploader = Uploader(spool, collector, first_wait_s=0.02, longest_wait_s=0.2)
+    uploader.start()
+    while spool.counts().pending:
+        threading.Event().wait(0.01)
+    uploader.stop()
+    said.send(spool.counts().refused + spool.counts().declined)
+    spool.close()
+
+
+def collector(arguments: list[str], log: Path) -> None:
+    """`misgiving collect`."""
+    from misgiving.collector.cli import app
+
+    os.dup2(os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY), 2)
+    sys.argv[1:] = ["collect", *arguments]
+    app()

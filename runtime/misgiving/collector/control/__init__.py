@@ -1,0 +1,1 @@
+"""The fleet steered: what vehicles report, and what they are asked to keep."""

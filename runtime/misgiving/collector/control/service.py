@@ -1,0 +1,91 @@
+"""gRPC ↔ control: takes reports, and hands out campaigns."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc.aio
+
+from misgiving.collector.control.control import Control
+from misgiving.runtime.errors import InvalidInput, MisgivingError
+from misgiving.runtime.net.roles import names_of
+from misgiving.runtime.wire.campaigns import to_campaign_message
+from misgiving.runtime.wire.reports import to_report
+from misgiving.v1 import control_pb2
+from misgiving.v1.control_pb2 import (
+    GetCampaignRequest,
+    GetCampaignResponse,
+    ReportRequest,
+    ReportResponse,
+)
+from misgiving.v1.control_pb2_grpc import FleetControlServicer
+
+SERVICE = control_pb2.DESCRIPTOR.services_by_name["FleetControl"].full_name
+
+MAX_REPORT_BYTES = 64 << 10
+"""Largest report that is taken; one has about two thousand bytes."""
+
+
+class NotYours(MisgivingError):
+    """A call in the name of another device."""
+
+    status = "PERMISSION_DENIED"
+
+
+class Steering(FleetControlServicer):
+    """The service. All work of the database runs on worker threads.
+
+    Args:
+        control: of the store.
+        refuse: ends a call with the status of an error.
+    """
+
+    def __init__(
+        self, control: Control, refuse: Callable[[Any, Exception], Awaitable[NoReturn]]
+    ) -> None:
+        self._control = control
+        self._refuse = refuse
+
+    async def Report(
+        self, request: ReportRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> ReportResponse:
+        """Take a report; returns when it is durable."""
+        try:
+            check_device(request.report.device_id, context)
+            if (size := request.report.ByteSize()) > MAX_REPORT_BYTES:
+                raise InvalidInput(
+                    f"report has {size:,} bytes; expected at most {MAX_REPORT_BYTES:,}. Send counts"
+                )
+            report = to_report(request.report)
+            await asyncio.to_thread(self._control.add, report, time.time_ns())
+        except Exception as error:
+            await self._refuse(context, error)
+        return ReportResponse()
+
+    async def GetCampaign(
+        self, request: GetCampaignRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> GetCampaignResponse:
+        """What is meant for a device now."""
+        try:
+            check_device(request.device_id, context)
+            found = await asyncio.to_thread(
+                self._control.campaign_of, request.device_id, time.time_ns()
+            )
+        except Exception as error:
+            await self._refuse(context, error)
+        return GetCampaignResponse(campaign=to_campaign_message(found) if found else None)
+
+
+def check_device(device_id: str, context: Any) -> None:
+    """A vehicle speaks for itself alone, where certificates say who it is.
+
+    Raises:
+        NotYours: the certificate has other names.
+    """
+    names = names_of(context.auth_context())
+    if names and device_id not in names:
+        raise NotYours(
+            f"device {device_id!r} is not the caller, whose certificate is of "
+            f"{', '.join(names[:3])}; expected the name in its SAN. Set server.device_id to it"
+        )

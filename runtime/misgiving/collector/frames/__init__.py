@@ -1,0 +1,1 @@
+"""The frames that the fleet side has: found, shown, handed on, and erased for good."""

@@ -1,0 +1,219 @@
+"""Which frames are meant, and the frames that are: the one home of the filters.
+
+A page of frames begins behind the last one of the page before, by the values that order them, so
+that frames which come or go meanwhile neither repeat others nor hide them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from misgiving.collector.frames.words import Mark, Order
+from misgiving.collector.store.database import Database
+from misgiving.collector.store.rows import StoredFrame
+from misgiving.collector.store.tables import BATCH_FRAMES, FRAMES, LABELLED, MARKS
+from misgiving.runtime.errors import InvalidInput
+from misgiving.runtime.nouns import Reason
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """Frames that fit all that is given; of several names, any may fit.
+
+    >>> Selection(devices=("car-*",), reasons=("audit",), reviewed=False).narrow
+    True
+
+    Raises:
+        InvalidInput: there is no such reason or mark.
+    """
+
+    devices: tuple[str, ...] = ()
+    """Names; one that ends in ``*`` stands for all that begin so."""
+    streams: tuple[str, ...] = ()
+    """The same of streams."""
+    since_ns: int | None = None
+    """Unix nanoseconds of the first arrival."""
+    until_ns: int | None = None
+    """The end of the arrivals, which is not among them."""
+    reasons: tuple[str, ...] = ()
+    """Why they were kept: ``predicted_loss``, ``shadow``, ``audit``."""
+    campaigns: tuple[str, ...] = ()
+    bundle: str = ""
+    """How the bundle's digest begins."""
+    score: tuple[float, float] | None = None
+    """Lowest and highest predicted loss, unitless; a frame without one does not fit."""
+    reviewed: bool | None = None
+    """Whether somebody has marked them."""
+    marks: tuple[str, ...] = ()
+    """What the newest mark says."""
+    new: bool = False
+    """Neither they nor the same picture of another frame were exported to annotators."""
+    unlabelled: bool = False
+    """No label set has labels made of them."""
+    digest: str = ""
+    """How the digest begins."""
+
+    def __post_init__(self) -> None:
+        _check("reason", self.reasons, [one.value for one in Reason])
+        _check("mark", self.marks, [one.value for one in Mark])
+
+    @property
+    def narrow(self) -> bool:
+        """Whether anything is asked for: else every frame fits."""
+        return self != Selection()
+
+    def clauses(self) -> list[sa.ColumnElement[bool]]:
+        """What the rows of ``frames`` must fulfil."""
+        c, found = FRAMES.c, list[sa.ColumnElement[bool]]()
+        found += named(c.device_id, self.devices) + named(c.stream_id, self.streams)
+        for column, names in ((c.reason, self.reasons), (c.campaign, self.campaigns)):
+            if names:
+                found.append(column.in_(names))
+        if self.since_ns is not None:
+            found.append(c.received_time_unix_nano >= self.since_ns)
+        if self.until_ns is not None:
+            found.append(c.received_time_unix_nano < self.until_ns)
+        for column, begin in ((c.bundle_digest, self.bundle), (c.digest, self.digest)):
+            if begin:
+                found.append(column.startswith(begin, autoescape=True))
+        if self.score is not None:
+            low, high = self.score
+            found += [c.max_predicted_loss >= low, c.max_predicted_loss <= high]
+        return found + self._worked_on()
+
+    def _worked_on(self) -> list[sa.ColumnElement[bool]]:
+        """Of what people have done with them."""
+        digest, found = FRAMES.c.digest, list[sa.ColumnElement[bool]]()
+        if self.reviewed is not None:
+            marked = sa.exists().where(MARKS.c.digest == digest)
+            found.append(marked if self.reviewed else ~marked)
+        if self.marks:
+            found.append(newest_mark().in_(self.marks))
+        if self.new:
+            found += [~sa.exists().where(BATCH_FRAMES.c.digest == digest), ~_exported_picture()]
+        if self.unlabelled:
+            found.append(~sa.exists().where(LABELLED.c.digest == digest))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page ended; as text for a link: ``str(place)``, ``Place.read(text)``."""
+
+    value: float | int | None
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{'' if self.value is None else repr(self.value)}~{self.digest}"
+
+    @classmethod
+    def read(cls, text: str) -> "Place":
+        """Raises InvalidInput where it is no place."""
+        value, _, digest = text.partition("~")
+        try:
+            number = None if not value else float(value) if "." in value else int(value)
+        except ValueError:
+            digest = ""
+        if not digest:
+            raise InvalidInput(f"page is {text!r}; expected one that a list named. Go to the first")
+        return cls(number, digest)
+
+    @classmethod
+    def of(cls, frame: StoredFrame, order: Order) -> "Place":
+        """The place behind a frame."""
+        if order is Order.NEWEST:
+            return cls(frame.received_time_unix_nano, frame.digest)
+        return cls(frame.max_predicted_loss, frame.digest)
+
+
+def select_frames(
+    connection: sa.Connection,
+    selection: Selection,
+    *,
+    after: Place | None = None,
+    order: Order = Order.NEWEST,
+    limit: int = _PAGE,
+) -> list[StoredFrame]:
+    """One page of frames.
+
+    Args:
+        connection: to the store's database.
+        selection: which frames.
+        after: where the page before ended; None for the first one.
+        order: what comes first.
+        limit: of frames.
+    """
+    column = _column(order)
+    wanted = [*selection.clauses(), *([_behind(after, column)] if after else [])]
+    ordered = column.desc().nulls_last() if column.nullable else column.desc()
+    rows = sa.select(FRAMES).where(*wanted).order_by(ordered, FRAMES.c.digest).limit(limit)
+    return [StoredFrame(**row) for row in connection.execute(rows).mappings()]
+
+
+def every_frame(
+    database: Database, selection: Selection, order: Order = Order.NEWEST, limit: int = 0
+) -> Iterator[StoredFrame]:
+    """All frames, page by page, with no transaction open between two pages; 0 for no limit."""
+    after, left = None, limit or None
+    while left is None or left > 0:
+        size = _PAGE if left is None else min(left, _PAGE)
+        with database.connect(reads=True) as connection:
+            page = select_frames(connection, selection, after=after, order=order, limit=size)
+        yield from page
+        if len(page) < size:
+            return
+        left = None if left is None else left - size
+        after = Place.of(page[-1], order)
+
+
+def count_frames(connection: sa.Connection, selection: Selection) -> tuple[int, int]:
+    """How many frames there are, and their bytes."""
+    size = sa.func.coalesce(sa.func.sum(FRAMES.c.size_bytes), 0)
+    row = connection.execute(sa.select(sa.func.count(), size).where(*selection.clauses())).one()
+    return int(row[0]), int(row[1])
+
+
+def named(column: sa.Column[Any], names: Sequence[str]) -> list[sa.ColumnElement[bool]]:
+    """That a column has one of some names; one that ends in ``*`` stands for all that begin so."""
+    return [sa.or_(*(_is_named(column, name) for name in names))] if names else []
+
+
+def newest_mark() -> sa.ScalarSelect[Any]:
+    """The newest mark of the frame of a query's row."""
+    newest = MARKS.c.at_unix_nano.desc(), MARKS.c.id.desc()
+    of_frame = sa.select(MARKS.c.mark).where(MARKS.c.digest == FRAMES.c.digest)
+    return of_frame.order_by(*newest).limit(1).correlate(FRAMES).scalar_subquery()
+
+
+def _exported_picture() -> sa.ColumnElement[bool]:
+    other = FRAMES.alias("same_picture")
+    same = other.c.image_digest == FRAMES.c.image_digest
+    return sa.exists().where(BATCH_FRAMES.c.digest == other.c.digest, same).correlate(FRAMES)
+
+
+def _column(order: Order) -> sa.Column[Any]:
+    c = FRAMES.c
+    return c.received_time_unix_nano if order is Order.NEWEST else c.max_predicted_loss
+
+
+def _behind(place: Place, column: sa.Column[Any]) -> sa.ColumnElement[bool]:
+    later = FRAMES.c.digest > place.digest
+    if place.value is None:
+        return column.is_(None) & later
+    behind = (column < place.value) | ((column == place.value) & later)
+    return behind | column.is_(None) if column.nullable else behind
+
+
+def _is_named(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
+    if name.endswith("*"):
+        return column.startswith(name[:-1], autoescape=True)
+    return column == name
+
+
+def _check(what: str, given: Sequence[str], known: Sequence[str]) -> None:
+    if unknown := [name for name in given if name not in known]:
+        raise InvalidInput(f"{what} is {unknown[0]!r}; expected one of {', '.join(known)}")

@@ -1,0 +1,1 @@
+"""The pages on which people look at what came in and mark it; what that says of the flag."""

@@ -1,0 +1,20 @@
+"""Accounts of the review page, and what signs their sessions."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "0005", "0004"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "accounts",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("password_hash", sa.Text, nullable=False),
+        sa.Column("created_unix_nano", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "keys",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("value", sa.LargeBinary, nullable=False),
+    )

@@ -1,0 +1,30 @@
+"""Slips with the verbs of a fleet."""
+
+from bad_input.case import Case
+
+STORM = """name = "storm"
+devices = ["van-*"]
+expires = 2099-01-01T00:00:00Z
+[flags]
+frames_per_day = 500
+"""
+FILES = {
+    "storm-past.toml": STORM.replace("2099", "1999"),
+    "storm-zone.toml": STORM.replace("00Z", "00"),
+    "storm-key.toml": STORM.replace("frames_per_day", "frames_per_week"),
+    "storm-value.toml": STORM.replace("500", "1"),
+    "storm-nobody.toml": STORM.replace('"van-*"', ""),
+}
+
+SET = "fleet campaign set"
+FLEET = [
+    Case("no store", "fleet status --store empty", "empty is no store"),
+    Case("no campaign", f"{SET} none.toml --store store", "No such file"),
+    Case("a campaign of junk", f"{SET} cut.json --store store", "is no TOML"),
+    Case("a campaign that is past", f"{SET} storm-past.toml --store store", "is past"),
+    Case("an end without a zone", f"{SET} storm-zone.toml --store store", "has no zone"),
+    Case("a key of none", f"{SET} storm-key.toml --store store", "none of a campaign's"),
+    Case("a budget of one frame", f"{SET} storm-value.toml --store store", "frames_per_day"),
+    Case("a campaign for nobody", f"{SET} storm-nobody.toml --store store", "devices: "),
+    Case("a campaign that is none", "fleet campaign end storm --store store", "does not run"),
+]
