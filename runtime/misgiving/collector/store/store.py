@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from misgiving.collector.store.database import Database, database_url, said, sqlite_url
 from misgiving.collector.store.indexing import fill_rows, index_objects
 from misgiving.collector.store.objects import FolderObjects, Objects, check_whole
@@ -83,10 +85,11 @@ class Store:
         self.folder = folder
         self.opener = Opener(keys or {})
         """Reads what vehicles sealed."""
+        named = None if url is None else database_url(url)
         with self._translated():
-            self._uploads = Uploads(folder)
             self._objects = _objects(folder, objects)
-            self.database = _opened(folder, url)
+            self._uploads = Uploads(folder)
+            self.database = _opened(folder, named)
             self._rows = Rows(self.database)
             held = [folder]
             if isinstance(self._objects, FolderObjects):
@@ -256,9 +259,8 @@ def _objects(folder: Path, url: str | None) -> Objects:
     return S3Objects(url)
 
 
-def _opened(folder: Path, url: str | None) -> Database:
-    if url is None:
+def _opened(folder: Path, named: sa.URL | None) -> Database:
+    if named is None:
         path, name = folder / "store.sqlite", f"database of store {folder}"
         return Database(sqlite_url(path), name, "--store")
-    named = database_url(url)
     return Database(named, f"database {said(named)}")
