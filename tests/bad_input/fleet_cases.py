@@ -13,10 +13,12 @@ FILES = {
     "storm-zone.toml": STORM.replace("00Z", "00"),
     "storm-key.toml": STORM.replace("frames_per_day", "frames_per_week"),
     "storm-value.toml": STORM.replace("500", "1"),
+    "storm-alone.toml": "[fleet]\ncampaigns = true\n",
     "storm-nobody.toml": STORM.replace('"van-*"', ""),
 }
 
 SET = "fleet campaign set"
+ANNOUNCE, TO = "fleet release announce", "--store store --trust keys"
 FLEET = [
     Case("no store", "fleet status --store empty", "empty is no store"),
     Case("no campaign", f"{SET} none.toml --store store", "No such file"),
@@ -26,5 +28,9 @@ FLEET = [
     Case("a key of none", f"{SET} storm-key.toml --store store", "none of a campaign's"),
     Case("a budget of one frame", f"{SET} storm-value.toml --store store", "frames_per_day"),
     Case("a campaign for nobody", f"{SET} storm-nobody.toml --store store", "devices: "),
+    Case("campaigns of nobody", "serve --config storm-alone.toml", "Add --collector HOST:PORT"),
+    Case("a release as a folder", f"{ANNOUNCE} bundle {TO}", "Pack it with 'misgiving pack'"),
+    Case("a release without a signature", f"{ANNOUNCE} bundle.zip {TO}", "is not signed"),
+    Case("no such release", "fleet release advance 3f1c --store store", "0 releases"),
     Case("a campaign that is none", "fleet campaign end storm --store store", "does not run"),
 ]

@@ -281,3 +281,13 @@ def test_processes_that_upload_at_once(place: Place, tmp_path: Path) -> None:
         assert sorted(row.frame_id for row, _ in store.frames()) == sorted(new)
         assert store.count() == len(place.all_objects()) == len(new)
     assert len(new) == 12
+
+
+def test_a_frame_is_deleted_for_good(store: Store, place: Place) -> None:
+    (kept, gone), (unfinished, body) = (store.put(body_of(name)[1]) for name in "ab"), body_of("c")
+    store.append(unfinished, 0, body[:10])
+    store.drop(gone)
+    store.drop(unfinished)
+    assert [store.holds(digest) for digest in (kept, gone, unfinished)] == [True, False, False]
+    assert place.all_objects() == [kept]
+    store.drop(gone)  # again

@@ -144,6 +144,7 @@ class Report(_message.Message):
     SPOOL_FIELD_NUMBER: _builtins.int
     BUDGETS_FIELD_NUMBER: _builtins.int
     CAMPAIGN_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """Set by the operator of the device."""
     run_id: _builtins.str
@@ -197,6 +198,10 @@ class Report(_message.Message):
     def campaign(self) -> Global___CampaignState:
         """Unset where the vehicle takes no campaigns, or has none."""
 
+    @_builtins.property
+    def release(self) -> Global___ReleaseState:
+        """Unset where the vehicle takes no releases, or was given none."""
+
     def __init__(
         self,
         *,
@@ -222,10 +227,11 @@ class Report(_message.Message):
         spool: _detector_pb2.Spool | None = ...,
         budgets: _abc.Iterable[Global___BudgetLeft] | None = ...,
         campaign: Global___CampaignState | None = ...,
+        release: Global___ReleaseState | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_in", b"answered_in", "campaign", b"campaign", "predicted_loss", b"predicted_loss", "running", b"running", "spool", b"spool"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_in", b"answered_in", "campaign", b"campaign", "predicted_loss", b"predicted_loss", "release", b"release", "running", b"running", "spool", b"spool"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_in", b"answered_in", "budgets", b"budgets", "campaign", b"campaign", "device_id", b"device_id", "drifting", b"drifting", "frames_answered", b"frames_answered", "frames_dropped", b"frames_dropped", "frames_failed", b"frames_failed", "frames_kept", b"frames_kept", "frames_received", b"frames_received", "last_exchange", b"last_exchange", "persons", b"persons", "persons_flagged", b"persons_flagged", "persons_withheld", b"persons_withheld", "predicted_loss", b"predicted_loss", "run_id", b"run_id", "running", b"running", "sequence", b"sequence", "software_version", b"software_version", "spool", b"spool", "taken_time_unix_nano", b"taken_time_unix_nano", "uptime_nano", b"uptime_nano"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_in", b"answered_in", "budgets", b"budgets", "campaign", b"campaign", "device_id", b"device_id", "drifting", b"drifting", "frames_answered", b"frames_answered", "frames_dropped", b"frames_dropped", "frames_failed", b"frames_failed", "frames_kept", b"frames_kept", "frames_received", b"frames_received", "last_exchange", b"last_exchange", "persons", b"persons", "persons_flagged", b"persons_flagged", "persons_withheld", b"persons_withheld", "predicted_loss", b"predicted_loss", "release", b"release", "run_id", b"run_id", "running", b"running", "sequence", b"sequence", "software_version", b"software_version", "spool", b"spool", "taken_time_unix_nano", b"taken_time_unix_nano", "uptime_nano", b"uptime_nano"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -347,6 +353,38 @@ class CampaignState(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CampaignState: _TypeAlias = CampaignState  # noqa: Y015
+
+@_typing.final
+class ReleaseState(_message.Message):
+    """ReleaseState says what became of a release on a vehicle."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """Of the release."""
+    state: _builtins.str
+    """"fetching", "loading", "probation" or "proved"; "refused" where it was never taken, "back" where
+    the bundle before it came back.
+    """
+    why: _builtins.str
+    """In words, where there is more to say."""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        state: _builtins.str = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "state", b"state", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseState: _TypeAlias = ReleaseState  # noqa: Y015
 
 @_typing.final
 class GetCampaignRequest(_message.Message):
@@ -535,3 +573,133 @@ class CampaignFlags(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_threshold_is) -> _WhichOneofReturnType_threshold_is | None: ...
 
 Global___CampaignFlags: _TypeAlias = CampaignFlags  # noqa: Y015
+
+@_typing.final
+class GetReleaseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    device_id: _builtins.str
+    name: _builtins.str
+    """Of the model that answers: releases of other models are not meant for it."""
+    def __init__(
+        self,
+        *,
+        device_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReleaseRequest: _TypeAlias = GetReleaseRequest  # noqa: Y015
+
+@_typing.final
+class GetReleaseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def release(self) -> Global___Release:
+        """Unset where none is meant for the vehicle."""
+
+    def __init__(
+        self,
+        *,
+        release: Global___Release | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["release", b"release"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["release", b"release"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReleaseResponse: _TypeAlias = GetReleaseResponse  # noqa: Y015
+
+@_typing.final
+class Release(_message.Message):
+    """Release is a bundle as a zip. What a vehicle takes is decided by the keys, the floor and the clock
+    that it has, and by nothing that is said here.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """sha256 of the bundle's manifest, in hex."""
+    name: _builtins.str
+    """As the bundle's manifest has them."""
+    version: _builtins.str
+    release: _builtins.int
+    size_bytes: _builtins.int
+    """Of the zip."""
+    sha256: _builtins.str
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        release: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "name", b"name", "release", b"release", "sha256", b"sha256", "size_bytes", b"size_bytes", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Release: _TypeAlias = Release  # noqa: Y015
+
+@_typing.final
+class ReadReleaseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    device_id: _builtins.str
+    digest: _builtins.str
+    offset_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        device_id: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "digest", b"digest", "offset_bytes", b"offset_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadReleaseRequest: _TypeAlias = ReadReleaseRequest  # noqa: Y015
+
+@_typing.final
+class ReadReleaseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadReleaseResponse: _TypeAlias = ReadReleaseResponse  # noqa: Y015

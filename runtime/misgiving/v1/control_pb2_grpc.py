@@ -44,6 +44,16 @@ class FleetControlStub:
                 request_serializer=misgiving_dot_v1_dot_control__pb2.GetCampaignRequest.SerializeToString,
                 response_deserializer=misgiving_dot_v1_dot_control__pb2.GetCampaignResponse.FromString,
                 _registered_method=True)
+        self.GetRelease = channel.unary_unary(
+                '/misgiving.v1.FleetControl/GetRelease',
+                request_serializer=misgiving_dot_v1_dot_control__pb2.GetReleaseRequest.SerializeToString,
+                response_deserializer=misgiving_dot_v1_dot_control__pb2.GetReleaseResponse.FromString,
+                _registered_method=True)
+        self.ReadRelease = channel.unary_stream(
+                '/misgiving.v1.FleetControl/ReadRelease',
+                request_serializer=misgiving_dot_v1_dot_control__pb2.ReadReleaseRequest.SerializeToString,
+                response_deserializer=misgiving_dot_v1_dot_control__pb2.ReadReleaseResponse.FromString,
+                _registered_method=True)
 
 
 class FleetControlServicer:
@@ -64,6 +74,20 @@ class FleetControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRelease(self, request, context):
+        """The bundle that is released to a vehicle now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadRelease(self, request, context):
+        """The bytes of a release, from any byte on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +100,16 @@ def add_FleetControlServicer_to_server(servicer, server):
                     servicer.GetCampaign,
                     request_deserializer=misgiving_dot_v1_dot_control__pb2.GetCampaignRequest.FromString,
                     response_serializer=misgiving_dot_v1_dot_control__pb2.GetCampaignResponse.SerializeToString,
+            ),
+            'GetRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRelease,
+                    request_deserializer=misgiving_dot_v1_dot_control__pb2.GetReleaseRequest.FromString,
+                    response_serializer=misgiving_dot_v1_dot_control__pb2.GetReleaseResponse.SerializeToString,
+            ),
+            'ReadRelease': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadRelease,
+                    request_deserializer=misgiving_dot_v1_dot_control__pb2.ReadReleaseRequest.FromString,
+                    response_serializer=misgiving_dot_v1_dot_control__pb2.ReadReleaseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -132,6 +166,60 @@ class FleetControl:
             '/misgiving.v1.FleetControl/GetCampaign',
             misgiving_dot_v1_dot_control__pb2.GetCampaignRequest.SerializeToString,
             misgiving_dot_v1_dot_control__pb2.GetCampaignResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/misgiving.v1.FleetControl/GetRelease',
+            misgiving_dot_v1_dot_control__pb2.GetReleaseRequest.SerializeToString,
+            misgiving_dot_v1_dot_control__pb2.GetReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/misgiving.v1.FleetControl/ReadRelease',
+            misgiving_dot_v1_dot_control__pb2.ReadReleaseRequest.SerializeToString,
+            misgiving_dot_v1_dot_control__pb2.ReadReleaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

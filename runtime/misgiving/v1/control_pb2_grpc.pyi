@@ -37,6 +37,10 @@ class FleetControlStub:
     """
     GetCampaign: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetCampaignRequest, _control_pb2.GetCampaignResponse]
     """The campaign that is meant for a vehicle now."""
+    GetRelease: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetReleaseRequest, _control_pb2.GetReleaseResponse]
+    """The bundle that is released to a vehicle now."""
+    ReadRelease: _grpc.UnaryStreamMultiCallable[_control_pb2.ReadReleaseRequest, _control_pb2.ReadReleaseResponse]
+    """The bytes of a release, from any byte on."""
 
 @_typing.type_check_only
 class FleetControlAsyncStub(FleetControlStub):
@@ -47,6 +51,10 @@ class FleetControlAsyncStub(FleetControlStub):
     """
     GetCampaign: _aio.UnaryUnaryMultiCallable[_control_pb2.GetCampaignRequest, _control_pb2.GetCampaignResponse]  # type: ignore[assignment]
     """The campaign that is meant for a vehicle now."""
+    GetRelease: _aio.UnaryUnaryMultiCallable[_control_pb2.GetReleaseRequest, _control_pb2.GetReleaseResponse]  # type: ignore[assignment]
+    """The bundle that is released to a vehicle now."""
+    ReadRelease: _aio.UnaryStreamMultiCallable[_control_pb2.ReadReleaseRequest, _control_pb2.ReadReleaseResponse]  # type: ignore[assignment]
+    """The bytes of a release, from any byte on."""
 
 class FleetControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -66,5 +74,21 @@ class FleetControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetCampaignResponse, _abc.Awaitable[_control_pb2.GetCampaignResponse]]:
         """The campaign that is meant for a vehicle now."""
+
+    @_abc_1.abstractmethod
+    def GetRelease(
+        self,
+        request: _control_pb2.GetReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetReleaseResponse, _abc.Awaitable[_control_pb2.GetReleaseResponse]]:
+        """The bundle that is released to a vehicle now."""
+
+    @_abc_1.abstractmethod
+    def ReadRelease(
+        self,
+        request: _control_pb2.ReadReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.ReadReleaseResponse], _abc.AsyncIterator[_control_pb2.ReadReleaseResponse]]:
+        """The bytes of a release, from any byte on."""
 
 def add_FleetControlServicer_to_server(servicer: FleetControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

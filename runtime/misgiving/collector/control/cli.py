@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from misgiving.collector.control.release_cli import app as release
 from misgiving.collector.options import DatabaseOption, ObjectsOption, StoreOption
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ campaign = typer.Typer(
     help="What some vehicles are to keep for a while.", rich_markup_mode=None, no_args_is_help=True
 )
 app.add_typer(campaign, name="campaign")
+app.add_typer(release, name="release")
 
 
 @app.command()
@@ -48,9 +50,10 @@ def status(
 
     with Store(store, database, objects, create=False) as opened:
         devices = devices_of(Control(opened.database).runs())
-    for name, one in devices.items():
-        if not fits(device, name):
-            continue
+    found = {name: one for name, one in devices.items() if fits(device, name)}
+    if not found:
+        typer.echo("no vehicle has reported", err=True)
+    for name, one in found.items():
         if as_json:
             typer.echo(json.dumps(record_of(name, one)))
         else:

@@ -90,7 +90,8 @@ class Control:
             database.execute(_insert(database, RUNS, key | newest | {"sequence": 0, "reports": 0}))
             database.execute(sa.update(RUNS).where(its).values(reports=RUNS.c.reports + 1))
             later = RUNS.c.sequence < report.sequence
-            database.execute(sa.update(RUNS).where(its, later).values(newest))
+            model = report.running.name if report.running else ""
+            database.execute(sa.update(RUNS).where(its, later).values(newest | {"model": model}))
         self._prune(received_ns)
         return True
 

@@ -81,6 +81,9 @@ def lines_of(name: str, device: Device, now_ns: int) -> Iterator[str]:
     if campaign := report.campaign:
         state = f"refused: {campaign.refusal}" if campaign.refusal else "runs"
         yield f"  campaign {campaign.name}, revision {campaign.revision}: {state}"
+    if release := report.release:
+        why = f": {release.why}" if release.why else ""
+        yield f"  release {release.digest[:12]}: {release.state}{why}"
     if device.lost:
         yield f"  GAPS: {device.lost:,} reports never came"
 

@@ -1,25 +1,35 @@
 """gRPC ↔ control: takes reports, and hands out campaigns."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc.aio
 
 from misgiving.collector.control.control import Control
+from misgiving.collector.control.releases import Releases
+from misgiving.collector.store.database import Database
 from misgiving.runtime.errors import InvalidInput, MisgivingError
 from misgiving.runtime.net.roles import names_of
 from misgiving.runtime.wire.campaigns import to_campaign_message
-from misgiving.runtime.wire.reports import to_report
+from misgiving.runtime.wire.releases import to_release_message
+from misgiving.runtime.wire.reports import Report, to_report
 from misgiving.v1 import control_pb2
 from misgiving.v1.control_pb2 import (
     GetCampaignRequest,
     GetCampaignResponse,
+    GetReleaseRequest,
+    GetReleaseResponse,
+    ReadReleaseRequest,
+    ReadReleaseResponse,
     ReportRequest,
     ReportResponse,
 )
 from misgiving.v1.control_pb2_grpc import FleetControlServicer
+
+log = logging.getLogger(__name__)
 
 SERVICE = control_pb2.DESCRIPTOR.services_by_name["FleetControl"].full_name
 
@@ -37,14 +47,15 @@ class Steering(FleetControlServicer):
     """The service. All work of the database runs on worker threads.
 
     Args:
-        control: of the store.
+        database: of the store.
         refuse: ends a call with the status of an error.
     """
 
     def __init__(
-        self, control: Control, refuse: Callable[[Any, Exception], Awaitable[NoReturn]]
+        self, database: Database, refuse: Callable[[Any, Exception], Awaitable[NoReturn]]
     ) -> None:
-        self._control = control
+        self._control = Control(database)
+        self._releases = Releases(database)
         self._refuse = refuse
 
     async def Report(
@@ -58,7 +69,7 @@ class Steering(FleetControlServicer):
                     f"report has {size:,} bytes; expected at most {MAX_REPORT_BYTES:,}. Send counts"
                 )
             report = to_report(request.report)
-            await asyncio.to_thread(self._control.add, report, time.time_ns())
+            await asyncio.to_thread(_add, self._control, self._releases, report)
         except Exception as error:
             await self._refuse(context, error)
         return ReportResponse()
@@ -75,6 +86,36 @@ class Steering(FleetControlServicer):
         except Exception as error:
             await self._refuse(context, error)
         return GetCampaignResponse(campaign=to_campaign_message(found) if found else None)
+
+    async def GetRelease(
+        self, request: GetReleaseRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> GetReleaseResponse:
+        """What is released to a device now."""
+        try:
+            check_device(request.device_id, context)
+            found = await asyncio.to_thread(
+                self._releases.release_of, request.device_id, request.name
+            )
+        except Exception as error:
+            await self._refuse(context, error)
+        return GetReleaseResponse(release=to_release_message(found) if found else None)
+
+    async def ReadRelease(
+        self, request: ReadReleaseRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[ReadReleaseResponse]:
+        """The bytes of a release."""
+        try:
+            check_device(request.device_id, context)
+            chunks = self._releases.read(request.digest, request.offset_bytes)
+            while chunk := await asyncio.to_thread(next, chunks, b""):
+                yield ReadReleaseResponse(chunk=chunk)
+        except Exception as error:
+            await self._refuse(context, error)
+
+
+def _add(control: Control, releases: Releases, report: Report) -> None:
+    if control.add(report, time.time_ns()) and (said := releases.judge(report)):
+        log.error("%s", said)
 
 
 def check_device(device_id: str, context: Any) -> None:

@@ -37,6 +37,10 @@ class Objects(Protocol):
         """
         ...
 
+    def delete(self, digest: str) -> None:
+        """Delete an object, if there is one; for good when this returns."""
+        ...
+
 
 class FolderObjects:
     """Objects in files. A finished upload becomes one by a rename, so its bytes are written once.
@@ -70,6 +74,12 @@ class FolderObjects:
         path = self._new_path(digest)
         os.replace(part, path)
         sync_folder(path.parent)
+
+    def delete(self, digest: str) -> None:
+        path = self._path(digest)
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            sync_folder(path.parent)
 
     def _path(self, digest: str) -> Path:
         return self.folder / checked(digest)[:2] / digest

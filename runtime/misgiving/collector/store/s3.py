@@ -58,6 +58,10 @@ class S3Objects:
     def adopt(self, digest: str, part: Path, body: bytes) -> None:
         self.write(digest, body)
 
+    def delete(self, digest: str) -> None:
+        with self._translated():
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(digest))
+
     def _key(self, digest: str) -> str:
         return f"{self._prefix}{checked(digest)[:2]}/{digest}"
 

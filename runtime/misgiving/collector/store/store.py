@@ -148,8 +148,14 @@ class Store:
         with self._uploads.lock(digest) as part:
             self._uploads.discard(digest, part)
 
-    def commit(self, digest: str) -> bool:
+    def commit(
+        self, digest: str, admit: Callable[[StoredFrame], StoredFrame] = lambda row: row
+    ) -> bool:
         """Store a finished upload; durable when this returns.
+
+        Args:
+            digest: of the upload.
+            admit: gives the row that is stored, or raises; the bytes stay, but of a DataError.
 
         Returns:
             False where it was stored already.
@@ -165,7 +171,7 @@ class Store:
                 return False
             try:
                 check_whole(digest, body)
-                row = row_of(digest, body, self.opener.frame(body), time.time_ns())
+                row = admit(row_of(digest, body, self.opener.frame(body), time.time_ns()))
             except DataError:
                 self._uploads.discard(digest, held)
                 raise
@@ -173,6 +179,24 @@ class Store:
             new = self._store(row, lambda: self._objects.adopt(digest, part, body))
             self._uploads.discard(digest, held)  # where it was stored before, or copied
             return new
+
+    def holds(self, digest: str) -> bool:
+        """Whether there are bytes of a frame, as an object or as an upload."""
+        with self._uploads.lock(digest):
+            return self._objects.has(digest) or bool(self._uploads.received(digest))
+
+    def drop(self, digest: str) -> None:
+        """Delete the bytes of a frame for good, which leaves its row."""
+        with self._uploads.lock(digest) as part:
+            self._uploads.discard(digest, part)
+            self._objects.delete(digest)
+
+    def drop_unfinished(self, before_ns: int | None = None) -> int:
+        """Drop the uploads to which nothing was added since a time, None for all; how many."""
+        digests = self._uploads.unfinished(before_ns or time.time_ns() + 1)
+        for digest in digests:
+            self.discard(digest)
+        return len(digests)
 
     def put(self, body: bytes) -> str:
         """Store a serialised CollectedFrame and return its digest; idempotent.

@@ -39,6 +39,8 @@ FRAMES = sa.Table(
     _said("sealed_with"),
     _said("identity"),
     sa.Column("embedding", sa.LargeBinary),
+    # The newest of a bundle, whose embeddings are compared.
+    sa.Index("ix_frames_bundle_received", "bundle_digest", "received_time_unix_nano"),
 )
 
 # What people said of frames; the newest of a digest counts.
@@ -104,6 +106,7 @@ RUNS = sa.Table(
     sa.Column("taken_time_unix_nano", sa.BigInteger, nullable=False, index=True),
     sa.Column("received_time_unix_nano", sa.BigInteger, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
+    _said("model"),
 )
 
 # What vehicles are asked to keep; of a name the last revision counts.
@@ -131,6 +134,28 @@ DECLINED = sa.Table(
     sa.Column("predicted_loss", sa.Double),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("declined_time_unix_nano", sa.BigInteger, nullable=False, index=True),
+)
+
+# Bundles that are released to vehicles, ring by ring, and their bytes.
+RELEASES = sa.Table(
+    "releases",
+    TABLES,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("release", sa.BigInteger, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("announced_time_unix_nano", sa.BigInteger, nullable=False),
+    sa.Column("ring", sa.Integer, nullable=False),
+    sa.Column("halted", sa.Text, nullable=False),
+)
+RELEASE_CHUNKS = sa.Table(
+    "release_chunks",
+    TABLES,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("offset_bytes", sa.BigInteger, primary_key=True),
+    sa.Column("chunk", sa.LargeBinary, nullable=False),
 )
 
 # Who may look at the review page, and what signs their sessions.

@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -82,6 +82,15 @@ class Uploads:
         """Drop an unfinished upload, whose file is locked; not that of another call by its name."""
         if _is_named(part := self.part(digest), file):
             part.unlink()
+
+    def unfinished(self, before_ns: int) -> list[str]:
+        """Digests of the uploads to which nothing was added since a time, in Unix nanoseconds."""
+        found = []
+        for part in self.folder.glob("*.part"):
+            with suppress(FileNotFoundError):  # finished meanwhile
+                if part.stat().st_mtime_ns < before_ns:
+                    found.append(part.stem)
+        return found
 
     def received(self, digest: str) -> bytes:
         """The bytes of an upload so far; none where there is no such upload."""

@@ -1,12 +1,19 @@
 """gRPC ↔ the vehicle's side of the fleet's control."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 
 from misgiving.runtime.net.connecting import Reopening, through_proxy
 from misgiving.runtime.wire.campaigns import Campaign, to_campaign
-from misgiving.v1.control_pb2 import GetCampaignRequest, ReportRequest
+from misgiving.runtime.wire.releases import Release, to_release
+from misgiving.v1.control_pb2 import (
+    GetCampaignRequest,
+    GetReleaseRequest,
+    ReadReleaseRequest,
+    ReportRequest,
+)
 from misgiving.v1.control_pb2_grpc import FleetControlStub
 
 _DEADLINE_S = 10.0
@@ -47,6 +54,26 @@ class Link:
         request = GetCampaignRequest(device_id=device_id)
         response = self._stub.GetCampaign(request, timeout=_DEADLINE_S)
         return to_campaign(response.campaign) if response.HasField("campaign") else None
+
+    def release(self, device_id: str, name: str) -> Release | None:
+        """What is released to a device with a model of this name.
+
+        Raises:
+            grpc.RpcError: nobody says so.
+        """
+        request = GetReleaseRequest(device_id=device_id, name=name)
+        response = self._stub.GetRelease(request, timeout=_DEADLINE_S)
+        return to_release(response.release) if response.HasField("release") else None
+
+    def read(self, device_id: str, digest: str, offset: int, limit_s: float) -> Iterator[bytes]:
+        """The bytes of a release from an offset on, for so long at most.
+
+        Raises:
+            grpc.RpcError: it was cut.
+        """
+        request = ReadReleaseRequest(device_id=device_id, digest=digest, offset_bytes=offset)
+        for response in self._stub.ReadRelease(request, timeout=limit_s):
+            yield response.chunk
 
     def renew(self) -> None:
         """After a failure: go on with the certificates of now."""

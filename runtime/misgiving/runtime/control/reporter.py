@@ -6,12 +6,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 
 from misgiving.runtime.control.journal import Journal
 from misgiving.runtime.control.link import Link, is_older, is_permanent, said
 from misgiving.runtime.wire.campaigns import Campaign, read_campaign
 from misgiving.runtime.wire.campaigns import serialised as serialised_campaign
-from misgiving.runtime.wire.reports import CampaignState, Report, serialised
+from misgiving.runtime.wire.reports import CampaignState, ReleaseState, Report, serialised
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,8 @@ EVERY_S = 60.0
 
 Take = Callable[[str, int, CampaignState | None], Report]
 """Run id, sequence and campaign → how the process does now."""
+Receive = Callable[[bool], ReleaseState | None]
+"""Goes on with a release, asking the collector or not; says where it stands."""
 Follow = Callable[[Campaign | None], CampaignState | None]
 """Lets a campaign take effect, None for the vehicle's own settings; says what became of it."""
 
@@ -35,6 +38,7 @@ class Reporter:
         device_id: as which campaigns are asked for.
         take: makes a report, in this thread.
         follow: is told the campaign each time, in this thread; None where none is taken.
+        receive: goes on with a release each time, in this thread; None where none is taken.
         every_s: between two reports.
     """
 
@@ -45,6 +49,7 @@ class Reporter:
         device_id: str,
         take: Take,
         follow: Follow | None = None,
+        receive: Receive | None = None,
         *,
         every_s: float = EVERY_S,
     ) -> None:
@@ -53,6 +58,7 @@ class Reporter:
         self._device_id = device_id
         self._take = take
         self._follow = follow
+        self._receive = receive
         self._every_s = every_s
         self._run_id = uuid.uuid4().hex
         self._sequence = 0
@@ -88,9 +94,8 @@ class Reporter:
 
     def _once(self) -> None:
         try:
-            state = self._followed()
-            self._sequence += 1  # a report that cannot be made durable is a gap
-            self._journal.add(serialised(self._take(self._run_id, self._sequence, state)))
+            report = self._report(self._followed(), self._received())
+            self._journal.add(serialised(report))  # one that cannot be made durable is a gap
             if self._deliver() and self._failing:
                 log.warning("collector %s takes reports", self._link)
                 self._failing = False
@@ -99,6 +104,15 @@ class Reporter:
         except Exception as error:  # this thread outlives whatever the network does
             self._failed(f"collector {self._link} takes no reports, {said(error)}")
             self._link.renew()
+
+    def _report(self, campaign: CampaignState | None, release: ReleaseState | None) -> Report:
+        self._sequence += 1
+        return replace(self._take(self._run_id, self._sequence, campaign), release=release)
+
+    def _received(self) -> ReleaseState | None:
+        if self._receive is None:
+            return None
+        return self._receive(not (self._failing or self._stopping.is_set()))
 
     def _followed(self) -> CampaignState | None:
         if self._follow is None:

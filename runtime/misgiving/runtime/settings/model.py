@@ -22,6 +22,7 @@ from misgiving.runtime.flags.budgets import DAY, HOUR, MINUTE, Budget, Unit
 from misgiving.runtime.flags.streams import NEAR_DUPLICATE
 from misgiving.runtime.geometry import MAX_REGIONS, Region, check_area
 from misgiving.runtime.net.listening import check_address, check_exposed, check_plain
+from misgiving.runtime.settings.fleet import FleetTable
 from misgiving.runtime.settings.privacy import PrivacyTable
 from misgiving.runtime.settings.table import Bytes, Location, Table, beside_the_file
 from misgiving.runtime.settings.uploading import UploadTable
@@ -221,25 +222,6 @@ class SpoolTable(Table):
     `tls.key` to show it; without it there is no TLS."""
 
 
-class FleetTable(Table):
-    """What the collector is told, and may ask for."""
-
-    reports: bool = True
-    """Whether the collector is told once a minute how the device does, in counts."""
-    campaigns: bool = False
-    """Whether the collector's campaigns may change what is flagged and kept, within the limits of
-    `[flags]`."""
-
-    @model_validator(mode="after")
-    def _acknowledged(self) -> "FleetTable":
-        if self.campaigns and not self.reports:
-            raise ValueError(
-                "campaigns are taken and nothing is reported; expected reports, which acknowledge "
-                "a campaign. Leave fleet.reports out, or fleet.campaigns"
-            )
-        return self
-
-
 class TlsTable(Table):
     """Who may reach the server, and what they may call."""
 
@@ -330,6 +312,8 @@ class Settings(Table):
                 f"collector is {self.spool.collector} and there is no spool; uploads start from a "
                 "spool. Add --spool DIR, or spool.folder in the file"
             )
+        if info.context is None:
+            self.fleet.check(collector=bool(self.spool.collector), trust=bool(self.bundle.trust))
         return self
 
     @model_validator(mode="after")

@@ -28,7 +28,7 @@ class Campaigning:
     """
 
     def __init__(self, exchanger: Exchanger, apply: Callable[[Settings], Awaitable[str]]) -> None:
-        self._exchanger = exchanger
+        self.exchanger = exchanger
         self._apply = apply
         self._own = exchanger.settings
         self._campaign: Campaign | None = None
@@ -43,13 +43,13 @@ class Campaigning:
         if self._campaign is None:
             said = await self._apply(settings)
         else:
-            await self._exchanger.check(settings)
+            await self.exchanger.check(settings)
             try:
                 flags = flags_under(settings.flags, self._campaign)
                 said = await self._apply(settings.model_copy(update={"flags": flags}))
             except InvalidInput:  # the two do not go together: the vehicle's own come first
                 said = await self._apply(settings)
-                self._exchanger.flag_by(settings.flags)
+                self.exchanger.flag_by(settings.flags)
                 self._campaign = self._state = None
         self._own = settings
         return said
@@ -75,13 +75,13 @@ class Campaigning:
 
     def _give_up(self) -> None:
         try:
-            self._exchanger.flag_by(self._own.flags)
+            self.exchanger.flag_by(self._own.flags)
         except MisgivingError as error:  # those of a bundle that went back
             log.error("%s; the thresholds of the campaign stay in force", error)
 
     def _tried(self, campaign: Campaign) -> CampaignState:
         try:
-            self._exchanger.flag_by(flags_under(self._own.flags, campaign), campaign.name)
+            self.exchanger.flag_by(flags_under(self._own.flags, campaign), campaign.name)
         except MisgivingError as error:
             return CampaignState(campaign.name, campaign.revision, str(error))
         return CampaignState(campaign.name, campaign.revision)
@@ -112,6 +112,7 @@ class Reporting:
         from misgiving.runtime.control.journal import Journal
         from misgiving.runtime.control.link import Link
         from misgiving.runtime.control.reporter import Reporter
+        from misgiving.runtime.verbs.receiving import receiving
 
         loop = asyncio.get_running_loop()
 
@@ -123,7 +124,8 @@ class Reporting:
 
         link = Link(spool.collector, spool.collector_tls)
         takes_part = follow if settings.fleet.campaigns else None
-        reporter = Reporter(Journal(spool.folder), link, device_id, take, takes_part)
+        receive = receiving(settings, link, campaigning.exchanger, metrics)
+        reporter = Reporter(Journal(spool.folder), link, device_id, take, takes_part, receive)
         reporter.start()
         self._stop = reporter.stop
 

@@ -144,6 +144,14 @@ class Exchanger:
         self._metrics.last_exchange = said = f"bundle {digest[:12]} is being loaded"
         return said
 
+    async def standing(self, digest: str) -> str:
+        """What a bundle is: ``loading``, ``probation``, ``proved``; empty for none of these."""
+        if self._wish and self._wish.digest == digest:
+            return "loading"
+        if self.bundle.digest == digest:
+            return "proved" if self._proved else "probation"
+        return ""
+
     async def check(self, settings: Settings) -> None:
         """Raise InvalidInput where the bundle that they name answers, and has no such threshold."""
         digest = await asyncio.to_thread(asked_digest, model_options(settings.bundle))

@@ -39,6 +39,7 @@ from misgiving.runtime.verbs.guarding import EngineHung, guard
 from misgiving.runtime.verbs.memory import keep_freed
 from misgiving.runtime.verbs.notifying import READY, STOPPING, notify
 from misgiving.runtime.verbs.privacy import privacy_of
+from misgiving.runtime.verbs.receiving import released, started_with_release
 from misgiving.runtime.verbs.reloading import Reloader, reload_signal
 from misgiving.runtime.verbs.shadowing import shadow_of
 
@@ -69,6 +70,7 @@ def run_server(settings: Settings, reread: Callable[[], Settings] | None = None)
     keep_freed()
     set_up(settings.log.format)
     set_level(settings.log)
+    settings = started_with_release(settings)
     metrics = Metrics()
     try:
         with collecting(settings, metrics) as sink, scraping(settings, metrics):
@@ -111,7 +113,7 @@ async def _serve(
             upgrade = asyncio.create_task(upgraded(exchanger, later))
         work = [guard(server, pipeline), exchanger.run()]
         if reread and reload:
-            work.append(Reloader(reread, campaigning.reload).run(reload))
+            work.append(Reloader(lambda: released(reread()), campaigning.reload).run(reload))
         await until(stop, work)
     except EngineHung:
         grace_s = 1.0  # what waits for that engine waits in vain

@@ -36,6 +36,7 @@ from misgiving.runtime.verbs.exchanging import Exchanger, model_options
 from misgiving.runtime.verbs.guarding import EngineHung, guard
 from misgiving.runtime.verbs.memory import keep_freed
 from misgiving.runtime.verbs.notifying import READY, STOPPING, notify
+from misgiving.runtime.verbs.receiving import released, started_with_release
 from misgiving.runtime.verbs.reloading import Reloader, reload_signal
 from misgiving.runtime.verbs.serve import (
     GRACE_S,
@@ -79,6 +80,7 @@ def run_watch(settings: Settings, reread: Callable[[], Settings] | None = None) 
     keep_freed()
     set_up(settings.log.format)
     set_level(settings.log)
+    settings = started_with_release(settings)
     stop = threading.Event()
     sources = {name: source_of(table, stop) for name, table in settings.camera.items()}
     if not sources:
@@ -163,7 +165,7 @@ async def _watch(
                 exchanger.run(),
             ]
             if reread and reload:
-                work.append(Reloader(reread, campaigning.reload).run(reload))
+                work.append(Reloader(lambda: released(reread()), campaigning.reload).run(reload))
             await until(asyncio.Event(), work)
     finally:
         notify(STOPPING)

@@ -73,6 +73,21 @@ class CampaignState:
     """Why it does not run; empty where it does."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReleaseState:
+    """What became of a release on a vehicle."""
+
+    digest: str
+    state: str
+    """``fetching``, ``loading``, ``probation``, ``proved``, ``refused`` or ``back``."""
+    why: str = ""
+
+    @property
+    def bad(self) -> bool:
+        """Whether the vehicle does without it."""
+        return self.state in ("refused", "back")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What one process of a vehicle has counted since its start; the later one says all that the
@@ -114,6 +129,7 @@ class Report:
     """None where nothing is collected."""
     budgets: tuple[BudgetLeft, ...] = ()
     campaign: CampaignState | None = None
+    release: ReleaseState | None = None
 
 
 def to_report_message(report: Report) -> wire.Report:
@@ -140,6 +156,7 @@ def to_report_message(report: Report) -> wire.Report:
         predicted_loss=wire.Histogram(**asdict(report.predicted_loss)),
         spool=to_spool_message(report.spool) if report.spool else None,
         campaign=wire.CampaignState(**asdict(report.campaign)) if report.campaign else None,
+        release=wire.ReleaseState(**asdict(report.release)) if report.release else None,
     )
     for budget in report.budgets:
         message.budgets.add(**asdict(budget))
@@ -182,6 +199,9 @@ def to_report(message: wire.Report) -> Report:
         budgets=tuple(BudgetLeft(one.unit, one.period, one.left) for one in message.budgets),
         campaign=CampaignState(campaign.name, campaign.revision, campaign.refusal)
         if message.HasField("campaign")
+        else None,
+        release=ReleaseState(message.release.digest, message.release.state, message.release.why)
+        if message.HasField("release")
         else None,
     )
 
