@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import grpc.aio
@@ -63,12 +64,12 @@ class Steering(FleetControlServicer):
     ) -> ReportResponse:
         """Take a report; returns when it is durable."""
         try:
-            check_device(request.report.device_id, context)
+            device_id = device_of(request.report.device_id, context)
             if (size := request.report.ByteSize()) > MAX_REPORT_BYTES:
                 raise InvalidInput(
                     f"report has {size:,} bytes; expected at most {MAX_REPORT_BYTES:,}. Send counts"
                 )
-            report = to_report(request.report)
+            report = replace(to_report(request.report), device_id=device_id)
             await asyncio.to_thread(_add, self._control, self._releases, report)
         except Exception as error:
             await self._refuse(context, error)
@@ -79,10 +80,8 @@ class Steering(FleetControlServicer):
     ) -> GetCampaignResponse:
         """What is meant for a device now."""
         try:
-            check_device(request.device_id, context)
-            found = await asyncio.to_thread(
-                self._control.campaign_of, request.device_id, time.time_ns()
-            )
+            device_id = device_of(request.device_id, context)
+            found = await asyncio.to_thread(self._control.campaign_of, device_id, time.time_ns())
         except Exception as error:
             await self._refuse(context, error)
         return GetCampaignResponse(campaign=to_campaign_message(found) if found else None)
@@ -92,10 +91,8 @@ class Steering(FleetControlServicer):
     ) -> GetReleaseResponse:
         """What is released to a device now."""
         try:
-            check_device(request.device_id, context)
-            found = await asyncio.to_thread(
-                self._releases.release_of, request.device_id, request.name
-            )
+            device_id = device_of(request.device_id, context)
+            found = await asyncio.to_thread(self._releases.release_of, device_id, request.name)
         except Exception as error:
             await self._refuse(context, error)
         return GetReleaseResponse(release=to_release_message(found) if found else None)
@@ -105,7 +102,7 @@ class Steering(FleetControlServicer):
     ) -> AsyncIterator[ReadReleaseResponse]:
         """The bytes of a release."""
         try:
-            check_device(request.device_id, context)
+            device_of(request.device_id, context)
             chunks = self._releases.read(request.digest, request.offset_bytes)
             while chunk := await asyncio.to_thread(next, chunks, b""):
                 yield ReadReleaseResponse(chunk=chunk)
@@ -118,15 +115,24 @@ def _add(control: Control, releases: Releases, report: Report) -> None:
         log.error("%s", said)
 
 
-def check_device(device_id: str, context: Any) -> None:
-    """A vehicle speaks for itself alone, where certificates say who it is.
+def device_of(device_id: str, context: Any) -> str:
+    """Who calls: where certificates say so, a vehicle speaks for itself alone.
+
+    Args:
+        device_id: that the call names; with a certificate it may be empty.
+        context: of the call.
 
     Raises:
-        NotYours: the certificate has other names.
+        NotYours: the certificate has other names, or none.
     """
-    names = names_of(context.auth_context())
-    if names and device_id not in names:
-        raise NotYours(
-            f"device {device_id!r} is not the caller, whose certificate is of "
-            f"{', '.join(names[:3])}; expected the name in its SAN. Set server.device_id to it"
-        )
+    peer = context.auth_context()
+    names = names_of(peer)
+    if not names and "x509_pem_cert" not in peer:
+        return device_id
+    if names and device_id in ("", *names):
+        return device_id or names[0]
+    raise NotYours(
+        f"device {device_id!r} is not the caller, whose certificate is of "
+        f"{', '.join(names[:3]) or 'nobody'}; expected the name in its SAN. Set server.device_id "
+        "to it"
+    )
