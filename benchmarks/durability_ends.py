@@ -27,7 +27,7 @@ def vehicle(folder: Path, collector: str, run: int, said: Connection) -> None:
     from misgiving.runtime.outbox.spool import Spool
     from misgiving.runtime.outbox.uploader import Uploader
 
-    os.dup2(os.open(folder / "vehicle.log", os.O_APPEND | os.O_CREAT | os.O_WRONLY), 2)
+    os.dup2(os.open(folder / "vehicle.log", os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644), 2)
     spool = Spool(folder / "spool")
     Uploader(spool, collector, chunk_bytes=8192, first_wait_s=0.02, longest_wait_s=0.2).start()
     stored, tick = 0, threading.Event()
@@ -62,6 +62,6 @@ def collector(arguments: list[str], log: Path) -> None:
     """`misgiving collect`."""
     from misgiving.collector.cli import app
 
-    os.dup2(os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY), 2)
+    os.dup2(os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644), 2)
     sys.argv[1:] = ["collect", *arguments]
     app()

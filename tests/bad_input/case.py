@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+_GROUPS = (["annotations"], ["config"], ["frames"], ["fleet"])
+
 
 @dataclass(frozen=True)
 class Case:
@@ -25,15 +27,14 @@ class Case:
     def verb(self) -> str:
         """The heading of the page that it stands below."""
         words = self.arguments.split()
-        count = 2 if words[:1] in (["annotations"], ["config"], ["fleet"]) and len(words) > 1 else 1
+        count = 2 if words[:1] in _GROUPS and len(words) > 1 else 1
         return " ".join(words[:count]) if words and words[0] in VERBS else ""
 
 
 VERBS = [
     *("infer", "serve", "watch", "status", "stream", "config"),
     *("recipes", "train", "attach", "suspects", "cycle", "evaluate", "score", "select", "theory"),
-    *("export", "calibrate", "build", "bench", "demo", "collect", "review", "fleet"),
-    *("annotations", "prelabel"),
-    *("sign", "verify", "pack"),
+    *("export", "calibrate", "build", "bench", "demo", "collect", "review", "frames", "fleet"),
+    *("annotations", "prelabel", "sign", "verify", "pack"),
 ]
 """As the page orders them."""

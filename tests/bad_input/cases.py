@@ -6,6 +6,7 @@ them all and writes docs/errors.md with the messages as they came. Names in brac
 ``{server}`` is a server that answers, ``{nobody}`` an address where there is none.
 """
 
+from bad_input.annotation_cases import TOOLS
 from bad_input.attach_cases import ATTACH
 from bad_input.bench_cases import BENCH
 from bad_input.build_cases import BUILD, ON_TENSORRT
@@ -231,6 +232,14 @@ COLLECT = [
         "notes.txt is no private X25519 key",
     ),
     Case("a store of junk", "collect --store cut-store", "not a database"),
+    Case("no size", "collect --store store --device-bytes lots", "expected a size above 0"),
+    Case("no time to keep", "collect --store store --keep-days 0", "'--keep-days': 0 is not in"),
+    Case("no frame", "collect --store store --device-frames 0", "'--device-frames': 0 is not in"),
+    Case(
+        "metrics for everybody",
+        "collect --store store --listen 127.0.0.1:0 --metrics 0.0.0.0:0",
+        "which other machines reach, over plain HTTP",
+    ),
     Case(
         "a distance that is none",
         "collect --store store --decline-nearer 3",
@@ -238,6 +247,27 @@ COLLECT = [
     ),
     Case("no frames", "collect --store store --decline-within 0", "expected a number from 1 on"),
     Case("no collector", "collect", "'misgiving[collector]'", lacks=("sqlalchemy",)),
+]
+
+FRAMES = [
+    Case("no store", "frames list --store empty", "empty is no store"),
+    Case("a time", "frames list --store store --since yesterday", "--since: time is 'yesterday'"),
+    Case("a time", "frames export --store store --out new --until 2h30", "or so long ago: 90m, 2h"),
+    Case("a range", "frames status --store store --score 0.9-0.5", "--score: score is '0.9-0.5'"),
+    Case("a reason", "frames list --store store --reason bored", "expected one of predicted_loss"),
+    Case("a mark", "frames list --store store --mark good", "'good' is not one of 'label'"),
+    Case("an order", "frames list --store store --order best", "'best' is not one of 'newest'"),
+    Case("a digest of no frame", "frames show ffff --store store", "no frame's digest begins with"),
+    Case("a picture of no kind", "frames show ffff --store store --image a.gif", "ends in .png"),
+    Case(
+        "a picture that is there already",
+        "frames show ffff --store store --image a.png",
+        "a.png is there already; nothing is overwritten",
+    ),
+    Case("a picture without a name", "frames show ffff --store store --plain", "Add it"),
+    Case("nobody", "frames export --store store --out new --device bus", "no frame of the store"),
+    Case("everybody", "frames erase --store store --yes", "would erase every frame"),
+    Case("nobody to ask", "frames erase --store store --all", "expected --yes"),
 ]
 
 REVIEW = [
@@ -312,7 +342,7 @@ ANNOTATIONS = [
 
 CASES = [
     *(*GENERAL, *INFER, *SERVE_, *STATUS, *STREAM, *TRAINING),
-    *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *BENCH, *DEMO, *COLLECT, *REVIEW, *FLEET),
-    *ANNOTATIONS,
+    *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *BENCH, *DEMO, *COLLECT, *REVIEW, *FRAMES),
+    *(*FLEET, *ANNOTATIONS, *TOOLS),
     *(*PRECISION, *TLS, *TRUST, *ATTACH, *SUSPECTS, *CONFIG, *DETECTOR, *WATCH),
 ]

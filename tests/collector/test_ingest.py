@@ -128,6 +128,12 @@ TOO_LARGE = MAX_FRAME_BYTES + 1
         ([start(), chunk(BODY[:9])], "INVALID_ARGUMENT", "ended after 9 of"),
         ([start(), chunk(BODY[1:] + b"?")], "INVALID_ARGUMENT", "upload has sha256"),
         ([start(offset=5), chunk(BODY[5:])], "FAILED_PRECONDITION", "byte 5; 0 bytes are durable"),
+        # out of order, of another size than said, behind its end, under another spelling
+        ([start(), chunk(BODY[500:]), chunk(BODY[:500])], "INVALID_ARGUMENT", "upload has sha256"),
+        ([start(size=0)], "INVALID_ARGUMENT", "upload has sha256"),
+        ([start(size=500), chunk(BODY[:500])], "INVALID_ARGUMENT", "upload has sha256"),
+        ([start(offset=len(BODY) + 1)], "FAILED_PRECONDITION", "0 bytes are durable"),
+        ([start(DIGEST.upper())], "INVALID_ARGUMENT", "expected a sha256"),
         (list(upload_of(GARBAGE)), "INVALID_ARGUMENT", "are no CollectedFrame"),
         (list(upload_of(PICTURELESS)), "INVALID_ARGUMENT", "no encoded image"),
     ],

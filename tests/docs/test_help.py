@@ -39,7 +39,7 @@ def summaries(text: str) -> dict[str, str]:
     return dict(re.findall(r"^  ([a-z]\S*) +(\S.*)$", text.partition("--help")[2], re.MULTILINE))
 
 
-@pytest.mark.parametrize("group", [[], ["annotations"]])
+@pytest.mark.parametrize("group", [[], ["annotations"], ["frames"]])
 def test_summaries_are_whole_on_a_narrow_terminal(group: list[str]) -> None:
     text = invoke([*group, "--help"], columns=80)
     assert {name.split()[-1] for name in COMMANDS if name.split()[1:-1] == group} <= {

@@ -7,6 +7,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from docs.helpers import ROOT
+from misgiving.collector.frames.arrivals import Arrivals
 from shared.measured import all_metrics
 
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| (.*?) \| .+ \|$", re.MULTILINE)
@@ -24,6 +25,6 @@ def told(registry: CollectorRegistry) -> Iterator[tuple[str, str, frozenset[str]
 def test_every_metric_is_on_the_page(tmp_path: Path) -> None:
     rows = ROW.findall((ROOT / "docs" / "metrics.md").read_text("utf-8"))
     with all_metrics(tmp_path) as registry:
-        expected = sorted(told(registry), key=str)
+        expected = sorted({*told(registry), *told(Arrivals().registry)}, key=str)
     page = [(name, kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows]
     assert sorted(page, key=str) == expected

@@ -56,6 +56,7 @@ CLI_ONLY = {
     "misgiving.export.gates": "its printed table",
     "misgiving.export.demo": "runs the commands themselves",
     "misgiving.export.demo.run": "its printed table",
+    "misgiving.collector.frames_cli": "verbs in a file of their own; they print and ask",
     "misgiving.collector.options": "options that verbs share",
     "misgiving.collector.review": "a verb in a file of its own; in Python that is a browser",
 }

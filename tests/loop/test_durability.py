@@ -5,7 +5,7 @@ from pathlib import Path
 
 from durability import Trial
 
-KILLS = 60
+KILLS = 40
 
 
 def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:

@@ -482,6 +482,20 @@ def test_no_more_bytes_are_sent_than_may_be(spool: AskedSpool, store: RecordingS
     assert time.monotonic() - began_s >= (size - rate) / rate
 
 
+def test_a_frame_that_is_too_large_is_put_aside_at_once(
+    spool: AskedSpool, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MAX_FRAME_BYTES", 50_000)
+    large, _ = spooled(spool, noisy_frame("large", 60_000), noisy_frame("small", 1000))
+    with collecting(store) as address:
+        running = uploader(spool, address)
+        spool.until_uploaded(1)
+        running.stop(60)
+    assert (spool.counts().refused, spool.counts().pending) == (1, 0)
+    assert spool.read(large)
+    assert store.offsets == [0]
+
+
 def test_a_frame_that_always_fails_holds_nobody_up(
     tmp_path: Path, spool: AskedSpool, caplog: pytest.LogCaptureFixture
 ) -> None:

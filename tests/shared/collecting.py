@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from misgiving.collector.declining import Declining
+from misgiving.collector.frames.arrivals import Arrivals
+from misgiving.collector.frames.devices import Devices
 from misgiving.collector.service import start_server
 from misgiving.collector.store import Store
 from misgiving.runtime.images import encode_png
@@ -122,12 +124,16 @@ def collecting(
     listen: str = "127.0.0.1:0",
     tls: Path | None = None,
     declining: Declining = Declining(),
+    devices: Devices = Devices(),
+    arrivals: Arrivals | None = None,
 ) -> Iterator[str]:
     """Serve a store from a thread; yields HOST:PORT."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    starting = asyncio.run_coroutine_threadsafe(start_server(listen, store, tls, declining), loop)
+    starting = asyncio.run_coroutine_threadsafe(
+        start_server(listen, store, tls, declining, devices, arrivals), loop
+    )
     server, address = starting.result()
     try:
         yield address

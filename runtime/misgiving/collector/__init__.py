@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from misgiving.collector.annotations.coco_import import Corrected as Corrected
     from misgiving.collector.annotations.coco_import import read_corrected as read_corrected
     from misgiving.collector.annotations.coco_import import write_labels as write_labels
+    from misgiving.collector.annotations.records import record_labels as record_labels
     from misgiving.collector.declining import Declining as Declining
+    from misgiving.collector.frames.devices import Devices as Devices
     from misgiving.collector.service import serve as serve
     from misgiving.collector.store import Store as Store
     from misgiving.collector.store import StoredFrame as StoredFrame
@@ -28,6 +30,8 @@ else:
             "read_corrected": "annotations.coco_import",
             "write_labels": "annotations.coco_import",
             "Declining": "declining",
+            "record_labels": "annotations.records",
+            "Devices": "frames.devices",
             "serve": "service",
             "Store": "store",
             "StoredFrame": "store",

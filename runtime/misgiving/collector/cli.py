@@ -1,4 +1,4 @@
-"""The collector's verbs: ``collect``, ``review`` and ``annotations``."""
+"""The collector's verbs: ``collect``, ``frames``, ``review`` and ``annotations``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,14 +7,16 @@ import typer
 
 from misgiving.collector.control.cli import app as fleet
 from misgiving.collector.format_names import NAMES, Format
+from misgiving.collector.frames_cli import app as frames
 from misgiving.collector.options import OpenWith, StoreOption
 from misgiving.collector.review import cli as review_cli
-from misgiving.runtime.verbs.options import Insecure, Tls
+from misgiving.runtime.verbs.options import Insecure, Scraped, Tls, size_of
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 annotations = typer.Typer(
     help="Frames out to annotators, labels back in.", rich_markup_mode=None, no_args_is_help=True
 )
+app.add_typer(frames, name="frames")
 app.add_typer(annotations, name="annotations")
 app.add_typer(review_cli.app)
 app.add_typer(fleet, name="fleet")
@@ -47,6 +49,30 @@ def collect(
     decline_within: Annotated[
         int, typer.Option(metavar="N", help="Of how many of the newest frames.")
     ] = 1000,
+    metrics: Scraped = None,
+    keep_days: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Erase frames N days after their arrival, but for those with labels.",
+        ),
+    ] = None,
+    device_bytes: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="What one device may send in 24 hours, such as 2GiB."),
+    ] = None,
+    device_frames: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="The same in frames.")
+    ] = None,
+    any_device: Annotated[
+        bool,
+        typer.Option(
+            "--any-device",
+            help="Take frames of whatever device_id from whoever has a certificate, as gateways "
+            "send them.",
+        ),
+    ] = False,
 ) -> None:
     """Take flagged frames from vehicles, until Ctrl-C or SIGTERM.
 
@@ -57,13 +83,26 @@ def collect(
     import asyncio
     import logging
 
-    from misgiving.collector import Declining, Store, serve
+    from misgiving.collector import Declining, Devices, Store, serve
     from misgiving.runtime.wire.sealing import read_opening_keys
 
     declining = Declining(pictures=decline_repeats, nearer=decline_nearer, within=decline_within)
+    size = None if device_bytes is None else size_of(device_bytes, "--device-bytes")
+    devices = Devices(bytes_per_day=size, frames_per_day=device_frames, any_name=any_device)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with Store(store, keys=read_opening_keys(open_with or [])) as opened:
-        asyncio.run(serve(listen, opened, tls=tls, insecure=insecure, declining=declining))
+        asyncio.run(
+            serve(
+                listen,
+                opened,
+                tls=tls,
+                insecure=insecure,
+                declining=declining,
+                devices=devices,
+                keep_days=keep_days,
+                metrics=metrics,
+            )
+        )
 
 
 @annotations.command()
@@ -80,9 +119,17 @@ def export(
         str,
         typer.Option(metavar="HEX", help="Only frames of the bundle whose digest begins with HEX."),
     ] = "",
+    new: Annotated[
+        bool,
+        typer.Option(
+            "--new", help="Only frames that were not exported, nor their pictures, nor labelled."
+        ),
+    ] = False,
     open_with: OpenWith = None,
 ) -> None:
-    """Write the collected frames as a folder for an annotation tool.
+    """Write the collected frames for an annotation tool.
+
+    Each picture goes out once. The store notes them as a batch of the folder's name.
 
     \b
     Example:
@@ -92,11 +139,11 @@ def export(
     from misgiving.runtime.wire.sealing import read_opening_keys
 
     with Store(store, create=False, keys=read_opening_keys(open_with or [])) as opened:
-        counts = export_annotations(opened, out, format=format.value, bundle=bundle)
+        counts = export_annotations(opened, out, format=format.value, bundle=bundle, new=new)
     typer.echo(
         f"{out}: {counts.images} images, {counts.persons} persons, {counts.flagged} flagged, "
-        f"{counts.audited} audited; "
-        f"{counts.unusable} frames unusable. Correct {counts.corrected}"
+        f"{counts.audited} audited; {counts.unusable} frames unusable, "
+        f"{counts.repeats} with the picture of another. Correct {counts.corrected}"
     )
     if set(counts.codings) - {""}:
         coded = (f"{count} {name or 'unknown'}" for name, count in sorted(counts.codings.items()))
@@ -119,6 +166,14 @@ def import_(
         Format | None,
         typer.Option(metavar="NAME", help=f"Of that file, one of {NAMES}; found by default."),
     ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Store that the frames are of: it notes what is labelled, and what people marked "
+            "as false alarms counts as looked at.",
+        ),
+    ] = None,
     trust_untouched: Annotated[
         bool,
         typer.Option(
@@ -135,16 +190,24 @@ def import_(
     Example:
         misgiving annotations import batch-1 --out labels-1
     """
-    from misgiving.collector import read_corrected, write_labels
+    from contextlib import ExitStack
+
+    from misgiving.collector import Store, read_corrected, record_labels, write_labels
 
     name = format.value if format else ""
-    corrected = read_corrected(folder, format=name, trust_untouched=trust_untouched)
-    write_labels(corrected.labels, folder, out)
+    with ExitStack() as undo:
+        opened = undo.enter_context(Store(store, create=False)) if store else None
+        corrected = read_corrected(
+            folder, format=name, trust_untouched=trust_untouched, store=opened
+        )
+        write_labels(corrected.labels, folder, out)
+        if opened:
+            record_labels(opened, corrected.labels.version, out.resolve(), corrected.frames)
     for line in corrected.said:
         typer.echo(line, err=True)
     labels = corrected.labels
     typer.echo(
         f"{out}: version {labels.version}, {len(labels.persons)} persons, "
         f"{corrected.added} of them added; {corrected.deleted} deleted, "
-        f"{corrected.untouched} untouched and left out"
+        f"{corrected.untouched} untouched and left out, {corrected.agreed} untouched and right"
     )

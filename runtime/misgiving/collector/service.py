@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,7 +16,10 @@ from grpc_health.v1 import health_pb2
 from misgiving.collector.control.service import SERVICE as CONTROL_SERVICE
 from misgiving.collector.control.service import Steering
 from misgiving.collector.declining import WANTED, Decliner, Declining, Verdict
-from misgiving.collector.store import Store, wrong_offset
+from misgiving.collector.frames.arrivals import Arrivals
+from misgiving.collector.frames.devices import Caller, Devices, Gate
+from misgiving.collector.frames.upkeep import kept_up
+from misgiving.collector.store import Store, StoredFrame, wrong_offset
 from misgiving.runtime.errors import (
     DataError,
     FailedPrecondition,
@@ -23,9 +28,10 @@ from misgiving.runtime.errors import (
     ResourceExhausted,
 )
 from misgiving.runtime.net.grpc_server import add_health, bind, new_server
-from misgiving.runtime.net.listening import check_exposed, stop_signal
+from misgiving.runtime.net.listening import check_exposed, check_plain, stop_signal
 from misgiving.runtime.net.room import Limits
 from misgiving.runtime.net.status import refuse
+from misgiving.runtime.telemetry.metrics import status_name
 from misgiving.runtime.wire.offers import Header
 from misgiving.v1 import fleet_pb2
 from misgiving.v1.control_pb2_grpc import add_FleetControlServicer_to_server
@@ -76,8 +82,11 @@ class StoreFailed(MisgivingError):
 class Ingest(FleetCollectorServicer):
     """The service. All disk work runs on worker threads."""
 
-    def __init__(self, store: Store, declining: Declining = Declining()) -> None:
-        self._store = store
+    def __init__(
+        self, store: Store, declining: Declining, devices: Devices, arrivals: Arrivals
+    ) -> None:
+        self._store, self._arrivals = store, arrivals
+        self._gate = Gate(devices, store.database)
         self._decliner = Decliner(declining, store.database)
 
     async def StatUpload(
@@ -85,7 +94,8 @@ class Ingest(FleetCollectorServicer):
     ) -> StatUploadResponse:
         """How much of an upload is durable."""
         try:
-            return await asyncio.to_thread(self._stat, request.digest)
+            caller = Caller.of(context.auth_context())
+            return await asyncio.to_thread(self._stat, request.digest, caller)
         except Exception as error:
             await _abort(context, error)
 
@@ -96,8 +106,11 @@ class Ingest(FleetCollectorServicer):
     ) -> UploadResponse:
         """Take one frame; returns when it is durable."""
         try:
-            return await self._upload(request_iterator)
+            caller = Caller.of(context.auth_context())
+            return await self._upload(request_iterator, caller)
         except Exception as error:
+            failed = isinstance(error, OSError)
+            self._arrivals.refused(StoreFailed.status if failed else status_name(error))
             await _abort(context, error)
 
     async def Offer(
@@ -105,38 +118,48 @@ class Ingest(FleetCollectorServicer):
     ) -> OfferResponse:
         """What is wanted of frames whose bytes are still to come."""
         try:
-            return await asyncio.to_thread(self._offered, request.frames)
+            caller = Caller.of(context.auth_context())
+            return await asyncio.to_thread(self._offered, request.frames, caller)
         except Exception as error:
             await _abort(context, error)
 
-    def _offered(self, frames: Sequence[OfferedFrame]) -> OfferResponse:
+    def _offered(self, frames: Sequence[OfferedFrame], caller: Caller) -> OfferResponse:
         if len(frames) > MAX_OFFERED:
             raise InvalidInput(
                 f"{len(frames)} frames are offered at once; at most {MAX_OFFERED} are looked at. "
                 "Offer fewer"
             )
-        known = {one.digest: self._stat(one.digest) for one in frames}
-        headers = {x.digest: self._header(x) for x in frames if not known[x.digest].stored}
+        known = {one.digest: self._stat(one.digest, caller) for one in frames}
+        headers = {x.digest: self._header(x, caller) for x in frames if not known[x.digest].stored}
         verdicts = self._decliner.judge({x: one for x, one in headers.items() if one})
         answers = [_answer(known[x.digest], verdicts.get(x.digest, WANTED)) for x in frames]
         return OfferResponse(answers=answers)
 
-    def _header(self, frame: OfferedFrame) -> Header | None:
-        """None where nobody here can read it: then nothing speaks against the frame."""
+    def _header(self, frame: OfferedFrame, caller: Caller) -> Header | None:
+        """None where it says nothing that counts: then nothing speaks against the frame."""
         try:
-            return self._store.opener.header(frame.header)
-        except (DataError, FailedPrecondition):
+            header = self._store.opener.header(frame.header)
+            return replace(header, device_id=self._gate.name_of(caller, header.device_id))
+        except (DataError, FailedPrecondition):  # nobody here can read it, or it is another's
             return None
 
-    def _stat(self, digest: str) -> StatUploadResponse:
-        if self._store.stored(digest):
+    def _stat(self, digest: str, caller: Caller) -> StatUploadResponse:
+        if self._known(digest, caller):
             return StatUploadResponse(stored=True)
         return StatUploadResponse(offset_bytes=self._store.offset(digest))
 
-    async def _upload(self, requests: AsyncIterator[UploadRequest]) -> UploadResponse:
-        start = await _start_of(requests)
-        if await asyncio.to_thread(self._store.stored, start.digest):
+    def _known(self, digest: str, caller: Caller) -> bool:
+        """Whether a frame is stored, as far as the caller may be told."""
+        return self._store.stored(digest) and self._gate.may_read(caller, digest)
+
+    async def _upload(
+        self, requests: AsyncIterator[UploadRequest], caller: Caller
+    ) -> UploadResponse:
+        start, began_s = await _start_of(requests), time.monotonic()
+        if await asyncio.to_thread(self._known, start.digest, caller):
+            self._arrivals.known()
             return UploadResponse(digest=start.digest, already_stored=True)
+        await asyncio.to_thread(self._gate.check_caller, caller)
         await asyncio.to_thread(self._check_offset, start)
         at = start.offset_bytes
         async for request in requests:
@@ -146,8 +169,23 @@ class Ingest(FleetCollectorServicer):
             raise InvalidInput(
                 f"upload ended after {at} of {start.size_bytes} bytes. Send the rest from byte {at}"
             )
-        new = await asyncio.to_thread(self._store.commit, start.digest)
-        return UploadResponse(digest=start.digest, already_stored=not new)
+        row = await asyncio.to_thread(self._commit, start.digest, caller)
+        if row is None:
+            self._arrivals.known()
+        else:
+            self._arrivals.took(row, time.monotonic() - began_s)
+        return UploadResponse(digest=start.digest, already_stored=row is None)
+
+    def _commit(self, digest: str, caller: Caller) -> StoredFrame | None:
+        """Store a finished upload; None where it was stored already."""
+        rows: list[StoredFrame] = []
+        admit = self._gate.admitting(caller)
+
+        def admitted(row: StoredFrame) -> StoredFrame:
+            rows.append(admit(row))
+            return rows[0]
+
+        return rows[0] if self._store.commit(digest, admitted) else None
 
     def _check_offset(self, start: UploadStart) -> None:
         durable = self._store.offset(start.digest)
@@ -168,6 +206,9 @@ async def serve(
     tls: Path | None = None,
     insecure: bool = False,
     declining: Declining = Declining(),
+    devices: Devices = Devices(),
+    keep_days: int | None = None,
+    metrics: str | None = None,
 ) -> None:
     """Collect until SIGTERM or SIGINT, then finish the calls under way.
 
@@ -182,25 +223,38 @@ async def serve(
             certificate; None for no TLS.
         insecure: listen without TLS where other machines reach it.
         declining: which frames are not wanted.
+        devices: what they may do.
+        keep_days: frames that arrived earlier are erased, but for those with labels; None for
+            none.
+        metrics: HOST:PORT for Prometheus; None for none.
 
     Raises:
         InvalidInput: ``listen`` is not HOST:PORT, or others reach it, without TLS.
         FailedPrecondition: the address cannot be bound; there are no certificates.
     """
     check_exposed(listen, tls, insecure)
-    stop = stop_signal()
-    server, address = await start_server(listen, store, tls, declining)
-    print(f"collecting on {address} into {store.folder}", file=sys.stderr, flush=True)
-    await stop.wait()
-    await server.stop(_GRACE_S)
+    if metrics:
+        check_plain(metrics, insecure)
+    stop, arrivals = stop_signal(), Arrivals()
+    async with kept_up(store, arrivals, keep_days, metrics):
+        server, address = await start_server(listen, store, tls, declining, devices, arrivals)
+        print(f"collecting on {address} into {store.folder}", file=sys.stderr, flush=True)
+        await stop.wait()
+        await server.stop(_GRACE_S)
 
 
 async def start_server(
-    listen: str, store: Store, tls: Path | None = None, declining: Declining = Declining()
+    listen: str,
+    store: Store,
+    tls: Path | None = None,
+    declining: Declining = Declining(),
+    devices: Devices = Devices(),
+    arrivals: Arrivals | None = None,
 ) -> tuple[grpc.aio.Server, str]:
     """Start the service with health and reflection; returns it and the HOST:PORT it has."""
     server = new_server(_LIMITS)
-    add_FleetCollectorServicer_to_server(Ingest(store, declining), server)
+    ingest = Ingest(store, declining, devices, arrivals or Arrivals())
+    add_FleetCollectorServicer_to_server(ingest, server)
     add_FleetControlServicer_to_server(Steering(store.database, _abort), server)
     services = (SERVICE, CONTROL_SERVICE)
     checks = add_health(server, *services)

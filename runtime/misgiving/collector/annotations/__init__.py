@@ -12,6 +12,7 @@ from misgiving.collector.annotations.coco_import import (
     read_corrected,
     write_labels,
 )
+from misgiving.collector.annotations.records import record_labels
 
 __all__ = [
     "Corrected",
@@ -21,5 +22,6 @@ __all__ = [
     "export_frames",
     "import_coco",
     "read_corrected",
+    "record_labels",
     "write_labels",
 ]

@@ -1,5 +1,6 @@
 """Stored frames as a folder that annotation tools read: images, and persons in a tool's format."""
 
+import hashlib
 import logging
 import math
 from collections import Counter
@@ -18,6 +19,8 @@ from misgiving.collector.annotations.coco import (
     Origin,
 )
 from misgiving.collector.annotations.formats import format_named, lost
+from misgiving.collector.annotations.records import record_batch
+from misgiving.collector.frames.selection import Selection, every_frame
 from misgiving.collector.store import Store
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError, MisgivingError
@@ -51,6 +54,8 @@ class ExportCounts:
     vehicle did not say."""
     hidden: int
     """Joints that went out without a label, because the vehicle has covered them."""
+    repeats: int
+    """Frames left out because an earlier one has the same picture, byte for byte."""
 
 
 def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
@@ -65,11 +70,17 @@ def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
 
 
 def export_annotations(
-    store: Store, out: Path, *, format: str = "coco", bundle: str = ""
+    store: Store,
+    out: Path,
+    *,
+    format: str = "coco",
+    bundle: str = "",
+    new: bool = False,
 ) -> ExportCounts:
-    """Write every stored frame, with all its persons, into a new folder.
+    """Write stored frames, with all their persons, into a new folder, each picture once.
 
-    The folder holds ``images/``, the file that annotators correct, and ``original.json``.
+    The folder holds ``images/``, the file that annotators correct, and ``original.json``. The
+    store notes who went out, as the batch of the folder's name.
 
     >>> with Store(Path("collected"), create=False) as store:
     ...     export_annotations(store, Path("batch-2"), format="cvat").images
@@ -80,15 +91,28 @@ def export_annotations(
         out: must not exist.
         format: ``coco``, ``cvat``, ``label-studio``, ``yolo`` or ``deeplabcut``.
         bundle: only frames of the bundle whose digest begins with this.
+        new: only frames that have no label, and that were not exported, nor their pictures.
 
     Raises:
         InvalidInput: no such format.
         DataError: ``out`` exists or cannot be written, nothing can be exported, an object of the
             store is damaged, or the frames have different keypoints.
     """
-    frames = ((row.digest, frame) for row, frame in store.frames(bundle))
-    hint = f"store {store.folder} has no frame to export; collect some first, or name another "
-    return export_frames(frames, out, format=format, none=f"{hint}--store or --bundle")
+    selection = Selection(bundle=bundle, new=new, unlabelled=new)
+    return export_selection(store, out, selection, format=format)
+
+
+def export_selection(
+    store: Store, out: Path, selection: Selection, *, format: str = "coco"
+) -> ExportCounts:
+    """As :func:`export_annotations`, of the frames that fit a selection."""
+    wanted = every_frame(store.database, selection)
+    rows = sorted((row.received_time_unix_nano, row.digest) for row in wanted)
+    hint = f"store {store.folder} has no frame to export; collect some first, or ask for others"
+    frames = ((digest, store.read(digest)) for _, digest in rows)
+    counts, digests = _export(frames, out, format, hint)
+    record_batch(store, out.name, format, digests)
+    return counts
 
 
 def export_frames(
@@ -111,14 +135,27 @@ def export_frames(
         format: see there.
         none: what is said where nothing can be exported.
     """
+    counts, _ = _export(frames, out, format, none)
+    return counts
+
+
+def _export(
+    frames: Iterable[tuple[str, KeptFrame]], out: Path, format: str, none: str
+) -> tuple[ExportCounts, list[str]]:
+    """Also gives the digests of the frames whose pictures went out."""
     images: list[Image] = []
     annotations: list[Annotation] = []
     category: Category | None = None
-    unusable = 0
+    unusable = repeats = 0
+    digests: dict[str, str] = {}
     kind, codings = format_named(format), Counter[str]()
     with new_folder(out) as folder:
         (folder / IMAGES).mkdir()
         for digest, frame in frames:
+            picture = hashlib.sha256(_encoded(frame)).hexdigest()
+            if picture in digests:
+                repeats += 1
+                continue
             try:
                 image = _image(len(images) + 1, digest, frame)
             except MisgivingError as error:
@@ -126,6 +163,7 @@ def export_frames(
                 unusable += 1
                 continue
             category = _same_category(category, frame)
+            digests[picture] = digest
             (folder / IMAGES / image.file_name).write_bytes(_encoded(frame))
             images.append(image)
             codings[_coding(frame)] += 1
@@ -140,7 +178,8 @@ def export_frames(
     audited = sum(origin.kept == Reason.AUDIT.value for origin in origins)
     counts = (len(images), len(annotations), flagged, audited, unusable)
     hidden = sum(len(one.joints) - one.num_keypoints for one in annotations)
-    return ExportCounts(*counts, kind.file(out) or out, lost(kind, document), codings, hidden)
+    said = (kind.file(out) or out, lost(kind, document), codings, hidden, repeats)
+    return ExportCounts(*counts, *said), list(digests.values())
 
 
 def frame_probability(decisions: Sequence[Decision]) -> float:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from misgiving.collector.annotations.matching import (
     restored,
     uncovered,
 )
+from misgiving.collector.annotations.records import false_alarms
 from misgiving.collector.annotations.splits import split_of
+from misgiving.collector.store import Store
 from misgiving.runtime.cocofile import joints_far_outside
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError
@@ -46,6 +48,11 @@ class Corrected:
     """Exported persons that no annotation stands for any more, or that have no joint left."""
     untouched: int
     """Exported persons that came back as they were, and are left out: nobody has looked at them."""
+    agreed: int
+    """Persons of ``labels`` that came back as they were, of whom somebody says that they are
+    right."""
+    frames: tuple[str, ...]
+    """Digests of the frames that have labels."""
     said: tuple[str, ...]
     """What else was left out, and what was scaled."""
 
@@ -63,7 +70,9 @@ def import_coco(folder: Path, out: Path, *, trust_untouched: bool = False) -> La
     return corrected.labels
 
 
-def read_corrected(folder: Path, *, format: str = "", trust_untouched: bool = False) -> Corrected:
+def read_corrected(
+    folder: Path, *, format: str = "", trust_untouched: bool = False, store: Store | None = None
+) -> Corrected:
     """Match corrected annotations with the exported persons.
 
     Images are told by the digest in their names, persons by our key where the tool kept it, else
@@ -78,6 +87,8 @@ def read_corrected(folder: Path, *, format: str = "", trust_untouched: bool = Fa
         folder: of the export, with the corrected file.
         format: of that file, see :func:`export_annotations`; found by its name by default.
         trust_untouched: pre-labels that came back as they were are labels too.
+        store: that the frames are of. Where somebody has marked one as a false alarm, the persons
+            who were flagged in it are right.
 
     Raises:
         DataError: a file is missing or cannot be understood, the keypoints are not the exported
@@ -86,7 +97,8 @@ def read_corrected(folder: Path, *, format: str = "", trust_untouched: bool = Fa
     exported = Exported(folder / ORIGINAL)
     kind, came = read_returned(folder, exported, format)
     edited = Edited(came, exported)
-    found = _Found(exported, edited, kind, trust_untouched)
+    right = false_alarms(store, exported.digests()) if store else set()
+    found = _Found(exported, edited, kind, trust_untouched, right)
     for image in sorted(edited.by_image):
         found.look_at(image)
     if not found.persons:
@@ -102,6 +114,8 @@ def read_corrected(folder: Path, *, format: str = "", trust_untouched: bool = Fa
         found.added,
         len(exported) - matched,
         found.untouched,
+        found.agreed,
+        tuple(sorted(found.frames)),
         (*edited.said, *found.said),
     )
 
@@ -134,15 +148,22 @@ class _Found:
     """The labels of an import, counted as they are found."""
 
     def __init__(
-        self, exported: Exported, edited: Edited, kind: AnnotationFormat, trust_untouched: bool
+        self,
+        exported: Exported,
+        edited: Edited,
+        kind: AnnotationFormat,
+        trust_untouched: bool,
+        right: Collection[str],
     ) -> None:
         self.persons: list[LabelledPerson] = []
-        self.added = self.untouched = self.covered = 0
+        self.frames: set[str] = set()
+        self.added = self.untouched = self.agreed = self.covered = 0
         self.said: list[str] = []
         self._exported = exported
         self._edited = edited
         self._held = kind.held
         self._trust_untouched = trust_untouched
+        self._right = right
 
     def look_at(self, image: int) -> None:
         """Take the persons of one image."""
@@ -161,19 +182,21 @@ class _Found:
             after = restored(
                 after, pairs, before, self._held(before.points, before.visibility, size)
             )
-        trusted = self._trust_untouched or self._edited.submitted(name)
         added = 0
         for one, other in enumerate(pairs):
             if other < 0:
                 added += 1
                 label = _added(self._exported.origin_of(image), name, after, one, size, added)
-            elif not trusted and is_untouched(after, one, before, other):
+            elif is_untouched(after, one, before, other) and not self._looked_at(
+                name, origins[other]
+            ):
                 self.untouched += 1
                 continue
             else:
                 label = _corrected(origins[other], name, after, one, before.boxes[other])
             _check_inside(after, one, name, size, self._exported.keypoints)
             self.persons.append(label)
+            self.frames.add(self._exported.origin_of(image).frame_digest)
         self.added += added
 
     def _seen(
@@ -185,6 +208,14 @@ class _Found:
         seen = uncovered(persons, covered)
         self.covered += int((seen.visibility != persons.visibility).sum())
         return seen.subset(np.flatnonzero(seen.visibility.any(axis=1)).tolist())
+
+    def _looked_at(self, image: str, origin: Origin) -> bool:
+        """Whether somebody says that a person is right who came back as exported."""
+        right = origin.flagged and origin.frame_digest in self._right
+        if right or self._edited.submitted(image):
+            self.agreed += 1
+            return True
+        return self._trust_untouched
 
 
 def _corrected(

@@ -45,6 +45,10 @@ class Exported:
     def __len__(self) -> int:
         return len(self.origins)
 
+    def digests(self) -> set[str]:
+        """Of all frames with persons."""
+        return {origin.frame_digest for origin in self.origins}
+
     def persons(self, image: int) -> Persons:
         """Those of one image."""
         places = self.by_image.get(image, ())

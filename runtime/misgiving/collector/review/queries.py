@@ -141,10 +141,10 @@ def alike(connection: sa.Connection, row: StoredFrame, count: int) -> list[tuple
     if not row.embedding:
         return []
     same = (_C.bundle_digest == row.bundle_digest) & (_C.digest != row.digest)
-    size = sa.func.length(_C.embedding) == len(row.embedding)
-    newest = sa.select(_C.digest, _C.embedding).where(same, size)
+    newest = sa.select(_C.digest, _C.embedding).where(same, _C.embedding.is_not(None))
     newest = newest.order_by(_C.received_time_unix_nano.desc()).limit(COMPARED)
-    found = connection.execute(newest).all()
+    size = len(row.embedding)
+    found = [one for one in connection.execute(newest) if len(one[1]) == size]
     if not found:
         return []
     rows = np.frombuffer(b"".join(one[1] for one in found), "<f4").reshape(len(found), -1)
@@ -271,9 +271,9 @@ def _marked(row: sa.RowMapping) -> Marked:
     return Marked(row["mark"], row["by"], row["at_unix_nano"])
 
 
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Of length 1; a row without a direction resembles nothing."""
-    lengths = np.linalg.norm(rows.astype(float), axis=1, keepdims=True)
-    usable = np.isfinite(lengths) & (lengths > 0)
-    unit = rows / np.where(usable, lengths, 1)
-    return np.asarray(np.where(usable, unit, np.nan))
+    with np.errstate(all="ignore"):  # a vehicle may send anything
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        usable = np.isfinite(lengths) & (lengths > 0)
+        return np.where(usable, rows / lengths, np.nan)

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import threading
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,6 +59,22 @@ class Objects:
             _sync(file, part)
         os.replace(part, path)
         sync_folder(path.parent)
+
+    def delete(self, digest: str) -> None:
+        """Delete an object, if there is one; for good when this returns."""
+        path = self._object(digest)
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            sync_folder(path.parent)
+
+    def unfinished(self, before_ns: int) -> list[str]:
+        """Digests of the uploads to which nothing was added since a time, in Unix nanoseconds."""
+        found = []
+        for part in self._incoming.glob("*.part"):
+            with suppress(FileNotFoundError):  # finished meanwhile
+                if part.stat().st_mtime_ns < before_ns:
+                    found.append(part.stem)
+        return found
 
     def lock(self, digest: str) -> AbstractContextManager[object]:
         """Held by whoever changes an upload."""

@@ -126,8 +126,14 @@ class Store:
         with self._objects.lock(digest):
             self._objects.discard(digest)
 
-    def commit(self, digest: str) -> bool:
+    def commit(
+        self, digest: str, admit: Callable[[StoredFrame], StoredFrame] = lambda row: row
+    ) -> bool:
         """Store a finished upload; durable when this returns.
+
+        Args:
+            digest: of the upload.
+            admit: gives the row that is stored, or raises; the bytes stay, but of a DataError.
 
         Returns:
             False where it was stored already.
@@ -143,13 +149,31 @@ class Store:
                 return False
             try:
                 check_whole(digest, body)
-                row = row_of(digest, body, self.opener.frame(body), time.time_ns())
+                row = admit(row_of(digest, body, self.opener.frame(body), time.time_ns()))
             except DataError:
                 self._objects.discard(digest)
                 raise
             new = self._store(row, lambda: self._objects.adopt(digest))
             self._objects.discard(digest)  # where the frame was stored before
             return new
+
+    def holds(self, digest: str) -> bool:
+        """Whether there are bytes of a frame, as an object or as an upload."""
+        with self._objects.lock(digest):
+            return self._objects.has(digest) or bool(self._objects.received(digest))
+
+    def drop(self, digest: str) -> None:
+        """Delete the bytes of a frame for good, which leaves its row."""
+        with self._objects.lock(digest):
+            self._objects.discard(digest)
+            self._objects.delete(digest)
+
+    def drop_unfinished(self, before_ns: int | None = None) -> int:
+        """Drop the uploads to which nothing was added since a time, None for all; how many."""
+        digests = self._objects.unfinished(before_ns or time.time_ns() + 1)
+        for digest in digests:
+            self.discard(digest)
+        return len(digests)
 
     def put(self, body: bytes) -> str:
         """Store a serialised CollectedFrame and return its digest; idempotent.

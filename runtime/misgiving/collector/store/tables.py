@@ -39,6 +39,8 @@ FRAMES = sa.Table(
     _said("sealed_with"),
     _said("identity"),
     sa.Column("embedding", sa.LargeBinary),
+    # The newest of a bundle, whose embeddings are compared.
+    sa.Index("ix_frames_bundle_received", "bundle_digest", "received_time_unix_nano"),
 )
 
 # What people said of frames; the newest of a digest counts.

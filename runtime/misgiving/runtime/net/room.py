@@ -67,12 +67,21 @@ class Room:
     def leave(self) -> None:
         self.calls -= 1
 
-    async def take(self, size: int) -> None:
+    async def take(self, size: int, has: int = 0) -> None:
         """Take so many bytes; wait for them where they are not free.
 
+        Args:
+            size: to take.
+            has: what the same call has taken already.
+
         Raises:
-            ResourceExhausted: they were not in time.
+            ResourceExhausted: they were not in time, or never will be.
         """
+        if (whole := size + has) > self.limits.in_flight_bytes:  # nobody waits behind it
+            raise ResourceExhausted(
+                f"its messages take {whole:,} bytes; at most {self.limits.in_flight_bytes:,} are "
+                f"taken of all together. Send smaller ones{self._more}"
+            )
         if not self._waiting and self._fits(size):
             self.taken += size
             return
@@ -95,6 +104,10 @@ class Room:
         self.taken -= size
         self._grant()
 
+    @property
+    def _more(self) -> str:
+        return f", or raise {self.limits.setting}" if self.limits.setting else ""
+
     def _fits(self, size: int) -> bool:
         return self.taken + size <= self.limits.in_flight_bytes
 
@@ -108,12 +121,11 @@ class Room:
     def _refuse(self, turn: "asyncio.Future[None]") -> None:
         if turn.done():
             return
-        more = f", or raise {self.limits.setting}" if self.limits.setting else ""
         turn.set_exception(
             _exhausted(
                 f"messages take {self.taken:,} bytes, and each stream as much as the largest one; "
                 f"at most {self.limits.in_flight_bytes:,} are taken. "
-                f"Send fewer or smaller ones at a time, or try again later{more}"
+                f"Send fewer or smaller ones at a time, or try again later{self._more}"
             )
         )
 
@@ -140,7 +152,7 @@ class Held:
         if (more := self._room.limits.kept * (self._came - self._largest)) <= 0:
             return
         self._largest = self._came
-        await self._room.take(more)
+        await self._room.take(more, self._size)
         if self._left:
             self._room.free(more)
         else:

@@ -136,7 +136,9 @@ class Uploader:
         done = set[str]()
         while batch := self._next(done):
             try:
-                for digest, answer in self._offer(batch):
+                answers = self._offer(batch)
+                done |= batch.keys() - answers.keys()
+                for digest, answer in answers.items():
                     if self._deliver(digest, answer):
                         done.add(digest)
                     self._succeeded()
@@ -157,7 +159,7 @@ class Uploader:
         first = sorted(order, key=self._attempts.put_off)[:BATCH]
         return {digest: entries[digest] for digest in first}
 
-    def _offer(self, batch: Mapping[str, Entry]) -> list[tuple[str, OfferAnswer]]:
+    def _offer(self, batch: Mapping[str, Entry]) -> dict[str, OfferAnswer]:
         """What the collector says of these, but for those that have left the spool meanwhile."""
         offered = [frame for one in batch.items() if (frame := self._offered(*one))]
         answers = self._answers(offered)
@@ -165,7 +167,7 @@ class Uploader:
             raise MisgivingError(f"it answered {len(answers)} of {len(offered)} offered frames")
         if answers and all(one.verdict == OFFER_VERDICT_LATER for one in answers):
             raise MisgivingError("it puts off each of the offered frames")
-        return [(frame.digest, answer) for frame, answer in zip(offered, answers, strict=True)]
+        return {frame.digest: answer for frame, answer in zip(offered, answers, strict=True)}
 
     def _offered(self, digest: str, entry: Entry) -> OfferedFrame | None:
         try:
@@ -176,7 +178,7 @@ class Uploader:
 
     def _answers(self, offered: Sequence[OfferedFrame]) -> Sequence[OfferAnswer]:
         unasked = [OfferAnswer()] * len(offered)
-        if not self._offers:
+        if not self._offers or not offered:
             return unasked
         try:
             request = OfferRequest(frames=offered)

@@ -114,6 +114,21 @@ DeviceId = Annotated[
 ]
 
 
+def size_of(text: str, option: str) -> int:
+    """The bytes of a size such as 2GiB; raises InvalidInput where it is none, or 0."""
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    from misgiving.runtime.errors import InvalidInput
+
+    try:
+        size = TypeAdapter(ByteSize).validate_python(text)
+    except ValidationError:
+        size = ByteSize(0)
+    if size < 1:
+        raise InvalidInput(f"{option} is {text!r}; expected a size above 0, such as 500MB or 2GiB")
+    return size
+
+
 def given(context: typer.Context) -> dict[str, object]:
     """The options that stand on the command line; the others are left to a file."""
     names = [name for name in context.params if name not in ("config", "sources")]

@@ -6,7 +6,7 @@ from typer.core import TyperGroup
 
 ROLES = {
     "On the vehicle": ("serve", "watch", "status", "stream", "infer", "build", "verify", "config"),
-    "Fleet side": ("collect", "review", "fleet", "annotations", "prelabel"),
+    "Fleet side": ("collect", "review", "frames", "fleet", "annotations", "prelabel"),
     "Training": (
         "recipes",
         "train",

@@ -1,4 +1,4 @@
-"""Accounts of the review page, and what signs their sessions."""
+"""Accounts of the review page, what signs their sessions, and an index of each bundle's newest."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,4 +17,7 @@ def upgrade() -> None:
         "keys",
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("value", sa.LargeBinary, nullable=False),
+    )
+    op.create_index(
+        "ix_frames_bundle_received", "frames", ["bundle_digest", "received_time_unix_nano"]
     )

@@ -1,0 +1,196 @@
+"""Frames erased for good: what goes, in which order, and the proof that nothing is left.
+
+The object goes before the rows. A process that ends in between leaves a row without an object,
+which the next attempt finds again; the other way round, the object would get a row again when the
+store is opened.
+"""
+
+import dataclasses
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from misgiving.collector.frames.selection import Selection, count_frames, named, select_frames
+from misgiving.collector.frames.words import spoken_size
+from misgiving.collector.store import Store
+from misgiving.collector.store.tables import (
+    BATCH_FRAMES,
+    DECLINED,
+    FRAMES,
+    LABEL_SETS,
+    LABELLED,
+    MARKS,
+)
+from misgiving.runtime.errors import FailedPrecondition
+
+log = logging.getLogger(__name__)
+
+_PAGE = 200
+
+
+@dataclass(slots=True)
+class Erased:
+    """What is to be erased, or was."""
+
+    frames: int = 0
+    size_bytes: int = 0
+    uploads: int = 0
+    """Unfinished ones."""
+    declined: int = 0
+    """Notes of frames that were declined before their bytes travelled."""
+    devices: Counter[str] = field(default_factory=Counter)
+    """Device → frames."""
+    label_sets: Counter[str] = field(default_factory=Counter)
+    """Version and path of each label set with labels made of the frames → how many of them."""
+    batches: Counter[str] = field(default_factory=Counter)
+    """Name of each export that holds copies of them → how many."""
+
+    def __str__(self) -> str:
+        devices = ", ".join(
+            f"{name or '(no name)'} {n:,}" for name, n in self.devices.most_common(5)
+        )
+        more = len(self.devices) - 5
+        of = f" of {devices}{f' and {more} devices more' if more > 0 else ''}" if devices else ""
+        return f"{self.frames:,} frames, {spoken_size(self.size_bytes)}{of}"
+
+    @property
+    def kept_elsewhere(self) -> list[str]:
+        """A line for each label set and export that still has something of them."""
+        return [
+            f"label set {name} has labels made of {count:,} of them; delete it, or make it anew"
+            for name, count in sorted(self.label_sets.items())
+        ] + [
+            f"export {name} has copies of {count:,} of them; delete its folder where it still is"
+            for name, count in sorted(self.batches.items())
+        ]
+
+
+def to_be_erased(store: Store, selection: Selection) -> Erased:
+    """What :func:`erase` would erase now."""
+    found, c = Erased(), FRAMES.c
+    with store.database.connect(reads=True) as connection:
+        found.frames, found.size_bytes = count_frames(connection, selection)
+        of_device = sa.select(c.device_id, sa.func.count()).where(*selection.clauses())
+        found.devices.update(dict(_pairs(connection, of_device.group_by(c.device_id))))
+        digests = sa.select(c.digest).where(*selection.clauses())
+        _add_elsewhere(connection, digests, found)
+    return found
+
+
+def erase(store: Store, selection: Selection) -> Erased:
+    """Erase the frames that arrived before now, with their marks, and every unfinished upload.
+
+    An unfinished upload does not say whose it is; its vehicle sends it again.
+
+    Args:
+        store: of the collector.
+        selection: which frames.
+
+    Raises:
+        FailedPrecondition: something of them is left, because it came again meanwhile.
+    """
+    until = time.time_ns()
+    if selection.until_ns is not None:
+        until = min(until, selection.until_ns)
+    selection = dataclasses.replace(selection, until_ns=until)
+    erased = _erase_frames(store, selection)
+    with store.database.connect() as connection:
+        if (fit := _declined(selection)) is not None:
+            erased.declined = connection.execute(sa.delete(DECLINED).where(*fit)).rowcount
+    erased.uploads = store.drop_unfinished()
+    store.database.forget()
+    return erased
+
+
+def erase_old(store: Store, before_ns: int, stopped: Callable[[], bool] = lambda: False) -> Erased:
+    """Erase what arrived before a time, in Unix nanoseconds, but for frames with labels.
+
+    Args:
+        store: of the collector.
+        before_ns: the time.
+        stopped: whether to leave the rest to another time.
+    """
+    erased = _erase_frames(store, Selection(until_ns=before_ns, unlabelled=True), stopped)
+    erased.uploads = store.drop_unfinished(before_ns)
+    if erased.frames or erased.uploads:
+        log.info("retention: %s and %d unfinished uploads are erased", erased, erased.uploads)
+    return erased
+
+
+def _erase_frames(
+    store: Store, selection: Selection, stopped: Callable[[], bool] = lambda: False
+) -> Erased:
+    erased = Erased()
+    while not stopped():
+        with store.database.connect(reads=True) as connection:
+            page = select_frames(connection, selection, limit=_PAGE)
+            digests = [frame.digest for frame in page]
+            _add_elsewhere(connection, digests, erased)
+        if not page:
+            break
+        for frame in page:
+            store.drop(frame.digest)
+            erased.devices[frame.device_id] += 1
+            erased.size_bytes += frame.size_bytes
+        erased.frames += len(page)
+        with store.database.connect() as connection:
+            _delete_rows(connection, digests)
+        _prove_empty(store, digests)
+    return erased
+
+
+def _delete_rows(connection: sa.Connection, digests: Sequence[str]) -> None:
+    if connection.dialect.name == "sqlite":  # which would leave the bytes in its pages
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+    for table in (MARKS, BATCH_FRAMES, FRAMES):
+        connection.execute(sa.delete(table).where(table.c.digest.in_(digests)))
+
+
+def _declined(selection: Selection) -> list[sa.ColumnElement[bool]] | None:
+    """What notes of declined frames must fulfil; None where these cannot be asked that."""
+    others = Selection(until_ns=selection.until_ns, since_ns=selection.since_ns)
+    known = {name: getattr(selection, name) for name in ("devices", "streams", "campaigns")}
+    if selection != dataclasses.replace(others, **known):
+        return None
+    c = DECLINED.c
+    found = named(c.device_id, selection.devices) + named(c.stream_id, selection.streams)
+    found += [c.campaign.in_(selection.campaigns)] if selection.campaigns else []
+    found += [c.declined_time_unix_nano < selection.until_ns]
+    if selection.since_ns is not None:
+        found.append(c.declined_time_unix_nano >= selection.since_ns)
+    return found
+
+
+def _prove_empty(store: Store, digests: Sequence[str]) -> None:
+    left = Counter({"objects": sum(map(store.holds, digests))})
+    with store.database.connect(reads=True) as connection:
+        for table in (MARKS, BATCH_FRAMES, FRAMES):
+            rows = sa.select(sa.func.count()).where(table.c.digest.in_(digests))
+            left[f"rows of {table.name}"] = connection.scalar(rows.select_from(table)) or 0
+    if said := ", ".join(f"{count} {what}" for what, count in left.items() if count):
+        raise FailedPrecondition(
+            f"of {len(digests)} erased frames {said} are there; expected none. A vehicle has sent "
+            "them again, or somebody has marked them: run it again"
+        )
+
+
+def _add_elsewhere(connection: sa.Connection, digests: Any, erased: Erased) -> None:
+    """Count who else has something of frames, given by their digests or a query of these."""
+    c = LABELLED.c
+    named = sa.select(c.version, LABEL_SETS.c.path, sa.func.count())
+    labels = named.outerjoin_from(LABELLED, LABEL_SETS, c.version == LABEL_SETS.c.version)
+    labels = labels.where(c.digest.in_(digests)).group_by(c.version, LABEL_SETS.c.path)
+    for version, path, count in connection.execute(labels):
+        erased.label_sets[f"{version} ({path})" if path else version] += count
+    batches = sa.select(BATCH_FRAMES.c.batch, sa.func.count())
+    batches = batches.where(BATCH_FRAMES.c.digest.in_(digests)).group_by(BATCH_FRAMES.c.batch)
+    erased.batches.update(dict(_pairs(connection, batches)))
+
+
+def _pairs(connection: sa.Connection, query: sa.Select[Any]) -> list[tuple[str, int]]:
+    return [(name, count) for name, count in connection.execute(query)]
