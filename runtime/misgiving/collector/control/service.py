@@ -11,9 +11,9 @@ import grpc.aio
 
 from misgiving.collector.control.control import Control
 from misgiving.collector.control.releases import Releases
+from misgiving.collector.frames.devices import Caller, Gate
 from misgiving.collector.store.database import Database
-from misgiving.runtime.errors import InvalidInput, MisgivingError
-from misgiving.runtime.net.roles import names_of
+from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.wire.campaigns import to_campaign_message
 from misgiving.runtime.wire.releases import to_release_message
 from misgiving.runtime.wire.reports import Report, to_report
@@ -38,23 +38,22 @@ MAX_REPORT_BYTES = 64 << 10
 """Largest report that is taken; one has about two thousand bytes."""
 
 
-class NotYours(MisgivingError):
-    """A call in the name of another device."""
-
-    status = "PERMISSION_DENIED"
-
-
 class Steering(FleetControlServicer):
     """The service. All work of the database runs on worker threads.
 
     Args:
         database: of the store.
+        gate: says which device calls.
         refuse: ends a call with the status of an error.
     """
 
     def __init__(
-        self, database: Database, refuse: Callable[[Any, Exception], Awaitable[NoReturn]]
+        self,
+        database: Database,
+        gate: Gate,
+        refuse: Callable[[Any, Exception], Awaitable[NoReturn]],
     ) -> None:
+        self._gate = gate
         self._control = Control(database)
         self._releases = Releases(database)
         self._refuse = refuse
@@ -64,7 +63,7 @@ class Steering(FleetControlServicer):
     ) -> ReportResponse:
         """Take a report; returns when it is durable."""
         try:
-            device_id = device_of(request.report.device_id, context)
+            device_id = self._device(request.report.device_id, context)
             if (size := request.report.ByteSize()) > MAX_REPORT_BYTES:
                 raise InvalidInput(
                     f"report has {size:,} bytes; expected at most {MAX_REPORT_BYTES:,}. Send counts"
@@ -80,7 +79,7 @@ class Steering(FleetControlServicer):
     ) -> GetCampaignResponse:
         """What is meant for a device now."""
         try:
-            device_id = device_of(request.device_id, context)
+            device_id = self._device(request.device_id, context)
             found = await asyncio.to_thread(self._control.campaign_of, device_id, time.time_ns())
         except Exception as error:
             await self._refuse(context, error)
@@ -91,7 +90,7 @@ class Steering(FleetControlServicer):
     ) -> GetReleaseResponse:
         """What is released to a device now."""
         try:
-            device_id = device_of(request.device_id, context)
+            device_id = self._device(request.device_id, context)
             found = await asyncio.to_thread(self._releases.release_of, device_id, request.name)
         except Exception as error:
             await self._refuse(context, error)
@@ -102,37 +101,17 @@ class Steering(FleetControlServicer):
     ) -> AsyncIterator[ReadReleaseResponse]:
         """The bytes of a release."""
         try:
-            device_of(request.device_id, context)
+            self._device(request.device_id, context)
             chunks = self._releases.read(request.digest, request.offset_bytes)
             while chunk := await asyncio.to_thread(next, chunks, b""):
                 yield ReadReleaseResponse(chunk=chunk)
         except Exception as error:
             await self._refuse(context, error)
 
+    def _device(self, device_id: str, context: Any) -> str:
+        return self._gate.name_of(Caller.of(context.auth_context()), device_id, "call")
+
 
 def _add(control: Control, releases: Releases, report: Report) -> None:
     if control.add(report, time.time_ns()) and (said := releases.judge(report)):
         log.error("%s", said)
-
-
-def device_of(device_id: str, context: Any) -> str:
-    """Who calls: where certificates say so, a vehicle speaks for itself alone.
-
-    Args:
-        device_id: that the call names; with a certificate it may be empty.
-        context: of the call.
-
-    Raises:
-        NotYours: the certificate has other names, or none.
-    """
-    peer = context.auth_context()
-    names = names_of(peer)
-    if not names and "x509_pem_cert" not in peer:
-        return device_id
-    if names and device_id in ("", *names):
-        return device_id or names[0]
-    raise NotYours(
-        f"device {device_id!r} is not the caller, whose certificate is of "
-        f"{', '.join(names[:3]) or 'nobody'}; expected the name in its SAN. Set server.device_id "
-        "to it"
-    )
