@@ -19,7 +19,7 @@ IMPORTED = (
 """Before a process is forked, so that a start takes little time."""
 
 FRAME_BYTES = 20_000
-_MOST_PENDING = 30
+_MOST_PENDING = 200
 
 
 def vehicle(folder: Path, collector: str, run: int, said: Connection) -> None:
