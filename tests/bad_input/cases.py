@@ -6,6 +6,7 @@ them all and writes docs/errors.md with the messages as they came. Names in brac
 ``{server}`` is a server that answers, ``{nobody}`` an address where there is none.
 """
 
+from bad_input.annotation_cases import TOOLS
 from bad_input.attach_cases import ATTACH
 from bad_input.bench_cases import BENCH
 from bad_input.build_cases import BUILD, ON_TENSORRT
@@ -342,6 +343,6 @@ ANNOTATIONS = [
 CASES = [
     *(*GENERAL, *INFER, *SERVE_, *STATUS, *STREAM, *TRAINING),
     *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *BENCH, *DEMO, *COLLECT, *REVIEW, *FRAMES),
-    *(*FLEET, *ANNOTATIONS),
+    *(*FLEET, *ANNOTATIONS, *TOOLS),
     *(*PRECISION, *TLS, *TRUST, *ATTACH, *SUSPECTS, *CONFIG, *DETECTOR, *WATCH),
 ]

@@ -19,6 +19,8 @@ from scipy.io import savemat
 from bad_input import config_cases, fleet_cases, watch_cases
 from bad_input.persons_cases import SLIPS
 from misgiving.collector.annotations import export_coco
+from misgiving.collector.annotations.coco import Document
+from misgiving.collector.annotations.formats import FORMATS
 from misgiving.collector.store import Store
 from misgiving.runtime.bundles.keys import id_of, read_public
 from misgiving.runtime.bundles.releasing import pack_bundle, sign_bundle
@@ -215,6 +217,18 @@ def _batches(folder: Path) -> None:
     far = folder / "batch-far"
     shutil.copytree(folder / "batch", far)
     edit(far, lambda document: document["annotations"][0]["keypoints"].__setitem__(0, 9000))
+    _skeletons(folder)
+
+
+def _skeletons(folder: Path) -> None:
+    """Exports with CVAT's file: of another skeleton, and beside COCO's."""
+    for name in ("batch-other", "batch-two"):
+        shutil.copytree(folder / "batch", folder / name)
+        document = Document.model_validate_json((folder / name / "annotations.json").read_bytes())
+        FORMATS["cvat"].write(folder / name, document, name)
+    (folder / "batch-other" / "annotations.json").unlink()
+    path = folder / "batch-other" / "annotations.xml"
+    path.write_text(path.read_text().replace('"neck"', '"tail"'))
 
 
 def _bundles(folder: Path) -> None:

@@ -1,14 +1,19 @@
 """What earlier releases stored and exported is read as what it meant."""
 
+import hashlib
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from misgiving.collector import Store, export_coco, read_corrected
+from misgiving.runtime.outbox.records import DATABASE
+from misgiving.runtime.outbox.spool import Spool
+from misgiving.runtime.outbox.uploader import Uploader
 from misgiving.v1.pose_pb2 import Flag, FlagReason
-from shared.collecting import collected, person, serialise
+from shared.collecting import collected, collecting, eventually, person, serialise
 
 
 @pytest.fixture
@@ -41,3 +46,28 @@ def test_an_export_of_before_is_imported(store: Store, tmp_path: Path) -> None:
     for name, document in (("original", original), ("annotations", corrected)):
         (tmp_path / "out" / f"{name}.json").write_text(json.dumps(document))
     assert len(read_corrected(tmp_path / "out").labels.persons) == 2
+
+
+@pytest.mark.parametrize("columns", ["", ", stored_at REAL"])
+def test_a_spool_of_before_is_uploaded(tmp_path: Path, columns: str) -> None:
+    """It says nothing of a frame's value; its digests are what the collector has them by."""
+    bodies = [serialise(collected(name)) for name in ("one", "two")]
+    rows = [(hashlib.sha256(body).hexdigest(), "front/x", len(body), body) for body in bodies]
+    database = sqlite3.connect(tmp_path / DATABASE)
+    database.execute(
+        "CREATE TABLE frames (seq INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, "
+        f"name TEXT NOT NULL, size INTEGER NOT NULL, refusal TEXT, body BLOB NOT NULL{columns})"
+    )
+    insert = "INSERT INTO frames (digest, name, size, body) VALUES (?, ?, ?, ?)"
+    database.executemany(insert, rows)
+    database.commit()
+    database.close()
+    spool = Spool(tmp_path)
+    with Store(tmp_path / "store") as store:
+        with collecting(store) as address:
+            uploader = Uploader(spool, address)
+            uploader.start()
+            eventually(lambda: spool.counts().uploaded == 2)
+            uploader.stop(60)
+        assert {row.digest for row, _ in store.frames()} == {digest for digest, *_ in rows}
+    spool.close()

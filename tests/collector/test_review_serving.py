@@ -10,15 +10,16 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from misgiving.collector.review.accounts import FAILURES, Accounts
-from misgiving.collector.review.serving import access_of
+from misgiving.collector.review.serving import access_of, serve_review
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import InvalidInput
 from shared.collecting import DEADLINE_S
-from shared.reviewing import PROXIED, filled, reviewing
+from shared.reviewing import OPEN, PROXIED, filled, reviewing
 
 PASSWORD = "four words of mine"
 
@@ -55,6 +56,14 @@ def test_pages_until_it_is_told_to_stop(folder: Path) -> None:
         process.terminate()
         assert process.wait(DEADLINE_S) == 0
         assert process.stderr.read() == ""
+
+
+def test_a_signal_before_the_first_request(tmp_path: Path) -> None:
+    def stopped(server: Any) -> None:
+        raise SystemExit(143)
+
+    with filled(tmp_path / "store", [2.0]) as store:
+        serve_review("127.0.0.1:0", store, OPEN, stopped)
 
 
 def test_accounts_from_a_shell(folder: Path) -> None:

@@ -7,17 +7,21 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from misgiving.runtime.flags.budgets import DAY, Budget
 from misgiving.runtime.flags.policy import FlagPolicy, FlagState
 from misgiving.runtime.outbox.ledger import LEDGER, Ledger
 from misgiving.runtime.outbox.records import DATABASE
 from misgiving.runtime.outbox.spool import Spool
+from misgiving.runtime.settings.reading import Sources
+from misgiving.runtime.telemetry.metrics import Metrics
+from misgiving.runtime.verbs.serve import collecting
 from misgiving.runtime.wire.offers import header_of
 from misgiving.runtime.wire.sealing import FRAME, HEADER, key_id, open_sealed, sealed_with
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from runtime.flagging import Device
-from shared.collecting import collected, offer, serialise, until_pending
+from shared.collecting import collected, eventually, offer, serialise, until_pending
 
 KEY = X25519PrivateKey.generate()
 KEYS = {key_id(KEY.public_key()): KEY}
@@ -142,3 +146,21 @@ def test_the_ledger_beside_it_names_no_stream(tmp_path: Path) -> None:
         state = ledger.recalled(FlagState(policy))
         ledger.close()
         assert [bucket.taken for bucket in state.buckets.values()] == [1]
+
+
+def test_options_and_file_reach_the_spool(tmp_path: Path) -> None:
+    public = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "fleet.pub").write_bytes(public)
+    file = tmp_path / "misgiving.toml"
+    file.write_text('[spool]\nfolder = "spool"\nseal_to = "fleet.pub"\nquota = 5\n')
+    options = {"spool_quota": "2kB", "spool_days": 3.0}
+    settings = Sources(file, options).settings()
+    assert (settings.spool.quota, settings.spool.days) == (2000, 3.0)
+    with collecting(settings, Metrics()) as spool:
+        assert isinstance(spool, Spool)
+        assert offer(spool, collected("small", image=bytes(100)))
+        until_pending(spool, 1)
+        (digest,) = spool.pending()
+        assert open_sealed(spool.read(digest), KEYS, FRAME)
+        assert offer(spool, collected("large", image=bytes(2000)))
+        eventually(lambda: spool.counts().lost == 1)

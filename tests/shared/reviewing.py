@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from flask.testing import FlaskClient
+from waitress import wasyncore
 
 from misgiving.collector.review.app import Access, create_app
 from misgiving.collector.review.serving import serve_review
@@ -56,6 +57,8 @@ def reviewing(store: Store, access: Access = OPEN) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.effective_port}"
     finally:
-        server.close()
+        server.task_dispatcher.shutdown()
+        # By its own thread: a loop whose files another one closes fails.
+        server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))
         thread.join(DEADLINE_S)
         assert not thread.is_alive()

@@ -48,9 +48,10 @@ def status(
 
     with Store(store, create=False) as opened:
         devices = devices_of(Control(opened.database).runs())
-    for name, one in devices.items():
-        if not fits(device, name):
-            continue
+    found = {name: one for name, one in devices.items() if fits(device, name)}
+    if not found:
+        typer.echo("no vehicle has reported", err=True)
+    for name, one in found.items():
         if as_json:
             typer.echo(json.dumps(record_of(name, one)))
         else:

@@ -78,9 +78,12 @@ def serve_review(
             "Name another with --listen"
         ) from error
     bound = f"{host}:{_port(server)}"
-    print(f"reviewing on http://{bound} what is in {store.folder}", file=sys.stderr, flush=True)
-    started(server)
-    server.run()
+    try:
+        print(f"reviewing on http://{bound} what is in {store.folder}", file=sys.stderr, flush=True)
+        started(server)
+        server.run()
+    except SystemExit:  # the signal came before the server heard it: that is a good end as well
+        server.close()
 
 
 def _port(server: Any) -> int:

@@ -140,6 +140,10 @@ def row_of(digest: str, body: bytes, frame: KeptFrame, received_ns: int) -> Stor
         embedding=_packed(worst) if worst else None,
         sampling_probability=_sampling(frame),
         persons=len(frame.persons),
+        campaign=_text(frame.campaign),
+        engine=_text(frame.engine),
+        precision=_text(frame.precision),
+        software_version=_text(frame.software_version),
         sealed_with=sealed_with(body),
     )
 
