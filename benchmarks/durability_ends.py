@@ -19,7 +19,7 @@ IMPORTED = (
 """Before a process is forked, so that a start takes little time."""
 
 FRAME_BYTES = 20_000
-_MOST_PENDING = 200
+_MOST_PENDING = 30
 
 
 def vehicle(folder: Path, collector: str, run: int, said: Connection) -> None:
@@ -58,8 +58,9 @@ def emptying(folder: Path, collector: str, said: Connection) -> None:
     spool.close()
 
 
-def collector(arguments: list[str], log: Path) -> None:
+def collector(arguments: list[str], log: Path, environment: dict[str, str]) -> None:
     """`misgiving collect`."""
+    os.environ.update(environment)
     from misgiving.collector.cli import app
 
     os.dup2(os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644), 2)
