@@ -43,11 +43,13 @@ class Trial:
         folder: a new one.
         rng: says who is killed, and when.
         stores: more options of ``misgiving collect``: another database, other objects.
+        environment: of ``misgiving collect``, beside ours.
     """
 
     folder: Path
     rng: random.Random
     stores: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
     stored: set[str] = field(default_factory=set)
     """Ids of the frames that the spool has said to have."""
     kills: Counter[str] = field(default_factory=Counter)
@@ -131,7 +133,8 @@ class Trial:
 
     def _start_collector(self) -> Any:
         options = ["--listen", self._listen, "--store", str(self.folder / "store"), *self.stores]
-        return self._started(ends.collector, (options, self.folder / "collector.log"))
+        log = self.folder / "collector.log"
+        return self._started(ends.collector, (options, log, self.environment))
 
     def _started(self, function: Any, arguments: tuple[Any, ...], *pipes: Connection) -> Any:
         process = _PROCESSES.Process(target=function, args=arguments, daemon=True)
