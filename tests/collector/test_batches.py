@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from misgiving.collector import Store, export_annotations, read_corrected
 from misgiving.collector.annotations.coco_export import export_selection
@@ -44,6 +44,24 @@ def test_only_what_is_new_goes_out_again(tmp_path: Path) -> None:
             ("all", "coco"),
         ]
         assert ("second", digest) in rows(store, BATCH_FRAMES)
+        assert len(rows(store, BATCH_FRAMES)) == 4
+
+
+def test_the_command_chooses_frames(tmp_path: Path) -> None:
+    other = collected("other")
+    other.device_id = "truck-1"
+    with stored(tmp_path / "store", FRAMES[0], other):
+        pass
+
+    def run(out: str, *options: str) -> Result:
+        asked = ("--store", str(tmp_path / "store"), "--out", str(tmp_path / out), *options)
+        return CliRunner().invoke(app, ["annotations", "export", *asked])
+
+    assert "one: 1 images" in run("one", "--device", "truck-*").output
+    assert "two: 1 images" in run("two", "--new").output
+    assert isinstance(run("three", "--new").exception, DataError)
+    assert "three: 2 images" in run("three").output
+    with Store(tmp_path / "store", create=False) as store:
         assert len(rows(store, BATCH_FRAMES)) == 4
 
 

@@ -27,6 +27,10 @@ OPAQUE = (Network,)
 CLI_ONLY = {
     "misgiving.runtime.verbs": "options that verbs share",
     "misgiving.runtime.verbs.build": "for this device; in Python that is Estimator.load",
+    "misgiving.collector.annotations.coco_export": "a selection as typed; in Python two arguments",
+    "misgiving.collector.frames.options": "options that verbs share",
+    "misgiving.collector.frames.selection": "a selection as typed",
+    "misgiving.collector.store": "as typed; in Python that is Store",
     "misgiving.collector.format_names": "names for the help",
     "misgiving.export.bench.output": "prints a table; it times processes, not calls",
     "misgiving.export.bench.long": "what its verb is asked",

@@ -1,16 +1,21 @@
 """The collector's verbs: ``collect``, ``frames``, ``review`` and ``annotations``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from misgiving.collector.control.cli import app as fleet
 from misgiving.collector.format_names import NAMES, Format
+from misgiving.collector.frames.options import of_store
 from misgiving.collector.frames_cli import app as frames
 from misgiving.collector.options import DatabaseOption, ObjectsOption, OpenWith, StoreOption
 from misgiving.collector.review import cli as review_cli
 from misgiving.runtime.verbs.options import Insecure, Scraped, Tls, size_of
+
+if TYPE_CHECKING:
+    from misgiving.collector.frames.selection import Selection
+    from misgiving.collector.store import Store
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 annotations = typer.Typer(
@@ -109,8 +114,10 @@ def collect(
 
 
 @annotations.command()
+@of_store
 def export(
-    store: StoreOption,
+    selection: "Selection",
+    store: "Store",
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="New folder for images and annotations.")
     ],
@@ -118,34 +125,22 @@ def export(
         Format,
         typer.Option(metavar="NAME", help=f"What the annotation tool reads: {NAMES}."),
     ] = Format.COCO,
-    bundle: Annotated[
-        str,
-        typer.Option(metavar="HEX", help="Only frames of the bundle whose digest begins with HEX."),
-    ] = "",
-    database: DatabaseOption = None,
-    objects: ObjectsOption = None,
-    new: Annotated[
-        bool,
-        typer.Option(
-            "--new", help="Only frames that were not exported, nor their pictures, nor labelled."
-        ),
-    ] = False,
-    open_with: OpenWith = None,
 ) -> None:
     """Write the collected frames for an annotation tool.
 
-    Each picture goes out once. The store notes them as a batch of the folder's name.
+    Each picture goes out once. The store notes them as a batch of the folder's name; --new leaves
+    out what has labels, too.
 
     \b
     Example:
         misgiving annotations export --store /data/collected --out batch-1 --format coco
     """
-    from misgiving.collector import Store, export_annotations
-    from misgiving.runtime.wire.sealing import read_opening_keys
+    from dataclasses import replace
 
-    keys = read_opening_keys(open_with or [])
-    with Store(store, database, objects, create=False, keys=keys) as opened:
-        counts = export_annotations(opened, out, format=format.value, bundle=bundle, new=new)
+    from misgiving.collector.annotations.coco_export import export_selection
+
+    wanted = replace(selection, unlabelled=selection.new)
+    counts = export_selection(store, out, wanted, format=format.value)
     typer.echo(
         f"{out}: {counts.images} images, {counts.persons} persons, {counts.flagged} flagged, "
         f"{counts.audited} audited; {counts.unusable} frames unusable, "

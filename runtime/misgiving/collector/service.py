@@ -255,7 +255,9 @@ async def start_server(
     server = new_server(_LIMITS)
     ingest = Ingest(store, declining, devices, arrivals or Arrivals())
     add_FleetCollectorServicer_to_server(ingest, server)
-    add_FleetControlServicer_to_server(Steering(store.database, _abort), server)
+    add_FleetControlServicer_to_server(
+        Steering(store.database, Gate(devices, store.database), _abort), server
+    )
     services = (SERVICE, CONTROL_SERVICE)
     checks = add_health(server, *services)
     address = bind(server, listen, tls)

@@ -58,9 +58,8 @@ class Store:
 
     Raises:
         InvalidInput: a URL is another's.
-        FailedPrecondition: the folder, the database or the bucket cannot be opened.
-        StoreUnavailable: the last, where it may be later. From every method, where the database
-            or the bucket does not answer.
+        FailedPrecondition: the folder, the database or the bucket cannot be opened. From every
+            method, where the database or the bucket does not answer.
     """
 
     def __init__(
