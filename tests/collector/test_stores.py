@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from misgiving.collector.control.control import Control
 from misgiving.collector.store import Store
 from misgiving.collector.store.tables import MARKS
 from misgiving.runtime.errors import DataError, FailedPrecondition
@@ -26,6 +27,7 @@ from shared.collecting import (
     person,
     serialise,
 )
+from shared.reporting import report
 from shared.services import Place
 
 
@@ -281,6 +283,12 @@ def test_processes_that_upload_at_once(place: Place, tmp_path: Path) -> None:
         assert sorted(row.frame_id for row, _ in store.frames()) == sorted(new)
         assert store.count() == len(place.all_objects()) == len(new)
     assert len(new) == 12
+
+
+def test_a_report_that_comes_twice_counts_once(store: Store) -> None:
+    control = Control(store.database)
+    assert [control.add(report(), 1), control.add(report(), 2)] == [True, False]
+    assert [run.reports for run in control.runs()] == [1]
 
 
 def test_a_frame_is_deleted_for_good(store: Store, place: Place) -> None:

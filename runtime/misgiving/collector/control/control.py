@@ -85,8 +85,8 @@ class Control:
             "body": body,
         }
         with self._database.connect() as database:
-            made = _insert(database, REPORTS, key | newest)
-            if not database.execute(made).rowcount:
+            made = _insert(database, REPORTS, key | newest).returning(REPORTS.c.sequence)
+            if database.scalar(made) is None:
                 return False
             database.execute(_insert(database, RUNS, key | newest | {"sequence": 0, "reports": 0}))
             database.execute(sa.update(RUNS).where(its).values(reports=RUNS.c.reports + 1))
