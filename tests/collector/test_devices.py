@@ -16,15 +16,21 @@ import grpc
 import pytest
 import sqlalchemy as sa
 
+from misgiving.collector.declining import Declining
 from misgiving.collector.frames.arrivals import Arrivals
 from misgiving.collector.frames.devices import DAY_NS, Devices
 from misgiving.collector.frames.selection import Selection, select_frames
 from misgiving.collector.frames.upkeep import kept_up
 from misgiving.collector.store import Store, StoredFrame
-from misgiving.collector.store.tables import FRAMES
+from misgiving.collector.store.tables import DECLINED, FRAMES
 from misgiving.runtime.net.connecting import open_channel
+from misgiving.runtime.wire.offers import header_of
 from misgiving.v1.fleet_pb2 import (
+    OFFER_VERDICT_DECLINED,
+    OFFER_VERDICT_WANTED,
     CollectedFrame,
+    OfferedFrame,
+    OfferRequest,
     StatUploadRequest,
     UploadRequest,
     UploadResponse,
@@ -152,6 +158,35 @@ def test_frames_of_before_certificates_are_known(store: Store, certificates: Pat
         calling(address, certificates / "car-7") as car,
     ):
         assert is_stored(car, body)
+
+
+def test_an_offer_is_of_the_device_that_makes_it(store: Store, certificates: Path) -> None:
+    """A frame without a name repeats a picture of its own device, and is declined; one of another
+    is not, since nobody may say so in its name: the upload is refused.
+    """
+    ours, picture = collected("a"), collected("a").frame.image.encoded
+    ours.device_id = CAR
+    again = [collected(name, image=picture) for name in ("b", "c")]
+    for one, device in zip(again, ("", BUS), strict=True):
+        one.device_id = device
+    rules = Declining(pictures=True)
+    with (
+        collecting(store, tls=certificates / "collector", declining=rules) as address,
+        calling(address, certificates / "car-7") as car,
+        calling(address, certificates / "1") as bus,
+    ):
+        upload(car, serialise(ours))
+        upload(bus, body_of("a", BUS))  # the same picture
+        answers = car.Offer(OfferRequest(frames=[_offered(one) for one in again])).answers
+    assert [one.verdict for one in answers] == [OFFER_VERDICT_DECLINED, OFFER_VERDICT_WANTED]
+    with store.database.connect(reads=True) as connection:
+        assert list(connection.scalars(sa.select(DECLINED.c.device_id))) == [CAR]
+
+
+def _offered(frame: CollectedFrame) -> OfferedFrame:
+    body = serialise(frame)
+    digest = hashlib.sha256(body).hexdigest()
+    return OfferedFrame(digest=digest, size_bytes=len(body), header=header_of(frame))
 
 
 FIRST, SECOND = body_of("a", CAR), body_of("b", CAR)
