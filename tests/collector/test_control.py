@@ -19,7 +19,7 @@ from misgiving.v1.control_pb2 import GetCampaignRequest, ReportRequest
 from misgiving.v1.control_pb2_grpc import FleetControlStub
 from shared.certificates import LOOPBACK, Authority
 from shared.collecting import collecting
-from shared.reporting import HOUR_NS, OTHER_RUN, RUN, campaign, report
+from shared.reporting import HOUR_NS, OTHER_RUN, campaign, report
 
 MINUTE_NS = 60 * 10**9
 
@@ -173,7 +173,16 @@ def test_a_certificate_speaks_for_its_own_device_alone(
             lambda: send(stub, report(device_id="van-8")),
             lambda: stub.GetCampaign(GetCampaignRequest(device_id="van-8"), timeout=60),
         ):
-            with pytest.raises(grpc.RpcError, match="Set server.device_id to it") as caught:
+            with pytest.raises(grpc.RpcError, match="call is of device .van-8.") as caught:
                 call()
             assert caught.value.code().name == "PERMISSION_DENIED"
-    assert [run.report.run_id for run in control.runs()] == [RUN]
+        send(stub, report(2, device_id=""))  # nobody has named it but the certificate
+    nobody = authority.issue(tmp_path / "nobody")
+    with (
+        collecting(store, tls=own) as address,
+        calling(address, nobody) as stub,
+        pytest.raises(grpc.RpcError, match="the certificate has no name"),
+    ):
+        send(stub, report())
+    (run,) = control.runs()
+    assert (run.report.device_id, run.reports) == ("van-7", 2)

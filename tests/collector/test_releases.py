@@ -122,6 +122,10 @@ def test_a_release_goes_from_ring_to_ring(fleet: Fleet, store: Store, releases: 
     assert releases.release_of(LAST, made.name) is None
     assert releases.advance(made.digest[:8]) == 1
     assert releases.release_of(LAST, made.name) == made
+    later = releases.announce(packed(fleet, 8), fleet.trusted)
+    assert [releases.release_of(x, made.name) for x in (CANARY, LAST)] == [later, made]
+    releases.halt(later.digest, "by hand")
+    assert releases.release_of(CANARY, made.name) == made
     with pytest.raises(FailedPrecondition, match="all have release"):
         releases.advance(made.digest)
     with pytest.raises(NotFound, match="0 releases"):

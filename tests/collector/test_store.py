@@ -1,25 +1,21 @@
 """Stored frames survive, once each; unfinished uploads go on where they were cut."""
 
 import errno
-import hashlib
 import os
 import shutil
 import sqlite3
 import stat
-import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from misgiving.collector.store import Store, reason_of
 from misgiving.collector.store.rows import Rows, StoredFrame
-from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput, MisgivingError
+from misgiving.runtime.errors import FailedPrecondition, InvalidInput, MisgivingError
 from misgiving.runtime.wire.collected import to_kept
-from misgiving.v1.fleet_pb2 import CollectedFrame
 from misgiving.v1.pose_pb2 import Flag, KeepReason, Person
-from shared.collecting import collected, files_below, kept, person, serialise
+from shared.collecting import body_of, collected, person
 
 
 @pytest.fixture
@@ -29,71 +25,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def body_of(frame_id: str) -> tuple[str, bytes]:
-    body = serialise(collected(frame_id))
-    return hashlib.sha256(body).hexdigest(), body
-
-
 def object_of(store: Store, digest: str) -> Path:
     return store.folder / "objects" / digest[:2] / digest
-
-
-def test_empty_store(store: Store) -> None:
-    assert store.count() == 0
-    assert list(store.frames()) == []
-    assert not store.stored("0" * 64)
-    assert store.offset("0" * 64) == 0
-
-
-def test_frame_and_its_row_survive_reopening(store: Store) -> None:
-    frame = collected("f0", persons=[person(0, loss=0.5), person(1, loss=1.5)])
-    digest = store.put(serialise(frame))
-    store.close()
-    store = Store(store.folder)
-    ((row, got),) = store.frames()
-    assert got == to_kept(frame)
-    assert (row.digest, row.frame_id, row.stream_id) == (digest, "f0", "front")
-    assert (row.device_id, row.capture_time_unix_nano) == ("car-7", 1)
-    assert (row.bundle_digest, row.max_predicted_loss) == ("b" * 64, 1.5)
-    assert (row.size_bytes, row.reason) == (len(serialise(frame)), "predicted_loss")
-    assert row.received_time_unix_nano > 1_700_000_000_000_000_000
-    store.close()
-
-
-def test_rows_come_in_order_of_arrival_and_by_bundle(store: Store) -> None:
-    other = collected("c")
-    other.bundle_digest = "c%" + "c" * 62
-    for frame in (collected("b"), collected("a"), other):
-        store.put(serialise(frame))
-    assert [row.frame_id for row, _ in store.frames()] == ["b", "a", "c"]
-    assert [row.frame_id for row, _ in store.frames("c%c")] == ["c"]
-    assert [row.frame_id for row, _ in store.frames("%")] == []
-
-
-def test_same_bytes_are_stored_once(store: Store) -> None:
-    digest, body = body_of("one")
-    assert store.put(body) == store.put(body) == digest
-    store.append(digest, 0, body)
-    assert store.commit(digest) is False
-    assert store.count() == 1
-    assert files_below(store.folder / "incoming") == []
-    assert files_below(store.folder / "objects") == [f"{digest[:2]}/{digest}"]
-
-
-def test_upload_in_parts(store: Store) -> None:
-    digest, body = body_of("parts")
-    at = store.append(digest, 0, body[:100])
-    assert store.offset(digest) == at == 100
-    store.close()
-    store = Store(store.folder)  # as after a crash
-    with pytest.raises(FailedPrecondition, match="byte 0; 100 bytes are durable. Send the rest"):
-        store.append(digest, 0, body)
-    store.append(digest, store.offset(digest), body[100:])
-    assert not store.stored(digest)
-    assert store.commit(digest) is True
-    assert store.stored(digest)
-    assert store.read(digest) == kept("parts")
-    store.close()
 
 
 def test_a_finished_upload_is_moved_and_not_copied(store: Store) -> None:
@@ -124,62 +57,6 @@ def test_an_upload_that_does_not_reach_the_disk_starts_anew(
 def failing_fsync(handle: int) -> None:
     if not stat.S_ISDIR(os.fstat(handle).st_mode):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-
-def test_altered_upload_is_dropped(store: Store) -> None:
-    digest, body = body_of("altered")
-    store.append(digest, 0, body[:-1] + b"?")
-    with pytest.raises(DataError, match=r"upload has sha256 .*; expected .* again from 0"):
-        store.commit(digest)
-    assert store.offset(digest) == store.count() == 0
-
-
-@pytest.mark.parametrize(
-    ("body", "why"),
-    [
-        (b"\xff\xff\xff", "3 bytes are no CollectedFrame"),
-        (b"", "no encoded image"),  # parses as an empty message
-        (CollectedFrame(device_id="x").SerializeToString(), "no encoded image"),
-    ],
-)
-def test_bytes_that_are_no_frame(store: Store, body: bytes, why: str) -> None:
-    digest = hashlib.sha256(body).hexdigest()
-    store.append(digest, 0, body)
-    with pytest.raises(DataError, match=why):
-        store.commit(digest)
-    with pytest.raises(DataError, match=why):
-        store.put(body)
-    assert store.count() == 0
-    assert files_below(store.folder) == ["store.sqlite", "store.sqlite-shm", "store.sqlite-wal"]
-
-
-def test_crash_between_object_and_row_is_completed(store: Store) -> None:
-    digest, body = body_of("crashed")
-    object_of(store, digest).parent.mkdir()
-    object_of(store, digest).write_bytes(body[:50])  # not even whole
-    assert not store.stored(digest)
-    store.append(digest, 0, body)
-    assert store.commit(digest) is True
-    assert store.read(digest) == kept("crashed")
-
-
-def test_lost_object_is_taken_again(store: Store) -> None:
-    digest, body = body_of("restored")
-    store.put(body)
-    object_of(store, digest).unlink()
-    assert not store.stored(digest)
-    with pytest.raises(DataError, match="No such file or directory; restore it"):
-        list(store.frames())
-    store.put(body)
-    assert store.read(digest) == kept("restored")
-    assert store.count() == 1
-
-
-def test_altered_object_is_not_given_out(store: Store) -> None:
-    digest = store.put(body_of("rotten")[1])
-    object_of(store, digest).write_bytes(b"rotten")
-    with pytest.raises(DataError, match="is altered: its sha256 differs from its name"):
-        list(store.frames())
 
 
 def moved_and_restored(folder: Path) -> None:
@@ -282,35 +159,6 @@ def test_digest_is_never_a_path(store: Store, call: str, digest: str) -> None:
         getattr(store, call)(digest)
 
 
-@pytest.fixture
-def _hasty_threads() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("_hasty_threads")
-def test_threads_that_upload_the_same_frame(store: Store) -> None:
-    """Whoever is behind is told so; what is stored is whole, and stored once."""
-    digest, body = body_of("race")
-
-    def upload(_: int) -> bool | None:
-        try:
-            at = 0
-            while at < len(body):
-                at = store.append(digest, at, body[at : at + 500])
-            return store.commit(digest)
-        except FailedPrecondition:
-            return None
-
-    with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(upload, range(64)))
-    assert results.count(True) == 1
-    assert store.count() == 1
-    assert store.read(digest) == kept("race")
-
-
 def test_reason_is_the_strongest() -> None:
     audit = Person(flag=Flag(kept=KeepReason.KEEP_REASON_AUDIT))
     shadow = Person(flag=Flag(kept=KeepReason.KEEP_REASON_SHADOW))
@@ -325,14 +173,6 @@ def test_reason_is_the_strongest() -> None:
     nobody = collected("f", persons=[])
     nobody.nobody.CopyFrom(audit.flag)
     assert reason_of(to_kept(nobody)) == "audit"
-
-
-@pytest.mark.parametrize("loss", [float("nan"), float("inf"), None])
-def test_loss_that_is_no_number(store: Store, loss: float | None) -> None:
-    persons = [] if loss is None else [person(0), person(1, loss=loss)]
-    store.put(serialise(collected("f", persons=persons)))
-    ((row, _),) = store.frames()
-    assert row.max_predicted_loss is None
 
 
 def test_folder_that_is_no_store(tmp_path: Path) -> None:

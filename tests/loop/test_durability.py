@@ -3,13 +3,21 @@
 import random
 from pathlib import Path
 
-from durability import Trial
+from durability import Trial, servers
 
 KILLS = 40
 
 
 def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
-    trial = Trial(tmp_path, random.Random(0))
+    check(Trial(tmp_path, random.Random(0)))
+
+
+def test_the_same_of_postgresql_and_s3(tmp_path: Path) -> None:
+    with servers() as (options, environment):
+        check(Trial(tmp_path, random.Random(0), options, environment))
+
+
+def check(trial: Trial) -> None:
     counted = trial.run(KILLS)
     assert sum(trial.kills.values()) == KILLS
     assert counted["acknowledged by the spool"] > 0
@@ -17,4 +25,4 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     for what in ("lost", "stored twice", "damaged", "refused or declined"):
         assert counted[what] == 0, dict(counted)
     for log in ("vehicle.log", "collector.log"):
-        assert "Traceback" not in (tmp_path / log).read_text()
+        assert "Traceback" not in (trial.folder / log).read_text()

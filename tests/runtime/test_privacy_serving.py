@@ -130,8 +130,9 @@ def test_a_server_s_file_says_what_is_kept(tmp_path: Path) -> None:
 
         def collected(place: Position | None) -> Collection:
             image = tiny.spots([3] * 14)
-            (answer, _) = client.stream([make_frame(image, position=place)])
-            assert client.infer(image, position=place).collection is answer.collection
+            (answer, _) = client.stream([make_frame(image, frame_id="first", position=place)])
+            again = client.infer(image, frame_id="second", position=place)
+            assert again.collection is answer.collection
             return answer.collection
 
         assert collected(MUNICH) is Collection.NONE

@@ -1,6 +1,7 @@
 """Frames as a vehicle collects them, and a real collector on a port of its own."""
 
 import asyncio
+import hashlib
 import subprocess
 import sys
 import threading
@@ -86,6 +87,12 @@ def kept(frame_id: str) -> KeptFrame:
 def serialise(frame: CollectedFrame) -> bytes:
     """As the spool does."""
     return frame.SerializeToString(deterministic=True)
+
+
+def body_of(frame_id: str) -> tuple[str, bytes]:
+    """A serialised frame of that id, behind its digest."""
+    body = serialise(collected(frame_id))
+    return hashlib.sha256(body).hexdigest(), body
 
 
 def offer(spool: Spool, frame: CollectedFrame | KeptFrame) -> bool:

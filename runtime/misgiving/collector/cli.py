@@ -9,7 +9,7 @@ from misgiving.collector.control.cli import app as fleet
 from misgiving.collector.format_names import NAMES, Format
 from misgiving.collector.frames.options import of_store
 from misgiving.collector.frames_cli import app as frames
-from misgiving.collector.options import OpenWith, StoreOption
+from misgiving.collector.options import DatabaseOption, ObjectsOption, OpenWith, StoreOption
 from misgiving.collector.review import cli as review_cli
 from misgiving.runtime.verbs.options import Insecure, Scraped, Tls, size_of
 
@@ -34,6 +34,8 @@ def collect(
         typer.Option(metavar="HOST:PORT", help="Address to listen on; port 0 takes a free one."),
     ] = "127.0.0.1:50052",
     store: StoreOption = Path("collected"),
+    database: DatabaseOption = None,
+    objects: ObjectsOption = None,
     open_with: OpenWith = None,
     tls: Tls = None,
     insecure: Insecure = False,
@@ -95,7 +97,8 @@ def collect(
     size = None if device_bytes is None else size_of(device_bytes, "--device-bytes")
     devices = Devices(bytes_per_day=size, frames_per_day=device_frames, any_name=any_device)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with Store(store, keys=read_opening_keys(open_with or [])) as opened:
+    keys = read_opening_keys(open_with or [])
+    with Store(store, database, objects, keys=keys) as opened:
         asyncio.run(
             serve(
                 listen,
@@ -172,6 +175,8 @@ def import_(
             "as false alarms counts as looked at.",
         ),
     ] = None,
+    database: DatabaseOption = None,
+    objects: ObjectsOption = None,
     trust_untouched: Annotated[
         bool,
         typer.Option(
@@ -194,7 +199,9 @@ def import_(
 
     name = format.value if format else ""
     with ExitStack() as undo:
-        opened = undo.enter_context(Store(store, create=False)) if store else None
+        opened = None
+        if store:
+            opened = undo.enter_context(Store(store, database, objects, create=False))
         corrected = read_corrected(
             folder, format=name, trust_untouched=trust_untouched, store=opened
         )

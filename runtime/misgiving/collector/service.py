@@ -19,7 +19,7 @@ from misgiving.collector.declining import WANTED, Decliner, Declining, Verdict
 from misgiving.collector.frames.arrivals import Arrivals
 from misgiving.collector.frames.devices import Caller, Devices, Gate
 from misgiving.collector.frames.upkeep import kept_up
-from misgiving.collector.store import Store, StoredFrame, wrong_offset
+from misgiving.collector.store import Store, StoredFrame, StoreUnavailable, wrong_offset
 from misgiving.runtime.errors import (
     DataError,
     FailedPrecondition,
@@ -255,7 +255,9 @@ async def start_server(
     server = new_server(_LIMITS)
     ingest = Ingest(store, declining, devices, arrivals or Arrivals())
     add_FleetCollectorServicer_to_server(ingest, server)
-    add_FleetControlServicer_to_server(Steering(store.database, _abort), server)
+    add_FleetControlServicer_to_server(
+        Steering(store.database, Gate(devices, store.database), _abort), server
+    )
     services = (SERVICE, CONTROL_SERVICE)
     checks = add_health(server, *services)
     address = bind(server, listen, tls)
@@ -300,7 +302,10 @@ def _chunk_of(request: UploadRequest, start: UploadStart, at: int) -> bytes:
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
     """End a call with the status of an error; what is no fault of the call's is logged."""
-    if isinstance(error, OSError):
+    if isinstance(error, StoreUnavailable):  # it says where the store is, which is not for vehicles
+        log.error("%s", error)
+        error = StoreFailed("the store does not answer now. Keep the frame, and send it again")
+    elif isinstance(error, OSError):
         log.error("the store failed: %s", error)
         error = StoreFailed(f"the store failed: {error.strerror}")
     await refuse(context, error)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from misgiving.collector.control.release_cli import app as release
-from misgiving.collector.options import StoreOption
+from misgiving.collector.options import DatabaseOption, ObjectsOption, StoreOption
 
 app = typer.Typer(
     help="How vehicles do, and what they are asked to keep.",
@@ -23,6 +23,8 @@ app.add_typer(release, name="release")
 @app.command()
 def status(
     store: StoreOption,
+    database: DatabaseOption = None,
+    objects: ObjectsOption = None,
     device: Annotated[
         str,
         typer.Option(
@@ -46,7 +48,7 @@ def status(
     from misgiving.runtime.errors import printable
     from misgiving.runtime.net.roles import fits
 
-    with Store(store, create=False) as opened:
+    with Store(store, database, objects, create=False) as opened:
         devices = devices_of(Control(opened.database).runs())
     found = {name: one for name, one in devices.items() if fits(device, name)}
     if not found:
@@ -63,6 +65,8 @@ def status(
 def set_(
     file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="The campaign.")],
     store: StoreOption,
+    database: DatabaseOption = None,
+    objects: ObjectsOption = None,
 ) -> None:
     """Give a campaign to the vehicles that it is for; one of the same name is replaced.
 
@@ -75,13 +79,17 @@ def set_(
     from misgiving.collector.store import Store
 
     asked = read_campaign_file(file)
-    with Store(store, create=False) as opened:
+    with Store(store, database, objects, create=False) as opened:
         made = Control(opened.database).set_campaign(asked)
     typer.echo(f"campaign {made.name}, revision {made.revision}, for {', '.join(made.devices)}")
 
 
 @campaign.command("list")
-def list_(store: StoreOption) -> None:
+def list_(
+    store: StoreOption,
+    database: DatabaseOption = None,
+    objects: ObjectsOption = None,
+) -> None:
     """Say which campaigns there are, and how many vehicles run or refuse each.
 
     \b
@@ -95,7 +103,7 @@ def list_(store: StoreOption) -> None:
     from misgiving.collector.store import Store
     from misgiving.runtime.errors import printable
 
-    with Store(store, create=False) as opened:
+    with Store(store, database, objects, create=False) as opened:
         control = Control(opened.database)
         devices = devices_of(control.runs())
         for line in campaign_lines(control.campaigns(), devices, time.time_ns()):
@@ -106,6 +114,8 @@ def list_(store: StoreOption) -> None:
 def end(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the campaign.")],
     store: StoreOption,
+    database: DatabaseOption = None,
+    objects: ObjectsOption = None,
 ) -> None:
     """Take a campaign back; its vehicles return to their own settings.
 
@@ -116,6 +126,6 @@ def end(
     from misgiving.collector.control.control import Control
     from misgiving.collector.store import Store
 
-    with Store(store, create=False) as opened:
+    with Store(store, database, objects, create=False) as opened:
         Control(opened.database).end_campaign(name)
     typer.echo(f"campaign {name} has ended; vehicles learn so with their next report")

@@ -1,5 +1,6 @@
 """Reports and campaigns in the store's database; several collectors may share it."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -62,7 +63,7 @@ class Control:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pruned_s = 0.0
+        self._pruned_s = -math.inf
 
     def add(self, report: Report, received_ns: int) -> bool:
         """Store a report; durable when this returns.
@@ -84,8 +85,8 @@ class Control:
             "body": body,
         }
         with self._database.connect() as database:
-            made = _insert(database, REPORTS, key | newest)
-            if not database.execute(made).rowcount:
+            made = _insert(database, REPORTS, key | newest).returning(REPORTS.c.sequence)
+            if database.scalar(made) is None:
                 return False
             database.execute(_insert(database, RUNS, key | newest | {"sequence": 0, "reports": 0}))
             database.execute(sa.update(RUNS).where(its).values(reports=RUNS.c.reports + 1))

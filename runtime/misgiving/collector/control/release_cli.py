@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from misgiving.collector.options import StoreOption
+from misgiving.collector.options import DatabaseOption, ObjectsOption, StoreOption
 
 app = typer.Typer(
     help="Bundles to vehicles, ring by ring.", rich_markup_mode=None, no_args_is_help=True
@@ -23,6 +23,8 @@ def announce(
     trust: Annotated[
         Path, typer.Option(metavar="PATH", help="Folder of the keys that the vehicles trust.")
     ],
+    database: DatabaseOption = None,
+    objects: ObjectsOption = None,
 ) -> None:
     """Release a bundle to the first ring: 1 % of the vehicles, and one at least.
 
@@ -33,13 +35,17 @@ def announce(
     from misgiving.collector.control.releases import Releases
     from misgiving.collector.store import Store
 
-    with Store(store, create=False) as opened:
+    with Store(store, database, objects, create=False) as opened:
         made = Releases(opened.database).announce(bundle, trust)
     typer.echo(f"release {made.version} of {made.name} ({made.digest[:12]}) for the first ring")
 
 
 @app.command("list")
-def list_(store: StoreOption) -> None:
+def list_(
+    store: StoreOption,
+    database: DatabaseOption = None,
+    objects: ObjectsOption = None,
+) -> None:
     """Say how far each release has come.
 
     \b
@@ -51,7 +57,7 @@ def list_(store: StoreOption) -> None:
     from misgiving.collector.store import Store
     from misgiving.runtime.errors import printable
 
-    with Store(store, create=False) as opened:
+    with Store(store, database, objects, create=False) as opened:
         releases = Releases(opened.database)
         for one in releases.announced():
             states = releases.states(one.release.digest)
@@ -64,7 +70,12 @@ def list_(store: StoreOption) -> None:
 
 
 @app.command()
-def advance(digest: Digest, store: StoreOption) -> None:
+def advance(
+    digest: Digest,
+    store: StoreOption,
+    database: DatabaseOption = None,
+    objects: ObjectsOption = None,
+) -> None:
     """Release a bundle to the next ring, once a device has proved it.
 
     \b
@@ -74,13 +85,18 @@ def advance(digest: Digest, store: StoreOption) -> None:
     from misgiving.collector.control.releases import Releases
     from misgiving.collector.store import Store
 
-    with Store(store, create=False) as opened:
+    with Store(store, database, objects, create=False) as opened:
         share = Releases(opened.database).advance(digest)
     typer.echo(f"released to {share:.0%} of the vehicles")
 
 
 @app.command()
-def halt(digest: Digest, store: StoreOption) -> None:
+def halt(
+    digest: Digest,
+    store: StoreOption,
+    database: DatabaseOption = None,
+    objects: ObjectsOption = None,
+) -> None:
     """Release a bundle to nobody else; vehicles that have it keep it.
 
     \b
@@ -90,6 +106,6 @@ def halt(digest: Digest, store: StoreOption) -> None:
     from misgiving.collector.control.releases import Releases
     from misgiving.collector.store import Store
 
-    with Store(store, create=False) as opened:
+    with Store(store, database, objects, create=False) as opened:
         Releases(opened.database).halt(digest, "by hand")
     typer.echo("halted; what is announced next is given to vehicles again")

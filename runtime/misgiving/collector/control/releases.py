@@ -102,15 +102,15 @@ class Releases:
             ]
 
     def release_of(self, device_id: str, name: str) -> Release | None:
-        """What a device with a model of this name is to run: the last that is not halted, where
-        the device is in its ring.
+        """What a device with a model of this name is to run: the last release that is not halted,
+        and in whose ring it is.
         """
-        found = [one for one in self.announced() if one.release.name == name]
-        if not found or found[-1].halted:
-            return None
-        newest = found[-1]
-        share = RINGS[newest.ring]
-        return newest.release if in_ring(device_id, share, self._devices(name)) else None
+        fleet = self._devices(name)
+        for one in reversed(self.announced()):
+            its = one.release.name == name and not one.halted
+            if its and in_ring(device_id, RINGS[one.ring], fleet):
+                return one.release
+        return None
 
     def read(self, digest: str, offset: int) -> Iterator[bytes]:
         """The bytes of a release from an offset on.

@@ -4,15 +4,16 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import grpc.aio
 
 from misgiving.collector.control.control import Control
 from misgiving.collector.control.releases import Releases
+from misgiving.collector.frames.devices import Caller, Gate
 from misgiving.collector.store.database import Database
-from misgiving.runtime.errors import InvalidInput, MisgivingError
-from misgiving.runtime.net.roles import names_of
+from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.wire.campaigns import to_campaign_message
 from misgiving.runtime.wire.releases import to_release_message
 from misgiving.runtime.wire.reports import Report, to_report
@@ -37,23 +38,22 @@ MAX_REPORT_BYTES = 64 << 10
 """Largest report that is taken; one has about two thousand bytes."""
 
 
-class NotYours(MisgivingError):
-    """A call in the name of another device."""
-
-    status = "PERMISSION_DENIED"
-
-
 class Steering(FleetControlServicer):
     """The service. All work of the database runs on worker threads.
 
     Args:
         database: of the store.
+        gate: says which device calls.
         refuse: ends a call with the status of an error.
     """
 
     def __init__(
-        self, database: Database, refuse: Callable[[Any, Exception], Awaitable[NoReturn]]
+        self,
+        database: Database,
+        gate: Gate,
+        refuse: Callable[[Any, Exception], Awaitable[NoReturn]],
     ) -> None:
+        self._gate = gate
         self._control = Control(database)
         self._releases = Releases(database)
         self._refuse = refuse
@@ -63,12 +63,12 @@ class Steering(FleetControlServicer):
     ) -> ReportResponse:
         """Take a report; returns when it is durable."""
         try:
-            check_device(request.report.device_id, context)
+            device_id = self._device(request.report.device_id, context)
             if (size := request.report.ByteSize()) > MAX_REPORT_BYTES:
                 raise InvalidInput(
                     f"report has {size:,} bytes; expected at most {MAX_REPORT_BYTES:,}. Send counts"
                 )
-            report = to_report(request.report)
+            report = replace(to_report(request.report), device_id=device_id)
             await asyncio.to_thread(_add, self._control, self._releases, report)
         except Exception as error:
             await self._refuse(context, error)
@@ -79,10 +79,8 @@ class Steering(FleetControlServicer):
     ) -> GetCampaignResponse:
         """What is meant for a device now."""
         try:
-            check_device(request.device_id, context)
-            found = await asyncio.to_thread(
-                self._control.campaign_of, request.device_id, time.time_ns()
-            )
+            device_id = self._device(request.device_id, context)
+            found = await asyncio.to_thread(self._control.campaign_of, device_id, time.time_ns())
         except Exception as error:
             await self._refuse(context, error)
         return GetCampaignResponse(campaign=to_campaign_message(found) if found else None)
@@ -92,10 +90,8 @@ class Steering(FleetControlServicer):
     ) -> GetReleaseResponse:
         """What is released to a device now."""
         try:
-            check_device(request.device_id, context)
-            found = await asyncio.to_thread(
-                self._releases.release_of, request.device_id, request.name
-            )
+            device_id = self._device(request.device_id, context)
+            found = await asyncio.to_thread(self._releases.release_of, device_id, request.name)
         except Exception as error:
             await self._refuse(context, error)
         return GetReleaseResponse(release=to_release_message(found) if found else None)
@@ -105,28 +101,17 @@ class Steering(FleetControlServicer):
     ) -> AsyncIterator[ReadReleaseResponse]:
         """The bytes of a release."""
         try:
-            check_device(request.device_id, context)
+            self._device(request.device_id, context)
             chunks = self._releases.read(request.digest, request.offset_bytes)
             while chunk := await asyncio.to_thread(next, chunks, b""):
                 yield ReadReleaseResponse(chunk=chunk)
         except Exception as error:
             await self._refuse(context, error)
 
+    def _device(self, device_id: str, context: Any) -> str:
+        return self._gate.name_of(Caller.of(context.auth_context()), device_id, "call")
+
 
 def _add(control: Control, releases: Releases, report: Report) -> None:
     if control.add(report, time.time_ns()) and (said := releases.judge(report)):
         log.error("%s", said)
-
-
-def check_device(device_id: str, context: Any) -> None:
-    """A vehicle speaks for itself alone, where certificates say who it is.
-
-    Raises:
-        NotYours: the certificate has other names.
-    """
-    names = names_of(context.auth_context())
-    if names and device_id not in names:
-        raise NotYours(
-            f"device {device_id!r} is not the caller, whose certificate is of "
-            f"{', '.join(names[:3])}; expected the name in its SAN. Set server.device_id to it"
-        )

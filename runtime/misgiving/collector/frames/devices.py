@@ -103,8 +103,8 @@ class Gate:
             ).one_or_none()
         return owner is None or not owner[0] or bool({*owner} & {*caller.names})
 
-    def name_of(self, caller: Caller, device_id: str) -> str:
-        """The device of a caller's frame.
+    def name_of(self, caller: Caller, device_id: str, what: str = "frame") -> str:
+        """The device of what a caller sends.
 
         Raises:
             Foreign: it is another than the certificate's.
@@ -113,7 +113,7 @@ class Gate:
             return device_id
         if device_id and device_id not in caller.names:
             raise Foreign(
-                f"frame is of device {device_id!r}, the certificate of "
+                f"{what} is of device {device_id!r}, the certificate of "
                 f"{', '.join(caller.names[:3])}; expected one of these names, or none. Set "
                 "device_id to it, or let the collector take --any-device"
             )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from misgiving.collector.frames.words import Mark, moment, score_range
-from misgiving.collector.options import OpenWith, StoreOption
+from misgiving.collector.options import DatabaseOption, ObjectsOption, OpenWith, StoreOption
 from misgiving.runtime.errors import MisgivingError
 
 if TYPE_CHECKING:
@@ -82,11 +82,17 @@ def _asked(
 
 
 @contextmanager
-def _opened(store: StoreOption, open_with: OpenWith = None) -> "Iterator[Store]":
+def _opened(
+    store: StoreOption,
+    database: DatabaseOption = None,
+    objects: ObjectsOption = None,
+    open_with: OpenWith = None,
+) -> "Iterator[Store]":
     from misgiving.collector.store import Store
     from misgiving.runtime.wire.sealing import read_opening_keys
 
-    with Store(store, create=False, keys=read_opening_keys(open_with or [])) as opened:
+    keys = read_opening_keys(open_with or [])
+    with Store(store, database, objects, create=False, keys=keys) as opened:
         yield opened
 
 

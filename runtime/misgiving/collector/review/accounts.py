@@ -14,6 +14,7 @@ from functools import cached_property
 import sqlalchemy as sa
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy.dialects import postgresql, sqlite
 
 from misgiving.collector.store.database import Database
 from misgiving.collector.store.tables import ACCOUNTS, KEYS
@@ -117,9 +118,11 @@ class Accounts:
             found = connection.scalar(key)
         if found is None:
             with self._database.connect() as connection:
-                found = connection.scalar(key.with_for_update()) or secrets.token_bytes(32)
-                connection.execute(sa.delete(KEYS).where(KEYS.c.name == _SESSIONS))
-                connection.execute(sa.insert(KEYS).values(name=_SESSIONS, value=found))
+                dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+                made = dialect.insert(KEYS).values(name=_SESSIONS, value=secrets.token_bytes(32))
+                connection.execute(made.on_conflict_do_nothing())  # or of another process
+                found = connection.scalar(key)
+        assert found
         return bytes(found)
 
     @cached_property

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from misgiving.collector.options import OpenWith, StoreOption
+from misgiving.collector.options import DatabaseOption, ObjectsOption, OpenWith, StoreOption
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -14,6 +14,8 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def review(
     store: StoreOption = Path("collected"),
+    database: DatabaseOption = None,
+    objects: ObjectsOption = None,
     listen: Annotated[
         str,
         typer.Option(metavar="HOST:PORT", help="Address to listen on; port 0 takes a free one."),
@@ -56,7 +58,8 @@ def review(
     from misgiving.runtime.wire.sealing import read_opening_keys
 
     access = access_of(listen, behind_proxy=behind_proxy, insecure=insecure)
-    with Store(store, create=False, keys=read_opening_keys(open_with or [])) as opened:
+    keys = read_opening_keys(open_with or [])
+    with Store(store, database, objects, create=False, keys=keys) as opened:
         if add_user is not None:
             Accounts(opened.database).add(add_user, _password())
             typer.echo(f"{add_user} may log in")

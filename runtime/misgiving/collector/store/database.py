@@ -79,6 +79,20 @@ class Database:
                 yield connection
 
     @contextmanager
+    def alone(self, digest: str) -> Iterator[None]:
+        """Held by whoever stores a frame, against other collectors of the same database.
+
+        Those with SQLite are on one machine, where the lock of the upload's file is enough.
+        """
+        if self._engine.dialect.name != "postgresql":
+            yield
+            return
+        key = int(digest[:15], 16)
+        with self.connect() as connection:  # the lock ends with the transaction
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+            yield
+
+    @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
@@ -128,7 +142,8 @@ def database_url(text: str) -> sa.URL:
 
 def said(url: sa.URL) -> str:
     """A database's URL for logs and errors: a password may stand in two places of it."""
-    return url.set(query={}).render_as_string(hide_password=True)
+    shown = url.set(drivername=url.get_backend_name(), query={})
+    return shown.render_as_string(hide_password=True)
 
 
 def _engine(url: sa.URL) -> sa.Engine:
@@ -139,8 +154,9 @@ def _engine(url: sa.URL) -> sa.Engine:
         return engine
     waits = {"connect_timeout": "10", "tcp_user_timeout": str(_WAIT_S * 1000)}
     url = url.update_query_dict({k: v for k, v in waits.items() if k not in url.query})
-    # A connection that the server has ended meanwhile is replaced before it is used.
-    return sa.create_engine(url, pool_pre_ping=True, max_overflow=32)
+    # A connection that the server has ended meanwhile is replaced before it is used. A thread that
+    # stores has two, and there are at most 32.
+    return sa.create_engine(url, pool_pre_ping=True, max_overflow=64)
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

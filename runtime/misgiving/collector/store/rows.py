@@ -80,7 +80,7 @@ class Rows:
         """Make a row durable; False where it is there already, by whichever process."""
         with self.connect() as database:
             made = _insert(database).values(asdict(row)).on_conflict_do_nothing()
-            return bool(database.execute(made).rowcount)
+            return database.scalar(made.returning(FRAMES.c.digest)) is not None
 
     def fill(self, row: StoredFrame) -> None:
         """Write what a row of an earlier release lacks."""

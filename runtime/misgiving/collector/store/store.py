@@ -1,30 +1,35 @@
-"""Where collected frames stay: their bytes in a folder, one row for each in a database.
+"""Where collected frames stay: their bytes in a folder or in S3, one row for each in a database.
 
 ::
 
-    FOLDER/objects/ab/<sha256>      serialised CollectedFrame, written once
+    FOLDER/objects/ab/<sha256>      serialised CollectedFrame, written once, unless S3 is named
     FOLDER/incoming/<sha256>.part   an unfinished upload
     FOLDER/store.sqlite             the rows, unless another database is named
 
 A frame is stored when its object and then its row are durable; an object without a row is what
-a crash or a restored database left, and gets its row when the store is opened. Nothing is
-acknowledged once another folder or database has taken the place of the opened one.
+a crash or a restored database left, and gets its row when a folder is opened. (S3 is not listed:
+whoever sent the frame has no receipt, and sends it again.) Nothing is acknowledged once another
+folder or database has taken the place of the opened one.
 """
 
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from misgiving.collector.store.database import Database, database_url, said, sqlite_url
 from misgiving.collector.store.indexing import fill_rows, index_objects
-from misgiving.collector.store.objects import Objects, check_whole
+from misgiving.collector.store.objects import FolderObjects, Objects, check_whole
 from misgiving.collector.store.opening import Opener
 from misgiving.collector.store.rows import Rows, StoredFrame, row_of
+from misgiving.collector.store.uploads import Uploads, checked
 from misgiving.runtime.durable import Places
-from misgiving.runtime.errors import DataError, FailedPrecondition
+from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
 from misgiving.runtime.wire.collected import KeptFrame
 from misgiving.runtime.wire.sealing import OpeningKeys
 
@@ -41,27 +46,37 @@ class Store:
 
     ``database`` is what lists, marks and campaigns are asked from and written to.
 
+    Several processes may have one store: what they must not do at once the database decides.
+
     Args:
-        folder: of the objects.
+        folder: of unfinished uploads, and of all that is not named elsewhere.
         url: of another database than SQLite in the folder, ``sqlite:///FILE`` or
             ``postgresql://USER:PASSWORD@HOST/NAME``.
-        create: make the folder where it is missing; else that is an error.
+        objects: ``s3://BUCKET/PREFIX``, for another place of the objects than the folder.
+        create: make the folder where it has no objects, and should; else that is an error.
         keys: the fleet's private ones by id, which open sealed frames.
 
     Raises:
-        InvalidInput: the URL is another's.
-        FailedPrecondition: the folder or the database cannot be opened.
+        InvalidInput: a URL is another's.
+        FailedPrecondition: the folder, the database or the bucket cannot be opened. From every
+            method, where the database or the bucket does not answer.
     """
 
     def __init__(
         self,
         folder: Path,
         url: str | None = None,
+        objects: str | None = None,
         *,
         create: bool = True,
         keys: OpeningKeys | None = None,
     ) -> None:
-        if not create and not (folder / "objects").is_dir():
+        if scheme := re.match("([a-z][a-z0-9+]+):/", str(folder)):
+            raise InvalidInput(
+                f"--store is {scheme[1]}:…; expected a folder. Name a database by --database, and "
+                "S3 by --objects"
+            )
+        if not (create or objects or (folder / "objects").is_dir()):
             raise FailedPrecondition(
                 f"{folder} is no store; expected a folder written by 'misgiving collect'. "
                 "Name it with --store"
@@ -69,13 +84,18 @@ class Store:
         self.folder = folder
         self.opener = Opener(keys or {})
         """Reads what vehicles sealed."""
+        named = None if url is None else database_url(url)
         with self._translated():
-            self._objects = Objects(folder)
-            self.database = _opened(folder, url)
+            self._objects = _objects(folder, objects)
+            self._uploads = Uploads(folder)
+            self.database = _opened(folder, named)
             self._rows = Rows(self.database)
-            self._places = Places([folder, self._objects.folder], self.database.files)
+            held = [folder]
+            if isinstance(self._objects, FolderObjects):
+                held.append(self._objects.folder)
+                index_objects(self._objects.folder, self._rows.digests, self._add_row)
+            self._places = Places(held, self.database.files)
             self._replaced = False
-            index_objects(self._objects.folder, self._rows.digests, self._add_row)
             fill_rows(self._rows.incomplete(), self._fill_row)
 
     def __enter__(self) -> "Store":
@@ -99,13 +119,14 @@ class Store:
         Raises:
             FailedPrecondition: the store is another one than was opened.
         """
+        checked(digest)
         self._check_places()
-        return self._objects.has(digest) and self._rows.has(digest)
+        return self._rows.has(digest) and self._objects.has(digest)
 
     def offset(self, digest: str) -> int:
         """How many bytes of an unfinished upload are durable; they are made so here."""
-        with self._objects.lock(digest):
-            return self._objects.offset(digest)
+        with self._uploads.lock(digest):
+            return self._uploads.offset(digest)
 
     def append(self, digest: str, offset: int, data: bytes) -> int:
         """Add bytes to an unfinished upload.
@@ -117,14 +138,14 @@ class Store:
             FailedPrecondition: the upload does not stand at ``offset``: another call has
                 written, or the client remembers wrongly.
         """
-        with self._objects.lock(digest):
-            self._objects.append(digest, offset, data)
+        with self._uploads.lock(digest):
+            self._uploads.append(digest, offset, data)
         return offset + len(data)
 
     def discard(self, digest: str) -> None:
         """Drop an unfinished upload."""
-        with self._objects.lock(digest):
-            self._objects.discard(digest)
+        with self._uploads.lock(digest) as part:
+            self._uploads.discard(digest, part)
 
     def commit(
         self, digest: str, admit: Callable[[StoredFrame], StoredFrame] = lambda row: row
@@ -143,34 +164,35 @@ class Store:
             FailedPrecondition: the store is another one than was opened, or the bytes, which stay,
                 are sealed for a key that is not here.
         """
-        with self._objects.lock(digest):
-            body = self._objects.received(digest)
+        with self._uploads.lock(digest) as held:
+            body = self._uploads.received(digest)
             if not body and self.stored(digest):  # a second call of the same frame was quicker
                 return False
             try:
                 check_whole(digest, body)
                 row = admit(row_of(digest, body, self.opener.frame(body), time.time_ns()))
             except DataError:
-                self._objects.discard(digest)
+                self._uploads.discard(digest, held)
                 raise
-            new = self._store(row, lambda: self._objects.adopt(digest))
-            self._objects.discard(digest)  # where the frame was stored before
+            part = self._uploads.sync(digest)
+            new = self._store(row, lambda: self._objects.adopt(digest, part, body))
+            self._uploads.discard(digest, held)  # where it was stored before, or copied
             return new
 
     def holds(self, digest: str) -> bool:
         """Whether there are bytes of a frame, as an object or as an upload."""
-        with self._objects.lock(digest):
-            return self._objects.has(digest) or bool(self._objects.received(digest))
+        with self._uploads.lock(digest):
+            return self._objects.has(digest) or bool(self._uploads.received(digest))
 
     def drop(self, digest: str) -> None:
         """Delete the bytes of a frame for good, which leaves its row."""
-        with self._objects.lock(digest):
-            self._objects.discard(digest)
+        with self._uploads.lock(digest) as part:
+            self._uploads.discard(digest, part)
             self._objects.delete(digest)
 
     def drop_unfinished(self, before_ns: int | None = None) -> int:
         """Drop the uploads to which nothing was added since a time, None for all; how many."""
-        digests = self._objects.unfinished(before_ns or time.time_ns() + 1)
+        digests = self._uploads.unfinished(before_ns or time.time_ns() + 1)
         for digest in digests:
             self.discard(digest)
         return len(digests)
@@ -208,10 +230,11 @@ class Store:
             yield row, self.read(row.digest)
 
     def _store(self, row: StoredFrame, make_object: Callable[[], None]) -> bool:
-        if self.stored(row.digest):
-            return False
-        make_object()
-        new = self._rows.insert(row)
+        with self.database.alone(row.digest):
+            if self.stored(row.digest):
+                return False
+            make_object()
+            new = self._rows.insert(row)
         self._check_places()  # object and row are in the same store, under the names it has
         return new
 
@@ -251,9 +274,16 @@ class Store:
             ) from error
 
 
-def _opened(folder: Path, url: str | None) -> Database:
+def _objects(folder: Path, url: str | None) -> Objects:
     if url is None:
+        return FolderObjects(folder)
+    from misgiving.collector.store.s3 import S3Objects
+
+    return S3Objects(url)
+
+
+def _opened(folder: Path, named: sa.URL | None) -> Database:
+    if named is None:
         path, name = folder / "store.sqlite", f"database of store {folder}"
         return Database(sqlite_url(path), name, "--store")
-    named = database_url(url)
     return Database(named, f"database {said(named)}")

@@ -39,6 +39,8 @@ FRAMES = sa.Table(
     _said("sealed_with"),
     _said("identity"),
     sa.Column("embedding", sa.LargeBinary),
+    sa.Index("ix_frames_device_arrived", "device_id", "received_time_unix_nano"),
+    sa.Index("ix_frames_identity_arrived", "identity", "received_time_unix_nano"),
     # The newest of a bundle, whose embeddings are compared.
     sa.Index("ix_frames_bundle_received", "bundle_digest", "received_time_unix_nano"),
 )

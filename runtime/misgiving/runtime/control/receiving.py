@@ -93,8 +93,10 @@ class Receiving:
             if not is_older(error):
                 log.info("collector %s gives no release, %s", self._link, said(error))
             return
-        if found or not (self._asked and self._asked.digest == self._taken):
-            self._asked = found  # one that was halted since it was taken is looked after
+        taken = self._asked if self._asked and self._asked.digest == self._taken else None
+        if taken and (found is None or found.release < taken.release):
+            return  # it was halted since, and is looked after still
+        self._asked = found
 
     def _step(self, release: Release, fetches: bool) -> ReleaseState | None:
         digest = release.digest
