@@ -62,7 +62,7 @@ CLI_ONLY = {
     "misgiving.export.demo.run": "its printed table",
     "misgiving.collector.frames_cli": "verbs in a file of their own; they print and ask",
     "misgiving.collector.options": "options that verbs share",
-    "misgiving.collector.review": "a verb in a file of its own; in Python that is a browser",
+    "misgiving.collector.review.cli": "a verb in a file of its own; in Python that is a browser",
 }
 """What the command may import beside public names, and why it is not public."""
 

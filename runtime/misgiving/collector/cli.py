@@ -10,7 +10,7 @@ from misgiving.collector.format_names import NAMES, Format
 from misgiving.collector.frames.options import of_store
 from misgiving.collector.frames_cli import app as frames
 from misgiving.collector.options import DatabaseOption, ObjectsOption, OpenWith, StoreOption
-from misgiving.collector.review import cli as review_cli
+from misgiving.collector.review.cli import review
 from misgiving.runtime.verbs.options import Insecure, Scraped, Tls, size_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ annotations = typer.Typer(
 )
 app.add_typer(frames, name="frames")
 app.add_typer(annotations, name="annotations")
-app.add_typer(review_cli.app)
+app.command()(review)
 app.add_typer(fleet, name="fleet")
 
 
