@@ -256,7 +256,7 @@ def test_what_arrives_is_counted_and_logged(store: Store, caplog: pytest.LogCapt
     assert value("refused_uploads_total", reason="INVALID_ARGUMENT") == 1
     assert value("refused_uploads_total", reason="INTERNAL") == 0
     assert value("upload_seconds_count") == 3
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "misgiving"):
         arrivals.summarise()
         arrivals.summarise()  # nothing came since
     (line,) = [one.getMessage() for one in caplog.records]
@@ -282,7 +282,7 @@ def test_retention_erases_what_is_old(store: Store, caplog: pytest.LogCaptureFix
         async with kept_up(store, arrivals, keep_days=2):
             await asyncio.to_thread(eventually, lambda: "retention: 1 frames" in caplog.text)
 
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "misgiving"):
         asyncio.run(scene())
     assert {row.frame_id for row in rows(store)} == {"labelled", "young"}
     assert not store.holds(digests["old"])

@@ -49,8 +49,8 @@ LONG = (
 """Verbs that take long as written: parsed there, and run on a little of the real data."""
 
 ELSEWHERE = (
-    *("apt", "chown", "cp", "docker", "grep", "install", "jetson_clocks", "nvpmodel", "systemctl"),
-    *("tee", "tegrastats", "useradd", "vcgencmd"),
+    *("apt", "chown", "cp", "docker", "export", "grep", "install", "jetson_clocks", "kubectl"),
+    *("nvpmodel", "systemctl", "tee", "tegrastats", "useradd", "vcgencmd"),
 )
 """What a page may call on a machine that it is written for, which is not this one."""
 
