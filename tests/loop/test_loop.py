@@ -34,8 +34,8 @@ from misgiving.collector.store import Store
 from misgiving.runtime.verbs import command
 
 commit = Store.commit
-def told(store, digest):
-    new = commit(store, digest)
+def told(store, digest, *more):
+    new = commit(store, digest, *more)
     if new:
         print("stored", flush=True)
     return new

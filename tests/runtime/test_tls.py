@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
 
@@ -212,7 +213,7 @@ def test_a_spool_is_uploaded_with_certificates_that_came_later(
         uploader = Uploader(spool, address, first_wait_s=0.01, longest_wait_s=0.01, tls=strange)
         with caplog.at_level(logging.WARNING):
             uploader.start()
-            offer(spool, kept("a"))
+            offer(spool, replace(kept("a"), device_id=CAR))
             eventually(lambda: "trying on" in caplog.text)
             for name in ("tls.crt", "tls.key", "ca.crt"):
                 shutil.copy(car / name, strange)
