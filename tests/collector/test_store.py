@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from misgiving.collector.store import Store, reason_of
 from misgiving.collector.store.rows import Rows, StoredFrame
@@ -111,9 +112,9 @@ def test_what_is_replaced_meanwhile_is_not_acknowledged(
     """After the first look, and before the row is made."""
     insert = Rows.insert
 
-    def replaced(rows: Rows, row: StoredFrame) -> bool:
+    def replaced(rows: Rows, row: StoredFrame, transaction: sa.Connection | None) -> bool:
         moved_and_restored(store.folder)
-        return insert(rows, row)
+        return insert(rows, row, transaction)
 
     monkeypatch.setattr(Rows, "insert", replaced)
     with pytest.raises(FailedPrecondition, match="another one than was opened"):

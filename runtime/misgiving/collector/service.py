@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -62,6 +63,7 @@ MAX_OFFERED = 64
 
 SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["FleetCollector"].full_name
 
+_THREADS = 32
 _GRACE_S = 10.0
 _LIMITS = Limits(
     connections=4096,  # of vehicles that are done as well
@@ -156,28 +158,35 @@ class Ingest(FleetCollectorServicer):
         self, requests: AsyncIterator[UploadRequest], caller: Caller
     ) -> UploadResponse:
         start, began_s = await _start_of(requests), time.monotonic()
-        if await asyncio.to_thread(self._known, start.digest, caller):
+        if not await asyncio.to_thread(self._begins, start, caller):
             self._arrivals.known()
             return UploadResponse(digest=start.digest, already_stored=True)
-        await asyncio.to_thread(self._gate.check_caller, caller)
-        await asyncio.to_thread(self._check_offset, start)
-        at = start.offset_bytes
+        at, last = start.offset_bytes, b""
         async for request in requests:
-            chunk = _chunk_of(request, start, at)
-            at = await asyncio.to_thread(self._store.append, start.digest, at, chunk)
-        if at < start.size_bytes:
+            last = _chunk_of(request, start, at, last)
+            if at + len(last) < start.size_bytes:  # the last chunk goes with the commit
+                at, last = await asyncio.to_thread(self._store.append, start.digest, at, last), b""
+        if at + len(last) < start.size_bytes:
             raise InvalidInput(
                 f"upload ended after {at} of {start.size_bytes} bytes. Send the rest from byte {at}"
             )
-        row = await asyncio.to_thread(self._commit, start.digest, caller)
+        row = await asyncio.to_thread(self._commit, start.digest, caller, (at, last))
         if row is None:
             self._arrivals.known()
         else:
             self._arrivals.took(row, time.monotonic() - began_s)
         return UploadResponse(digest=start.digest, already_stored=row is None)
 
-    def _commit(self, digest: str, caller: Caller) -> StoredFrame | None:
-        """Store a finished upload; None where it was stored already."""
+    def _begins(self, start: UploadStart, caller: Caller) -> bool:
+        """Whether an upload's bytes are to come; False where it is stored already."""
+        if self._known(start.digest, caller):
+            return False
+        self._gate.check_caller(caller)
+        self._check_offset(start)
+        return True
+
+    def _commit(self, digest: str, caller: Caller, rest: tuple[int, bytes]) -> StoredFrame | None:
+        """Store an upload whose rest is here; None where it was stored already."""
         rows: list[StoredFrame] = []
         admit = self._gate.admitting(caller)
 
@@ -185,7 +194,7 @@ class Ingest(FleetCollectorServicer):
             rows.append(admit(row))
             return rows[0]
 
-        return rows[0] if self._store.commit(digest, admitted) else None
+        return rows[0] if self._store.commit(digest, admitted, rest) else None
 
     def _check_offset(self, start: UploadStart) -> None:
         durable = self._store.offset(start.digest)
@@ -253,6 +262,8 @@ async def start_server(
 ) -> tuple[grpc.aio.Server, str]:
     """Start the service with health and reflection; returns it and the HOST:PORT it has."""
     server = new_server(_LIMITS)
+    # Those threads wait for the disk and for the database, whose syncs serve them together.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     ingest = Ingest(store, declining, devices, arrivals or Arrivals())
     add_FleetCollectorServicer_to_server(ingest, server)
     add_FleetControlServicer_to_server(
@@ -289,15 +300,16 @@ async def _start_of(requests: AsyncIterator[UploadRequest]) -> UploadStart:
     return first.start
 
 
-def _chunk_of(request: UploadRequest, start: UploadStart, at: int) -> bytes:
+def _chunk_of(request: UploadRequest, start: UploadStart, at: int, before: bytes) -> bytes:
+    """The bytes that came, behind those before them, which begin at an offset."""
     if request.WhichOneof("message") != "chunk":
         raise InvalidInput("upload has a second start; expected chunks. Begin another call")
-    if at + len(request.chunk) > start.size_bytes:
+    if at + len(before) + len(request.chunk) > start.size_bytes:
         raise InvalidInput(
             f"upload goes on beyond its {start.size_bytes} bytes; send UploadStart.size_bytes "
             "as it is"
         )
-    return request.chunk
+    return before + request.chunk
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:

@@ -55,6 +55,7 @@ class FolderObjects:
         self.folder = folder / "objects"
         self.folder.mkdir(parents=True, exist_ok=True)
         sync_folder(folder)
+        self._there = set[Path]()  # folders whose names are durable
 
     def has(self, digest: str) -> bool:
         return self._path(digest).is_file()
@@ -87,8 +88,10 @@ class FolderObjects:
     def _new_path(self, digest: str) -> Path:
         """Its path, in a folder that is there for good."""
         path = self._path(digest)
-        path.parent.mkdir(exist_ok=True)
-        sync_folder(self.folder)
+        if path.parent not in self._there or not path.parent.is_dir():
+            path.parent.mkdir(exist_ok=True)
+            sync_folder(self.folder)
+            self._there.add(path.parent)
         return path
 
 

@@ -125,6 +125,8 @@ class Store:
 
     def offset(self, digest: str) -> int:
         """How many bytes of an unfinished upload are durable; they are made so here."""
+        if not self._uploads.part(digest).exists():
+            return 0
         with self._uploads.lock(digest):
             return self._uploads.offset(digest)
 
@@ -148,13 +150,17 @@ class Store:
             self._uploads.discard(digest, part)
 
     def commit(
-        self, digest: str, admit: Callable[[StoredFrame], StoredFrame] = lambda row: row
+        self,
+        digest: str,
+        admit: Callable[[StoredFrame], StoredFrame] = lambda row: row,
+        rest: tuple[int, bytes] | None = None,
     ) -> bool:
         """Store a finished upload; durable when this returns.
 
         Args:
             digest: of the upload.
             admit: gives the row that is stored, or raises; the bytes stay, but of a DataError.
+            rest: an offset and bytes that are appended first.
 
         Returns:
             False where it was stored already.
@@ -165,6 +171,8 @@ class Store:
                 are sealed for a key that is not here.
         """
         with self._uploads.lock(digest) as held:
+            if rest and rest[1]:
+                self._uploads.append(digest, *rest)
             body = self._uploads.received(digest)
             if not body and self.stored(digest):  # a second call of the same frame was quicker
                 return False
@@ -230,11 +238,10 @@ class Store:
             yield row, self.read(row.digest)
 
     def _store(self, row: StoredFrame, make_object: Callable[[], None]) -> bool:
-        with self.database.alone(row.digest):
-            if self.stored(row.digest):
-                return False
-            make_object()
-            new = self._rows.insert(row)
+        self._check_places()
+        with self.database.alone(row.digest) as transaction:
+            make_object()  # again where it is stored already: the same bytes
+            new = self._rows.insert(row, transaction)
         self._check_places()  # object and row are in the same store, under the names it has
         return new
 

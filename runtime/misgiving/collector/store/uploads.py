@@ -63,8 +63,7 @@ class Uploads:
             FailedPrecondition: it does not stand at ``offset``.
         """
         part = self.part(digest)
-        stands = part.stat().st_size if part.exists() else 0
-        if stands != offset:
+        if (stands := _size(part)) != offset:
             raise wrong_offset(digest, offset, stands)
         # At the offset, not at the end: a process that is late writes what is there already.
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT, 0o666), "wb") as file:
@@ -114,6 +113,13 @@ def _sync(file: BinaryIO, part: Path) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _is_named(path: Path, file: BinaryIO) -> bool:
