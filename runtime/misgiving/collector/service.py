@@ -18,7 +18,7 @@ from misgiving.collector.control.service import SERVICE as CONTROL_SERVICE
 from misgiving.collector.control.service import Steering
 from misgiving.collector.declining import WANTED, Decliner, Declining, Verdict
 from misgiving.collector.frames.arrivals import Arrivals
-from misgiving.collector.frames.devices import Caller, Devices, Gate
+from misgiving.collector.frames.devices import Caller, Devices, Foreign, Gate, OverQuota
 from misgiving.collector.frames.upkeep import kept_up
 from misgiving.collector.store import Store, StoredFrame, StoreUnavailable, wrong_offset
 from misgiving.runtime.errors import (
@@ -39,6 +39,7 @@ from misgiving.v1.control_pb2_grpc import add_FleetControlServicer_to_server
 from misgiving.v1.fleet_pb2 import (
     OFFER_VERDICT_DECLINED,
     OFFER_VERDICT_LATER,
+    OFFER_VERDICT_REFUSED,
     OFFER_VERDICT_STORED,
     OFFER_VERDICT_WANTED,
     OfferAnswer,
@@ -131,19 +132,39 @@ class Ingest(FleetCollectorServicer):
                 f"{len(frames)} frames are offered at once; at most {MAX_OFFERED} are looked at. "
                 "Offer fewer"
             )
-        known = {one.digest: self._stat(one.digest, caller) for one in frames}
-        headers = {x.digest: self._header(x, caller) for x in frames if not known[x.digest].stored}
+        offered = {one.digest: one for one in frames}
+        answers, headers = dict[str, OfferAnswer](), dict[str, Header | None]()
+        for digest, one in offered.items():
+            try:
+                answers[digest] = known = _found(self._stat(digest, caller))
+                if known.verdict == OFFER_VERDICT_WANTED:
+                    headers[digest] = self._header(one, caller)
+            except Foreign as error:
+                answers[digest] = OfferAnswer(verdict=OFFER_VERDICT_REFUSED, reason=str(error))
         verdicts = self._decliner.judge({x: one for x, one in headers.items() if one})
-        answers = [_answer(known[x.digest], verdicts.get(x.digest, WANTED)) for x in frames]
-        return OfferResponse(answers=answers)
+        take = self._gate.offering(caller)
+        for digest, header in headers.items():
+            verdict = verdicts.get(digest, WANTED)
+            if verdict is not WANTED:
+                answers[digest] = _unwanted(verdict)
+            elif header or caller.names:
+                try:
+                    take(header.device_id if header else "", offered[digest].size_bytes)
+                except OverQuota as error:
+                    answers[digest] = OfferAnswer(verdict=OFFER_VERDICT_LATER, reason=str(error))
+        return OfferResponse(answers=[answers[one.digest] for one in frames])
 
     def _header(self, frame: OfferedFrame, caller: Caller) -> Header | None:
-        """None where it says nothing that counts: then nothing speaks against the frame."""
+        """None where nobody here can read it: then nothing speaks against the frame.
+
+        Raises:
+            Foreign: it is another device's.
+        """
         try:
             header = self._store.opener.header(frame.header)
-            return replace(header, device_id=self._gate.name_of(caller, header.device_id))
-        except (DataError, FailedPrecondition):  # nobody here can read it, or it is another's
+        except (DataError, FailedPrecondition):
             return None
+        return replace(header, device_id=self._gate.name_of(caller, header.device_id))
 
     def _stat(self, digest: str, caller: Caller) -> StatUploadResponse:
         if self._known(digest, caller):
@@ -170,7 +191,7 @@ class Ingest(FleetCollectorServicer):
             raise InvalidInput(
                 f"upload ended after {at} of {start.size_bytes} bytes. Send the rest from byte {at}"
             )
-        row = await asyncio.to_thread(self._commit, start.digest, caller, (at, last))
+        row = await asyncio.to_thread(self._finish, start.digest, caller, at, last)
         if row is None:
             self._arrivals.known()
         else:
@@ -185,8 +206,10 @@ class Ingest(FleetCollectorServicer):
         self._check_offset(start)
         return True
 
-    def _commit(self, digest: str, caller: Caller, rest: tuple[int, bytes]) -> StoredFrame | None:
-        """Store an upload whose rest is here; None where it was stored already."""
+    def _finish(self, digest: str, caller: Caller, at: int, last: bytes) -> StoredFrame | None:
+        """Store an upload whose last bytes are here; None where it was stored already."""
+        if last:
+            self._store.append(digest, at, last)
         rows: list[StoredFrame] = []
         admit = self._gate.admitting(caller)
 
@@ -194,7 +217,7 @@ class Ingest(FleetCollectorServicer):
             rows.append(admit(row))
             return rows[0]
 
-        return rows[0] if self._store.commit(digest, admitted, rest) else None
+        return rows[0] if self._store.commit(digest, admitted) else None
 
     def _check_offset(self, start: UploadStart) -> None:
         durable = self._store.offset(start.digest)
@@ -278,14 +301,16 @@ async def start_server(
     return server, address
 
 
-def _answer(known: StatUploadResponse, verdict: Verdict) -> OfferAnswer:
+def _found(known: StatUploadResponse) -> OfferAnswer:
     if known.stored:
         return OfferAnswer(verdict=OFFER_VERDICT_STORED)
+    return OfferAnswer(verdict=OFFER_VERDICT_WANTED, offset_bytes=known.offset_bytes)
+
+
+def _unwanted(verdict: Verdict) -> OfferAnswer:
     if verdict.declined:
         return OfferAnswer(verdict=OFFER_VERDICT_DECLINED, reason=verdict.declined.said)
-    if verdict.later:
-        return OfferAnswer(verdict=OFFER_VERDICT_LATER)
-    return OfferAnswer(verdict=OFFER_VERDICT_WANTED, offset_bytes=known.offset_bytes)
+    return OfferAnswer(verdict=OFFER_VERDICT_LATER)
 
 
 async def _start_of(requests: AsyncIterator[UploadRequest]) -> UploadStart:

@@ -150,17 +150,13 @@ class Store:
             self._uploads.discard(digest, part)
 
     def commit(
-        self,
-        digest: str,
-        admit: Callable[[StoredFrame], StoredFrame] = lambda row: row,
-        rest: tuple[int, bytes] | None = None,
+        self, digest: str, admit: Callable[[StoredFrame], StoredFrame] = lambda row: row
     ) -> bool:
         """Store a finished upload; durable when this returns.
 
         Args:
             digest: of the upload.
             admit: gives the row that is stored, or raises; the bytes stay, but of a DataError.
-            rest: an offset and bytes that are appended first.
 
         Returns:
             False where it was stored already.
@@ -171,8 +167,6 @@ class Store:
                 are sealed for a key that is not here.
         """
         with self._uploads.lock(digest) as held:
-            if rest and rest[1]:
-                self._uploads.append(digest, *rest)
             body = self._uploads.received(digest)
             if not body and self.stored(digest):  # a second call of the same frame was quicker
                 return False
