@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -289,6 +290,23 @@ def test_retention_erases_what_is_old(store: Store, caplog: pytest.LogCaptureFix
     assert not store.holds(digests["old"])
     assert store.offset("a" * 64) > 0
     assert arrivals.registry.get_sample_value("misgiving_collector_erased_frames_total") == 1
+
+
+def test_a_collector_gives_old_objects_their_rows(store: Store) -> None:
+    digest, body = hashlib.sha256(FIRST).hexdigest(), FIRST
+    left = store.folder / "objects" / digest[:2] / digest
+    left.parent.mkdir()
+    left.write_bytes(body)
+    made_s = time.time() - 2 * DAY_NS / 1e9
+    os.utime(left, (made_s, made_s))
+
+    async def scene() -> None:
+        async with kept_up(store, Arrivals()):
+            await asyncio.to_thread(eventually, lambda: store.stored(digest))
+
+    asyncio.run(scene())
+    (row,) = rows(store)
+    assert row.received_time_unix_nano == pytest.approx(made_s * 1e9)
 
 
 def test_the_command_answers_prometheus(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from misgiving.collector.store.uploads import checked
+from misgiving.collector.store.uploads import checked, is_digest
 from misgiving.runtime.durable import sync_folder, write_durably
 from misgiving.runtime.errors import DataError
 
@@ -39,6 +39,14 @@ class Objects(Protocol):
 
     def delete(self, digest: str) -> None:
         """Delete an object, if there is one; for good when this returns."""
+        ...
+
+    def digests(self, prefix: str) -> set[str]:
+        """Of the objects whose names begin with these two digits."""
+        ...
+
+    def made_ns(self, digest: str) -> int:
+        """When an object that is there was made, in Unix nanoseconds."""
         ...
 
 
@@ -81,6 +89,13 @@ class FolderObjects:
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
             sync_folder(path.parent)
+
+    def digests(self, prefix: str) -> set[str]:
+        folder = self.folder / prefix
+        return set(filter(is_digest, os.listdir(folder))) if folder.is_dir() else set()
+
+    def made_ns(self, digest: str) -> int:
+        return self._path(digest).stat().st_mtime_ns
 
     def _path(self, digest: str) -> Path:
         return self.folder / checked(digest)[:2] / digest

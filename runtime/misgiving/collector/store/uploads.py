@@ -137,8 +137,13 @@ def wrong_offset(digest: str, offset: int, stands: int) -> FailedPrecondition:
     )
 
 
+def is_digest(name: str) -> bool:
+    """Whether it is a sha256 in hex."""
+    return re.fullmatch("[0-9a-f]{64}", name) is not None
+
+
 def checked(digest: str) -> str:
     """The digest; raises InvalidInput where it is none: it becomes part of a path."""
-    if not re.fullmatch("[0-9a-f]{64}", digest):
+    if not is_digest(digest):
         raise InvalidInput(f"digest is {digest[:80]!r}; expected a sha256 as 64 hex digits")
     return digest
