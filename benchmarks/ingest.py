@@ -19,18 +19,26 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
+from misgiving.collector import service
+from misgiving.collector.frames.devices import Caller
+from misgiving.collector.service import Ingest
+from misgiving.collector.store import Store
 from misgiving.runtime.durable import sync_folder
 from misgiving.runtime.outbox.spool import Spool
 from misgiving.runtime.outbox.uploader import Uploader
-from shared.collecting import noisy_frame, offer, serialise, until_pending
+from misgiving.v1.fleet_pb2 import UploadResponse
+from shared.collecting import collecting, noisy_frame, offer, serialise, until_pending
 from shared.services import KEYS, S3, Postgres, started
 
 FRAMES, VEHICLES, BYTES = 50, 8, 100_000
@@ -55,12 +63,24 @@ class Took:
         return FRAMES * VEHICLES / self.seconds
 
 
+class Emptying(Spool):
+    """A spool that tells of each frame that has left it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.left = threading.Semaphore(0)
+        super().__init__(folder)
+
+    def remove(self, digest: str) -> None:
+        super().remove(digest)
+        self.left.release()
+
+
 def vehicle(name: str, orders: Connection) -> None:
     """Fill a spool at each order and say so; empty it to the collector that is named then, or to
     nobody; say when that began and ended, and how much CPU it took."""
     while run := orders.recv():
         with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-            spool = Spool(Path(folder))
+            spool = Emptying(Path(folder))
             for number in range(FRAMES):
                 while not offer(spool, noisy_frame(f"{name}-{run}-{number}", BYTES)):
                     until_pending(spool, number)
@@ -74,7 +94,7 @@ def vehicle(name: str, orders: Connection) -> None:
             spool.close()
 
 
-def _empty(spool: Spool, target: str | None) -> None:
+def _empty(spool: Emptying, target: str | None) -> None:
     if target is None:
         for digest in spool.pending():
             spool.read(digest)
@@ -82,8 +102,8 @@ def _empty(spool: Spool, target: str | None) -> None:
         return
     uploader = Uploader(spool, target)
     uploader.start()
-    while spool.counts().pending:
-        time.sleep(0.002)
+    for _ in range(FRAMES):
+        spool.left.acquire()
     uploader.stop(_START_S)
 
 
@@ -113,6 +133,24 @@ class Fleet:
         return Took(max(ended) - min(began), sum(used))
 
 
+class Receiving(Ingest):
+    """Takes uploads, and keeps nothing: what the calls cost, whatever is done with the frames."""
+
+    async def _upload(self, requests: Any, caller: Caller) -> UploadResponse:
+        start = (await anext(aiter(requests))).start
+        async for _ in requests:
+            pass
+        return UploadResponse(digest=start.digest)
+
+
+def receiving(folder: Path, said: Connection) -> None:
+    """Serve that in a process of its own."""
+    service.Ingest = Receiving  # type: ignore[misc]
+    with Store(folder) as store, collecting(store) as address:
+        said.send((address, os.getpid()))
+        threading.Event().wait()
+
+
 class Collectors:
     """Processes of `misgiving collect` with one store; ended by :meth:`close`.
 
@@ -134,19 +172,19 @@ class Collectors:
             for _ in range(count)
         ]
         self.addresses = [_address(one) for one in self._processes]
-
-    def used_s(self) -> float:
-        """Seconds of CPU until now."""
-        ticks = 0
-        for one in self._processes:
-            fields = Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        self.pids = [one.pid for one in self._processes]
 
     def close(self) -> None:
         for one in self._processes:
             one.kill()
             one.communicate()
+
+
+def used_s(pids: Sequence[int]) -> float:
+    """Seconds of CPU of processes until now."""
+    stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    ticks = sum(int(fields[11]) + int(fields[12]) for fields in stats)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _address(process: "subprocess.Popen[str]") -> str:
@@ -180,16 +218,19 @@ def all_ways(folder: Path, only: str) -> Iterator[dict[str, Collectors]]:
         yield ways
 
 
-def copied(folder: Path, bodies: Sequence[bytes]) -> Took:
+def copied(folder: Path, bodies: Sequence[bytes], at_once: int = 1) -> Took:
     """The same bytes as files of their own, each and its name made durable before the next."""
-    with tempfile.TemporaryDirectory(dir=folder) as made:
+
+    def copy(path: Path, body: bytes) -> None:
+        with path.open("xb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(path.parent)
+
+    with tempfile.TemporaryDirectory(dir=folder) as made, ThreadPoolExecutor(at_once) as pool:
         began = time.monotonic()
-        for number, body in enumerate(bodies):
-            with Path(made, str(number)).open("xb") as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            sync_folder(Path(made))
+        list(pool.map(copy, (Path(made, str(number)) for number in range(len(bodies))), bodies))
         return Took(time.monotonic() - began)
 
 
@@ -199,16 +240,23 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, list[Took]]
     def note(name: str, took: Took) -> None:
         rows.setdefault(name, []).append(took)
 
+    def sent(name: str, number: int, addresses: Sequence[str], pids: Sequence[int]) -> None:
+        before = used_s(pids)
+        took = fleet.run(f"{name}-{number}", addresses)
+        note(name, Took(took.seconds, took.vehicle_s, used_s(pids) - before))
+
     bodies = [serialise(noisy_frame(str(n), BYTES)) for n in range(FRAMES * VEHICLES)]
+    ours, theirs = _PROCESSES.Pipe(duplex=False)
+    _PROCESSES.Process(target=receiving, args=(folder / "none", theirs), daemon=True).start()
+    nobody, pid = ours.recv()
     with all_ways(folder, options.only) as ways:
         for number in range(options.rounds):
             note("plain copy", copied(folder, bodies))
+            note(f"plain copy, {VEHICLES} at once", copied(folder, bodies, VEHICLES))
             note("vehicles alone", fleet.run(f"alone-{number}", [None]))
+            sent("calls alone", number, [nobody], [pid])
             for name, collectors in ways.items():
-                before = collectors.used_s()
-                took = fleet.run(f"{name}-{number}", collectors.addresses)
-                used = collectors.used_s() - before
-                note(name, Took(took.seconds, took.vehicle_s, used))
+                sent(name, number, collectors.addresses, collectors.pids)
     fleet.close()
     return rows
 
@@ -221,7 +269,10 @@ def page(rows: Mapping[str, Sequence[Took]], command: str) -> str:
         f"{platform.python_version()}.",
         f"{rounds} rounds of {FRAMES * VEHICLES} frames of {BYTES // 1000} kB from {VEHICLES} "
         "vehicles for each row; median, and the least and the most of a round.",
-        "The ratio is that of frames/s to the plain copy of the same round.\n",
+        "The ratio is that of frames/s to the plain copy of the same round.",
+        "*Vehicles alone* read and forget the frames of their spools, and send them nowhere. "
+        "*Calls alone* send them to a server that keeps nothing: what gRPC and Python take of the "
+        "cores, which vehicles and collectors share here.\n",
         "| | frames/s | MB/s | to the copy | CPU, ms a frame: vehicle | collector |",
         "|---|---|---:|---|---:|---:|",
     ]

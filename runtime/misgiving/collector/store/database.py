@@ -82,7 +82,7 @@ class Database:
 
     @contextmanager
     def alone(self, digest: str) -> Iterator[sa.Connection | None]:
-        """Held by whoever stores or drops a frame, against other collectors of the same database.
+        """Held by whoever stores a frame, against other collectors of the same database.
 
         Gives the transaction that holds the lock. Those with SQLite are on one machine, where the
         lock of the upload's file is enough: None.

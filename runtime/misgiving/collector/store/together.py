@@ -13,7 +13,7 @@ R = TypeVar("R")
 class _Waiting(Generic[T, R]):
     item: T
     result: R | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
     done: bool = False
 
 
@@ -50,7 +50,7 @@ class Together(Generic[T, R]):
             results = self._write([one.item for one in some])
             for one, result in zip(some, results, strict=True):
                 one.result = result
-        except Exception as error:
+        except BaseException as error:  # whatever it is, nobody takes it for a result
             for one in some:
                 one.error = error
         for one in some:
