@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from misgiving.collector.control.release_cli import app as release
+from misgiving.collector.control.revocations_cli import app as revocations
 from misgiving.collector.options import DatabaseOption, ObjectsOption, StoreOption
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ campaign = typer.Typer(
 )
 app.add_typer(campaign, name="campaign")
 app.add_typer(release, name="release")
+app.add_typer(revocations, name="revocations")
 
 
 @app.command()
