@@ -132,5 +132,10 @@ class Steering(FleetControlServicer):
 
 
 def _add(control: Control, releases: Releases, report: Report) -> None:
-    if control.add(report, time.time_ns()) and (said := releases.judge(report)):
+    now = time.time_ns()
+    if not control.add(report, now):
+        return
+    if said := releases.judge(report):
         log.error("%s", said)
+    elif said := releases.advance_due(report, now):
+        log.info("%s", said)
