@@ -17,7 +17,6 @@ from misgiving.collector.control.releases import Releases
 from misgiving.collector.control.rings import in_ring, place_of, why_halt
 from misgiving.collector.store import Store
 from misgiving.collector.store.tables import RELEASES
-from misgiving.runtime.bundles.releasing import pack_bundle
 from misgiving.runtime.control.link import Link
 from misgiving.runtime.errors import BundleError, DataError, FailedPrecondition, NotFound
 from misgiving.runtime.wire.releases import Release
@@ -93,23 +92,8 @@ def fleet(tmp_path: Path) -> Fleet:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store") as opened:
-        yield opened
-
-
-@pytest.fixture
 def releases(store: Store) -> Releases:
     return Releases(store.database)
-
-
-def packed(fleet: Fleet, release: int) -> Path:
-    """A signed zip of the tiny bundle."""
-    fleet.edit(release=release)
-    fleet.sign()
-    path = fleet.folder / f"{release}.zip"
-    pack_bundle(fleet.bundle, path)
-    return path
 
 
 def running(device_id: str, name: str, **fields: object) -> Report:
@@ -117,7 +101,7 @@ def running(device_id: str, name: str, **fields: object) -> Report:
 
 
 def test_a_release_goes_from_ring_to_ring(fleet: Fleet, store: Store, releases: Releases) -> None:
-    made = releases.announce(packed(fleet, 7), fleet.trusted)
+    made = releases.announce(fleet.packed(7), fleet.trusted)
     control = Control(store.database)
     for device_id in (CANARY, LAST):
         control.add(running(device_id, made.name), 1)
@@ -132,7 +116,7 @@ def test_a_release_goes_from_ring_to_ring(fleet: Fleet, store: Store, releases: 
     assert releases.release_of(LAST, made.name) is None
     assert releases.advance(made.digest[:8]) == 1
     assert releases.release_of(LAST, made.name) == made
-    later = releases.announce(packed(fleet, 8), fleet.trusted)
+    later = releases.announce(fleet.packed(8), fleet.trusted)
     assert [releases.release_of(x, made.name) for x in (CANARY, LAST)] == [later, made]
     releases.halt(later.digest, "by hand")
     assert releases.release_of(CANARY, made.name) == made
@@ -145,7 +129,7 @@ def test_a_release_goes_from_ring_to_ring(fleet: Fleet, store: Store, releases: 
 def test_a_canary_that_goes_back_halts_it(
     fleet: Fleet, store: Store, releases: Releases, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = releases.announce(packed(fleet, 7), fleet.trusted)
+    made = releases.announce(fleet.packed(7), fleet.trusted)
     with collecting(store) as address:
         link = Link(address)
         bad = running(CANARY, made.name, release=ReleaseState(made.digest, "back", "is slow"))
@@ -157,15 +141,15 @@ def test_a_canary_that_goes_back_halts_it(
     assert "is halted" in caplog.text
     with pytest.raises(FailedPrecondition, match="is halted"):
         releases.advance(made.digest)
-    later = releases.announce(packed(fleet, 8), fleet.trusted)
+    later = releases.announce(fleet.packed(8), fleet.trusted)
     assert releases.release_of(CANARY, made.name) == later
 
 
 def test_a_release_advances_by_itself_where_it_may(
     fleet: Fleet, store: Store, releases: Releases
 ) -> None:
-    by_hand = releases.announce(packed(fleet, 6), fleet.trusted)
-    made = releases.announce(packed(fleet, 7), fleet.trusted, 24)
+    by_hand = releases.announce(fleet.packed(6), fleet.trusted)
+    made = releases.announce(fleet.packed(7), fleet.trusted, 24)
     began = time.time_ns()
     proved, bad = (says(CANARY, state, made.digest) for state in ("proved", "back"))
     day = 24 * HOUR_NS
@@ -198,7 +182,7 @@ def test_a_release_advances_by_itself_where_it_may(
 def test_a_release_that_is_halted_does_not_advance(
     fleet: Fleet, store: Store, releases: Releases
 ) -> None:
-    made = releases.announce(packed(fleet, 7), fleet.trusted, 1)
+    made = releases.announce(fleet.packed(7), fleet.trusted, 1)
     releases.halt(made.digest, "by hand")
     later = time.time_ns() + 2 * HOUR_NS
     assert releases.advance_due(says(CANARY, "proved", made.digest), later) == ""
@@ -209,7 +193,7 @@ def test_a_report_that_comes_advances_it(
     fleet: Fleet, store: Store, releases: Releases, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "misgiving")
-    made = releases.announce(packed(fleet, 7), fleet.trusted, 0.01)
+    made = releases.announce(fleet.packed(7), fleet.trusted, 0.01)
     with store.database.connect() as database:
         database.execute(sa.update(RELEASES).values(ring_time_unix_nano=1))
     proved = running(CANARY, made.name, release=ReleaseState(made.digest, "proved"))
@@ -246,10 +230,10 @@ def test_bytes_of_old_releases_are_deleted(fleet: Fleet, store: Store, releases:
 
     made = {}
     for release in range(1, 6):
-        made[release] = releases.announce(packed(fleet, release), fleet.trusted)
+        made[release] = releases.announce(fleet.packed(release), fleet.trusted)
     assert dropped() == []  # vehicles that are in no ring of a later one may get any
     releases.halt(made[1].digest, "by hand")
-    made[6] = releases.announce(packed(fleet, 6), fleet.trusted)
+    made[6] = releases.announce(fleet.packed(6), fleet.trusted)
     assert dropped() == [1]
     with_all(made[5])
     assert dropped() == [1, 2, 3]  # the newest three stay
@@ -266,7 +250,7 @@ def test_bytes_come_whole_from_any_place(
     fleet: Fleet, store: Store, releases: Releases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(releases_module, "CHUNK_BYTES", 1000)
-    zipped = packed(fleet, 7)
+    zipped = fleet.packed(7)
     made = releases.announce(zipped, fleet.trusted)
     body = zipped.read_bytes()
     assert made.size_bytes == len(body) > 3000
@@ -281,13 +265,13 @@ def test_bytes_come_whole_from_any_place(
 
 
 def test_what_is_not_announced(fleet: Fleet, releases: Releases) -> None:
-    zipped = packed(fleet, 7)
+    zipped = fleet.packed(7)
     with pytest.raises(DataError, match="Pack it"):
         releases.announce(fleet.bundle, fleet.trusted)
     with pytest.raises(BundleError, match="is signed by key"):
         releases.announce(zipped, Path(f"{fleet.other}.pub"))
     releases.announce(zipped, fleet.trusted)
-    for again in (zipped, packed(fleet, 6)):
+    for again in (zipped, fleet.packed(6)):
         with pytest.raises(DataError, match="expected a later one"):
             releases.announce(again, fleet.trusted)
 
@@ -302,7 +286,7 @@ def test_the_verbs(fleet: Fleet, tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
         return done.stdout
 
-    announced = said("announce", packed(fleet, 7), "--trust", fleet.trusted)
+    announced = said("announce", fleet.packed(7), "--trust", fleet.trusted)
     assert announced.startswith("release 1 of bright-spots (")
     digest = announced.split("(")[1][:12]
     assert said("list") == f"{digest} bright-spots 1, ring of 1%: no device yet\n"
