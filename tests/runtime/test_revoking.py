@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from misgiving.collector.control.cli import app
 from misgiving.collector.control.control import Control
 from misgiving.collector.control.revoking import Revoking as Announcing
+from misgiving.collector.control.revoking import Said
 from misgiving.collector.store import Store
 from misgiving.collector.store.tables import REVOCATIONS
 from misgiving.runtime.bundles import floor, revoked
@@ -28,7 +29,7 @@ from misgiving.runtime.bundles.trust import Trust
 from misgiving.runtime.control.link import Link
 from misgiving.runtime.control.revoking import Revoking
 from misgiving.runtime.errors import BundleError, DataError, FailedPrecondition
-from misgiving.runtime.wire.reports import RevocationsState
+from misgiving.runtime.wire.reports import RevocationsState, Running
 from runtime.commands import COMMAND, server
 from runtime.trusting import Fleet, P256Fleet
 from shared.collecting import collecting, eventually
@@ -126,9 +127,9 @@ def test_what_is_minded_stays_and_floors_only_rise(fleet: Fleet) -> None:
     fleet.edit(release=5)
     fleet.sign()
     assert Bundle.load(fleet.bundle, Trust.read(fleet.trusted)).manifest.release == 5
-    mind(Revocations(frozenset({BAD}), {"bright-spots": 6}))
-    mind(Revocations(frozenset({BAD}), {"bright-spots": 2}))  # an older list, brought again
-    mind(Revocations(frozenset({"e" * 64}), {}))
+    assert mind(Revocations(frozenset({BAD}), {"bright-spots": 6}))
+    assert not mind(Revocations(frozenset({BAD}), {"bright-spots": 2}))  # an older list, again
+    assert mind(Revocations(frozenset({"e" * 64}), {}))
     assert revoked.read() == {BAD, "e" * 64}
     assert floor.read() == {"bright-spots": 6}
     with pytest.raises(BundleError, match="takes no older one"):
@@ -194,8 +195,10 @@ def test_whoever_has_the_collector_revokes_nothing(
     assert state.sha256 == forged.sha256
     assert "no valid signature by a trusted key" in state.refusal
     assert "revocations are refused" in caplog.text
-    Control(store.database).add(report(revocations=state), 1)
-    assert announcing.said(forged.sha256) == (0, {state.refusal: 1})
+    running = Running("bright-spots", "1", BAD, "onnxruntime", 0.5)
+    Control(store.database).add(report(revocations=state, running=running), 1)
+    assert announcing.said(forged) == Said(0, {state.refusal: 1}, 0)
+    assert announcing.said(announced) == Said(0, {}, 1)
     assert revoked.read() == {BAD}
     assert floor.read() == {"bright-spots": 3}
 
@@ -232,6 +235,7 @@ def test_a_server_minds_them_and_does_not_start_again(
             assert process.wait(60) == 0
     (run,) = Control(store.database).runs()
     assert run.report.revocations == RevocationsState(announced.sha256)
+    assert Announcing(store.database).said(announced) == Said(1, {}, 1)
     command = [*COMMAND, "serve", "--listen", "127.0.0.1:0", *map(str, options)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
@@ -250,7 +254,7 @@ def test_the_verbs(fleet: Fleet, store: Store) -> None:
     assert said("list", *of) == "nothing is revoked\n"
     assert said("sign", path, "--key", fleet.key).startswith(f"{path} signed by key {fleet.id}")
     announced = said("announce", path, *of, "--trust", fleet.trusted)
-    assert "1 keys and bundles, 1 floors" in announced
+    assert "keys and bundles: 1, floors: 1" in announced
     lines = said("list", *of).splitlines()
     assert lines[:2] == [BAD, "floor bright-spots 3"]
-    assert lines[2].endswith("vehicles that mind it: 0, that refuse it: 0")
+    assert "mind it: 0, that refuse it: 0; that answer with a bundle of it: 0" in lines[2]

@@ -101,7 +101,9 @@ def list_(
 
     control = Control(store.database)
     devices = devices_of(control.runs())
-    for line in campaign_lines(control.campaigns(), devices, time.time_ns()):
+    if not (campaigns := control.campaigns()):
+        typer.echo("no campaign is set", err=True)
+    for line in campaign_lines(campaigns, devices, time.time_ns()):
         typer.echo(printable(line))
 
 

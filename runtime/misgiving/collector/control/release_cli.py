@@ -63,7 +63,9 @@ def list_(store: "Store") -> None:
     from misgiving.runtime.errors import printable
 
     releases = Releases(store.database)
-    for one in releases.announced():
+    if not (announced := releases.announced()):
+        typer.echo("no release is announced", err=True)
+    for one in announced:
         states = releases.states(one.release.digest)
         said = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         release, hours = one.release, one.advance_after_hours

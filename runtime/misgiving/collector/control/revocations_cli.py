@@ -60,8 +60,8 @@ def announce(
 
     signed, says = Revoking(store.database).announce(file, trust)
     typer.echo(
-        f"list {signed.sha256[:12]} for all vehicles: {len(says.revoked)} keys and bundles, "
-        f"{len(says.floors)} floors; vehicles learn so with their next report"
+        f"list {signed.sha256[:12]} for all vehicles, keys and bundles: {len(says.revoked)}, "
+        f"floors: {len(says.floors)}; vehicles learn so with their next report"
     )
 
 
@@ -85,7 +85,8 @@ def list_(store: "Store") -> None:
     says = parse_revocations(signed.text, "the list")
     for line in (*sorted(says.revoked), *(f"floor {x} {n}" for x, n in says.floors.items())):
         typer.echo(printable(line))
-    minded, refused = revoking.said(signed.sha256)
-    why = "".join(f"; {count} say: {reason}" for reason, count in refused.most_common())
-    line = f"list {signed.sha256[:12]}: vehicles that mind it: {minded}, "
-    typer.echo(printable(f"{line}that refuse it: {sum(refused.values())}{why}"), err=True)
+    said = revoking.said(signed)
+    why = "".join(f"; {count} say: {reason}" for reason, count in said.refused.most_common())
+    line = f"list {signed.sha256[:12]}: vehicles that mind it: {said.minded}, that refuse it: "
+    line += f"{sum(said.refused.values())}{why}; that answer with a bundle of it: {said.answering}"
+    typer.echo(printable(line), err=True)

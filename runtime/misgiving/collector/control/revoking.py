@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -17,6 +18,17 @@ from misgiving.runtime.bundles.revocations import (
 )
 from misgiving.runtime.bundles.trust import Trust
 from misgiving.runtime.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How many vehicles do what with a list."""
+
+    minded: int
+    refused: Counter[str]
+    """By reason."""
+    answering: int
+    """With a bundle that it names, until they start again or get another one."""
 
 
 class Revoking:
@@ -66,10 +78,16 @@ class Revoking:
             return None
         return SignedList(row.list, row.signatures)
 
-    def said(self, sha256: str) -> tuple[int, Counter[str]]:
-        """How many vehicles mind a list, and how many refuse it for which reason."""
-        reports = (run.report for run in Control(self._database).runs())
-        last = {report.device_id: report.revocations for report in reports}
-        states = [state for state in last.values() if state and state.sha256 == sha256]
+    def said(self, signed: SignedList) -> Said:
+        """What the newest report of each vehicle says of a list."""
+        last = {run.report.device_id: run.report for run in Control(self._database).runs()}
+        states = [one.revocations for one in last.values() if one.revocations]
+        states = [state for state in states if state.sha256 == signed.sha256]
         refused = Counter(state.refusal for state in states if state.refusal)
-        return len(states) - sum(refused.values()), refused
+        words = parse_revocations(signed.text, "the list").revoked
+        running = [one.running for one in last.values() if one.running]
+        return Said(
+            minded=sum(not state.refusal for state in states),
+            refused=refused,
+            answering=sum(one.bundle_digest in words for one in running),
+        )

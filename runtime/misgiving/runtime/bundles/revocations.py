@@ -140,19 +140,26 @@ def check_revocations(signed: SignedList, trust: Trust, name: object) -> Revocat
     )
 
 
-def mind(revocations: Revocations) -> None:
+def mind(revocations: Revocations) -> bool:
     """Take none of it any more, from the next bundle on, and after each start.
+
+    Returns:
+        Whether any of it was new.
 
     Raises:
         FailedPrecondition: that cannot be written.
     """
-    revoked.add(revocations.revoked)
+    new = revoked.add(revocations.revoked)
     for name, release in revocations.floors.items():
-        if floor.read().get(name, 0) < release and not floor.rise(name, release):
+        if floor.read().get(name, 0) >= release:
+            continue
+        new = True
+        if not floor.rise(name, release):
             raise FailedPrecondition(
                 f"floor of {name} cannot be raised to {release}; expected a state folder that can "
                 f"be written. Name one by {floor.STATE_VARIABLE}"
             )
+    return new
 
 
 def signatures_of(path: Path) -> Path:

@@ -55,8 +55,8 @@ def read() -> frozenset[str]:
         return frozenset()
 
 
-def add(words: Iterable[str]) -> None:
-    """Remember them durably, beside those before.
+def add(words: Iterable[str]) -> bool:
+    """Remember them durably, beside those before; says whether any of them is new.
 
     Raises:
         FailedPrecondition: they cannot be written.
@@ -66,12 +66,13 @@ def add(words: Iterable[str]) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked_folder(folder, wait=True):
             before = read()
-            if after := before | set(words):
+            after = before | set(words)
+            if after != before:
                 text = "".join(f"{word}\n" for word in sorted(after))
-                if after != before:
-                    write_durably(folder / FILE, text.encode())
+                write_durably(folder / FILE, text.encode())
     except OSError as error:
         raise FailedPrecondition(
             f"{folder / FILE} cannot be written: {error.strerror or error}; expected a state "
             f"folder of this device with room. Name one by {STATE_VARIABLE}"
         ) from error
+    return after != before

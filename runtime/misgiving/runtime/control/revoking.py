@@ -48,10 +48,11 @@ class Revoking:
         name = f"list {found.sha256[:12]}"
         try:
             revocations = check_revocations(found, self._trust(), name)
-            mind(revocations)
+            new = mind(revocations)
         except MisgivingError as error:
             return RevocationsState(found.sha256, str(error))
-        log.warning("revocations of the fleet: %s", _told(revocations))
+        if new:
+            log.warning("revocations of the fleet: %s", _told(revocations))
         return RevocationsState(found.sha256)
 
 
