@@ -1,0 +1,114 @@
+"""Whom somebody is to label: the worst frames that differ, and a random sample beside them.
+
+The random sample is what a calibration may rest on. The audit sample alone is not: it holds no
+frame that was flagged and kept. So frames are drawn of both, and each has the probability with
+which it was drawn beside that with which the vehicle kept it.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import sqlalchemy as sa
+
+from misgiving.collector.frames.selection import Selection, every_frame
+from misgiving.collector.frames.words import Mark, Order, moment
+from misgiving.collector.store.database import Database
+from misgiving.collector.store.rows import StoredFrame
+from misgiving.collector.store.tables import FRAMES
+from misgiving.export.next_cycle.asked import SelectTable
+from misgiving.runtime.nouns import Reason
+
+_PICTURE = sa.func.coalesce(FRAMES.c.image_digest, FRAMES.c.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Picks:
+    """Who goes to the annotators."""
+
+    picked: tuple[str, ...]
+    """Digests of frames that shall teach, in the order of picking."""
+    drawn: dict[str, float]
+    """Digest of a frame that shall calibrate → the probability with which it was drawn."""
+
+
+def selection_of(asked: SelectTable) -> Selection:
+    """The filters, of frames that nobody has labelled or is labelling.
+
+    Raises:
+        InvalidInput: a time cannot be read.
+    """
+    now = time.time_ns()
+    return Selection(
+        devices=asked.device,
+        streams=asked.stream,
+        campaigns=asked.campaign,
+        since_ns=moment(asked.since, now) if asked.since else None,
+        until_ns=moment(asked.until, now) if asked.until else None,
+        bundle=asked.bundle,
+        new=True,
+        unlabelled=True,
+    )
+
+
+def of_reason(selection: Selection, reason: Reason) -> Selection:
+    """Of these frames those that were kept for one reason."""
+    return replace(selection, reasons=(reason.value,))
+
+
+def drawn_sizes(audited: int, others: int, count: int) -> tuple[int, int]:
+    """How many of the audit sample and of the others are drawn: half of each, as there are;
+    nobody without an audit sample."""
+    if not audited:
+        return 0, 0
+    return min((count + 1) // 2, audited), min(count // 2, others)
+
+
+def pick(database: Database, selection: Selection, asked: SelectTable, seed: int) -> Picks:
+    """Pick frames, each picture once; the same seed and store give the same."""
+    drawn = _drawn(database, selection, asked.audit, np.random.default_rng(seed))
+    pictures = set(_strings(database, selection, _PICTURE, FRAMES.c.digest.in_(drawn)))
+    marked = replace(selection, marks=(Mark.IGNORE.value,))
+    ignored = set(_strings(database, marked, FRAMES.c.digest))
+    picked: list[str] = []
+    for one in _in_order(database, selection, asked.budget + len(drawn)):
+        picture = one.image_digest or one.digest
+        if len(picked) == asked.budget:
+            break
+        if one.digest not in ignored and picture not in pictures:
+            picked.append(one.digest)
+            pictures.add(picture)
+    return Picks(tuple(picked), drawn)
+
+
+def _in_order(database: Database, selection: Selection, wanted: int) -> Iterator[StoredFrame]:
+    """Who is marked to be labelled, then the worst that differ."""
+    wished = replace(selection, marks=(Mark.LABEL.value,))
+    yield from every_frame(database, wished, Order.WORST)
+    yield from every_frame(database, selection, Order.WORST)
+
+
+def _drawn(
+    database: Database, selection: Selection, count: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """Digests of the random sample, with their chances."""
+    audited = FRAMES.c.reason == Reason.AUDIT.value
+    strata = [_strings(database, selection, FRAMES.c.digest, one) for one in (audited, ~audited)]
+    sizes = drawn_sizes(len(strata[0]), len(strata[1]), count)
+    drawn: dict[str, float] = {}
+    for digests, size in zip(strata, sizes, strict=True):
+        chosen = sorted(rng.choice(len(digests), size, replace=False)) if size else []
+        drawn |= {digests[place]: size / len(digests) for place in chosen}
+    return drawn
+
+
+def _strings(
+    database: Database,
+    selection: Selection,
+    column: sa.ColumnElement[str],
+    *more: sa.ColumnElement[bool],
+) -> list[str]:
+    query = sa.select(column).where(*selection.clauses(), *more).order_by(FRAMES.c.digest)
+    with database.connect(reads=True) as connection:
+        return list(connection.scalars(query))
