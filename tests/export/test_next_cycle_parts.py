@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,22 @@ def test_what_people_said_of_frames(
         picks = pick(database, selection_of(asked), asked, 0)
     assert [int(one, 16) for one in picks.picked] == picked
     assert picks.drawn == {}  # without an audit sample
+
+
+def test_the_picked_differ(tmp_path: Path) -> None:
+    """The worst eight show one thing; another bundle's scores mean something else."""
+    random, asked = np.random.default_rng(0), SelectTable(budget=6)
+    kinds = {(0, "b"): 0.9, (1, "b"): 0.5, (0, "c"): 0.1}
+    rows = []
+    for place, ((axis, bundle), loss) in enumerate(kinds.items()):
+        for number in range(8 * place, 8 * place + 8):
+            shown = np.eye(4)[axis] + (place > 0) * random.normal(0, 0.01, 4)
+            said = {"bundle_digest": bundle * 64, "max_predicted_loss": loss + number / 1000}
+            rows.append(row(number, embedding=shown.astype("<f4").tobytes(), **said))
+    with database_of(tmp_path, rows) as database:
+        picks = pick(database, selection_of(asked), asked, 0)
+    counts = Counter(int(one, 16) // 8 for one in picks.picked)
+    assert counts == {0: 1, 1: 3, 2: 2}  # of each bundle as there are
 
 
 def test_each_picture_once(tmp_path: Path) -> None:

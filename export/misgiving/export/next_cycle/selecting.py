@@ -5,13 +5,15 @@ frame that was flagged and kept. So frames are drawn of both, and each has the p
 which it was drawn beside that with which the vehicle kept it.
 """
 
+import heapq
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import sqlalchemy as sa
 
+from misgiving.collector.frames.ordering import ordered_frames
 from misgiving.collector.frames.selection import Selection, every_frame
 from misgiving.collector.frames.words import Mark, Order, moment
 from misgiving.collector.store.database import Database
@@ -83,10 +85,25 @@ def pick(database: Database, selection: Selection, asked: SelectTable, seed: int
 
 
 def _in_order(database: Database, selection: Selection, wanted: int) -> Iterator[StoredFrame]:
-    """Who is marked to be labelled, then the worst that differ."""
+    """Who is marked to be labelled, then the worst that differ: of each bundle as large a part as
+    it has of the frames, for the scores of two bundles are not comparable either."""
     wished = replace(selection, marks=(Mark.LABEL.value,))
     yield from every_frame(database, wished, Order.WORST)
-    yield from every_frame(database, selection, Order.WORST)
+    bundle, count = FRAMES.c.bundle_digest, sa.func.count()
+    query = sa.select(bundle, count).where(*selection.clauses()).group_by(bundle).order_by(bundle)
+    with database.connect(reads=True) as connection:
+        sizes = {str(one): int(size) for one, size in connection.execute(query)}
+    parts = []
+    for one, size in sizes.items():
+        of_bundle, part = replace(selection, bundle=one), -(-wanted * size // sum(sizes.values()))
+        frames = ordered_frames(database, of_bundle, Order.DIVERSE, part)
+        parts.append(_placed(frames, size))
+    yield from (frame for _, frame in heapq.merge(*parts, key=lambda placed: placed[0]))
+
+
+def _placed(frames: Iterable[StoredFrame], size: int) -> Iterator[tuple[float, StoredFrame]]:
+    """Each with the share of its like at which it stands."""
+    return (((place + 0.5) / size, frame) for place, frame in enumerate(frames))
 
 
 def _drawn(
