@@ -15,6 +15,7 @@ from export.cycling import STREAMED, Fleet, states
 from misgiving.collector.control.releases import Releases
 from misgiving.collector.frames.selection import Selection, count_frames
 from misgiving.collector.frames.standing import batch_counts
+from misgiving.export.next_cycle.asked import TEMPLATE
 from misgiving.export.next_cycle.record import STEPS, Cycle, seen_cycle
 from misgiving.export.next_cycle.releasing import find_field
 from misgiving.export.next_cycle.run import Planned, run_of, run_plan
@@ -150,6 +151,22 @@ def test_a_plan_writes_nothing(fleet: Fleet) -> None:
     assert states(planned)["import"] == "waits for you"
     assert not fleet.out.exists()
     assert batches(fleet) == []
+
+
+def test_the_command_says_it_to_programs(fleet: Fleet) -> None:
+    fleet.asked()
+    words = ["next-cycle", str(fleet.file), "--out", str(fleet.out), "--threads", "1"]
+    planned = json.loads(invoke([*words, "--plan", "--json"]))
+    assert [(one["name"], one["state"]) for one in planned][:2] == [
+        ("select", "next"),
+        ("tasks", "next"),
+    ]
+    (line,) = invoke([*words, "--json"]).splitlines()
+    assert json.loads(line)[0]["state"] == "done"
+    lines = invoke(words).splitlines()
+    assert lines[1].split()[:3] == ["1", "select", "done"]
+    assert lines[-1].startswith("import waits: somebody labels")
+    assert invoke(["next-cycle", "--describe"]) == TEMPLATE
 
 
 def test_two_at_once(fleet: Fleet) -> None:

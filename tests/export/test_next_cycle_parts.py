@@ -20,16 +20,20 @@ from misgiving.export.next_cycle.asked import (
     SelectTable,
     read_asked,
 )
-from misgiving.export.next_cycle.comparing import Difference
-from misgiving.export.next_cycle.models import calibrate
+from misgiving.export.next_cycle.comparing import Difference, obstacle_of
+from misgiving.export.next_cycle.models import calibrate, learn
 from misgiving.export.next_cycle.selecting import Picks, pick, selection_of
 from misgiving.export.next_cycle.tasks import Labels, export_tasks, take_labels
 from misgiving.runtime import Bundle
 from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
+from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.labelset import read_labels
 from misgiving.trainer import Estimate
+from shared import tiny
 from shared.annotating import edit
+from shared.foreign import write_net
 from shared.rows import database_of, mark, row
+from shared.training import CPU
 
 ROWS = [row(number, max_predicted_loss=number / 10, reason="shadow") for number in range(8)]
 
@@ -155,6 +159,25 @@ def touch_all_but(document: dict[str, Any], digest: str) -> None:
     """Correct everybody but the persons of one frame."""
     for one in document["annotations"]:
         one["keypoints"][1] += 2 * (one["misgiving"]["frame_digest"] != digest)
+
+
+def test_heads_on_a_foreign_net(fleet: Fleet) -> None:
+    first, second, *_ = fleet.digests()
+    came_back(fleet, Picks((first, second), {}))
+    net = write_net(fleet.folder / "net", keys={"taps": ["r4", "r8", "r16"]})
+    attach = f'[attach]\nnet = "{net}"\nepochs = 1\ndata = ["synthetic:1,8"]\n[calibrate]'
+    text = re.sub(r"(?s)\[train\].*?\[calibrate\]", lambda _: attach, fleet.text)
+    fleet.file.write_text(text.replace("synthetic:3,256", "synthetic:3,8"))
+    record = learn(read_asked(fleet.file), LSP, fleet.out, CPU)
+    assert record.label_count == 8 + 2
+    assert record.training_data[-1].endswith(f"#@{fleet.out / 'train.txt'}")
+    assert learn(read_asked(fleet.file), LSP, fleet.out, CPU) == record  # of a call before
+
+
+def test_a_bundle_that_vehicles_would_not_take() -> None:
+    field, other = (Bundle.load(path) for path in (DEFAULT_BUNDLE, tiny.BUNDLE))
+    assert "has another name" in obstacle_of(field, other)
+    assert obstacle_of(field, field) == ""
 
 
 def test_the_described_file(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def compare(field: Bundle, candidate: Bundle, spec: str) -> Comparison:
         name: Difference(numbers[0][name], numbers[1][name], sign)
         for name, (_, sign) in MEASURES.items()
     }
-    return Comparison(before, after, differences, _obstacle(field, candidate))
+    return Comparison(before, after, differences, obstacle_of(field, candidate))
 
 
 def _measured(bundle: Bundle, spec: str) -> Evaluation:
@@ -101,7 +101,8 @@ def _numbers(evaluation: Evaluation) -> dict[str, Estimate]:
     return {"pck": evaluation.failures.pck, **row.numbers()}
 
 
-def _obstacle(field: Bundle, candidate: Bundle) -> str:
+def obstacle_of(field: Bundle, candidate: Bundle) -> str:
+    """Why vehicles would not let one bundle follow the other; empty where they do."""
     from misgiving.runtime.verbs.exchanging import check_alike  # which loads the server
 
     try:

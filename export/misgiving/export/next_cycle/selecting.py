@@ -22,6 +22,7 @@ from misgiving.collector.store.tables import FRAMES
 from misgiving.export.next_cycle.asked import SelectTable
 from misgiving.runtime.nouns import Reason
 
+_Clause = sa.ColumnElement[bool]
 _PICTURE = sa.func.coalesce(FRAMES.c.image_digest, FRAMES.c.digest)
 
 
@@ -111,21 +112,43 @@ def _drawn(
 ) -> dict[str, float]:
     """Digests of the random sample, with their chances."""
     audited = FRAMES.c.reason == Reason.AUDIT.value
-    strata = [_strings(database, selection, FRAMES.c.digest, one) for one in (audited, ~audited)]
-    sizes = drawn_sizes(len(strata[0]), len(strata[1]), count)
+    strata = (audited, ~audited)
+    totals = [_count(database, selection, one) for one in strata]
+    sizes = drawn_sizes(totals[0], totals[1], count)
     drawn: dict[str, float] = {}
-    for digests, size in zip(strata, sizes, strict=True):
-        chosen = sorted(rng.choice(len(digests), size, replace=False)) if size else []
-        drawn |= {digests[place]: size / len(digests) for place in chosen}
+    for stratum, total, size in zip(strata, totals, sizes, strict=True):
+        start = rng.bytes(8).hex()
+        drawn |= dict.fromkeys(
+            _from(database, selection, stratum, start, size), size / max(1, total)
+        )
     return drawn
+
+
+def _from(
+    database: Database, selection: Selection, stratum: _Clause, start: str, size: int
+) -> list[str]:
+    """The next digests behind a random one, round to the first: a random sample that needs no
+    list of all, for digests are as good as random numbers themselves."""
+    digest, found = FRAMES.c.digest, list[str]()
+    for part in (digest >= start, digest < start) if size else ():
+        found += _strings(database, selection, digest, stratum, part, limit=size - len(found))
+    return found
+
+
+def _count(database: Database, selection: Selection, *more: _Clause) -> int:
+    query = sa.select(sa.func.count()).select_from(FRAMES).where(*selection.clauses(), *more)
+    with database.connect(reads=True) as connection:
+        return connection.scalar(query) or 0
 
 
 def _strings(
     database: Database,
     selection: Selection,
     column: sa.ColumnElement[str],
-    *more: sa.ColumnElement[bool],
+    *more: _Clause,
+    limit: int | None = None,
 ) -> list[str]:
     query = sa.select(column).where(*selection.clauses(), *more).order_by(FRAMES.c.digest)
+    query = query.limit(limit)
     with database.connect(reads=True) as connection:
         return list(connection.scalars(query))

@@ -17,7 +17,7 @@ from misgiving.export.next_cycle.checking import check
 from misgiving.export.next_cycle.record import LABELS, SELECTED, Cycle
 from misgiving.runtime import Bundle, pack_bundle
 from misgiving.runtime.durable import new_folder
-from misgiving.runtime.errors import DataError
+from misgiving.runtime.errors import DataError, FailedPrecondition
 from misgiving.runtime.nouns import Reason
 from misgiving.runtime.wire.sealing import read_opening_keys
 from misgiving.trainer import Compute, recipe_named
@@ -280,6 +280,8 @@ def _waits_for_a_decision(run: Run) -> str:
 
 
 def _sign(run: Run) -> Came:
+    if obstacle := run.came("compare", "obstacle"):
+        raise FailedPrecondition(f"nothing is signed: {obstacle}")
     new = run.out / run.came("calibrate", "bundle")
     digest = releasing.sign(new, run.asked.sign, run.out)
     return {"digest": digest, "said": str(run.out / "release" / releasing.ZIP)}
