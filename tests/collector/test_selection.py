@@ -97,7 +97,7 @@ ORDERS = {
 }
 
 
-@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("size", [1, 2, 4, 6, 7])
 def test_pages_make_the_whole(database: Database, order: Order, size: int) -> None:
     found: list[StoredFrame] = []

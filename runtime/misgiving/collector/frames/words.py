@@ -21,7 +21,11 @@ class Mark(str, Enum):
 
 
 class Order(str, Enum):
-    """What comes first."""
+    """What comes first.
+
+    >>> Order("worst")
+    <Order.WORST: 'worst'>
+    """
 
     NEWEST = "newest"
     """By arrival."""
@@ -30,6 +34,8 @@ class Order(str, Enum):
     DRAWN = "drawn"
     """By digest, which nothing in a picture has a say in: wherever somebody stops, those before are
     a random sample."""
+    DIVERSE = "diverse"
+    """The worst, spread over what they show."""
 
 
 def moment(text: str, now_ns: int) -> int:
