@@ -12,6 +12,7 @@ from misgiving.collector.frames.arrivals import Arrivals
 from misgiving.collector.frames.devices import DAY_NS
 from misgiving.collector.frames.erasing import erase_old
 from misgiving.collector.store import Store
+from misgiving.collector.store.folding import fold
 from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.telemetry.scraping import scraped
 
@@ -32,6 +33,7 @@ async def kept_up(
     """
     stopping = threading.Event()
     tasks = [asyncio.create_task(_often(_SUMMARY_S, _summary(arrivals)))]
+    tasks.append(asyncio.create_task(_often(_SUMMARY_S, _folding(store), at_once=True)))
     if keep_days is not None:
         task = _often(_RETENTION_S, _retention(store, arrivals, keep_days, stopping), at_once=True)
         tasks.append(asyncio.create_task(task))
@@ -63,6 +65,16 @@ def _summary(arrivals: Arrivals) -> Callable[[], Awaitable[None]]:
         arrivals.summarise()
 
     return summarise
+
+
+def _folding(store: Store) -> Callable[[], Awaitable[None]]:
+    async def folds() -> None:
+        try:
+            await asyncio.to_thread(fold, store.database)
+        except MisgivingError as error:  # the sums are right all the same
+            log.warning("sums: %s", error)
+
+    return folds
 
 
 def _retention(
