@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from misgiving.collector.annotations.records import record_labels as record_labels
     from misgiving.collector.declining import Declining as Declining
     from misgiving.collector.frames.devices import Devices as Devices
+    from misgiving.collector.frames.upkeep import Retention as Retention
     from misgiving.collector.service import serve as serve
     from misgiving.collector.store import Store as Store
     from misgiving.collector.store import StoredFrame as StoredFrame
@@ -32,6 +33,7 @@ else:
             "Declining": "declining",
             "record_labels": "annotations.records",
             "Devices": "frames.devices",
+            "Retention": "frames.upkeep",
             "serve": "service",
             "Store": "store",
             "StoredFrame": "store",

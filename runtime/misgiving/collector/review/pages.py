@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 
 from misgiving.collector.control.control import Control
 from misgiving.collector.control.overview import devices_of, lines_of
+from misgiving.collector.frames.erased import erased_by_day
 from misgiving.collector.frames.selection import Place
 from misgiving.collector.frames.words import Mark
 from misgiving.collector.review import charts, drawing, queries
@@ -138,11 +139,12 @@ class Pages:
             scores = queries.scores_by_bundle(connection, view.selection)
             marks = queries.count_marks(connection)
             declined = queries.count_declined(connection, first * DAY_NS)
+            erased = erased_by_day(connection, first)
             known = queries.known_lately(connection)
         return flask.render_template(
             "overview.html", view=view, arrived=charts.arrived(rows, first, DAYS), known=known,
             histograms=charts.histograms(scores)[:_BUNDLES], marks=marks, declined=declined,
-            vehicles=vehicles, most=_DEVICES, scored=queries.SCORED,
+            vehicles=vehicles, most=_DEVICES, scored=queries.SCORED, erased=erased,
             size=(charts.WIDTH, charts.HEIGHT),
         )  # fmt: skip
 
