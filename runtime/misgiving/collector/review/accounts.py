@@ -159,15 +159,13 @@ class Throttle:
         c, now = LOGIN_ATTEMPTS.c, self._clock()
         begun = now - round(WINDOW_S * 1e9)
         hashed = {"address": self._hashed(address), "login": self._hashed(address, name)}
+        with self._database.connect(reads=True) as connection:  # a flood keeps nobody from writing
+            _check(connection, hashed, begun)
         with self._database.connect() as connection:
             if connection.dialect.name == "postgresql":  # SQLite has one writer at a time
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+            _check(connection, hashed, begun)
             connection.execute(sa.delete(LOGIN_ATTEMPTS).where(c.at_unix_nano <= begun))
-            for column, most in (("login", FAILURES), ("address", FROM_ONE)):
-                times = sa.select(c.at_unix_nano).where(c[column] == hashed[column])
-                last = times.order_by(c.at_unix_nano.desc()).offset(most - 1).limit(1)
-                if (at := connection.scalar(last)) is not None:
-                    raise _too_many(most, (at - begun) / 1e9)
             new = sa.insert(LOGIN_ATTEMPTS).values(at_unix_nano=now, **hashed).returning(c.id)
             return int(connection.execute(new).scalar_one())
 
@@ -182,13 +180,20 @@ class Throttle:
         return hashlib.blake2b(text, key=self._key, digest_size=32).hexdigest()
 
 
-def _too_many(most: int, wait_s: float) -> ResourceExhausted:
-    error = ResourceExhausted(
-        f"{most} passwords were wrong within {WINDOW_S / 60:.0f} minutes; expected fewer. Try "
-        f"again in {wait_s:.0f} s"
-    )
-    error.retry_after_ms = int(1000 * wait_s)
-    return error
+def _check(connection: sa.Connection, hashed: dict[str, str], begun: int) -> None:
+    """Raise ResourceExhausted where too many logins have failed since a time."""
+    c = LOGIN_ATTEMPTS.c
+    for column, most in (("login", FAILURES), ("address", FROM_ONE)):
+        times = sa.select(c.at_unix_nano).where(c[column] == hashed[column], c.at_unix_nano > begun)
+        last = times.order_by(c.at_unix_nano.desc()).offset(most - 1).limit(1)
+        if (at := connection.scalar(last)) is not None:
+            wait_s = (at - begun) / 1e9
+            error = ResourceExhausted(
+                f"{most} passwords were wrong within {WINDOW_S / 60:.0f} minutes; expected fewer. "
+                f"Try again in {wait_s:.0f} s"
+            )
+            error.retry_after_ms = int(1000 * wait_s)
+            raise error
 
 
 def _stamp(password_hash: str) -> str:

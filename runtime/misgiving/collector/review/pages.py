@@ -1,7 +1,9 @@
 """The pages themselves: contact sheet, frame, audit and overview."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import date
 from functools import lru_cache
 from typing import Any
 
@@ -145,6 +147,7 @@ class Pages:
             "overview.html", view=view, arrived=charts.arrived(rows, first, DAYS), known=known,
             histograms=charts.histograms(scores)[:_BUNDLES], marks=marks, declined=declined,
             vehicles=vehicles, most=_DEVICES, scored=queries.SCORED, erased=erased,
+            erased_sums=_sums(erased),
             size=(charts.WIDTH, charts.HEIGHT),
         )  # fmt: skip
 
@@ -247,6 +250,14 @@ def _image_of(kept: KeptFrame) -> str:
         said += [f"heads covered: {len(redaction.covered)}"] if redaction.covered else []
         said += [f"changed by {redaction.hook}"] if redaction.hook else []
     return ", ".join(said)
+
+
+def _sums(erased: list[tuple[date, str, int]]) -> Counter[str]:
+    """Reason → number of frames."""
+    sums = Counter[str]()
+    for _, reason, count in erased:
+        sums[reason] += count
+    return sums
 
 
 def _vehicles(control: Control, view: View, now_ns: int) -> list[list[str]]:
