@@ -18,7 +18,7 @@ from scipy.io import savemat
 
 from bad_input import config_cases, fleet_cases, watch_cases
 from bad_input.persons_cases import SLIPS
-from misgiving.collector.annotations import export_coco
+from misgiving.collector.annotations import export_annotations
 from misgiving.collector.annotations.coco import Document
 from misgiving.collector.annotations.formats import FORMATS
 from misgiving.collector.store import Store
@@ -172,7 +172,7 @@ def _collected(folder: Path) -> None:
         noise = np.random.default_rng(0).integers(0, 255, (140, 160, 3), np.uint8)
         frame = collected("0", image=encode_png(noise))
         store.put(frame.SerializeToString(deterministic=True))
-        export_coco(store, folder / "batch")
+        export_annotations(store, folder / "batch")
     shutil.copytree(folder / "batch", folder / "batch-untouched")
     edit(folder / "batch", touch)
 

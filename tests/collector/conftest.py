@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from misgiving.collector.annotations import export_coco
+from misgiving.collector.annotations import export_annotations
 from shared.annotating import FRAMES, stored
 from shared.services import KEYS, S3, Place, Postgres, started
 
@@ -14,7 +14,7 @@ from shared.services import KEYS, S3, Place, Postgres, started
 def export(tmp_path: Path) -> Path:
     """An export of FRAMES, as the annotator finds it."""
     with stored(tmp_path / "store", *FRAMES) as store:
-        export_coco(store, tmp_path / "export")
+        export_annotations(store, tmp_path / "export")
     return tmp_path / "export"
 
 

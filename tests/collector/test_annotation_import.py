@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from misgiving.collector.annotations import export_coco, import_coco, read_corrected
+from misgiving.collector.annotations import export_annotations, import_coco, read_corrected
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.keypoints import LSP
 from misgiving.runtime.labelset import read_labels
@@ -119,7 +119,7 @@ def test_persons_whom_annotators_add_are_labels(tmp_path: Path) -> None:
     """Their frame was kept with one probability for everybody in it; nobody asked about them."""
     rare = collected("rare", persons=[person(0, loss=0.25)])
     with stored(tmp_path / "store", rare) as store:
-        export_coco(store, tmp_path / "export")
+        export_annotations(store, tmp_path / "export")
 
     def add(document: dict[str, Any]) -> None:
         first = document["annotations"][0]
@@ -149,7 +149,7 @@ def test_whom_the_detector_missed_is_a_label(
     nobody = collected("nobody", persons=[])
     nobody.nobody.kept, nobody.nobody.sampling_probability = KEEP_REASON_AUDIT, 0.01
     with stored(tmp_path / "store", FRAMES[0], nobody) as store:
-        counts = export_coco(store, tmp_path / "export")
+        counts = export_annotations(store, tmp_path / "export")
     assert (counts.images, counts.unusable) == (2, 0)
 
     def add(document: dict[str, Any]) -> None:
@@ -185,7 +185,7 @@ def test_failures_of_the_network_come_back(tmp_path: Path) -> None:
     """It looked in the wrong place, and the tool counted ids anew: still nobody is lost."""
     frames = [collected(str(n), persons=[person(0), person(1)][: 1 + n % 2]) for n in range(6)]
     with stored(tmp_path / "store", *frames) as store:
-        export_coco(store, tmp_path / "export")
+        export_annotations(store, tmp_path / "export")
 
     def correct(document: dict[str, Any]) -> None:
         drop_key(document)

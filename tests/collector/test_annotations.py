@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from misgiving.collector.annotations import export_coco, import_coco
+from misgiving.collector.annotations import export_annotations, import_coco
 from misgiving.collector.annotations.coco_export import frame_probability
 from misgiving.collector.cli import app
+from misgiving.collector.frames.selection import Selection
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
 from misgiving.runtime.images import encode_jpeg
@@ -27,7 +28,7 @@ from shared.collecting import AUDIT_RATE, collected, files_below
 def test_export_is_coco_and_says_where_each_person_is_from(tmp_path: Path) -> None:
     jpeg = encode_jpeg(np.zeros((20, 30, 3), np.uint8))
     store = stored(tmp_path / "store", *FRAMES, collected("jpeg", image=jpeg))
-    counts = export_coco(store, tmp_path / "out")
+    counts = export_annotations(store, tmp_path / "out")
     digests = [row.digest for row, _ in store.frames()]
     store.close()
     assert (counts.images, counts.persons, counts.flagged, counts.unusable) == (3, 4, 3, 0)
@@ -87,9 +88,9 @@ def test_nothing_is_overwritten_and_nothing_left_half_done(tmp_path: Path, expor
     with pytest.raises(DataError, match="is there already; nothing is overwritten"):
         import_coco(export, tmp_path)
     with Store(tmp_path / "store") as store, pytest.raises(DataError, match="is there already"):
-        export_coco(store, export)
+        export_annotations(store, export)
     with Store(tmp_path / "empty") as store, pytest.raises(DataError, match="no frame to export"):
-        export_coco(store, tmp_path / "out")
+        export_annotations(store, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "export", "store"]
 
 
@@ -115,7 +116,7 @@ def test_frames_that_cannot_be_annotated_are_named_and_left_out(
         "picture": collected("picture", image=b"\xff\xd8 no JPEG"),
     }
     with stored(tmp_path / "store", *FRAMES, *broken.values()) as store:
-        counts = export_coco(store, tmp_path / "out")
+        counts = export_annotations(store, tmp_path / "out")
     assert (counts.images, counts.unusable) == (2, 5)
     for name in broken:
         assert f"frame front/{name} is not exported: " in caplog.text
@@ -129,9 +130,9 @@ def test_frames_with_other_keypoints(tmp_path: Path) -> None:
         with pytest.raises(
             DataError, match="front/other has 14 keypoints .* --bundle cccccccccccc"
         ):
-            export_coco(store, tmp_path / "out")
-        assert export_coco(store, tmp_path / "ours", bundle="bbb").images == 2
-        assert export_coco(store, tmp_path / "theirs", bundle="ccc").images == 1
+            export_annotations(store, tmp_path / "out")
+        assert export_annotations(store, tmp_path / "ours", Selection(bundle="bbb")).images == 2
+        assert export_annotations(store, tmp_path / "theirs", Selection(bundle="ccc")).images == 1
     labels = import_coco(tmp_path / "theirs", tmp_path / "labels", trust_untouched=True)
     assert labels.keypoints.names == (*LSP.names[:13], "tail")
     assert sorted(labels.keypoints.torso) == sorted(LSP.torso)

@@ -1,21 +1,22 @@
 """What a store remembers of exports and imports: nothing goes out twice, marks count."""
 
+import json
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
-from misgiving.collector import Store, export_annotations, read_corrected
-from misgiving.collector.annotations.coco_export import export_selection
+from misgiving.collector import Selection, Store, export_annotations, read_corrected
 from misgiving.collector.annotations.records import false_alarms, record_labels
 from misgiving.collector.cli import app
-from misgiving.collector.frames.selection import Selection
 from misgiving.collector.store.tables import BATCH_FRAMES, BATCHES, LABEL_SETS, LABELLED, MARKS
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.labelset import read_labels
 from shared.annotating import FRAMES, edit, stored, touch
 from shared.collecting import collected, person, serialise
+
+NEW = Selection(new=True, unlabelled=True)
 
 
 def rows(store: Store, table: sa.Table) -> list[tuple[object, ...]]:
@@ -34,9 +35,9 @@ def test_only_what_is_new_goes_out_again(tmp_path: Path) -> None:
     with stored(tmp_path / "store", FRAMES[0]) as store:
         export_annotations(store, tmp_path / "first", format="cvat")
         with pytest.raises(DataError, match=r"no frame to export; .*\(0 are unusable\)"):
-            export_annotations(store, tmp_path / "none", new=True)
+            export_annotations(store, tmp_path / "none", NEW)
         digest = store.put(serialise(FRAMES[1]))
-        assert export_annotations(store, tmp_path / "second", new=True).images == 1
+        assert export_annotations(store, tmp_path / "second", NEW).images == 1
         assert export_annotations(store, tmp_path / "all").images == 2
         assert [row[::2] for row in rows(store, BATCHES)] == [
             ("first", "cvat"),
@@ -65,6 +66,27 @@ def test_the_command_chooses_frames(tmp_path: Path) -> None:
         assert len(rows(store, BATCH_FRAMES)) == 4
 
 
+@pytest.mark.parametrize("order", ["worst", "diverse"])
+def test_the_first_of_an_order(tmp_path: Path, order: str) -> None:
+    """Repeated pictures, and frames that cannot be annotated, are none of the images asked for."""
+    again = collected("again", image=FRAMES[0].frame.image.encoded, persons=[person(1, loss=2.9)])
+    unnamed = collected("unnamed", persons=[person(1, loss=9.0)])
+    del unnamed.keypoint_names[:]
+    with stored(tmp_path / "store", FRAMES[1], FRAMES[0], again, unnamed) as store:
+        first = {store.put(serialise(frame)) for frame in FRAMES}
+    asked = ["--store", str(tmp_path / "store"), "--order", order, "--limit"]
+    for limit, losses in ((1, [3.0]), (2, [3.0, 0.25, 2.5])):
+        out = tmp_path / f"first-{limit}"
+        told = CliRunner().invoke(
+            app, ["annotations", "export", *asked, str(limit), "--out", str(out)]
+        )
+        assert f": {limit} images" in told.output
+        document = json.loads((out / "annotations.json").read_text())
+        assert [-one["score"] for one in document["annotations"]] == losses
+    with Store(tmp_path / "store", create=False) as store:
+        assert {digest for _, digest in rows(store, BATCH_FRAMES)} == first
+
+
 def test_an_export_that_fails_is_no_batch(tmp_path: Path) -> None:
     with stored(tmp_path / "store", *FRAMES) as store:
         (tmp_path / "there").mkdir()
@@ -78,7 +100,7 @@ def test_a_batch_of_the_same_name_keeps_what_went_out(tmp_path: Path) -> None:
     with stored(tmp_path / "store", FRAMES[0]) as store:
         export_annotations(store, tmp_path / "a" / "batch")
         store.put(serialise(FRAMES[1]))
-        export_annotations(store, tmp_path / "b" / "batch", format="yolo", new=True)
+        export_annotations(store, tmp_path / "b" / "batch", NEW, format="yolo")
         assert [row[::2] for row in rows(store, BATCHES)] == [("batch", "yolo")]
         assert len(rows(store, BATCH_FRAMES)) == 2
 
@@ -92,7 +114,7 @@ def test_a_picture_goes_out_once(tmp_path: Path) -> None:
         counts = export_annotations(store, tmp_path / "batch")
         assert (counts.images, counts.repeats) == (1, 1)
         with pytest.raises(DataError, match="no frame to export"):
-            export_annotations(store, tmp_path / "rest", new=True)
+            export_annotations(store, tmp_path / "rest", NEW)
 
 
 def test_what_is_labelled_is_noted(tmp_path: Path) -> None:
@@ -113,7 +135,7 @@ def test_what_is_labelled_is_noted(tmp_path: Path) -> None:
         record_labels(store, version, tmp_path / "labels", [digest])  # again: nothing new
         assert len(rows(store, LABEL_SETS)) == len(rows(store, LABELLED)) == 1
         unlabelled = Selection(unlabelled=True)
-        assert export_selection(store, tmp_path / "rest", unlabelled).images == 1
+        assert export_annotations(store, tmp_path / "rest", unlabelled).images == 1
 
 
 def test_whom_a_false_alarm_was_about_is_right(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from misgiving.collector import Store, export_coco, read_corrected
+from misgiving.collector import Store, export_annotations, read_corrected
 from misgiving.runtime.outbox.records import DATABASE
 from misgiving.runtime.outbox.spool import Spool
 from misgiving.runtime.outbox.uploader import Uploader
@@ -30,12 +30,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def test_an_audited_frame_is_kept_and_not_flagged(store: Store, tmp_path: Path) -> None:
     assert [row.reason for row, _ in store.frames()] == ["predicted_loss", "audit"]
-    counts = export_coco(store, tmp_path / "out")
+    counts = export_annotations(store, tmp_path / "out")
     assert (counts.persons, counts.flagged, counts.audited) == (2, 1, 1)
 
 
 def test_an_export_of_before_is_imported(store: Store, tmp_path: Path) -> None:
-    export_coco(store, tmp_path / "out")
+    export_annotations(store, tmp_path / "out")
     original = json.loads((tmp_path / "out" / "original.json").read_text())
     for annotation in original["annotations"]:
         key = annotation["misgiving"]

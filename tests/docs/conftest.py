@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from docs.helpers import ROOT, blocks_of
-from misgiving.collector import Store, export_coco
+from misgiving.collector import Store, export_annotations
 from misgiving.export.demo.processes import service
 from misgiving.runtime.bundles.locate import BUNDLE_VARIABLE, DEFAULT_BUNDLE
 from misgiving.runtime.images import encode_jpeg
@@ -41,7 +41,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Store(folder / "collected") as store:
         for name in ("first", "second"):
             store.put(collected(name).SerializeToString(deterministic=True))
-        export_coco(store, folder / "batch")
+        export_annotations(store, folder / "batch")
     edit(folder / "batch", touch)
     return folder
 

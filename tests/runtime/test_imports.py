@@ -8,7 +8,7 @@ from pathlib import Path
 from misgiving.runtime.bundles.releasing import pack_bundle
 from runtime.trusting import Fleet
 
-HEAVY = {"torch", "sqlalchemy", "scipy", "onnx", "matplotlib", "jinja2", "tensorboard"}
+HEAVY = {"torch", "sqlalchemy", "scipy", "onnx", "matplotlib", "jinja2", "tensorboard", "faiss"}
 OPTIONAL = ("misgiving.runtime.engines.tensorrt", "misgiving.runtime.watching.movies")
 """What an extra, or nothing that pip installs, brings the library of."""
 SCRIPT = f"""
@@ -58,7 +58,7 @@ import sys
 from misgiving.runtime.engines import building
 from misgiving.runtime.verbs import command
 from misgiving.runtime.errors import EngineError
-barred = ["torch", "onnx", "onnxruntime", "scipy", "matplotlib", "sqlalchemy"]
+barred = ["faiss", "torch", "onnx", "onnxruntime", "scipy", "matplotlib", "sqlalchemy"]
 sys.modules.update(dict.fromkeys(barred))
 class Library:
     def __str__(self): return "tensorrt 10.3.0"

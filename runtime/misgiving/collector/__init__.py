@@ -7,7 +7,6 @@ from misgiving.runtime.public import lazily
 if TYPE_CHECKING:
     from misgiving.collector.annotations.coco_export import ExportCounts as ExportCounts
     from misgiving.collector.annotations.coco_export import export_annotations as export_annotations
-    from misgiving.collector.annotations.coco_export import export_coco as export_coco
     from misgiving.collector.annotations.coco_export import export_frames as export_frames
     from misgiving.collector.annotations.coco_import import Corrected as Corrected
     from misgiving.collector.annotations.coco_import import read_corrected as read_corrected
@@ -15,7 +14,10 @@ if TYPE_CHECKING:
     from misgiving.collector.annotations.records import record_labels as record_labels
     from misgiving.collector.declining import Declining as Declining
     from misgiving.collector.frames.devices import Devices as Devices
+    from misgiving.collector.frames.diverse import pick_diverse as pick_diverse
+    from misgiving.collector.frames.selection import Selection as Selection
     from misgiving.collector.frames.upkeep import Retention as Retention
+    from misgiving.collector.frames.words import Order as Order
     from misgiving.collector.service import serve as serve
     from misgiving.collector.store import Store as Store
     from misgiving.collector.store import StoredFrame as StoredFrame
@@ -25,7 +27,6 @@ else:
         {
             "ExportCounts": "annotations.coco_export",
             "export_annotations": "annotations.coco_export",
-            "export_coco": "annotations.coco_export",
             "export_frames": "annotations.coco_export",
             "Corrected": "annotations.coco_import",
             "read_corrected": "annotations.coco_import",
@@ -33,7 +34,10 @@ else:
             "Declining": "declining",
             "record_labels": "annotations.records",
             "Devices": "frames.devices",
+            "pick_diverse": "frames.diverse",
+            "Selection": "frames.selection",
             "Retention": "frames.upkeep",
+            "Order": "frames.words",
             "serve": "service",
             "Store": "store",
             "StoredFrame": "store",

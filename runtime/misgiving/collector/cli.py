@@ -8,6 +8,7 @@ import typer
 from misgiving.collector.control.cli import app as fleet
 from misgiving.collector.format_names import NAMES, Format
 from misgiving.collector.frames.options import of_store
+from misgiving.collector.frames.words import Order
 from misgiving.collector.frames_cli import app as frames
 from misgiving.collector.options import DatabaseOption, ObjectsOption, OpenWith, StoreOption
 from misgiving.collector.review.cli import review
@@ -133,6 +134,15 @@ def export(
         Format,
         typer.Option(metavar="NAME", help=f"What the annotation tool reads: {NAMES}."),
     ] = Format.COCO,
+    order: Annotated[
+        Order | None,
+        typer.Option(
+            metavar="NAME",
+            help="What comes first: newest, worst by its loss, or diverse: the worst, spread over "
+            "what they show, away from what annotators have had. Without it, as they arrived.",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, metavar="N", help="Most images; 0 for all.")] = 0,
 ) -> None:
     """Write the collected frames for an annotation tool.
 
@@ -141,14 +151,15 @@ def export(
 
     \b
     Example:
-        misgiving annotations export --store /data/collected --out batch-1 --format coco
+        misgiving annotations export --store /data/collected --out batch-1 --new \
+            --order diverse --limit 500
     """
     from dataclasses import replace
 
-    from misgiving.collector.annotations.coco_export import export_selection
+    from misgiving.collector import export_annotations
 
     wanted = replace(selection, unlabelled=selection.new)
-    counts = export_selection(store, out, wanted, format=format.value)
+    counts = export_annotations(store, out, wanted, format=format.value, order=order, limit=limit)
     typer.echo(
         f"{out}: {counts.images} images, {counts.persons} persons, {counts.flagged} flagged, "
         f"{counts.audited} audited; {counts.unusable} frames unusable, "

@@ -18,7 +18,12 @@ app = typer.Typer(
 )
 
 OrderOption = Annotated[
-    Order, typer.Option(metavar="NAME", help="What comes first: newest, or worst by its loss.")
+    Order,
+    typer.Option(
+        metavar="NAME",
+        help="What comes first: newest, worst by its loss, or diverse: the worst, spread over what "
+        "they show.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON record a line.")]
 

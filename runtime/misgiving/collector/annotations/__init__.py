@@ -3,7 +3,6 @@
 from misgiving.collector.annotations.coco_export import (
     ExportCounts,
     export_annotations,
-    export_coco,
     export_frames,
 )
 from misgiving.collector.annotations.coco_import import (
@@ -18,7 +17,6 @@ __all__ = [
     "Corrected",
     "ExportCounts",
     "export_annotations",
-    "export_coco",
     "export_frames",
     "import_coco",
     "read_corrected",

@@ -20,7 +20,9 @@ from misgiving.collector.annotations.coco import (
 )
 from misgiving.collector.annotations.formats import format_named, lost
 from misgiving.collector.annotations.records import record_batch
+from misgiving.collector.frames.ordering import ordered_frames
 from misgiving.collector.frames.selection import Selection, every_frame
+from misgiving.collector.frames.words import Order
 from misgiving.collector.store import Store
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError, MisgivingError
@@ -58,24 +60,14 @@ class ExportCounts:
     """Frames left out because an earlier one has the same picture, byte for byte."""
 
 
-def export_coco(store: Store, out: Path, *, bundle: str = "") -> ExportCounts:
-    """As :func:`export_annotations`, in COCO's format.
-
-    >>> with Store(Path("collected"), create=False) as store:
-    ...     counts = export_coco(store, Path("batch-1"))
-    >>> counts.images, counts.corrected.name
-    (2, 'annotations.json')
-    """
-    return export_annotations(store, out, bundle=bundle)
-
-
 def export_annotations(
     store: Store,
     out: Path,
+    selection: Selection = Selection(),
     *,
     format: str = "coco",
-    bundle: str = "",
-    new: bool = False,
+    order: Order | None = None,
+    limit: int = 0,
 ) -> ExportCounts:
     """Write stored frames, with all their persons, into a new folder, each picture once.
 
@@ -83,36 +75,39 @@ def export_annotations(
     store notes who went out, as the batch of the folder's name.
 
     >>> with Store(Path("collected"), create=False) as store:
-    ...     export_annotations(store, Path("batch-2"), format="cvat").images
+    ...     unseen = Selection(reviewed=False)
+    ...     counts = export_annotations(store, Path("batch-2"), unseen, format="cvat")
+    >>> counts.images
     2
 
     Args:
         store: of the collector.
         out: must not exist.
+        selection: which frames.
         format: ``coco``, ``cvat``, ``label-studio``, ``yolo`` or ``deeplabcut``.
-        bundle: only frames of the bundle whose digest begins with this.
-        new: only frames that have no label, and that were not exported, nor their pictures.
+        order: what comes first, and is taken of frames with the same picture; as they arrived,
+            where it is not said.
+        limit: of images; 0 for all.
 
     Raises:
         InvalidInput: no such format.
         DataError: ``out`` exists or cannot be written, nothing can be exported, an object of the
             store is damaged, or the frames have different keypoints.
     """
-    selection = Selection(bundle=bundle, new=new, unlabelled=new)
-    return export_selection(store, out, selection, format=format)
-
-
-def export_selection(
-    store: Store, out: Path, selection: Selection, *, format: str = "coco"
-) -> ExportCounts:
-    """As :func:`export_annotations`, of the frames that fit a selection."""
-    wanted = every_frame(store.database, selection)
-    rows = sorted((row.received_time_unix_nano, row.digest) for row in wanted)
     hint = f"store {store.folder} has no frame to export; collect some first, or ask for others"
-    frames = ((digest, store.read(digest)) for _, digest in rows)
-    counts, digests = _export(frames, out, format, hint)
+    rows = _digests(store, selection, order, limit)
+    frames = ((digest, store.read(digest)) for digest in rows)
+    counts, digests = _export(frames, out, format, hint, limit)
     record_batch(store, out.name, format, digests)
     return counts
+
+
+def _digests(store: Store, selection: Selection, order: Order | None, limit: int) -> Iterator[str]:
+    if order is not None:
+        return (row.digest for row in ordered_frames(store.database, selection, order, limit))
+    rows = every_frame(store.database, selection)
+    arrived = sorted((row.received_time_unix_nano, row.digest) for row in rows)
+    return (digest for _, digest in arrived)
 
 
 def export_frames(
@@ -140,7 +135,7 @@ def export_frames(
 
 
 def _export(
-    frames: Iterable[tuple[str, KeptFrame]], out: Path, format: str, none: str
+    frames: Iterable[tuple[str, KeptFrame]], out: Path, format: str, none: str, limit: int = 0
 ) -> tuple[ExportCounts, list[str]]:
     """Also gives the digests of the frames whose pictures went out."""
     images: list[Image] = []
@@ -168,6 +163,8 @@ def _export(
             images.append(image)
             codings[_coding(frame)] += 1
             annotations += _annotations(len(annotations) + 1, image, digest, frame)
+            if len(images) == limit:
+                break
         if category is None:
             raise DataError(f"{none} ({unusable} are unusable)")
         document = _document(category, images, annotations)

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from misgiving.collector.frames.ordering import ordered_frames
 from misgiving.collector.frames.records import frame_record, person_records
-from misgiving.collector.frames.selection import Selection, every_frame
+from misgiving.collector.frames.selection import Selection
 from misgiving.collector.frames.standing import standings
 from misgiving.collector.frames.words import Order
 from misgiving.collector.store import Store
@@ -67,7 +68,7 @@ def export_frames(
             cannot be read.
     """
     done, pictures = Exported(), set[str]()
-    rows = every_frame(store.database, selection, order)
+    rows = ordered_frames(store.database, selection, order, limit)
     with new_folder(out) as folder:
         (folder / IMAGES).mkdir()
         for row, frame in _readable(store, rows, done):

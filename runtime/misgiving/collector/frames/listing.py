@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from misgiving.collector.frames.ordering import ordered_frames
 from misgiving.collector.frames.records import (
     aligned,
     details,
@@ -19,7 +20,6 @@ from misgiving.collector.frames.records import (
 from misgiving.collector.frames.selection import (
     Selection,
     count_frames,
-    every_frame,
     select_frames,
 )
 from misgiving.collector.frames.standing import (
@@ -48,7 +48,8 @@ def print_frames(
     database: Database, selection: Selection, order: Order, limit: int, as_json: bool
 ) -> None:
     """Frames as a table or as JSON lines; a remark on stderr where there are more."""
-    rows = every_frame(database, selection, order, limit)
+    rows = ordered_frames(database, selection, order, limit)
+    rows = itertools.islice(rows, limit or None)
     shown = 0
     while page := list(itertools.islice(rows, _PAGE)):
         with database.connect(reads=True) as connection:

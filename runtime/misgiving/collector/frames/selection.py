@@ -144,7 +144,7 @@ def select_frames(
         connection: to the store's database.
         selection: which frames.
         after: where the page before ended; None for the first one.
-        order: what comes first.
+        order: what comes first; NEWEST or WORST.
         limit: of frames.
     """
     column = _column(order)
@@ -157,7 +157,10 @@ def select_frames(
 def every_frame(
     database: Database, selection: Selection, order: Order = Order.NEWEST, limit: int = 0
 ) -> Iterator[StoredFrame]:
-    """All frames, page by page, with no transaction open between two pages; 0 for no limit."""
+    """All frames, page by page, with no transaction open between two pages; 0 for no limit.
+
+    In the order NEWEST or WORST; for the diverse one see :func:`ordering.ordered_frames`.
+    """
     after, left = None, limit or None
     while left is None or left > 0:
         size = _PAGE if left is None else min(left, _PAGE)

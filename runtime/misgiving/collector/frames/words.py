@@ -21,12 +21,18 @@ class Mark(str, Enum):
 
 
 class Order(str, Enum):
-    """What comes first."""
+    """What comes first.
+
+    >>> Order("worst")
+    <Order.WORST: 'worst'>
+    """
 
     NEWEST = "newest"
     """By arrival."""
     WORST = "worst"
     """By predicted loss; frames without one come last."""
+    DIVERSE = "diverse"
+    """The worst, spread over what they show."""
 
 
 def moment(text: str, now_ns: int) -> int:
