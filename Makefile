@@ -11,7 +11,7 @@ WORKERS := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs proto errors bench clean test-runtime
+.PHONY: help demo test check docs proto released errors bench clean test-runtime
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -40,6 +40,13 @@ docs: $(READY) ## build the documentation site; see site/index.html
 
 proto: $(READY) ## renew runtime/misgiving/v1 from protos/
 	PATH=$(CURDIR)/$(BIN):$$PATH ./protos/generate
+
+# Sources of the last release, without weights, whose programs tests/versions runs: RELEASED=v0.1.0.
+released: ## renew tests/versions/released.tar.xz from the commit RELEASED
+	git archive $(RELEASED) runtime/misgiving ':(glob)trainer/misgiving/trainer/*.py' \
+	    trainer/misgiving/trainer/data tests/shared/tiny_bundle ':(exclude)*.pyi' \
+	    ':(exclude)*/bundles/*/*' ':(exclude)*/bundles/*.json' ':(exclude)*/bundles/*.log' \
+	    | xz -9e >tests/versions/released.tar.xz
 
 errors: $(READY) ## renew docs/errors.md from tests/bad_input
 	$(BIN)/python -m pytest tests/bad_input --write-page

@@ -1,5 +1,6 @@
 """When, how fast and in which order frames are uploaded, on simulated clocks."""
 
+import math
 from datetime import datetime
 from pathlib import Path
 
@@ -44,11 +45,11 @@ def test_what_is_no_window(text: str) -> None:
 
 
 def test_a_link_is_metered_while_the_file_is_there(tmp_path: Path) -> None:
-    limits = UploadLimits(metered=tmp_path / "metered")
-    assert not limits.on_metered_link
+    some, none = (UploadLimits(metered=tmp_path / "metered", metered_loss=x) for x in (3.0, None))
+    assert (some.least_loss, none.least_loss) == (-math.inf, -math.inf)
     (tmp_path / "metered").touch()
-    assert limits.on_metered_link
-    assert not UploadLimits().on_metered_link
+    assert (some.least_loss, none.least_loss) == (3.0, math.inf)
+    assert UploadLimits(metered_loss=3.0).least_loss == -math.inf
 
 
 @given(

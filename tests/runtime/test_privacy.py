@@ -1,5 +1,6 @@
 """What may be kept, and what nobody sees of it: decided without a server."""
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -285,3 +286,14 @@ def test_what_a_hook_fails_on_is_counted_and_not_serialised() -> None:
     with pytest.raises(RuntimeError, match="no face model"):
         to_message(replace(kept_of(person()), finish=keeping.finishing(SQUARE)))
     assert {why: n for why, n in keeping.counts.items() if n} == {Barred.REDACTION_FAILED: 1}
+
+
+def test_the_first_frame_that_may_not_be_kept_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    keeping = Keeping(FENCED)
+    with caplog.at_level(logging.WARNING, "misgiving"):
+        for _ in range(3):
+            keeping.count(Barred.NO_POSITION)
+    assert [record.message for record in caplog.records] == [
+        "a frame is not kept: privacy.geofence wants to know where it was taken, and it has no "
+        "position; misgiving_frames_barred_total counts the next ones"
+    ]

@@ -156,7 +156,7 @@ def test_options_and_file_reach_the_spool(tmp_path: Path) -> None:
     options = {"spool_quota": "2kB", "spool_days": 3.0}
     settings = Sources(file, options).settings()
     assert (settings.spool.quota, settings.spool.days) == (2000, 3.0)
-    with collecting(settings, Metrics()) as spool:
+    with collecting(settings, Metrics()) as (spool, _):
         assert isinstance(spool, Spool)
         assert offer(spool, collected("small", image=bytes(100)))
         until_pending(spool, 1)

@@ -1,13 +1,10 @@
-"""From the spool to a real collector: once each, whatever is cut or refused."""
+"""From the spool to a real collector: once each, whatever is cut."""
 
 import hashlib
 import logging
-import math
 import socket
 import threading
-import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +14,11 @@ import pytest
 from misgiving.collector import service
 from misgiving.collector.service import Ingest
 from misgiving.collector.store import Store
-from misgiving.runtime.errors import InvalidInput, ResourceExhausted
 from misgiving.runtime.net.backoff import wait_s
-from misgiving.runtime.nouns import Frame
-from misgiving.runtime.outbox.pacing import UploadLimits, parse_window
 from misgiving.runtime.outbox.spool import Spool
-from misgiving.runtime.outbox.uploader import BATCH, PERMANENT, Uploader
-from misgiving.runtime.outbox.value import Entry
-from misgiving.runtime.wire.collected import KeptFrame, to_kept, to_message
+from misgiving.runtime.outbox.uploader import BATCH, Uploader
+from misgiving.runtime.wire.collected import to_kept
 from misgiving.v1.fleet_pb2 import (
-    CollectedFrame,
     OfferRequest,
     OfferResponse,
     StatUploadRequest,
@@ -34,32 +26,17 @@ from misgiving.v1.fleet_pb2 import (
     UploadRequest,
     UploadResponse,
 )
+from runtime.uploading import AskedSpool, FailingStore, RecordingStore, spooled, uploader
 from shared.collecting import (
-    DEADLINE_S,
     child,
     collected,
     collecting,
     eventually,
     kept,
     line_of,
-    noisy_frame,
     offer,
-    person,
     serialise,
-    until_pending,
 )
-
-
-class RecordingStore(Store):
-    """A store that remembers where its uploads began and how they went on."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.offsets: list[int] = []
-
-    def append(self, digest: str, offset: int, data: bytes) -> int:
-        self.offsets.append(offset)
-        return super().append(digest, offset, data)
 
 
 class StuckStore(Store):
@@ -73,41 +50,6 @@ class StuckStore(Store):
         self.asked.set()
         self.free.wait(60)
         return super().stored(digest)
-
-
-class FailingStore(Store):
-    """A store whose disk fails at the first write, of one frame or of all."""
-
-    failures = 1
-    fails_at = ""
-
-    def append(self, digest: str, offset: int, data: bytes) -> int:
-        if self.failures and digest.startswith(self.fails_at):
-            self.failures -= 1
-            raise OSError(28, "No space left on device")
-        return super().append(digest, offset, data)
-
-
-class AskedSpool(Spool):
-    """A spool that counts how often it was asked for what is pending, and tells of what left it."""
-
-    asked = 0
-
-    def __init__(self, folder: Path, **options: Any) -> None:
-        self.left = threading.Semaphore(0)
-        super().__init__(folder, **options)
-
-    def remove(self, digest: str) -> None:
-        super().remove(digest)
-        self.left.release()
-
-    def until_uploaded(self, count: int) -> None:
-        while self.counts().uploaded < count:
-            assert self.left.acquire(timeout=DEADLINE_S), "no frame was uploaded in time"
-
-    def entries(self) -> dict[str, Entry]:
-        self.asked += 1
-        return super().entries()
 
 
 @pytest.fixture
@@ -124,17 +66,9 @@ def store(tmp_path: Path) -> Iterator[RecordingStore]:
     store.close()
 
 
-def spooled(spool: Spool, *frames: CollectedFrame) -> list[str]:
-    for frame in frames:
-        assert offer(spool, frame)
-    until_pending(spool, len(frames))
-    return spool.pending()
-
-
-def uploader(spool: Spool, target: str, **options: Any) -> Uploader:
-    made = Uploader(spool, target, first_wait_s=0.01, longest_wait_s=0.05, **options)
-    made.start()
-    return made
+@pytest.fixture(autouse=True)
+def _log_warnings(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "misgiving")
 
 
 def uploading() -> bool:
@@ -313,67 +247,6 @@ def test_offers_that_are_refused_do_not_hold_frames_up(
     assert [row.digest for row, _ in store.frames()] == digests
 
 
-@pytest.mark.parametrize("wrong_bytes", [100, 1_000_000])  # shorter and longer than the frame
-@pytest.mark.parametrize("before", [0, 1])  # the collector is asked about it at first, or not
-def test_wrong_remains_at_the_collector_do_not_refuse_a_frame(
-    spool: AskedSpool, store: RecordingStore, wrong_bytes: int, before: int
-) -> None:
-    frame = collected("mended")
-    *_, digest = spooled(spool, *[collected("first")][:before], frame)
-    store.append(digest, 0, b"?" * wrong_bytes)
-    with collecting(store) as address:
-        running = uploader(spool, address)
-        spool.until_uploaded(before + 1)
-        running.stop(60)
-    assert store.read(digest) == to_kept(frame)
-    assert spool.counts().refused == 0
-
-
-def test_refused_frame_is_moved_aside_and_blocks_nobody(
-    spool: AskedSpool, store: RecordingStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    pictureless = KeptFrame(Frame(b"", frame_id="pictureless", stream_id="front"), (), "b" * 64)
-    first, _ = spooled(spool, pictureless, collected("good", persons=[]))
-    with collecting(store) as address:
-        running = uploader(spool, address)
-        spool.until_uploaded(1)
-        running.stop(60)
-    assert spool.counts().refused == 1
-    assert spool.read(first) == serialise(to_message(pictureless))
-    assert "frame front/pictureless" in caplog.text
-    assert "no encoded image" in caplog.text
-    assert [row.frame_id for row, _ in store.frames()] == ["good"]
-
-
-def test_collector_whose_disk_is_full_does_not_refuse_a_frame(
-    tmp_path: Path, spool: AskedSpool, caplog: pytest.LogCaptureFixture
-) -> None:
-    spooled(spool, collected("patient"))
-    with FailingStore(tmp_path / "store") as store, collecting(store) as address:
-        running = uploader(spool, address)
-        eventually(lambda: spool.counts().uploaded + spool.counts().refused == 1)
-        running.stop(60)
-        assert store.count() == 1
-    assert "UNAVAILABLE: the store failed: No space left on device" in caplog.text
-
-
-def test_evicted_frame_is_passed_over(tmp_path: Path, store: RecordingStore) -> None:
-    frames = [collected("a"), collected("b")]
-    quota = max(len(serialise(frame)) for frame in frames)
-    spool = AskedSpool(tmp_path / "small", quota_bytes=quota, near_duplicate=None)
-    digests = [spooled(spool, frames[0])[0]]
-    offer(spool, frames[1])
-    eventually(lambda: spool.counts().evicted == 1)
-    gone = Entry("gone", 1, score=math.inf)
-    spool.entries = lambda: {digests[0]: gone, **Spool.entries(spool)}
-    with collecting(store) as address:
-        running = uploader(spool, address)
-        spool.until_uploaded(1)
-        running.stop(60)
-    assert [row.frame_id for row, _ in store.frames()] == ["b"]
-    spool.close()
-
-
 def test_stop_ends_a_call_under_way(tmp_path: Path, spool: Spool) -> None:
     store = StuckStore(tmp_path / "store")
     digests = spooled(spool, collected("kept"))
@@ -430,86 +303,6 @@ with grpc.insecure_channel(sys.argv[2]) as channel:
 """
 
 
-def test_nothing_is_uploaded_until_a_window_opens(spool: AskedSpool, store: RecordingStore) -> None:
-    clock = iter([datetime(2026, 11, 29, 21, 59, 59), *[datetime(2026, 11, 29, 22)] * 100])
-    stored_when_asked = list[int]()
-
-    def now() -> datetime:
-        stored_when_asked.append(store.count())
-        return next(clock)
-
-    spooled(spool, collected("patient"))
-    with collecting(store) as address:
-        limits = UploadLimits(windows=(parse_window("22:00-06:00"),))
-        running = uploader(spool, address, limits=limits, clock=now)
-        spool.until_uploaded(1)
-        running.stop(60)
-    assert stored_when_asked[:2] == [0, 0]
-
-
-def test_a_metered_link_carries_what_is_worth_it(
-    tmp_path: Path, spool: AskedSpool, store: RecordingStore
-) -> None:
-    metered = tmp_path / "metered"
-    metered.touch()
-    for name, loss in (("cheap", 2.0), ("dear", 5.0)):
-        offer(spool, collected(name, persons=[person(0, loss=loss)]))
-    until_pending(spool, 2)
-    with collecting(store) as address:
-        limits = UploadLimits(metered=metered, metered_loss=3.0)
-        running = uploader(spool, address, limits=limits)
-        spool.until_uploaded(1)
-        before = spool.asked
-        spool.arrived.set()  # it looks again at once
-        eventually(lambda: spool.asked > before + 1)
-        assert spool.counts().uploaded == 1
-        metered.unlink()
-        spool.arrived.set()
-        spool.until_uploaded(2)
-        running.stop(60)
-    assert [row.frame_id for row, _ in store.frames()] == ["dear", "cheap"]
-
-
-def test_no_more_bytes_are_sent_than_may_be(spool: AskedSpool, store: RecordingStore) -> None:
-    (digest,) = spooled(spool, noisy_frame("slow", 2000))
-    size, rate = len(spool.read(digest)), 1000
-    began_s = time.monotonic()
-    with collecting(store) as address:
-        running = uploader(spool, address, limits=UploadLimits(bytes_per_second=rate))
-        spool.until_uploaded(1)
-        running.stop(60)
-    assert store.offsets == [*range(0, size, rate)]
-    assert time.monotonic() - began_s >= (size - rate) / rate
-
-
-def test_a_frame_that_is_too_large_is_put_aside_at_once(
-    spool: AskedSpool, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "MAX_FRAME_BYTES", 50_000)
-    large, _ = spooled(spool, noisy_frame("large", 60_000), noisy_frame("small", 1000))
-    with collecting(store) as address:
-        running = uploader(spool, address)
-        spool.until_uploaded(1)
-        running.stop(60)
-    assert (spool.counts().refused, spool.counts().pending) == (1, 0)
-    assert spool.read(large)
-    assert store.offsets == [0]
-
-
-def test_a_frame_that_always_fails_holds_nobody_up(
-    tmp_path: Path, spool: AskedSpool, caplog: pytest.LogCaptureFixture
-) -> None:
-    digests = spooled(spool, collected("bad"), collected("good"))
-    store = FailingStore(tmp_path / "store")
-    store.fails_at, store.failures = digests[0], 10**9
-    with store, collecting(store) as address:
-        running = uploader(spool, address)
-        spool.until_uploaded(1)
-        running.stop(60)
-        assert [row.digest for row, _ in store.frames()] == digests[1:]
-    assert spool.pending() == digests[:1]
-
-
 def test_vehicle_killed_in_an_upload_delivers_everything_once(
     tmp_path: Path, store: RecordingStore
 ) -> None:
@@ -530,12 +323,3 @@ def test_vehicle_killed_in_an_upload_delivers_everything_once(
     assert [row.digest for row, _ in store.frames()] == stored
     assert [frame for _, frame in store.frames()] == [kept(f"f{n}") for n in range(5)]
     assert hashlib.sha256(serialise(collected("f0"))).hexdigest() == stored[0]
-
-
-def test_every_permanent_answer_is_one_that_the_collector_gives() -> None:
-    assert {grpc.StatusCode[e.status] for e in (InvalidInput, ResourceExhausted)} == set(PERMANENT)
-
-
-@pytest.fixture(autouse=True)
-def _log_warnings(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING)

@@ -1,5 +1,6 @@
 """When, and how fast, the spool may be uploaded. Pure but for one look at a file."""
 
+import math
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -55,8 +56,11 @@ class UploadLimits:
         return max(0.0, opens * 60.0 - now.second)
 
     @property
-    def on_metered_link(self) -> bool:
-        return self.metered is not None and self.metered.exists()
+    def least_loss(self) -> float:
+        """Predicted loss from which on a frame may travel now."""
+        if self.metered is None or not self.metered.exists():
+            return -math.inf
+        return math.inf if self.metered_loss is None else self.metered_loss
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """From the spool to the collector, in the background, until each frame is acknowledged."""
 
 import logging
-import math
 import random
 import threading
 import time
@@ -57,7 +56,7 @@ class Uploader:
         tls: folder of our certificates, see ``net/tls.py``; read again after a failure where
             they have changed, so that one that was renewed is used. None for a collector without
             TLS.
-        limits: when and how fast it may upload.
+        limits: when and how fast it may upload, to begin with.
         clock: gives the local time.
     """
 
@@ -92,6 +91,16 @@ class Uploader:
         self._stub = FleetCollectorStub(self._link.channel)
         self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
 
+    @property
+    def limits(self) -> UploadLimits:
+        """In force from the next frame on; the rate from the next chunk on."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: UploadLimits) -> None:
+        self._limits = limits
+        self._spool.arrived.set()
+
     def start(self) -> None:
         """Begin; returns at once."""
         self._thread.start()
@@ -113,8 +122,8 @@ class Uploader:
             self._spool.arrived.clear()
             if self._stopping.is_set():
                 return
-            if shut_s := self._limits.shut_s(self._clock()):
-                self._stopping.wait(min(shut_s, _LOOK_S))
+            if shut_s := self._shut_s():
+                self._spool.arrived.wait(min(shut_s, _LOOK_S))
             elif self._drain():
                 self._spool.arrived.wait(_LOOK_S if self._spool.pending() else None)
             else:
@@ -134,11 +143,13 @@ class Uploader:
     def _drain(self) -> bool:
         """Deliver what is pending; False where an attempt failed and a later one may not."""
         done = set[str]()
-        while batch := self._next(done):
+        while not self._shut_s() and (batch := self._next(done)):
             try:
                 answers = self._offer(batch)
                 done |= batch.keys() - answers.keys()
                 for digest, answer in answers.items():
+                    if self._shut_s() or batch[digest].score < self._limits.least_loss:
+                        break  # since these were offered
                     if self._deliver(digest, answer):
                         done.add(digest)
                     self._succeeded()
@@ -150,14 +161,14 @@ class Uploader:
 
     def _next(self, done: set[str]) -> dict[str, Entry]:
         """The most valuable that may go now."""
-        entries = self._spool.entries()
-        if self._limits.on_metered_link:
-            least = self._limits.metered_loss
-            dear = math.inf if least is None else least
-            entries = {digest: one for digest, one in entries.items() if one.score >= dear}
+        least = self._limits.least_loss
+        entries = {x: one for x, one in self._spool.entries().items() if one.score >= least}
         order = (digest for digest in upload_order(entries) if digest not in done)
         first = sorted(order, key=self._attempts.put_off)[:BATCH]
         return {digest: entries[digest] for digest in first}
+
+    def _shut_s(self) -> float:
+        return self._limits.shut_s(self._clock())
 
     def _offer(self, batch: Mapping[str, Entry]) -> dict[str, OfferAnswer]:
         """What the collector says of these, but for those that have left the spool meanwhile."""

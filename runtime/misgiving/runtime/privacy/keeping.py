@@ -1,5 +1,6 @@
 """From the decision to keep a frame to the spool: may it, and what of it."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -9,6 +10,16 @@ from misgiving.runtime.nouns import Frame, Person
 from misgiving.runtime.privacy.policy import Barred, PrivacyPolicy
 from misgiving.runtime.privacy.redacting import redacted
 from misgiving.runtime.wire.collected import KeptFrame, coded
+
+log = logging.getLogger(__name__)
+
+_SAID = {
+    Barred.COLLECTION_OFF: "privacy.collect is false",
+    Barred.GEOFENCE: "it was taken where privacy.geofence keeps none",
+    Barred.NO_POSITION: "privacy.geofence wants to know where it was taken, and it has no position",
+    Barred.NO_PERSON: "nobody was found in it whose surroundings or head could be covered",
+}
+"""Of a redaction that failed, the spool tells."""
 
 
 class Keeping:
@@ -30,8 +41,11 @@ class Keeping:
         return self.policy.bars(frame, persons)
 
     def count(self, why: Barred) -> None:
-        """A frame that was to be kept is not."""
+        """A frame that was to be kept is not; the first for each reason is told."""
         self._counts[why] += 1
+        if self._counts[why] == 1 and why in _SAID:
+            says = "a frame is not kept: %s; misgiving_frames_barred_total counts the next ones"
+            log.warning(says, _SAID[why])
 
     @property
     def counts(self) -> Mapping[Barred, int]:

@@ -4,7 +4,7 @@ from misgiving.runtime.errors import FailedPrecondition
 from misgiving.runtime.settings.model import Settings, keys_of
 
 LIVE = (
-    *("flags.", "log.", "privacy.", "bundle.path", "bundle.trust", "bundle.slower"),
+    *("flags.", "log.", "privacy.", "upload.", "bundle.path", "bundle.trust", "bundle.slower"),
     *("shadow.share", "shadow.disagreement", "shadow.keep"),
 )
 """How keys begin that take effect between two frames."""

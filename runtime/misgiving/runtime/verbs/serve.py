@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from misgiving.runtime.answer.answerer import Model
 from misgiving.runtime.bundles.bundle import Bundle
@@ -43,11 +44,21 @@ from misgiving.runtime.verbs.receiving import released, started_with_release
 from misgiving.runtime.verbs.reloading import Reloader, reload_signal
 from misgiving.runtime.verbs.shadowing import shadow_of
 
+if TYPE_CHECKING:
+    from misgiving.runtime.outbox.uploader import Uploader
+
 log = logging.getLogger(__name__)
 
 GRACE_S = 10.0
 """How long accepted frames may take to be answered after a signal; a client that does not read
 its answers is then hung up on."""
+
+
+class Outbox(NamedTuple):
+    """Where kept frames go; nowhere by default."""
+
+    sink: Sink | None = None
+    uploader: "Uploader | None" = None
 
 
 def run_server(settings: Settings, reread: Callable[[], Settings] | None = None) -> None:
@@ -73,8 +84,8 @@ def run_server(settings: Settings, reread: Callable[[], Settings] | None = None)
     settings = started_with_release(settings)
     metrics = Metrics()
     try:
-        with collecting(settings, metrics) as sink, scraping(settings, metrics):
-            asyncio.run(_serve(settings, reread, sink, metrics))
+        with collecting(settings, metrics) as outbox, scraping(settings, metrics):
+            asyncio.run(_serve(settings, reread, outbox, metrics))
     except EngineHung as error:
         say(f"misgiving: {error}")
         os._exit(1)  # else Python would wait for the engine's thread
@@ -83,7 +94,7 @@ def run_server(settings: Settings, reread: Callable[[], Settings] | None = None)
 async def _serve(
     settings: Settings,
     reread: Callable[[], Settings] | None,
-    sink: Sink | None,
+    outbox: Outbox,
     metrics: Metrics,
 ) -> None:
     stop = stop_signal()
@@ -100,14 +111,15 @@ async def _serve(
         lookout = await asyncio.to_thread(lookout_of, settings)
         probation = Probation()
         shadow = shadow_of(settings, metrics)
-        pipeline = pipeline_of(settings, bundle, probation.watch(engine), sink, lookout, shadow)
+        watched = probation.watch(engine)
+        pipeline = pipeline_of(settings, bundle, watched, outbox.sink, lookout, shadow)
         if not stop.is_set():
             await server.ready(pipeline)
             _say_ready(settings, pipeline, bundle, address)
             notify(READY)
         metrics.registry.register(of_barred(lambda: pipeline.keeping.counts))
         exchanger = Exchanger(pipeline, settings, probation, server, metrics)
-        campaigning = Campaigning(exchanger, partial(apply_live, exchanger))
+        campaigning = Campaigning(exchanger, partial(apply_live, exchanger, outbox.uploader))
         reporting = Reporting(settings, metrics, campaigning)
         if later:
             upgrade = asyncio.create_task(upgraded(exchanger, later))
@@ -156,7 +168,7 @@ async def closed(pipeline: Pipeline) -> None:
         ) from None
 
 
-async def apply_live(exchanger: Exchanger, settings: Settings) -> str:
+async def apply_live(exchanger: Exchanger, uploader: "Uploader | None", settings: Settings) -> str:
     """Let what may change take effect, all or nothing; says what has, and which bundle is loading.
 
     Raises:
@@ -166,6 +178,8 @@ async def apply_live(exchanger: Exchanger, settings: Settings) -> str:
     """
     changed = check_change(exchanger.settings, settings)
     loading = await exchanger.follow(settings)
+    if uploader:
+        uploader.limits = settings.upload.limits
     set_up(settings.log.format)
     set_level(settings.log)
     said = f"changed: {', '.join(changed)}" if changed else "no change"
@@ -262,11 +276,11 @@ def scraping(settings: Settings, metrics: Metrics) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def collecting(settings: Settings, metrics: Metrics) -> Iterator[Sink | None]:
+def collecting(settings: Settings, metrics: Metrics) -> Iterator[Outbox]:
     """The spool and its uploader, started and in the end flushed, where they are asked for."""
     spooling = settings.spool
     if spooling.folder is None:
-        yield None
+        yield Outbox()
         return
     from misgiving.runtime.outbox.spool import Spool
     from misgiving.runtime.outbox.uploader import Uploader
@@ -283,6 +297,7 @@ def collecting(settings: Settings, metrics: Metrics) -> Iterator[Sink | None]:
         undo.callback(lambda: say(spool.counts().line()))
         undo.callback(spool.close)
         metrics.registry.register(of_spool(spool.counts))
+        uploader = None
         if spooling.collector:
             uploader = Uploader(
                 spool,
@@ -292,4 +307,4 @@ def collecting(settings: Settings, metrics: Metrics) -> Iterator[Sink | None]:
             )
             undo.callback(uploader.stop, GRACE_S)
             uploader.start()
-        yield spool
+        yield Outbox(spool, uploader)

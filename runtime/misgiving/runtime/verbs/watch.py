@@ -16,7 +16,7 @@ from misgiving.runtime.engines.probation import Probation
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.images import name_of
 from misgiving.runtime.net.listening import stop_signal
-from misgiving.runtime.serving.pipeline import Pipeline, Sink
+from misgiving.runtime.serving.pipeline import Pipeline
 from misgiving.runtime.settings.model import CameraTable, Settings
 from misgiving.runtime.sources.feeds import Feed, find_feed
 from misgiving.runtime.sources.live import Live
@@ -40,6 +40,7 @@ from misgiving.runtime.verbs.receiving import released, started_with_release
 from misgiving.runtime.verbs.reloading import Reloader, reload_signal
 from misgiving.runtime.verbs.serve import (
     GRACE_S,
+    Outbox,
     apply_live,
     closed,
     collecting,
@@ -89,8 +90,8 @@ def run_watch(settings: Settings, reread: Callable[[], Settings] | None = None) 
         )
     metrics = Metrics()
     try:
-        with collecting(settings, metrics) as sink, scraping(settings, metrics):
-            return asyncio.run(_watch(settings, reread, sources, sink, metrics, stop))
+        with collecting(settings, metrics) as outbox, scraping(settings, metrics):
+            return asyncio.run(_watch(settings, reread, sources, outbox, metrics, stop))
     except EngineHung as error:
         say(f"misgiving: {error}")
         os._exit(1)  # else Python would wait for the engine's thread
@@ -119,7 +120,7 @@ async def _watch(
     settings: Settings,
     reread: Callable[[], Settings] | None,
     sources: "Mapping[str, _Source]",
-    sink: Sink | None,
+    outbox: Outbox,
     metrics: Metrics,
     stop: threading.Event,
 ) -> int:
@@ -129,10 +130,10 @@ async def _watch(
     lookout = await asyncio.to_thread(lookout_of, settings)
     probation = Probation()
     shadow = shadow_of(settings, metrics)
-    pipeline = pipeline_of(settings, bundle, probation.watch(engine), sink, lookout, shadow)
+    pipeline = pipeline_of(settings, bundle, probation.watch(engine), outbox.sink, lookout, shadow)
     health = _Health()
     exchanger = Exchanger(pipeline, settings, probation, health, metrics)
-    campaigning = Campaigning(exchanger, partial(apply_live, exchanger))
+    campaigning = Campaigning(exchanger, partial(apply_live, exchanger, outbox.uploader))
     reporting = None
     upgrade = asyncio.create_task(upgraded(exchanger, later)) if later else None
     try:

@@ -1,0 +1,162 @@
+"""Programs of the last release meet those of today: vehicles, spools, bundles, stores, label sets.
+
+Where the older one does not know something, the newer one does without it, or one line says so.
+"""
+
+import hashlib
+import shutil
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from misgiving.collector.annotations import export_coco
+from misgiving.collector.store import Store
+from misgiving.runtime.client import Client
+from misgiving.trainer.data import open_data
+from shared import tiny
+from shared.collecting import eventually
+from versions.programs import TODAY, Version, unpacked
+
+FRAMES = ["0", "1", "2"]
+OTHER = {"old": "new", "new": "old"}
+
+Versions = Mapping[str, Version]
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Versions:
+    return {"old": unpacked(tmp_path_factory.mktemp("released")), "new": TODAY}
+
+
+def rows(file: Path, query: str) -> list[tuple[object, ...]]:
+    """Of a database of either version, as no program of either reads it."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        return database.execute(query).fetchall()
+
+
+def stored(store: Path) -> list[str]:
+    """Frames of a store that have a row."""
+    file = store / "store.sqlite"
+    return [str(name) for (name,) in rows(file, "SELECT frame_id FROM frames ORDER BY frame_id")]
+
+
+@pytest.fixture(scope="module")
+def spools(versions: Versions, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Of a vehicle of each version, which answered today's client with the other one's bundle."""
+    made = {}
+    for name, vehicle in versions.items():
+        made[name] = tmp_path_factory.mktemp(name) / "spool"
+        words = ["serve", "--bundle", versions[OTHER[name]].bundle, "--threshold", 0]
+        with vehicle.service(*words, "--spool", made[name]) as address, Client(address) as client:
+            for number in FRAMES:
+                (one,) = client.infer(tiny.spots([3] * 14, 255 - int(number)), (), number).persons
+                assert one.flag.raised
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Whose vehicle spooled frames, whose sent them on, and whose collector took them."""
+
+    spooled: str
+    sent: str
+    took: str
+
+
+OF_BEFORE = Meeting("old", "old", "new")
+UPDATED = Meeting("old", "new", "new")
+AHEAD = Meeting("new", "new", "old")
+BACK = Meeting("new", "old", "new")
+
+Delivered = Callable[[Meeting], tuple[Path, Path]]
+
+
+@pytest.fixture(scope="module")
+def delivered(
+    versions: Versions, spools: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Delivered:
+    """The spool and the store of a meeting."""
+
+    @cache
+    def made(meeting: Meeting) -> tuple[Path, Path]:
+        folder = tmp_path_factory.mktemp("meeting")
+        shutil.copytree(spools[meeting.spooled], folder / "spool")
+        with versions[meeting.took].service("collect", "--store", folder / "store") as address:
+            vehicle = versions[meeting.sent]
+            words = ["serve", "--bundle", vehicle.bundle, "--collector", address]
+            with vehicle.service(*words, "--spool", folder / "spool"):
+                eventually(lambda: stored(folder / "store") == FRAMES)
+        return folder / "spool", folder / "store"
+
+    return made
+
+
+@pytest.mark.parametrize("meeting", [OF_BEFORE, UPDATED, AHEAD, BACK])
+def test_frames_arrive_once_and_are_deleted(delivered: Delivered, meeting: Meeting) -> None:
+    spool, store = delivered(meeting)
+    assert rows(spool / "spool.sqlite", "SELECT * FROM frames") == []
+    for digest, reason in rows(store / "store.sqlite", "SELECT digest, reason FROM frames"):
+        body = (store / "objects" / str(digest)[:2] / str(digest)).read_bytes()
+        assert (hashlib.sha256(body).hexdigest(), reason) == (digest, "predicted_loss")
+
+
+def test_reports_wait_for_a_collector_that_takes_them(delivered: Delivered) -> None:
+    spool, _ = delivered(AHEAD)
+    assert rows(spool / "reports.sqlite", "SELECT at FROM reports")
+
+
+def test_a_store_of_before_is_opened(delivered: Delivered, tmp_path: Path) -> None:
+    shutil.copytree(delivered(AHEAD)[1], tmp_path / "store")
+    with Store(tmp_path / "store", create=False) as store:
+        found = [row for row, _ in store.frames()]
+        counts = export_coco(store, tmp_path / "out")
+    assert sorted(row.frame_id for row in found) == FRAMES
+    assert all(row.image_digest and row.flagged for row in found)
+    assert (counts.images, counts.flagged) == (3, 3)
+
+
+def test_a_collector_that_goes_back_destroys_nothing(
+    versions: Versions, spools: dict[str, Path], delivered: Delivered, tmp_path: Path
+) -> None:
+    """It takes frames as objects; today's collector gives them rows again."""
+    store, spool = tmp_path / "store", tmp_path / "spool"
+    shutil.copytree(delivered(OF_BEFORE)[1], store)
+    shutil.copytree(spools["new"], spool)
+    old = versions["old"]
+    with old.service("collect", "--store", store) as address:
+        words = ["serve", "--bundle", old.bundle, "--spool", spool, "--collector", address]
+        with old.service(*words):
+            eventually(lambda: len(list((store / "objects").glob("*/*"))) == 6)
+    with Store(store, create=False) as opened:
+        assert sorted(row.frame_id for row, _ in opened.frames()) == sorted(2 * FRAMES)
+    assert rows(spool / "spool.sqlite", "SELECT * FROM frames") == []
+
+
+def test_label_sets(versions: Versions, delivered: Delivered, tmp_path: Path) -> None:
+    shutil.copytree(delivered(AHEAD)[1], tmp_path / "store")
+    for name in ("old", "new"):  # the store of before first, for the newer one changes it
+        out, labels = tmp_path / f"{name}-out", tmp_path / f"{name}-labels"
+        tool = versions[name]
+        tool.said("annotations", "export", "--store", tmp_path / "store", "--out", out)
+        tool.said("annotations", "import", out, "--out", labels, "--trust-untouched")
+    assert len(open_data(f"labels:{tmp_path / 'old-labels'}")) == 3
+    code, said, err = versions["old"].run("-c", READS, tmp_path / "new-labels")
+    assert (code, err) == (0, "")
+    assert "schema_version: Input should be less than or equal to 3" in said
+    assert said.count("\n") == 1
+
+
+READS = """
+import sys
+from misgiving.runtime.errors import DataError
+from misgiving.trainer.data import open_data
+try:
+    open_data(f"labels:{sys.argv[1]}")
+except DataError as error:
+    print(error)
+"""
