@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from misgiving.collector.annotations import export_coco
+from misgiving.collector.annotations import export_annotations
 from misgiving.collector.store import Store
 from misgiving.runtime.client import Client
 from misgiving.trainer.data import open_data
@@ -114,7 +114,7 @@ def test_a_store_of_before_is_opened(delivered: Delivered, tmp_path: Path) -> No
     shutil.copytree(delivered(AHEAD)[1], tmp_path / "store")
     with Store(tmp_path / "store", create=False) as store:
         found = [row for row, _ in store.frames()]
-        counts = export_coco(store, tmp_path / "out")
+        counts = export_annotations(store, tmp_path / "out")
     assert sorted(row.frame_id for row in found) == FRAMES
     assert all(row.image_digest and row.flagged for row in found)
     assert (counts.images, counts.flagged) == (3, 3)

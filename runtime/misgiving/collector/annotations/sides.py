@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from misgiving.collector.annotations.coco import FrameOrigin
 from misgiving.collector.annotations.splits import MOMENT_S, split_of
@@ -48,13 +49,14 @@ class _Shown:
     embedding: bytes
 
     @property
-    def direction(self) -> "np.ndarray[Any, np.dtype[np.float32]] | None":
+    def direction(self) -> NDArray[np.float32] | None:
         """(1, D) of length 1."""
         row = np.frombuffer(self.embedding, "<f4").astype(np.float64)
         length = np.linalg.norm(row)
         if not 0 < length < np.inf:
             return None
-        return (row / length).astype(np.float32)[None]
+        direction: NDArray[np.float32] = (row / length).astype(np.float32)[None]
+        return direction
 
 
 def sides_of(
