@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,9 @@ from misgiving.collector.store.tables import (
     LABEL_SETS,
     LABELLED,
     MARKS,
+    RELEASES,
+    REPORTS,
+    RUNS,
 )
 from misgiving.runtime.errors import FailedPrecondition
 
@@ -43,6 +46,8 @@ class Erased:
     """Unfinished ones."""
     declined: int = 0
     """Notes of frames that were declined before their bytes travelled."""
+    reports: int = 0
+    """Rows of what devices said of themselves, where all of a device is erased."""
     devices: Counter[str] = field(default_factory=Counter)
     """Device → frames."""
     label_sets: Counter[str] = field(default_factory=Counter)
@@ -56,7 +61,8 @@ class Erased:
         )
         more = len(self.devices) - 5
         of = f" of {devices}{f' and {more} devices more' if more > 0 else ''}" if devices else ""
-        return f"{self.frames:,} frames, {spoken_size(self.size_bytes)}{of}"
+        reports = f", {self.reports:,} rows of reports" if self.reports else ""
+        return f"{self.frames:,} frames, {spoken_size(self.size_bytes)}{of}{reports}"
 
     @property
     def kept_elsewhere(self) -> list[str]:
@@ -79,13 +85,16 @@ def to_be_erased(store: Store, selection: Selection) -> Erased:
         found.devices.update(dict(_pairs(connection, of_device.group_by(c.device_id))))
         digests = sa.select(c.digest).where(*selection.clauses())
         _add_elsewhere(connection, digests, found)
+        if _is_whole_devices(selection):
+            found.reports = sum(_count_reports(connection, selection.devices, time.time_ns()))
     return found
 
 
 def erase(store: Store, selection: Selection) -> Erased:
     """Erase the frames that arrived before now, with their marks, and every unfinished upload.
 
-    An unfinished upload does not say whose it is; its vehicle sends it again.
+    An unfinished upload does not say whose it is; its vehicle sends it again. Where nothing but
+    devices is asked for, what they reported goes too.
 
     Args:
         store: of the collector.
@@ -94,7 +103,7 @@ def erase(store: Store, selection: Selection) -> Erased:
     Raises:
         FailedPrecondition: something of them is left, because it came again meanwhile.
     """
-    until = time.time_ns()
+    until, whole = time.time_ns(), _is_whole_devices(selection)
     if selection.until_ns is not None:
         until = min(until, selection.until_ns)
     selection = dataclasses.replace(selection, until_ns=until)
@@ -102,6 +111,8 @@ def erase(store: Store, selection: Selection) -> Erased:
     with store.database.connect() as connection:
         if (fit := _declined(selection)) is not None:
             erased.declined = connection.execute(sa.delete(DECLINED).where(*fit)).rowcount
+        if whole:
+            erased.reports = _erase_reports(connection, selection.devices, until)
     erased.uploads = store.drop_unfinished()
     store.database.forget()
     return erased
@@ -145,10 +156,55 @@ def _erase_frames(
 
 
 def _delete_rows(connection: sa.Connection, digests: Sequence[str]) -> None:
-    if connection.dialect.name == "sqlite":  # which would leave the bytes in its pages
-        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+    _delete_for_good(connection)
     for table in (MARKS, BATCH_FRAMES, FRAMES):
         connection.execute(sa.delete(table).where(table.c.digest.in_(digests)))
+
+
+def _delete_for_good(connection: sa.Connection) -> None:
+    if connection.dialect.name == "sqlite":  # which would leave the bytes in its pages
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+
+
+def _is_whole_devices(selection: Selection) -> bool:
+    """Whether all of some devices is meant."""
+    return bool(selection.devices) and selection == Selection(devices=selection.devices)
+
+
+def _erase_reports(connection: sa.Connection, devices: Sequence[str], until_ns: int) -> int:
+    """Erase what devices reported before a time, with what they acknowledged in it, and quotes.
+
+    Raises:
+        FailedPrecondition: some of it is left.
+    """
+    _delete_for_good(connection)
+    names = connection.scalars(sa.select(RUNS.c.device_id).where(*named(RUNS.c.device_id, devices)))
+    for name in set(names):
+        said = f" devices: {name} says: "  # why a release was halted
+        anonymous = sa.func.replace(RELEASES.c.halted, said, " devices: an erased one says: ")
+        quoting = RELEASES.c.halted.contains(said, autoescape=True)
+        connection.execute(sa.update(RELEASES).where(quoting).values(halted=anonymous))
+    erased = 0
+    for table in (REPORTS, RUNS):
+        gone = connection.execute(sa.delete(table).where(*_reported(table, devices, until_ns)))
+        erased += gone.rowcount
+    if left := sum(_count_reports(connection, devices, until_ns)):
+        raise FailedPrecondition(f"{left} reports are left; expected none. Run it again")
+    return erased
+
+
+def _count_reports(
+    connection: sa.Connection, devices: Sequence[str], until_ns: int
+) -> Iterator[int]:
+    for table in (REPORTS, RUNS):
+        rows = sa.select(sa.func.count()).select_from(table)
+        yield connection.scalar(rows.where(*_reported(table, devices, until_ns))) or 0
+
+
+def _reported(
+    table: sa.Table, devices: Sequence[str], until_ns: int
+) -> list[sa.ColumnElement[bool]]:
+    return [*named(table.c.device_id, devices), table.c.received_time_unix_nano < until_ns]
 
 
 def _declined(selection: Selection) -> list[sa.ColumnElement[bool]] | None:
