@@ -154,6 +154,8 @@ LABELLED = sa.Table(
     TABLES,
     sa.Column("version", sa.Text, primary_key=True),
     sa.Column("digest", sa.String(64), primary_key=True, index=True),
+    # The side of training and validation, which a frame keeps.
+    _said("split"),
 )
 
 # What vehicles report: each report, and what a process of a vehicle amounts to.
