@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from misgiving.collector.annotations import export_coco
+from misgiving.collector.annotations import export_annotations
 from misgiving.collector.store import Store
 from misgiving.runtime.client import Client
+from misgiving.runtime.verbs import command
 from misgiving.trainer.data import open_data
 from shared import tiny
 from shared.collecting import eventually
@@ -76,6 +77,20 @@ BACK = Meeting("new", "old", "new")
 Delivered = Callable[[Meeting], tuple[Path, Path]]
 
 
+def send(vehicle: Version, spool: Path, collector: Version, store: Path) -> None:
+    """All frames of a spool, until the vehicle says that it has none left."""
+    with collector.service("collect", "--store", store) as address:
+        words = ["serve", "--bundle", vehicle.bundle, "--spool", spool, "--collector", address]
+        with vehicle.service(*words) as at, Client(at) as client:
+
+            def pending() -> int:
+                said = client.status().spool
+                assert said is not None
+                return said.pending
+
+            eventually(lambda: pending() == 0)
+
+
 @pytest.fixture(scope="module")
 def delivered(
     versions: Versions, spools: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
@@ -86,11 +101,7 @@ def delivered(
     def made(meeting: Meeting) -> tuple[Path, Path]:
         folder = tmp_path_factory.mktemp("meeting")
         shutil.copytree(spools[meeting.spooled], folder / "spool")
-        with versions[meeting.took].service("collect", "--store", folder / "store") as address:
-            vehicle = versions[meeting.sent]
-            words = ["serve", "--bundle", vehicle.bundle, "--collector", address]
-            with vehicle.service(*words, "--spool", folder / "spool"):
-                eventually(lambda: stored(folder / "store") == FRAMES)
+        send(versions[meeting.sent], folder / "spool", versions[meeting.took], folder / "store")
         return folder / "spool", folder / "store"
 
     return made
@@ -100,6 +111,7 @@ def delivered(
 def test_frames_arrive_once_and_are_deleted(delivered: Delivered, meeting: Meeting) -> None:
     spool, store = delivered(meeting)
     assert rows(spool / "spool.sqlite", "SELECT * FROM frames") == []
+    assert stored(store) == FRAMES
     for digest, reason in rows(store / "store.sqlite", "SELECT digest, reason FROM frames"):
         body = (store / "objects" / str(digest)[:2] / str(digest)).read_bytes()
         assert (hashlib.sha256(body).hexdigest(), reason) == (digest, "predicted_loss")
@@ -114,7 +126,7 @@ def test_a_store_of_before_is_opened(delivered: Delivered, tmp_path: Path) -> No
     shutil.copytree(delivered(AHEAD)[1], tmp_path / "store")
     with Store(tmp_path / "store", create=False) as store:
         found = [row for row, _ in store.frames()]
-        counts = export_coco(store, tmp_path / "out")
+        counts = export_annotations(store, tmp_path / "out")
     assert sorted(row.frame_id for row in found) == FRAMES
     assert all(row.image_digest and row.flagged for row in found)
     assert (counts.images, counts.flagged) == (3, 3)
@@ -127,11 +139,8 @@ def test_a_collector_that_goes_back_destroys_nothing(
     store, spool = tmp_path / "store", tmp_path / "spool"
     shutil.copytree(delivered(OF_BEFORE)[1], store)
     shutil.copytree(spools["new"], spool)
-    old = versions["old"]
-    with old.service("collect", "--store", store) as address:
-        words = ["serve", "--bundle", old.bundle, "--spool", spool, "--collector", address]
-        with old.service(*words):
-            eventually(lambda: len(list((store / "objects").glob("*/*"))) == 6)
+    send(versions["old"], spool, versions["old"], store)
+    assert len(list((store / "objects").glob("*/*"))) == 6
     with Store(store, create=False) as opened:
         assert sorted(row.frame_id for row, _ in opened.frames()) == sorted(2 * FRAMES)
     assert rows(spool / "spool.sqlite", "SELECT * FROM frames") == []
@@ -139,11 +148,12 @@ def test_a_collector_that_goes_back_destroys_nothing(
 
 def test_label_sets(versions: Versions, delivered: Delivered, tmp_path: Path) -> None:
     shutil.copytree(delivered(AHEAD)[1], tmp_path / "store")
-    for name in ("old", "new"):  # the store of before first, for the newer one changes it
+    old = versions["old"].said
+    # The store of before first, for the newer program changes it.
+    for run, name in ((old, "old"), (lambda *words: command.run([*map(str, words)]), "new")):
         out, labels = tmp_path / f"{name}-out", tmp_path / f"{name}-labels"
-        tool = versions[name]
-        tool.said("annotations", "export", "--store", tmp_path / "store", "--out", out)
-        tool.said("annotations", "import", out, "--out", labels, "--trust-untouched")
+        run("annotations", "export", "--store", tmp_path / "store", "--out", out)
+        run("annotations", "import", out, "--out", labels, "--trust-untouched")
     assert len(open_data(f"labels:{tmp_path / 'old-labels'}")) == 3
     code, said, err = versions["old"].run("-c", READS, tmp_path / "new-labels")
     assert (code, err) == (0, "")

@@ -57,7 +57,14 @@ KeepDays = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Erase frames N days after their arrival, but for those with labels.",
+        help="Erase frames N days after their arrival, but for those with labels, and notes of "
+        "declined ones.",
+    ),
+]
+KeepLabelledDays = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Erase frames with labels N days after their arrival, too."
     ),
 ]
 DeviceBytes = Annotated[

@@ -9,15 +9,18 @@ import dataclasses
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
+from misgiving.collector.frames.devices import DAY_NS
+from misgiving.collector.frames.erased import Why, note_erased
 from misgiving.collector.frames.selection import Selection, count_frames, named, select_frames
 from misgiving.collector.frames.words import spoken_size
 from misgiving.collector.store import Store
+from misgiving.collector.store.folding import fold
 from misgiving.collector.store.tables import (
     BATCH_FRAMES,
     DECLINED,
@@ -25,6 +28,9 @@ from misgiving.collector.store.tables import (
     LABEL_SETS,
     LABELLED,
     MARKS,
+    RELEASES,
+    REPORTS,
+    RUNS,
 )
 from misgiving.runtime.errors import FailedPrecondition
 
@@ -43,6 +49,8 @@ class Erased:
     """Unfinished ones."""
     declined: int = 0
     """Notes of frames that were declined before their bytes travelled."""
+    reports: int = 0
+    """Rows of what devices said of themselves, where all of a device is erased."""
     devices: Counter[str] = field(default_factory=Counter)
     """Device → frames."""
     label_sets: Counter[str] = field(default_factory=Counter)
@@ -56,7 +64,8 @@ class Erased:
         )
         more = len(self.devices) - 5
         of = f" of {devices}{f' and {more} devices more' if more > 0 else ''}" if devices else ""
-        return f"{self.frames:,} frames, {spoken_size(self.size_bytes)}{of}"
+        reports = f", {self.reports:,} rows of reports" if self.reports else ""
+        return f"{self.frames:,} frames, {spoken_size(self.size_bytes)}{of}{reports}"
 
     @property
     def kept_elsewhere(self) -> list[str]:
@@ -79,13 +88,16 @@ def to_be_erased(store: Store, selection: Selection) -> Erased:
         found.devices.update(dict(_pairs(connection, of_device.group_by(c.device_id))))
         digests = sa.select(c.digest).where(*selection.clauses())
         _add_elsewhere(connection, digests, found)
+        if _is_whole_devices(selection):
+            found.reports = sum(_count_reports(connection, selection.devices, time.time_ns()))
     return found
 
 
 def erase(store: Store, selection: Selection) -> Erased:
     """Erase the frames that arrived before now, with their marks, and every unfinished upload.
 
-    An unfinished upload does not say whose it is; its vehicle sends it again.
+    An unfinished upload does not say whose it is; its vehicle sends it again. Where nothing but
+    devices is asked for, what they reported goes too.
 
     Args:
         store: of the collector.
@@ -94,38 +106,65 @@ def erase(store: Store, selection: Selection) -> Erased:
     Raises:
         FailedPrecondition: something of them is left, because it came again meanwhile.
     """
-    until = time.time_ns()
+    until, whole = time.time_ns(), _is_whole_devices(selection)
     if selection.until_ns is not None:
         until = min(until, selection.until_ns)
     selection = dataclasses.replace(selection, until_ns=until)
-    erased = _erase_frames(store, selection)
+    erased = Erased()
+    _erase_frames(store, erased, selection, Why.ASKED)
     with store.database.connect() as connection:
         if (fit := _declined(selection)) is not None:
             erased.declined = connection.execute(sa.delete(DECLINED).where(*fit)).rowcount
+        if whole:
+            erased.reports = _erase_reports(connection, selection.devices, until)
     erased.uploads = store.drop_unfinished()
+    fold(store.database)  # no sum has a name any more of which there is no frame
     store.database.forget()
     return erased
 
 
-def erase_old(store: Store, before_ns: int, stopped: Callable[[], bool] = lambda: False) -> Erased:
-    """Erase what arrived before a time, in Unix nanoseconds, but for frames with labels.
+def erase_old(
+    store: Store,
+    before_ns: int,
+    labelled_before_ns: int | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Erased:
+    """Erase what arrived before a time, in Unix nanoseconds, and notes of what was declined then.
 
     Args:
         store: of the collector.
         before_ns: the time.
+        labelled_before_ns: the time of frames with labels, not later; None for none of these.
         stopped: whether to leave the rest to another time.
     """
-    erased = _erase_frames(store, Selection(until_ns=before_ns, unlabelled=True), stopped)
+    erased = Erased()
+    unlabelled = Selection(until_ns=before_ns, unlabelled=True)
+    _erase_frames(store, erased, unlabelled, Why.EXPIRED, stopped)
+    if labelled_before_ns is not None:
+        left = Selection(until_ns=labelled_before_ns)
+        _erase_frames(store, erased, left, Why.EXPIRED_LABELLED, stopped)
+    with store.database.connect() as connection:
+        old = DECLINED.c.declined_time_unix_nano < before_ns
+        erased.declined = connection.execute(sa.delete(DECLINED).where(old)).rowcount
     erased.uploads = store.drop_unfinished(before_ns)
-    if erased.frames or erased.uploads:
-        log.info("retention: %s and %d unfinished uploads are erased", erased, erased.uploads)
+    if erased.frames or erased.uploads or erased.declined:
+        store.database.forget()
+        log.info(
+            "retention: %s, %d unfinished uploads and %d notes of declined frames are erased",
+            *(erased, erased.uploads, erased.declined),
+        )
+    for line in erased.kept_elsewhere:
+        log.warning("retention: %s", line)
     return erased
 
 
 def _erase_frames(
-    store: Store, selection: Selection, stopped: Callable[[], bool] = lambda: False
-) -> Erased:
-    erased = Erased()
+    store: Store,
+    erased: Erased,
+    selection: Selection,
+    why: Why,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
     while not stopped():
         with store.database.connect(reads=True) as connection:
             page = select_frames(connection, selection, limit=_PAGE)
@@ -135,20 +174,72 @@ def _erase_frames(
             break
         for frame in page:
             store.drop(frame.digest)
-            erased.devices[frame.device_id] += 1
-            erased.size_bytes += frame.size_bytes
-        erased.frames += len(page)
         with store.database.connect() as connection:
-            _delete_rows(connection, digests)
+            gone = _delete_rows(connection, digests, why)
+        erased.devices.update(device for device, _ in gone)
+        erased.size_bytes += sum(size for _, size in gone)
+        erased.frames += len(gone)
         _prove_empty(store, digests)
+
+
+def _delete_rows(
+    connection: sa.Connection, digests: Sequence[str], why: Why
+) -> list[tuple[str, int]]:
+    """Device and size of each frame that no other process has deleted meanwhile."""
+    _delete_for_good(connection)
+    for table in (MARKS, BATCH_FRAMES):
+        connection.execute(sa.delete(table).where(table.c.digest.in_(digests)))
+    c = FRAMES.c
+    rows = sa.delete(FRAMES).where(c.digest.in_(digests)).returning(c.device_id, c.size_bytes)
+    gone = [(device, size) for device, size in connection.execute(rows)]
+    note_erased(connection, why, [size for _, size in gone], time.time_ns() // DAY_NS)
+    return gone
+
+
+def _delete_for_good(connection: sa.Connection) -> None:
+    if connection.dialect.name == "sqlite":  # which would leave the bytes in its pages
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+
+
+def _is_whole_devices(selection: Selection) -> bool:
+    """Whether all of some devices is meant."""
+    return bool(selection.devices) and selection == Selection(devices=selection.devices)
+
+
+def _erase_reports(connection: sa.Connection, devices: Sequence[str], until_ns: int) -> int:
+    """Erase what devices reported before a time, with what they acknowledged in it, and quotes.
+
+    Raises:
+        FailedPrecondition: some of it is left.
+    """
+    _delete_for_good(connection)
+    names = connection.scalars(sa.select(RUNS.c.device_id).where(*named(RUNS.c.device_id, devices)))
+    for name in set(names):
+        said = f" devices: {name} says: "  # why a release was halted
+        anonymous = sa.func.replace(RELEASES.c.halted, said, " devices: an erased one says: ")
+        quoting = RELEASES.c.halted.contains(said, autoescape=True)
+        connection.execute(sa.update(RELEASES).where(quoting).values(halted=anonymous))
+    erased = 0
+    for table in (REPORTS, RUNS):
+        gone = connection.execute(sa.delete(table).where(*_reported(table, devices, until_ns)))
+        erased += gone.rowcount
+    if left := sum(_count_reports(connection, devices, until_ns)):
+        raise FailedPrecondition(f"{left} reports are left; expected none. Run it again")
     return erased
 
 
-def _delete_rows(connection: sa.Connection, digests: Sequence[str]) -> None:
-    if connection.dialect.name == "sqlite":  # which would leave the bytes in its pages
-        connection.exec_driver_sql("PRAGMA secure_delete = ON")
-    for table in (MARKS, BATCH_FRAMES, FRAMES):
-        connection.execute(sa.delete(table).where(table.c.digest.in_(digests)))
+def _count_reports(
+    connection: sa.Connection, devices: Sequence[str], until_ns: int
+) -> Iterator[int]:
+    for table in (REPORTS, RUNS):
+        rows = sa.select(sa.func.count()).select_from(table)
+        yield connection.scalar(rows.where(*_reported(table, devices, until_ns))) or 0
+
+
+def _reported(
+    table: sa.Table, devices: Sequence[str], until_ns: int
+) -> list[sa.ColumnElement[bool]]:
+    return [*named(table.c.device_id, devices), table.c.received_time_unix_nano < until_ns]
 
 
 def _declined(selection: Selection) -> list[sa.ColumnElement[bool]] | None:
