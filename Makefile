@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # Where torch comes from, for example https://download.pytorch.org/whl/cpu; empty: the package index.
 TORCH_INDEX ?=
+# The commit whose programs tests/versions runs; its sources, without weights, are committed there.
+RELEASED ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -41,7 +43,6 @@ docs: $(READY) ## build the documentation site; see site/index.html
 proto: $(READY) ## renew runtime/misgiving/v1 from protos/
 	PATH=$(CURDIR)/$(BIN):$$PATH ./protos/generate
 
-# Sources of the last release, without weights, whose programs tests/versions runs: RELEASED=v0.1.0.
 released: ## renew tests/versions/released.tar.xz from the commit RELEASED
 	git archive $(RELEASED) runtime/misgiving ':(glob)trainer/misgiving/trainer/*.py' \
 	    trainer/misgiving/trainer/data tests/shared/tiny_bundle ':(exclude)*.pyi' \

@@ -4,12 +4,18 @@ Neither chance nor the time that a case takes decides whether a property holds.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from shared.fuzzing import Try, attempt_all
+
+if TYPE_CHECKING:
+    from misgiving.collector.control.control import Control
+    from misgiving.collector.store import Store
 
 settings.register_profile(
     "tests",
@@ -43,6 +49,23 @@ def models() -> Path:
     if not root:
         pytest.skip("MISGIVING_MODELS is not set; it names the folder of foreign networks")
     return Path(root)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator["Store"]:
+    """Of a collector, and empty."""
+    from misgiving.collector.store import Store
+
+    with Store(tmp_path / "store") as opened:
+        yield opened
+
+
+@pytest.fixture
+def control(store: "Store") -> "Control":
+    """Reports and campaigns of that store."""
+    from misgiving.collector.control.control import Control
+
+    return Control(store.database)
 
 
 @pytest.fixture

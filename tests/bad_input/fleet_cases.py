@@ -15,9 +15,13 @@ FILES = {
     "storm-value.toml": STORM.replace("500", "1"),
     "storm-alone.toml": "[fleet]\ncampaigns = true\n",
     "storm-nobody.toml": STORM.replace('"van-*"', ""),
+    "revoked.txt": "139e3940e64b5491\n",
+    "revoked-soon.txt": "soon\n",
+    "revoked-none.txt": "# nothing yet\n",
 }
 
 SET = "fleet campaign set"
+REVOKE = "fleet revocations"
 ANNOUNCE, TO = "fleet release announce", "--store store --trust keys"
 FLEET = [
     Case("no store", "fleet status --store empty", "empty is no store"),
@@ -32,5 +36,8 @@ FLEET = [
     Case("a release as a folder", f"{ANNOUNCE} bundle {TO}", "Pack it with 'misgiving pack'"),
     Case("a release without a signature", f"{ANNOUNCE} bundle.zip {TO}", "is not signed"),
     Case("no such release", "fleet release advance 3f1c --store store", "0 releases"),
+    Case("a revocation of junk", f"{REVOKE} sign revoked-soon.txt --key mine.key", "a line 'soon'"),
+    Case("no revocation", f"{REVOKE} sign revoked-none.txt --key mine.key", "revokes nothing"),
+    Case("a list that nobody signed", f"{REVOKE} announce revoked.txt {TO}", "revoked.txt.sig"),
     Case("a campaign that is none", "fleet campaign end storm --store store", "does not run"),
 ]

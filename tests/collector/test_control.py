@@ -24,17 +24,6 @@ from shared.reporting import HOUR_NS, OTHER_RUN, campaign, report
 MINUTE_NS = 60 * 10**9
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store") as opened:
-        yield opened
-
-
-@pytest.fixture
-def control(store: Store) -> Control:
-    return Control(store.database)
-
-
 @contextmanager
 def calling(address: str, tls: Path | None = None) -> Iterator[FleetControlStub]:
     with open_channel(address, 1.0, tls=tls) as channel:

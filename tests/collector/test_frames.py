@@ -9,14 +9,20 @@ from pathlib import Path
 
 import cv2
 import pytest
+import sqlalchemy as sa
 
+from misgiving.collector.control.control import Control
+from misgiving.collector.control.releases import Releases
 from misgiving.collector.store import Store
+from misgiving.collector.store.tables import RELEASES
 from misgiving.runtime import images
 from misgiving.runtime.verbs import command
+from misgiving.runtime.wire.reports import CampaignState
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from misgiving.v1.pose_pb2 import KeepReason
 from shared.annotating import stored
 from shared.collecting import AUDIT_RATE, collected, files_below, person, serialise
+from shared.reporting import report
 from shared.rows import exported, labelled, mark
 
 
@@ -215,6 +221,32 @@ def test_erase_leaves_nothing(store: Store, capsys: pytest.CaptureFixture[str]) 
     assert not store.stored(DIGESTS["worst"])
     with Store(store.folder) as opened:  # no object has got its row again
         assert opened.count() == 2
+
+
+def test_what_a_device_reported_goes_with_it(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    control = Control(store.database)
+    for device in ("car-8", "car-7"):
+        for sequence in (1, 2):
+            acknowledged = CampaignState(f"of-{device}", 1)
+            control.add(report(sequence, device_id=device, campaign=acknowledged), 1)
+    with store.database.connect() as connection:
+        said = ("1 of 2 devices: car-8 says: is slow", "1 of 2 devices: car-80 says: is slow")
+        for halted in said:
+            row = {"digest": halted[17:23], "name": "n", "version": "1", "release": 1}
+            row |= {"size_bytes": 1, "sha256": "s", "announced_time_unix_nano": 1, "ring": 0}
+            connection.execute(sa.insert(RELEASES).values(halted=halted, **row))
+    ask(capsys, "erase --device car-8 --score 0- --yes")  # of some frames
+    assert len(control.runs()) == 2
+    (line,) = ask(capsys, "erase --device car-8 --yes")
+    assert ", 3 rows of reports, " in line  # two, and what is known of their process
+    assert [run.report.device_id for run in control.runs()] == ["car-7"]
+    assert [one.halted for one in Releases(store.database).announced()] == [
+        "1 of 2 devices: an erased one says: is slow",
+        said[1],
+    ]
+    assert b"of-car-8" not in bytes_below(store.folder)
 
 
 def test_what_was_made_of_erased_frames_is_named(

@@ -12,10 +12,17 @@ import pytest
 import sqlalchemy as sa
 
 from misgiving.collector.control.control import Control
+from misgiving.collector.control.releases import Releases
+from misgiving.collector.control.revoking import Revoking
+from misgiving.collector.frames.erasing import erase
+from misgiving.collector.frames.selection import Selection
 from misgiving.collector.store import Store
-from misgiving.collector.store.tables import MARKS
+from misgiving.collector.store.tables import MARKS, RELEASES
+from misgiving.runtime.bundles.keys import new_key
+from misgiving.runtime.bundles.revocations import sign_revocations
 from misgiving.runtime.errors import DataError, FailedPrecondition
 from misgiving.runtime.wire.collected import to_kept
+from misgiving.runtime.wire.reports import ReleaseState
 from misgiving.v1.fleet_pb2 import CollectedFrame
 from shared.collecting import (
     body_of,
@@ -27,7 +34,7 @@ from shared.collecting import (
     person,
     serialise,
 )
-from shared.reporting import report
+from shared.reporting import HOUR_NS, report
 from shared.services import Place
 
 
@@ -42,6 +49,32 @@ def test_empty_store(store: Store) -> None:
     assert list(store.frames()) == []
     assert not store.stored("0" * 64)
     assert store.offset("0" * 64) == 0
+
+
+def test_what_a_fleet_is_steered_by(store: Store, tmp_path: Path) -> None:
+    """Lists, releases and reports, by several collectors at once."""
+    key, file = tmp_path / "release.key", tmp_path / "revoked.txt"
+    new_key(key)
+    file.write_text("0123456789abcdef\n")
+    sign_revocations(file, key)
+    revoking, releases = Revoking(store.database), Releases(store.database)
+    with ThreadPoolExecutor(4) as pool:
+        every = list(pool.map(lambda _: revoking.announce(file, Path(f"{key}.pub"))[0], range(4)))
+    assert {revoking.newest(), *every} == {every[0]}
+    row = {"digest": "d", "name": "n", "version": "1", "release": 1, "size_bytes": 1}
+    row |= {"sha256": "s", "announced_time_unix_nano": 1, "ring": 0, "advance_after_hours": 1}
+    said = "1 of 1 devices: van-7 says: is slow"
+    with store.database.connect() as database:
+        database.execute(sa.insert(RELEASES).values(**row, halted=""))
+        database.execute(sa.insert(RELEASES).values(**row | {"digest": "e"}, halted=said))
+    proved = report(release=ReleaseState("d", "proved"))
+    with ThreadPoolExecutor(4) as pool:
+        advanced = list(pool.map(lambda _: releases.advance_due(proved, 2 * HOUR_NS), range(4)))
+    assert sum(map(bool, advanced)) == 1
+    Control(store.database).add(proved, 1)
+    assert erase(store, Selection(devices=("van-*",))).reports == 2
+    assert Control(store.database).runs() == []
+    assert "1 of 1 devices: an erased one says: is slow" in [x.halted for x in releases.announced()]
 
 
 def test_frame_and_its_row_survive_reopening(place: Place) -> None:

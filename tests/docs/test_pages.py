@@ -288,6 +288,7 @@ TEXTS = {
     "PCK@0.2 of": check_demo_output,
     "predicted loss  P(failure)": check_answer,
     "# What people.onnx": check_description,
+    "# revoked.txt": lambda text: Path("revoked.txt").write_text(text, encoding="utf-8"),
     "labelled set": lambda text: None,  # the loop, drawn
     "protos/misgiving/v1/": check_layout,
 }

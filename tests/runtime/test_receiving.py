@@ -14,7 +14,6 @@ from misgiving.collector.control.releases import Releases
 from misgiving.collector.store import Store
 from misgiving.collector.store.tables import RELEASE_CHUNKS
 from misgiving.runtime.bundles.bundle import Bundle
-from misgiving.runtime.bundles.releasing import pack_bundle
 from misgiving.runtime.bundles.trust import Trust
 from misgiving.runtime.client import Client
 from misgiving.runtime.control.link import Link
@@ -36,23 +35,8 @@ def fleet(tmp_path: Path) -> Fleet:
     return Fleet(tmp_path)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store") as opened:
-        yield opened
-
-
-def packed(fleet: Fleet, release: int, **fields: object) -> Path:
-    """A signed zip of the tiny bundle."""
-    fleet.edit(release=release, **fields)
-    fleet.sign()
-    path = fleet.folder / f"{release}.zip"
-    pack_bundle(fleet.bundle, path)
-    return path
-
-
 def announced(store: Store, fleet: Fleet, release: int) -> Release:
-    return Releases(store.database).announce(packed(fleet, release), fleet.trusted)
+    return Releases(store.database).announce(fleet.packed(release), fleet.trusted)
 
 
 class Answering:
@@ -163,7 +147,7 @@ def test_more_bytes_than_announced_are_refused(
 def test_keys_of_the_vehicle_decide_and_once(
     tmp_path: Path, vehicle: Vehicle, store: Store, fleet: Fleet
 ) -> None:
-    zipped = packed(fleet, 2)
+    zipped = fleet.packed(2)
     made = Releases(store.database).announce(zipped, Path(f"{fleet.key}.pub"))
     fleet.revoke(made.digest)
     for _ in range(2):
@@ -230,8 +214,8 @@ def test_a_server_exchanges_its_bundle_and_starts_with_it(
     tmp_path: Path, store: Store, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MISGIVING_STATE", str(tmp_path / "state"))
-    own = packed(fleet, 1)
-    Releases(store.database).announce(packed(fleet, 2, version="1.5"), fleet.trusted)
+    own = fleet.packed(1)
+    Releases(store.database).announce(fleet.packed(2, version="1.5"), fleet.trusted)
     file = tmp_path / "misgiving.toml"
     file.write_text(
         '[server]\ndevice_id = "van-7"\n[spool]\nfolder = "spool"\n[fleet]\nreleases = "released"\n'

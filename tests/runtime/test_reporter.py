@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,17 +58,6 @@ def waiting(folder: Path) -> list[int]:
         return [read_report(body).sequence for _, body in journal.reports()]
     finally:
         journal.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store") as opened:
-        yield opened
-
-
-@pytest.fixture
-def control(store: Store) -> Control:
-    return Control(store.database)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.keys import digest_of, new_key, read_private
-from misgiving.runtime.bundles.releasing import sign_bundle
+from misgiving.runtime.bundles.releasing import pack_bundle, sign_bundle
 from misgiving.runtime.bundles.trust import Trust
 from shared import tiny
 
@@ -44,6 +44,14 @@ class Fleet:
 
     def sign(self, key: Path | None = None) -> str:
         return sign_bundle(self.bundle, key or self.key)
+
+    def packed(self, release: int, **fields: Any) -> Path:
+        """The bundle as a signed zip."""
+        self.edit(release=release, **fields)
+        self.sign()
+        path = self.folder / f"{release}.zip"
+        pack_bundle(self.bundle, path)
+        return path
 
 
 class P256Fleet(Fleet):

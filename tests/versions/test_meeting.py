@@ -17,6 +17,7 @@ import pytest
 from misgiving.collector.annotations import export_annotations
 from misgiving.collector.store import Store
 from misgiving.runtime.client import Client
+from misgiving.runtime.verbs import command
 from misgiving.trainer.data import open_data
 from shared import tiny
 from shared.collecting import eventually
@@ -139,11 +140,12 @@ def test_a_collector_that_goes_back_destroys_nothing(
 
 def test_label_sets(versions: Versions, delivered: Delivered, tmp_path: Path) -> None:
     shutil.copytree(delivered(AHEAD)[1], tmp_path / "store")
-    for name in ("old", "new"):  # the store of before first, for the newer one changes it
+    old = versions["old"].said
+    # The store of before first, for the newer program changes it.
+    for run, name in ((old, "old"), (lambda *words: command.run([*map(str, words)]), "new")):
         out, labels = tmp_path / f"{name}-out", tmp_path / f"{name}-labels"
-        tool = versions[name]
-        tool.said("annotations", "export", "--store", tmp_path / "store", "--out", out)
-        tool.said("annotations", "import", out, "--out", labels, "--trust-untouched")
+        run("annotations", "export", "--store", tmp_path / "store", "--out", out)
+        run("annotations", "import", out, "--out", labels, "--trust-untouched")
     assert len(open_data(f"labels:{tmp_path / 'old-labels'}")) == 3
     code, said, err = versions["old"].run("-c", READS, tmp_path / "new-labels")
     assert (code, err) == (0, "")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from misgiving.v1 import detector_pb2 as misgiving_dot_v1_dot_detector__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amisgiving/v1/control.proto\x12\x0cmisgiving.v1\x1a\x1bmisgiving/v1/detector.proto\"5\n\rReportRequest\x12$\n\x06report\x18\x01 \x01(\x0b\x32\x14.misgiving.v1.Report\"\x10\n\x0eReportResponse\"\xb8\x07\n\x06Report\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x1c\n\x14taken_time_unix_nano\x18\x04 \x01(\x03\x12\x13\n\x0buptime_nano\x18\x05 \x01(\x03\x12\x18\n\x10software_version\x18\x06 \x01(\t\x12&\n\x07running\x18\x07 \x01(\x0b\x32\x15.misgiving.v1.Running\x12\x10\n\x08\x64rifting\x18\x08 \x01(\x08\x12\x15\n\rlast_exchange\x18\t \x01(\t\x12\x17\n\x0f\x66rames_received\x18\n \x01(\x04\x12\x17\n\x0f\x66rames_answered\x18\x0b \x01(\x04\x12\x16\n\x0e\x66rames_dropped\x18\x0c \x01(\x04\x12=\n\rframes_failed\x18\r \x03(\x0b\x32&.misgiving.v1.Report.FramesFailedEntry\x12\x0f\n\x07persons\x18\x0e \x01(\x04\x12\x17\n\x0fpersons_flagged\x18\x0f \x01(\x04\x12\x39\n\x0b\x66rames_kept\x18\x10 \x03(\x0b\x32$.misgiving.v1.Report.FramesKeptEntry\x12\x43\n\x10persons_withheld\x18\x11 \x03(\x0b\x32).misgiving.v1.Report.PersonsWithheldEntry\x12,\n\x0b\x61nswered_in\x18\x12 \x01(\x0b\x32\x17.misgiving.v1.Histogram\x12/\n\x0epredicted_loss\x18\x13 \x01(\x0b\x32\x17.misgiving.v1.Histogram\x12\"\n\x05spool\x18\x14 \x01(\x0b\x32\x13.misgiving.v1.Spool\x12)\n\x07\x62udgets\x18\x15 \x03(\x0b\x32\x18.misgiving.v1.BudgetLeft\x12-\n\x08\x63\x61mpaign\x18\x16 \x01(\x0b\x32\x1b.misgiving.v1.CampaignState\x12+\n\x07release\x18\x17 \x01(\x0b\x32\x1a.misgiving.v1.ReleaseState\x1a\x33\n\x11\x46ramesFailedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x31\n\x0f\x46ramesKeptEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x36\n\x14PersonsWithheldEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"b\n\x07Running\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rbundle_digest\x18\x03 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x11\n\tthreshold\x18\x05 \x01(\x01\"+\n\tHistogram\x12\x0e\n\x06\x62ounds\x18\x01 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x04\"8\n\nBudgetLeft\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\x0e\n\x06period\x18\x02 \x01(\t\x12\x0c\n\x04left\x18\x03 \x01(\x04\"@\n\rCampaignState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0f\n\x07refusal\x18\x03 \x01(\t\":\n\x0cReleaseState\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\"\'\n\x12GetCampaignRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"?\n\x13GetCampaignResponse\x12(\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x16.misgiving.v1.Campaign\"\x86\x01\n\x08\x43\x61mpaign\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0f\n\x07\x64\x65vices\x18\x03 \x03(\t\x12\x1d\n\x15\x65xpiry_time_unix_nano\x18\x04 \x01(\x03\x12*\n\x05\x66lags\x18\x05 \x01(\x0b\x32\x1b.misgiving.v1.CampaignFlags\"\xd5\x04\n\rCampaignFlags\x12\x13\n\tthreshold\x18\x01 \x01(\x01H\x00\x12\x18\n\x0ethreshold_name\x18\x02 \x01(\tH\x00\x12\x11\n\x07release\x18\x03 \x01(\x01H\x01\x12\x16\n\x0crelease_name\x18\x04 \x01(\tH\x01\x12\x17\n\naudit_rate\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x15\n\x08repeat_s\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x17\n\ninterval_s\x18\x07 \x01(\x01H\x04\x88\x01\x01\x12\x1b\n\x0enear_duplicate\x18\x08 \x01(\x01H\x05\x88\x01\x01\x12\x1e\n\x11\x66rames_per_minute\x18\t \x01(\x04H\x06\x88\x01\x01\x12\x1c\n\x0f\x66rames_per_hour\x18\n \x01(\x04H\x07\x88\x01\x01\x12\x1b\n\x0e\x66rames_per_day\x18\x0b \x01(\x04H\x08\x88\x01\x01\x12\x1d\n\x10\x62ytes_per_minute\x18\x0c \x01(\x04H\t\x88\x01\x01\x12\x1b\n\x0e\x62ytes_per_hour\x18\r \x01(\x04H\n\x88\x01\x01\x12\x1a\n\rbytes_per_day\x18\x0e \x01(\x04H\x0b\x88\x01\x01\x42\x0e\n\x0cthreshold_isB\x0c\n\nrelease_isB\r\n\x0b_audit_rateB\x0b\n\t_repeat_sB\r\n\x0b_interval_sB\x11\n\x0f_near_duplicateB\x14\n\x12_frames_per_minuteB\x12\n\x10_frames_per_hourB\x11\n\x0f_frames_per_dayB\x13\n\x11_bytes_per_minuteB\x11\n\x0f_bytes_per_hourB\x10\n\x0e_bytes_per_day\"4\n\x11GetReleaseRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"<\n\x12GetReleaseResponse\x12&\n\x07release\x18\x01 \x01(\x0b\x32\x15.misgiving.v1.Release\"m\n\x07Release\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07release\x18\x04 \x01(\x04\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\x12\x0e\n\x06sha256\x18\x06 \x01(\t\"M\n\x12ReadReleaseRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x04\"$\n\x13ReadReleaseResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\xce\x02\n\x0c\x46leetControl\x12\x43\n\x06Report\x12\x1b.misgiving.v1.ReportRequest\x1a\x1c.misgiving.v1.ReportResponse\x12R\n\x0bGetCampaign\x12 .misgiving.v1.GetCampaignRequest\x1a!.misgiving.v1.GetCampaignResponse\x12O\n\nGetRelease\x12\x1f.misgiving.v1.GetReleaseRequest\x1a .misgiving.v1.GetReleaseResponse\x12T\n\x0bReadRelease\x12 .misgiving.v1.ReadReleaseRequest\x1a!.misgiving.v1.ReadReleaseResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amisgiving/v1/control.proto\x12\x0cmisgiving.v1\x1a\x1bmisgiving/v1/detector.proto\"5\n\rReportRequest\x12$\n\x06report\x18\x01 \x01(\x0b\x32\x14.misgiving.v1.Report\"\x10\n\x0eReportResponse\"\xed\x07\n\x06Report\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x1c\n\x14taken_time_unix_nano\x18\x04 \x01(\x03\x12\x13\n\x0buptime_nano\x18\x05 \x01(\x03\x12\x18\n\x10software_version\x18\x06 \x01(\t\x12&\n\x07running\x18\x07 \x01(\x0b\x32\x15.misgiving.v1.Running\x12\x10\n\x08\x64rifting\x18\x08 \x01(\x08\x12\x15\n\rlast_exchange\x18\t \x01(\t\x12\x17\n\x0f\x66rames_received\x18\n \x01(\x04\x12\x17\n\x0f\x66rames_answered\x18\x0b \x01(\x04\x12\x16\n\x0e\x66rames_dropped\x18\x0c \x01(\x04\x12=\n\rframes_failed\x18\r \x03(\x0b\x32&.misgiving.v1.Report.FramesFailedEntry\x12\x0f\n\x07persons\x18\x0e \x01(\x04\x12\x17\n\x0fpersons_flagged\x18\x0f \x01(\x04\x12\x39\n\x0b\x66rames_kept\x18\x10 \x03(\x0b\x32$.misgiving.v1.Report.FramesKeptEntry\x12\x43\n\x10persons_withheld\x18\x11 \x03(\x0b\x32).misgiving.v1.Report.PersonsWithheldEntry\x12,\n\x0b\x61nswered_in\x18\x12 \x01(\x0b\x32\x17.misgiving.v1.Histogram\x12/\n\x0epredicted_loss\x18\x13 \x01(\x0b\x32\x17.misgiving.v1.Histogram\x12\"\n\x05spool\x18\x14 \x01(\x0b\x32\x13.misgiving.v1.Spool\x12)\n\x07\x62udgets\x18\x15 \x03(\x0b\x32\x18.misgiving.v1.BudgetLeft\x12-\n\x08\x63\x61mpaign\x18\x16 \x01(\x0b\x32\x1b.misgiving.v1.CampaignState\x12+\n\x07release\x18\x17 \x01(\x0b\x32\x1a.misgiving.v1.ReleaseState\x12\x33\n\x0brevocations\x18\x18 \x01(\x0b\x32\x1e.misgiving.v1.RevocationsState\x1a\x33\n\x11\x46ramesFailedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x31\n\x0f\x46ramesKeptEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x36\n\x14PersonsWithheldEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"b\n\x07Running\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rbundle_digest\x18\x03 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x11\n\tthreshold\x18\x05 \x01(\x01\"+\n\tHistogram\x12\x0e\n\x06\x62ounds\x18\x01 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x04\"8\n\nBudgetLeft\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\x0e\n\x06period\x18\x02 \x01(\t\x12\x0c\n\x04left\x18\x03 \x01(\x04\"@\n\rCampaignState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0f\n\x07refusal\x18\x03 \x01(\t\":\n\x0cReleaseState\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\"3\n\x10RevocationsState\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0f\n\x07refusal\x18\x02 \x01(\t\"\'\n\x12GetCampaignRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"?\n\x13GetCampaignResponse\x12(\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x16.misgiving.v1.Campaign\"\x86\x01\n\x08\x43\x61mpaign\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0f\n\x07\x64\x65vices\x18\x03 \x03(\t\x12\x1d\n\x15\x65xpiry_time_unix_nano\x18\x04 \x01(\x03\x12*\n\x05\x66lags\x18\x05 \x01(\x0b\x32\x1b.misgiving.v1.CampaignFlags\"\xd5\x04\n\rCampaignFlags\x12\x13\n\tthreshold\x18\x01 \x01(\x01H\x00\x12\x18\n\x0ethreshold_name\x18\x02 \x01(\tH\x00\x12\x11\n\x07release\x18\x03 \x01(\x01H\x01\x12\x16\n\x0crelease_name\x18\x04 \x01(\tH\x01\x12\x17\n\naudit_rate\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x15\n\x08repeat_s\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x17\n\ninterval_s\x18\x07 \x01(\x01H\x04\x88\x01\x01\x12\x1b\n\x0enear_duplicate\x18\x08 \x01(\x01H\x05\x88\x01\x01\x12\x1e\n\x11\x66rames_per_minute\x18\t \x01(\x04H\x06\x88\x01\x01\x12\x1c\n\x0f\x66rames_per_hour\x18\n \x01(\x04H\x07\x88\x01\x01\x12\x1b\n\x0e\x66rames_per_day\x18\x0b \x01(\x04H\x08\x88\x01\x01\x12\x1d\n\x10\x62ytes_per_minute\x18\x0c \x01(\x04H\t\x88\x01\x01\x12\x1b\n\x0e\x62ytes_per_hour\x18\r \x01(\x04H\n\x88\x01\x01\x12\x1a\n\rbytes_per_day\x18\x0e \x01(\x04H\x0b\x88\x01\x01\x42\x0e\n\x0cthreshold_isB\x0c\n\nrelease_isB\r\n\x0b_audit_rateB\x0b\n\t_repeat_sB\r\n\x0b_interval_sB\x11\n\x0f_near_duplicateB\x14\n\x12_frames_per_minuteB\x12\n\x10_frames_per_hourB\x11\n\x0f_frames_per_dayB\x13\n\x11_bytes_per_minuteB\x11\n\x0f_bytes_per_hourB\x10\n\x0e_bytes_per_day\"4\n\x11GetReleaseRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"<\n\x12GetReleaseResponse\x12&\n\x07release\x18\x01 \x01(\x0b\x32\x15.misgiving.v1.Release\"m\n\x07Release\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07release\x18\x04 \x01(\x04\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\x12\x0e\n\x06sha256\x18\x06 \x01(\t\"M\n\x12ReadReleaseRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x04\"$\n\x13ReadReleaseResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"@\n\x15GetRevocationsRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x14\n\x0cknown_sha256\x18\x02 \x01(\t\"H\n\x16GetRevocationsResponse\x12.\n\x0brevocations\x18\x01 \x01(\x0b\x32\x19.misgiving.v1.Revocations\"/\n\x0bRevocations\x12\x0c\n\x04list\x18\x01 \x01(\x0c\x12\x12\n\nsignatures\x18\x02 \x01(\x0c\x32\xab\x03\n\x0c\x46leetControl\x12\x43\n\x06Report\x12\x1b.misgiving.v1.ReportRequest\x1a\x1c.misgiving.v1.ReportResponse\x12R\n\x0bGetCampaign\x12 .misgiving.v1.GetCampaignRequest\x1a!.misgiving.v1.GetCampaignResponse\x12O\n\nGetRelease\x12\x1f.misgiving.v1.GetReleaseRequest\x1a .misgiving.v1.GetReleaseResponse\x12T\n\x0bReadRelease\x12 .misgiving.v1.ReadReleaseRequest\x1a!.misgiving.v1.ReadReleaseResponse0\x01\x12[\n\x0eGetRevocations\x12#.misgiving.v1.GetRevocationsRequest\x1a$.misgiving.v1.GetRevocationsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,41 +43,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTRESPONSE']._serialized_start=128
   _globals['_REPORTRESPONSE']._serialized_end=144
   _globals['_REPORT']._serialized_start=147
-  _globals['_REPORT']._serialized_end=1099
-  _globals['_REPORT_FRAMESFAILEDENTRY']._serialized_start=941
-  _globals['_REPORT_FRAMESFAILEDENTRY']._serialized_end=992
-  _globals['_REPORT_FRAMESKEPTENTRY']._serialized_start=994
-  _globals['_REPORT_FRAMESKEPTENTRY']._serialized_end=1043
-  _globals['_REPORT_PERSONSWITHHELDENTRY']._serialized_start=1045
-  _globals['_REPORT_PERSONSWITHHELDENTRY']._serialized_end=1099
-  _globals['_RUNNING']._serialized_start=1101
-  _globals['_RUNNING']._serialized_end=1199
-  _globals['_HISTOGRAM']._serialized_start=1201
-  _globals['_HISTOGRAM']._serialized_end=1244
-  _globals['_BUDGETLEFT']._serialized_start=1246
-  _globals['_BUDGETLEFT']._serialized_end=1302
-  _globals['_CAMPAIGNSTATE']._serialized_start=1304
-  _globals['_CAMPAIGNSTATE']._serialized_end=1368
-  _globals['_RELEASESTATE']._serialized_start=1370
-  _globals['_RELEASESTATE']._serialized_end=1428
-  _globals['_GETCAMPAIGNREQUEST']._serialized_start=1430
-  _globals['_GETCAMPAIGNREQUEST']._serialized_end=1469
-  _globals['_GETCAMPAIGNRESPONSE']._serialized_start=1471
-  _globals['_GETCAMPAIGNRESPONSE']._serialized_end=1534
-  _globals['_CAMPAIGN']._serialized_start=1537
-  _globals['_CAMPAIGN']._serialized_end=1671
-  _globals['_CAMPAIGNFLAGS']._serialized_start=1674
-  _globals['_CAMPAIGNFLAGS']._serialized_end=2271
-  _globals['_GETRELEASEREQUEST']._serialized_start=2273
-  _globals['_GETRELEASEREQUEST']._serialized_end=2325
-  _globals['_GETRELEASERESPONSE']._serialized_start=2327
-  _globals['_GETRELEASERESPONSE']._serialized_end=2387
-  _globals['_RELEASE']._serialized_start=2389
-  _globals['_RELEASE']._serialized_end=2498
-  _globals['_READRELEASEREQUEST']._serialized_start=2500
-  _globals['_READRELEASEREQUEST']._serialized_end=2577
-  _globals['_READRELEASERESPONSE']._serialized_start=2579
-  _globals['_READRELEASERESPONSE']._serialized_end=2615
-  _globals['_FLEETCONTROL']._serialized_start=2618
-  _globals['_FLEETCONTROL']._serialized_end=2952
+  _globals['_REPORT']._serialized_end=1152
+  _globals['_REPORT_FRAMESFAILEDENTRY']._serialized_start=994
+  _globals['_REPORT_FRAMESFAILEDENTRY']._serialized_end=1045
+  _globals['_REPORT_FRAMESKEPTENTRY']._serialized_start=1047
+  _globals['_REPORT_FRAMESKEPTENTRY']._serialized_end=1096
+  _globals['_REPORT_PERSONSWITHHELDENTRY']._serialized_start=1098
+  _globals['_REPORT_PERSONSWITHHELDENTRY']._serialized_end=1152
+  _globals['_RUNNING']._serialized_start=1154
+  _globals['_RUNNING']._serialized_end=1252
+  _globals['_HISTOGRAM']._serialized_start=1254
+  _globals['_HISTOGRAM']._serialized_end=1297
+  _globals['_BUDGETLEFT']._serialized_start=1299
+  _globals['_BUDGETLEFT']._serialized_end=1355
+  _globals['_CAMPAIGNSTATE']._serialized_start=1357
+  _globals['_CAMPAIGNSTATE']._serialized_end=1421
+  _globals['_RELEASESTATE']._serialized_start=1423
+  _globals['_RELEASESTATE']._serialized_end=1481
+  _globals['_REVOCATIONSSTATE']._serialized_start=1483
+  _globals['_REVOCATIONSSTATE']._serialized_end=1534
+  _globals['_GETCAMPAIGNREQUEST']._serialized_start=1536
+  _globals['_GETCAMPAIGNREQUEST']._serialized_end=1575
+  _globals['_GETCAMPAIGNRESPONSE']._serialized_start=1577
+  _globals['_GETCAMPAIGNRESPONSE']._serialized_end=1640
+  _globals['_CAMPAIGN']._serialized_start=1643
+  _globals['_CAMPAIGN']._serialized_end=1777
+  _globals['_CAMPAIGNFLAGS']._serialized_start=1780
+  _globals['_CAMPAIGNFLAGS']._serialized_end=2377
+  _globals['_GETRELEASEREQUEST']._serialized_start=2379
+  _globals['_GETRELEASEREQUEST']._serialized_end=2431
+  _globals['_GETRELEASERESPONSE']._serialized_start=2433
+  _globals['_GETRELEASERESPONSE']._serialized_end=2493
+  _globals['_RELEASE']._serialized_start=2495
+  _globals['_RELEASE']._serialized_end=2604
+  _globals['_READRELEASEREQUEST']._serialized_start=2606
+  _globals['_READRELEASEREQUEST']._serialized_end=2683
+  _globals['_READRELEASERESPONSE']._serialized_start=2685
+  _globals['_READRELEASERESPONSE']._serialized_end=2721
+  _globals['_GETREVOCATIONSREQUEST']._serialized_start=2723
+  _globals['_GETREVOCATIONSREQUEST']._serialized_end=2787
+  _globals['_GETREVOCATIONSRESPONSE']._serialized_start=2789
+  _globals['_GETREVOCATIONSRESPONSE']._serialized_end=2861
+  _globals['_REVOCATIONS']._serialized_start=2863
+  _globals['_REVOCATIONS']._serialized_end=2910
+  _globals['_FLEETCONTROL']._serialized_start=2913
+  _globals['_FLEETCONTROL']._serialized_end=3340
 # @@protoc_insertion_point(module_scope)

@@ -145,6 +145,7 @@ class Report(_message.Message):
     BUDGETS_FIELD_NUMBER: _builtins.int
     CAMPAIGN_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
+    REVOCATIONS_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """Set by the operator of the device."""
     run_id: _builtins.str
@@ -202,6 +203,10 @@ class Report(_message.Message):
     def release(self) -> Global___ReleaseState:
         """Unset where the vehicle takes no releases, or was given none."""
 
+    @_builtins.property
+    def revocations(self) -> Global___RevocationsState:
+        """Unset where the vehicle trusts no keys, or was given no list."""
+
     def __init__(
         self,
         *,
@@ -228,10 +233,11 @@ class Report(_message.Message):
         budgets: _abc.Iterable[Global___BudgetLeft] | None = ...,
         campaign: Global___CampaignState | None = ...,
         release: Global___ReleaseState | None = ...,
+        revocations: Global___RevocationsState | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_in", b"answered_in", "campaign", b"campaign", "predicted_loss", b"predicted_loss", "release", b"release", "running", b"running", "spool", b"spool"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_in", b"answered_in", "campaign", b"campaign", "predicted_loss", b"predicted_loss", "release", b"release", "revocations", b"revocations", "running", b"running", "spool", b"spool"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_in", b"answered_in", "budgets", b"budgets", "campaign", b"campaign", "device_id", b"device_id", "drifting", b"drifting", "frames_answered", b"frames_answered", "frames_dropped", b"frames_dropped", "frames_failed", b"frames_failed", "frames_kept", b"frames_kept", "frames_received", b"frames_received", "last_exchange", b"last_exchange", "persons", b"persons", "persons_flagged", b"persons_flagged", "persons_withheld", b"persons_withheld", "predicted_loss", b"predicted_loss", "release", b"release", "run_id", b"run_id", "running", b"running", "sequence", b"sequence", "software_version", b"software_version", "spool", b"spool", "taken_time_unix_nano", b"taken_time_unix_nano", "uptime_nano", b"uptime_nano"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_in", b"answered_in", "budgets", b"budgets", "campaign", b"campaign", "device_id", b"device_id", "drifting", b"drifting", "frames_answered", b"frames_answered", "frames_dropped", b"frames_dropped", "frames_failed", b"frames_failed", "frames_kept", b"frames_kept", "frames_received", b"frames_received", "last_exchange", b"last_exchange", "persons", b"persons", "persons_flagged", b"persons_flagged", "persons_withheld", b"persons_withheld", "predicted_loss", b"predicted_loss", "release", b"release", "revocations", b"revocations", "run_id", b"run_id", "running", b"running", "sequence", b"sequence", "software_version", b"software_version", "spool", b"spool", "taken_time_unix_nano", b"taken_time_unix_nano", "uptime_nano", b"uptime_nano"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -385,6 +391,32 @@ class ReleaseState(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseState: _TypeAlias = ReleaseState  # noqa: Y015
+
+@_typing.final
+class RevocationsState(_message.Message):
+    """RevocationsState acknowledges a list of revocations, or says why the vehicle does not mind it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    """Of the list, in hex."""
+    refusal: _builtins.str
+    """Empty where the vehicle minds it."""
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        refusal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevocationsState: _TypeAlias = RevocationsState  # noqa: Y015
 
 @_typing.final
 class GetCampaignRequest(_message.Message):
@@ -703,3 +735,76 @@ class ReadReleaseResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadReleaseResponse: _TypeAlias = ReadReleaseResponse  # noqa: Y015
+
+@_typing.final
+class GetRevocationsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    KNOWN_SHA256_FIELD_NUMBER: _builtins.int
+    device_id: _builtins.str
+    known_sha256: _builtins.str
+    """sha256 of the list that the vehicle minds, in hex; empty where it minds none."""
+    def __init__(
+        self,
+        *,
+        device_id: _builtins.str = ...,
+        known_sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "known_sha256", b"known_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRevocationsRequest: _TypeAlias = GetRevocationsRequest  # noqa: Y015
+
+@_typing.final
+class GetRevocationsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVOCATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def revocations(self) -> Global___Revocations:
+        """Unset where there is no list, or no other than the vehicle minds."""
+
+    def __init__(
+        self,
+        *,
+        revocations: Global___Revocations | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revocations", b"revocations"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revocations", b"revocations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRevocationsResponse: _TypeAlias = GetRevocationsResponse  # noqa: Y015
+
+@_typing.final
+class Revocations(_message.Message):
+    """Revocations take keys and bundles back, and raise floors. A vehicle minds them where a key that it
+    trusts has signed them, whoever hands them out; and once it does, for good.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIST_FIELD_NUMBER: _builtins.int
+    SIGNATURES_FIELD_NUMBER: _builtins.int
+    list: _builtins.bytes
+    """Text: a line for each, see docs/trust.md."""
+    signatures: _builtins.bytes
+    """Text: a line for each key that has signed the list."""
+    def __init__(
+        self,
+        *,
+        list: _builtins.bytes = ...,
+        signatures: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["list", b"list", "signatures", b"signatures"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Revocations: _TypeAlias = Revocations  # noqa: Y015

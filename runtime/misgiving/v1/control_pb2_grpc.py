@@ -54,6 +54,11 @@ class FleetControlStub:
                 request_serializer=misgiving_dot_v1_dot_control__pb2.ReadReleaseRequest.SerializeToString,
                 response_deserializer=misgiving_dot_v1_dot_control__pb2.ReadReleaseResponse.FromString,
                 _registered_method=True)
+        self.GetRevocations = channel.unary_unary(
+                '/misgiving.v1.FleetControl/GetRevocations',
+                request_serializer=misgiving_dot_v1_dot_control__pb2.GetRevocationsRequest.SerializeToString,
+                response_deserializer=misgiving_dot_v1_dot_control__pb2.GetRevocationsResponse.FromString,
+                _registered_method=True)
 
 
 class FleetControlServicer:
@@ -88,6 +93,13 @@ class FleetControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRevocations(self, request, context):
+        """What vehicles are to take no longer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +122,11 @@ def add_FleetControlServicer_to_server(servicer, server):
                     servicer.ReadRelease,
                     request_deserializer=misgiving_dot_v1_dot_control__pb2.ReadReleaseRequest.FromString,
                     response_serializer=misgiving_dot_v1_dot_control__pb2.ReadReleaseResponse.SerializeToString,
+            ),
+            'GetRevocations': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRevocations,
+                    request_deserializer=misgiving_dot_v1_dot_control__pb2.GetRevocationsRequest.FromString,
+                    response_serializer=misgiving_dot_v1_dot_control__pb2.GetRevocationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +237,33 @@ class FleetControl:
             '/misgiving.v1.FleetControl/ReadRelease',
             misgiving_dot_v1_dot_control__pb2.ReadReleaseRequest.SerializeToString,
             misgiving_dot_v1_dot_control__pb2.ReadReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRevocations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/misgiving.v1.FleetControl/GetRevocations',
+            misgiving_dot_v1_dot_control__pb2.GetRevocationsRequest.SerializeToString,
+            misgiving_dot_v1_dot_control__pb2.GetRevocationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class FleetControlStub:
     """The bundle that is released to a vehicle now."""
     ReadRelease: _grpc.UnaryStreamMultiCallable[_control_pb2.ReadReleaseRequest, _control_pb2.ReadReleaseResponse]
     """The bytes of a release, from any byte on."""
+    GetRevocations: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetRevocationsRequest, _control_pb2.GetRevocationsResponse]
+    """What vehicles are to take no longer."""
 
 @_typing.type_check_only
 class FleetControlAsyncStub(FleetControlStub):
@@ -55,6 +57,8 @@ class FleetControlAsyncStub(FleetControlStub):
     """The bundle that is released to a vehicle now."""
     ReadRelease: _aio.UnaryStreamMultiCallable[_control_pb2.ReadReleaseRequest, _control_pb2.ReadReleaseResponse]  # type: ignore[assignment]
     """The bytes of a release, from any byte on."""
+    GetRevocations: _aio.UnaryUnaryMultiCallable[_control_pb2.GetRevocationsRequest, _control_pb2.GetRevocationsResponse]  # type: ignore[assignment]
+    """What vehicles are to take no longer."""
 
 class FleetControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -90,5 +94,13 @@ class FleetControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.ReadReleaseResponse], _abc.AsyncIterator[_control_pb2.ReadReleaseResponse]]:
         """The bytes of a release, from any byte on."""
+
+    @_abc_1.abstractmethod
+    def GetRevocations(
+        self,
+        request: _control_pb2.GetRevocationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetRevocationsResponse, _abc.Awaitable[_control_pb2.GetRevocationsResponse]]:
+        """What vehicles are to take no longer."""
 
 def add_FleetControlServicer_to_server(servicer: FleetControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

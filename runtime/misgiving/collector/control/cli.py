@@ -1,12 +1,16 @@
 """The verbs ``fleet``: how vehicles do, and what they are asked to keep."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from misgiving.collector.control.release_cli import app as release
-from misgiving.collector.options import DatabaseOption, ObjectsOption, StoreOption
+from misgiving.collector.control.revocations_cli import app as revocations
+from misgiving.collector.frames.options import of_store
+
+if TYPE_CHECKING:
+    from misgiving.collector.store import Store
 
 app = typer.Typer(
     help="How vehicles do, and what they are asked to keep.",
@@ -18,13 +22,13 @@ campaign = typer.Typer(
 )
 app.add_typer(campaign, name="campaign")
 app.add_typer(release, name="release")
+app.add_typer(revocations, name="revocations")
 
 
 @app.command()
+@of_store
 def status(
-    store: StoreOption,
-    database: DatabaseOption = None,
-    objects: ObjectsOption = None,
+    store: "Store",
     device: Annotated[
         str,
         typer.Option(
@@ -44,12 +48,10 @@ def status(
 
     from misgiving.collector.control.control import Control
     from misgiving.collector.control.overview import devices_of, lines_of, record_of
-    from misgiving.collector.store import Store
     from misgiving.runtime.errors import printable
     from misgiving.runtime.net.roles import fits
 
-    with Store(store, database, objects, create=False) as opened:
-        devices = devices_of(Control(opened.database).runs())
+    devices = devices_of(Control(store.database).runs())
     found = {name: one for name, one in devices.items() if fits(device, name)}
     if not found:
         typer.echo("no vehicle has reported", err=True)
@@ -62,11 +64,10 @@ def status(
 
 
 @campaign.command("set")
+@of_store
 def set_(
     file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="The campaign.")],
-    store: StoreOption,
-    database: DatabaseOption = None,
-    objects: ObjectsOption = None,
+    store: "Store",
 ) -> None:
     """Give a campaign to the vehicles that it is for; one of the same name is replaced.
 
@@ -76,19 +77,15 @@ def set_(
     """
     from misgiving.collector.control.campaign_toml import read_campaign_file
     from misgiving.collector.control.control import Control
-    from misgiving.collector.store import Store
 
-    asked = read_campaign_file(file)
-    with Store(store, database, objects, create=False) as opened:
-        made = Control(opened.database).set_campaign(asked)
+    made = Control(store.database).set_campaign(read_campaign_file(file))
     typer.echo(f"campaign {made.name}, revision {made.revision}, for {', '.join(made.devices)}")
 
 
 @campaign.command("list")
+@of_store
 def list_(
-    store: StoreOption,
-    database: DatabaseOption = None,
-    objects: ObjectsOption = None,
+    store: "Store",
 ) -> None:
     """Say which campaigns there are, and how many vehicles run or refuse each.
 
@@ -100,22 +97,21 @@ def list_(
 
     from misgiving.collector.control.control import Control
     from misgiving.collector.control.overview import campaign_lines, devices_of
-    from misgiving.collector.store import Store
     from misgiving.runtime.errors import printable
 
-    with Store(store, database, objects, create=False) as opened:
-        control = Control(opened.database)
-        devices = devices_of(control.runs())
-        for line in campaign_lines(control.campaigns(), devices, time.time_ns()):
-            typer.echo(printable(line))
+    control = Control(store.database)
+    devices = devices_of(control.runs())
+    if not (campaigns := control.campaigns()):
+        typer.echo("no campaign is set", err=True)
+    for line in campaign_lines(campaigns, devices, time.time_ns()):
+        typer.echo(printable(line))
 
 
 @campaign.command()
+@of_store
 def end(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the campaign.")],
-    store: StoreOption,
-    database: DatabaseOption = None,
-    objects: ObjectsOption = None,
+    store: "Store",
 ) -> None:
     """Take a campaign back; its vehicles return to their own settings.
 
@@ -124,8 +120,6 @@ def end(
         misgiving fleet campaign end storm --store /data/collected
     """
     from misgiving.collector.control.control import Control
-    from misgiving.collector.store import Store
 
-    with Store(store, database, objects, create=False) as opened:
-        Control(opened.database).end_campaign(name)
+    Control(store.database).end_campaign(name)
     typer.echo(f"campaign {name} has ended; vehicles learn so with their next report")

@@ -85,10 +85,11 @@ class Control:
             "body": body,
         }
         with self._database.connect() as database:
-            made = _insert(database, REPORTS, key | newest).returning(REPORTS.c.sequence)
+            made = insert_once(database, REPORTS, key | newest).returning(REPORTS.c.sequence)
             if database.scalar(made) is None:
                 return False
-            database.execute(_insert(database, RUNS, key | newest | {"sequence": 0, "reports": 0}))
+            first = insert_once(database, RUNS, key | newest | {"sequence": 0, "reports": 0})
+            database.execute(first)
             database.execute(sa.update(RUNS).where(its).values(reports=RUNS.c.reports + 1))
             later = RUNS.c.sequence < report.sequence
             model = report.running.name if report.running else ""
@@ -204,7 +205,7 @@ class Control:
             database.execute(old)
 
 
-def _insert(database: sa.Connection, table: sa.Table, values: dict[str, Any]) -> Any:
-    """Make a row, unless it is there, by whichever process."""
+def insert_once(database: sa.Connection, table: sa.Table, values: dict[str, Any]) -> Any:
+    """What makes a row, unless it is there, by whichever process."""
     dialect = postgresql if database.dialect.name == "postgresql" else sqlite
     return dialect.insert(table).values(values).on_conflict_do_nothing()

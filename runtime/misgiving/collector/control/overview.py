@@ -84,6 +84,8 @@ def lines_of(name: str, device: Device, now_ns: int) -> Iterator[str]:
     if release := report.release:
         why = f": {release.why}" if release.why else ""
         yield f"  release {release.digest[:12]}: {release.state}{why}"
+    if (revocations := report.revocations) and revocations.refusal:
+        yield f"  revocations {revocations.sha256[:12]}: refused: {revocations.refusal}"
     if device.lost:
         yield f"  GAPS: {device.lost:,} reports never came"
 

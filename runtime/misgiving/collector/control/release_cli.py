@@ -1,11 +1,14 @@
 """The verbs ``fleet release``: bundles to vehicles, ring by ring."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from misgiving.collector.options import DatabaseOption, ObjectsOption, StoreOption
+from misgiving.collector.frames.options import of_store
+
+if TYPE_CHECKING:
+    from misgiving.collector.store import Store
 
 app = typer.Typer(
     help="Bundles to vehicles, ring by ring.", rich_markup_mode=None, no_args_is_help=True
@@ -17,14 +20,22 @@ Digest = Annotated[
 
 
 @app.command()
+@of_store
 def announce(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.zip", help="Signed, and packed.")],
-    store: StoreOption,
+    store: "Store",
     trust: Annotated[
         Path, typer.Option(metavar="PATH", help="Folder of the keys that the vehicles trust.")
     ],
-    database: DatabaseOption = None,
-    objects: ObjectsOption = None,
+    advance_after: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            metavar="HOURS",
+            help="Go from ring to ring by itself, so long after the one before, once a device has "
+            "proved it and unless it is halted; by hand by default.",
+        ),
+    ] = None,
 ) -> None:
     """Release a bundle to the first ring: 1 % of the vehicles, and one at least.
 
@@ -33,19 +44,14 @@ def announce(
         misgiving fleet release announce bundle.zip --store /data/collected --trust trusted
     """
     from misgiving.collector.control.releases import Releases
-    from misgiving.collector.store import Store
 
-    with Store(store, database, objects, create=False) as opened:
-        made = Releases(opened.database).announce(bundle, trust)
+    made = Releases(store.database).announce(bundle, trust, advance_after)
     typer.echo(f"release {made.version} of {made.name} ({made.digest[:12]}) for the first ring")
 
 
 @app.command("list")
-def list_(
-    store: StoreOption,
-    database: DatabaseOption = None,
-    objects: ObjectsOption = None,
-) -> None:
+@of_store
+def list_(store: "Store") -> None:
     """Say how far each release has come.
 
     \b
@@ -54,28 +60,27 @@ def list_(
     """
     from misgiving.collector.control.releases import Releases
     from misgiving.collector.control.rings import RINGS
-    from misgiving.collector.store import Store
     from misgiving.runtime.errors import printable
 
-    with Store(store, database, objects, create=False) as opened:
-        releases = Releases(opened.database)
-        for one in releases.announced():
-            states = releases.states(one.release.digest)
-            said = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-            halted = f"; HALTED: {one.halted}" if one.halted else ""
-            release = one.release
-            line = f"{release.digest[:12]} {release.name} {release.version}, "
-            line += f"ring of {RINGS[one.ring]:.0%}: {said or 'no device yet'}{halted}"
-            typer.echo(printable(line))
+    releases = Releases(store.database)
+    if not (announced := releases.announced()):
+        typer.echo("no release is announced", err=True)
+    for one in announced:
+        states = releases.states(one.release.digest)
+        said = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        release, hours = one.release, one.advance_after_hours
+        line = f"{release.digest[:12]} {release.name} {release.version}, "
+        line += f"ring of {RINGS[one.ring]:.0%}: {said or 'no device yet'}"
+        if hours and not one.halted and one.ring + 1 < len(RINGS):
+            line += f"; {hours:g} h in each ring"
+        line += "; its bytes are deleted" if one.dropped else ""
+        line += f"; HALTED: {one.halted}" if one.halted else ""
+        typer.echo(printable(line))
 
 
 @app.command()
-def advance(
-    digest: Digest,
-    store: StoreOption,
-    database: DatabaseOption = None,
-    objects: ObjectsOption = None,
-) -> None:
+@of_store
+def advance(digest: Digest, store: "Store") -> None:
     """Release a bundle to the next ring, once a device has proved it.
 
     \b
@@ -83,20 +88,14 @@ def advance(
         misgiving fleet release advance 3f1c --store /data/collected
     """
     from misgiving.collector.control.releases import Releases
-    from misgiving.collector.store import Store
 
-    with Store(store, database, objects, create=False) as opened:
-        share = Releases(opened.database).advance(digest)
+    share = Releases(store.database).advance(digest)
     typer.echo(f"released to {share:.0%} of the vehicles")
 
 
 @app.command()
-def halt(
-    digest: Digest,
-    store: StoreOption,
-    database: DatabaseOption = None,
-    objects: ObjectsOption = None,
-) -> None:
+@of_store
+def halt(digest: Digest, store: "Store") -> None:
     """Release a bundle to nobody else; vehicles that have it keep it.
 
     \b
@@ -104,8 +103,6 @@ def halt(
         misgiving fleet release halt 3f1c --store /data/collected
     """
     from misgiving.collector.control.releases import Releases
-    from misgiving.collector.store import Store
 
-    with Store(store, database, objects, create=False) as opened:
-        Releases(opened.database).halt(digest, "by hand")
+    Releases(store.database).halt(digest, "by hand")
     typer.echo("halted; what is announced next is given to vehicles again")

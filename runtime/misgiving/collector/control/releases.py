@@ -20,6 +20,10 @@ from misgiving.runtime.wire.releases import Release
 from misgiving.runtime.wire.reports import Report
 
 CHUNK_BYTES = 1 << 20
+KEPT = 3
+"""Of the newest releases of a model, bytes are kept; of an older one while somebody may get it."""
+
+_HOUR_NS = 3600 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,10 @@ class Announced:
     """Index into RINGS."""
     halted: str
     """Why nobody else gets it; empty while others do."""
+    dropped: bool
+    """Whether its bytes are deleted."""
+    advance_after_hours: float | None
+    """In a ring, after which it goes to the next by itself; None where that is done by hand."""
 
 
 class Releases:
@@ -44,12 +52,15 @@ class Releases:
         self._database = database
         self._control = Control(database)
 
-    def announce(self, path: Path, trust: Path) -> Release:
+    def announce(
+        self, path: Path, trust: Path, advance_after_hours: float | None = None
+    ) -> Release:
         """Release a bundle to the first ring.
 
         Args:
             path: of its zip.
             trust: the keys that the vehicles trust.
+            advance_after_hours: see :meth:`advance_due`; None to advance it by hand.
 
         Raises:
             BundleError: they would refuse it.
@@ -73,10 +84,13 @@ class Releases:
                     f"release {one.release.release} of {release.name} is announced, and "
                     f"{path} is release {release.release}; expected a later one. Export it again"
                 )
+        now = time.time_ns()
         row = asdict(release) | {
-            "announced_time_unix_nano": time.time_ns(),
+            "announced_time_unix_nano": now,
             "ring": 0,
+            "ring_time_unix_nano": now,
             "halted": "",
+            "advance_after_hours": advance_after_hours,
         }
         with self._database.connect() as database:
             for at in range(0, len(body), CHUNK_BYTES):
@@ -84,6 +98,7 @@ class Releases:
                 chunk |= {"chunk": body[at : at + CHUNK_BYTES]}
                 database.execute(sa.insert(RELEASE_CHUNKS).values(chunk))
             database.execute(sa.insert(RELEASES).values(row))
+        self._drop_old(release.name)
         return release
 
     def announced(self) -> list[Announced]:
@@ -97,6 +112,8 @@ class Releases:
                     ),
                     row.ring,
                     row.halted,
+                    row.dropped,
+                    row.advance_after_hours,
                 )
                 for row in database.execute(query)
             ]
@@ -107,7 +124,7 @@ class Releases:
         """
         fleet = self._devices(name)
         for one in reversed(self.announced()):
-            its = one.release.name == name and not one.halted
+            its = one.release.name == name and not (one.halted or one.dropped)
             if its and in_ring(device_id, RINGS[one.ring], fleet):
                 return one.release
         return None
@@ -116,7 +133,7 @@ class Releases:
         """The bytes of a release from an offset on.
 
         Raises:
-            NotFound: there is no such release.
+            NotFound: there is no such release, or its bytes are deleted.
         """
         at = offset - offset % CHUNK_BYTES
         query = sa.select(RELEASE_CHUNKS.c.chunk).where(RELEASE_CHUNKS.c.digest == digest)
@@ -125,8 +142,12 @@ class Releases:
             with self._database.connect(reads=True) as database:
                 chunk = database.scalar(query.where(RELEASE_CHUNKS.c.offset_bytes == at))
             if chunk is None:
-                if not begun and not any(x.release.digest == digest for x in self.announced()):
-                    raise NotFound(f"{digest[:12]!r} is no release; expected one that is announced")
+                there = (one.release.digest for one in self.announced() if not one.dropped)
+                if not begun and digest not in there:
+                    raise NotFound(
+                        f"{digest[:12]!r} is no release, or an old one; expected one that is given "
+                        "to vehicles. Ask for that"
+                    )
                 return
             yield chunk[max(0, offset - at) :]
             begun, at = True, at + CHUNK_BYTES
@@ -153,8 +174,34 @@ class Releases:
                 f"no device has proved release {release.version} of {release.name} yet; expected "
                 "one whose report says so. Wait, and see 'misgiving fleet release list'"
             )
-        self._change(release.digest, ring=one.ring + 1)
+        self._advance(one, time.time_ns())
         return RINGS[one.ring + 1]
+
+    def advance_due(self, report: Report, now_ns: int) -> str:
+        """Give a release to the next ring where it is to go there by itself; says so, else nothing.
+
+        It goes once it has been in its ring for its hours, is not halted, and a device reports
+        that it has proved it. Of several collectors one does so.
+
+        Args:
+            report: that has come.
+            now_ns: Unix time.
+        """
+        state = report.release
+        if not state or state.state != "proved" or problem(report, state.digest):
+            return ""
+        c = RELEASES.c
+        due = sa.select(c.ring).where(c.digest == state.digest, c.ring < len(RINGS) - 1)
+        due = due.where(c.advance_after_hours * _HOUR_NS <= now_ns - c.ring_time_unix_nano)
+        with self._database.connect(reads=True) as database:
+            ring = database.scalar(due)
+        if ring is None:  # as of nearly every report
+            return ""
+        one = self._find(state.digest)
+        if one.halted or one.ring != ring or not self._advance(one, now_ns):
+            return ""
+        share, release = RINGS[one.ring + 1], one.release
+        return f"release {release.version} of {release.name} goes to {share:.0%} of the vehicles"
 
     def halt(self, digest: str, why: str) -> None:
         """Give a release to nobody else.
@@ -206,6 +253,29 @@ class Releases:
                 "that 'misgiving fleet release list' shows. Name that"
             )
         return found[0]
+
+    def _advance(self, one: Announced, now_ns: int) -> bool:
+        """Whether it is this call that gave it to the next ring."""
+        c, digest = RELEASES.c, one.release.digest
+        still = sa.update(RELEASES).where(c.digest == digest, c.ring == one.ring, c.halted == "")
+        with self._database.connect() as database:
+            to_next = still.values(ring=one.ring + 1, ring_time_unix_nano=now_ns)
+            advanced = database.execute(to_next).rowcount == 1
+        self._drop_old(one.release.name)
+        return advanced
+
+    def _drop_old(self, name: str) -> None:
+        """Delete the bytes of releases that nobody is given any more, but of the newest."""
+        with_all = False
+        for at, one in enumerate(x for x in reversed(self.announced()) if x.release.name == name):
+            if at >= KEPT and not one.dropped and (with_all or one.halted):
+                digest = one.release.digest
+                with self._database.connect() as database:
+                    of_digest = RELEASE_CHUNKS.c.digest == digest
+                    database.execute(sa.delete(RELEASE_CHUNKS).where(of_digest))
+                    its = RELEASES.c.digest == digest
+                    database.execute(sa.update(RELEASES).where(its).values(dropped=True))
+            with_all = with_all or (one.ring + 1 == len(RINGS) and not one.halted)
 
     def _change(self, digest: str, **values: Any) -> None:
         with self._database.connect() as database:

@@ -11,6 +11,7 @@ import grpc.aio
 
 from misgiving.collector.control.control import Control
 from misgiving.collector.control.releases import Releases
+from misgiving.collector.control.revoking import Revoking
 from misgiving.collector.frames.devices import Caller, Gate
 from misgiving.collector.store.database import Database
 from misgiving.runtime.errors import InvalidInput
@@ -23,10 +24,13 @@ from misgiving.v1.control_pb2 import (
     GetCampaignResponse,
     GetReleaseRequest,
     GetReleaseResponse,
+    GetRevocationsRequest,
+    GetRevocationsResponse,
     ReadReleaseRequest,
     ReadReleaseResponse,
     ReportRequest,
     ReportResponse,
+    Revocations,
 )
 from misgiving.v1.control_pb2_grpc import FleetControlServicer
 
@@ -56,6 +60,7 @@ class Steering(FleetControlServicer):
         self._gate = gate
         self._control = Control(database)
         self._releases = Releases(database)
+        self._revoking = Revoking(database)
         self._refuse = refuse
 
     async def Report(
@@ -108,10 +113,29 @@ class Steering(FleetControlServicer):
         except Exception as error:
             await self._refuse(context, error)
 
+    async def GetRevocations(
+        self, request: GetRevocationsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> GetRevocationsResponse:
+        """What vehicles are to take no longer."""
+        try:
+            self._device(request.device_id, context)
+            found = await asyncio.to_thread(self._revoking.newest, request.known_sha256)
+        except Exception as error:
+            await self._refuse(context, error)
+        if found is None:
+            return GetRevocationsResponse()
+        carried = Revocations(list=found.text, signatures=found.signatures)
+        return GetRevocationsResponse(revocations=carried)
+
     def _device(self, device_id: str, context: Any) -> str:
         return self._gate.name_of(Caller.of(context.auth_context()), device_id, "call")
 
 
 def _add(control: Control, releases: Releases, report: Report) -> None:
-    if control.add(report, time.time_ns()) and (said := releases.judge(report)):
+    now = time.time_ns()
+    if not control.add(report, now):
+        return
+    if said := releases.judge(report):
         log.error("%s", said)
+    elif said := releases.advance_due(report, now):
+        log.info("%s", said)

@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,9 @@ from misgiving.collector.store.tables import (
     LABEL_SETS,
     LABELLED,
     MARKS,
+    RELEASES,
+    REPORTS,
+    RUNS,
 )
 from misgiving.runtime.errors import FailedPrecondition
 
@@ -45,6 +48,8 @@ class Erased:
     """Unfinished ones."""
     declined: int = 0
     """Notes of frames that were declined before their bytes travelled."""
+    reports: int = 0
+    """Rows of what devices said of themselves, where all of a device is erased."""
     devices: Counter[str] = field(default_factory=Counter)
     """Device → frames."""
     label_sets: Counter[str] = field(default_factory=Counter)
@@ -58,7 +63,8 @@ class Erased:
         )
         more = len(self.devices) - 5
         of = f" of {devices}{f' and {more} devices more' if more > 0 else ''}" if devices else ""
-        return f"{self.frames:,} frames, {spoken_size(self.size_bytes)}{of}"
+        reports = f", {self.reports:,} rows of reports" if self.reports else ""
+        return f"{self.frames:,} frames, {spoken_size(self.size_bytes)}{of}{reports}"
 
     @property
     def kept_elsewhere(self) -> list[str]:
@@ -81,13 +87,16 @@ def to_be_erased(store: Store, selection: Selection) -> Erased:
         found.devices.update(dict(_pairs(connection, of_device.group_by(c.device_id))))
         digests = sa.select(c.digest).where(*selection.clauses())
         _add_elsewhere(connection, digests, found)
+        if _is_whole_devices(selection):
+            found.reports = sum(_count_reports(connection, selection.devices, time.time_ns()))
     return found
 
 
 def erase(store: Store, selection: Selection) -> Erased:
     """Erase the frames that arrived before now, with their marks, and every unfinished upload.
 
-    An unfinished upload does not say whose it is; its vehicle sends it again.
+    An unfinished upload does not say whose it is; its vehicle sends it again. Where nothing but
+    devices is asked for, what they reported goes too.
 
     Args:
         store: of the collector.
@@ -96,15 +105,18 @@ def erase(store: Store, selection: Selection) -> Erased:
     Raises:
         FailedPrecondition: something of them is left, because it came again meanwhile.
     """
-    until = time.time_ns()
+    until, whole = time.time_ns(), _is_whole_devices(selection)
     if selection.until_ns is not None:
         until = min(until, selection.until_ns)
     selection = dataclasses.replace(selection, until_ns=until)
     erased = Erased()
     _erase_frames(store, erased, selection, Why.ASKED)
     with store.database.connect() as connection:
+        _delete_for_good(connection)
         if (fit := _declined(selection)) is not None:
             erased.declined = connection.execute(sa.delete(DECLINED).where(*fit)).rowcount
+        if whole:
+            erased.reports = _erase_reports(connection, selection.devices, until)
     erased.uploads = store.drop_unfinished()
     store.database.forget()
     return erased
@@ -131,6 +143,7 @@ def erase_old(
         left = Selection(until_ns=labelled_before_ns)
         _erase_frames(store, erased, left, Why.EXPIRED_LABELLED, stopped)
     with store.database.connect() as connection:
+        _delete_for_good(connection)
         old = DECLINED.c.declined_time_unix_nano < before_ns
         erased.declined = connection.execute(sa.delete(DECLINED).where(old)).rowcount
     erased.uploads = store.drop_unfinished(before_ns)
@@ -173,8 +186,7 @@ def _delete_rows(
     connection: sa.Connection, digests: Sequence[str], why: Why
 ) -> list[tuple[str, int]]:
     """Device and size of each frame that no other process has deleted meanwhile."""
-    if connection.dialect.name == "sqlite":  # which would leave the bytes in its pages
-        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+    _delete_for_good(connection)
     for table in (MARKS, BATCH_FRAMES):
         connection.execute(sa.delete(table).where(table.c.digest.in_(digests)))
     c = FRAMES.c
@@ -182,6 +194,51 @@ def _delete_rows(
     gone = [(device, size) for device, size in connection.execute(rows)]
     note_erased(connection, why, [size for _, size in gone], time.time_ns() // DAY_NS)
     return gone
+
+
+def _delete_for_good(connection: sa.Connection) -> None:
+    if connection.dialect.name == "sqlite":  # which would leave the bytes in its pages
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+
+
+def _is_whole_devices(selection: Selection) -> bool:
+    """Whether all of some devices is meant."""
+    return bool(selection.devices) and selection == Selection(devices=selection.devices)
+
+
+def _erase_reports(connection: sa.Connection, devices: Sequence[str], until_ns: int) -> int:
+    """Erase what devices reported before a time, with what they acknowledged in it, and quotes.
+
+    Raises:
+        FailedPrecondition: some of it is left.
+    """
+    names = connection.scalars(sa.select(RUNS.c.device_id).where(*named(RUNS.c.device_id, devices)))
+    for name in set(names):
+        said = f" devices: {name} says: "  # why a release was halted
+        anonymous = sa.func.replace(RELEASES.c.halted, said, " devices: an erased one says: ")
+        quoting = RELEASES.c.halted.contains(said, autoescape=True)
+        connection.execute(sa.update(RELEASES).where(quoting).values(halted=anonymous))
+    erased = 0
+    for table in (REPORTS, RUNS):
+        gone = connection.execute(sa.delete(table).where(*_reported(table, devices, until_ns)))
+        erased += gone.rowcount
+    if left := sum(_count_reports(connection, devices, until_ns)):
+        raise FailedPrecondition(f"{left} reports are left; expected none. Run it again")
+    return erased
+
+
+def _count_reports(
+    connection: sa.Connection, devices: Sequence[str], until_ns: int
+) -> Iterator[int]:
+    for table in (REPORTS, RUNS):
+        rows = sa.select(sa.func.count()).select_from(table)
+        yield connection.scalar(rows.where(*_reported(table, devices, until_ns))) or 0
+
+
+def _reported(
+    table: sa.Table, devices: Sequence[str], until_ns: int
+) -> list[sa.ColumnElement[bool]]:
+    return [*named(table.c.device_id, devices), table.c.received_time_unix_nano < until_ns]
 
 
 def _declined(selection: Selection) -> list[sa.ColumnElement[bool]] | None:

@@ -161,6 +161,11 @@ RELEASES = sa.Table(
     sa.Column("announced_time_unix_nano", sa.BigInteger, nullable=False),
     sa.Column("ring", sa.Integer, nullable=False),
     sa.Column("halted", sa.Text, nullable=False),
+    # Whether its bytes are deleted, for nobody is given it any more.
+    sa.Column("dropped", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Since when it has been with its ring, and hours after which it goes to the next by itself.
+    sa.Column("ring_time_unix_nano", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("advance_after_hours", sa.Double),
 )
 RELEASE_CHUNKS = sa.Table(
     "release_chunks",
@@ -168,6 +173,16 @@ RELEASE_CHUNKS = sa.Table(
     sa.Column("digest", sa.String(64), primary_key=True),
     sa.Column("offset_bytes", sa.BigInteger, primary_key=True),
     sa.Column("chunk", sa.LargeBinary, nullable=False),
+)
+
+# Signed lists of what vehicles are to take no longer; the last one says all that those before did.
+REVOCATIONS = sa.Table(
+    "revocations",
+    TABLES,
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("announced_time_unix_nano", sa.BigInteger, nullable=False),
+    sa.Column("list", sa.LargeBinary, nullable=False),
+    sa.Column("signatures", sa.LargeBinary, nullable=False),
 )
 
 # Who may look at the review page, and what signs their sessions.

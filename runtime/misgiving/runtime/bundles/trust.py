@@ -28,7 +28,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from misgiving.runtime.bundles import floor
+from misgiving.runtime.bundles import floor, revoked
 from misgiving.runtime.bundles.keys import PublicKey, id_of, read_public, read_text
 from misgiving.runtime.bundles.manifest import (
     MANIFEST,
@@ -38,6 +38,7 @@ from misgiving.runtime.bundles.manifest import (
     parse_manifest,
 )
 from misgiving.runtime.bundles.openssf import ModelSignature, parse_model_signature
+from misgiving.runtime.bundles.revoked import parse_revoked
 from misgiving.runtime.errors import BundleError, FailedPrecondition
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,8 @@ class Trust:
 
     @classmethod
     def read(cls, path: Path) -> "Trust":
-        """Read one public key, or a folder of ``*.pub`` and perhaps ``revoked``; and the floors.
+        """Read one public key, or a folder of ``*.pub`` and perhaps ``revoked``; and the floors
+        and revocations that this device remembers.
 
         Raises:
             FailedPrecondition: there is no key, or a line is not understood: a revocation that
@@ -104,8 +106,9 @@ class Trust:
                 f"{path} holds no *.pub; expected the public keys whose bundles are taken. "
                 "Copy them there"
             )
-        revoked = _read_revoked(path / REVOKED) if path.is_dir() else frozenset()
-        return cls({id_of(key): key for key in keys}, revoked, floor.read())
+        own = path / REVOKED
+        told = parse_revoked(read_text(own), own) if own.exists() else frozenset()
+        return cls({id_of(key): key for key in keys}, told | revoked.read(), floor.read())
 
     def check(self, manifest: bytes, signatures: Mapping[str, bytes], name: str) -> str:
         """The id of a trusted key whose signature is valid for these bytes.
@@ -124,7 +127,7 @@ class Trust:
         if not signatures:
             raise BundleError(
                 f"{name} is not signed; expected {SIGNATURES} or {MODEL_SIGNATURE} by "
-                f"{self._known()}. Sign it with 'misgiving sign', or get a signed one"
+                f"{self.known()}. Sign it with 'misgiving sign', or get a signed one"
             )
         claims = _claims(signatures, name)
         usable = [one for one in claims if one.id in self.keys and not self._is_revoked(one.id)]
@@ -137,6 +140,10 @@ class Trust:
                 return claim.id
         raise self._refusal(claims, usable, name)
 
+    def key(self, id: str) -> PublicKey | None:
+        """A key that is trusted, and not revoked."""
+        return None if self._is_revoked(id) else self.keys.get(id)
+
     def _refusal(self, claims: Sequence[Claim], usable: Sequence[Claim], name: str) -> BundleError:
         """Why none of these claims was enough."""
         if usable:
@@ -147,18 +154,19 @@ class Trust:
         if ours := [claim.id for claim in claims if claim.id in self.keys]:
             return BundleError(
                 f"{name} is signed by key {ours[0]}, which is revoked; expected "
-                f"{self._known()}. Install a newer bundle"
+                f"{self.known()}. Install a newer bundle"
             )
         return BundleError(
             f"{name} is signed by key {', '.join(claim.id for claim in claims)}; expected "
-            f"{self._known()}. Get one from somebody whom you trust, or add that key to the "
+            f"{self.known()}. Get one from somebody whom you trust, or add that key to the "
             "trusted ones"
         )
 
     def _is_revoked(self, id: str) -> bool:
         return any(word.startswith(id) for word in self.revoked)
 
-    def _known(self) -> str:
+    def known(self) -> str:
+        """Whose signatures are taken, for messages."""
         known = [id for id in self.keys if not self._is_revoked(id)]
         return f"one of {', '.join(known)}" if known else "another key (all of ours are revoked)"
 
@@ -257,20 +265,3 @@ def _before(now: datetime, created: str) -> bool:
         return now < datetime.fromisoformat(created).astimezone(timezone.utc)
     except (ValueError, OverflowError):  # older code wrote it in some other way
         return False
-
-
-def _read_revoked(path: Path) -> frozenset[str]:
-    """Ids of keys and digests of bundles, one a line; ``#`` begins a comment."""
-    if not path.exists():
-        return frozenset()
-    words = [
-        line.partition("#")[0].strip()
-        for line in read_text(path).decode("utf-8", "replace").splitlines()
-    ]
-    for word in filter(None, words):
-        if not re.fullmatch("[0-9a-f]{16}|[0-9a-f]{64}", word):
-            raise FailedPrecondition(
-                f"{path} has a line {word[:80]!r}; expected the id of a key (16 hex digits) or the "
-                "digest of a bundle (64), one a line"
-            )
-    return frozenset(filter(None, words))

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import grpc
 
+from misgiving.runtime.bundles.revocations import SignedList
 from misgiving.runtime.net.connecting import Reopening, through_proxy
 from misgiving.runtime.wire.campaigns import Campaign, to_campaign
 from misgiving.runtime.wire.releases import Release, to_release
 from misgiving.v1.control_pb2 import (
     GetCampaignRequest,
     GetReleaseRequest,
+    GetRevocationsRequest,
     ReadReleaseRequest,
     ReportRequest,
 )
@@ -64,6 +66,18 @@ class Link:
         request = GetReleaseRequest(device_id=device_id, name=name)
         response = self._stub.GetRelease(request, timeout=_DEADLINE_S)
         return to_release(response.release) if response.HasField("release") else None
+
+    def revocations(self, device_id: str, known_sha256: str) -> SignedList | None:
+        """What the fleet revokes; None where it is nothing else than what is known.
+
+        Raises:
+            grpc.RpcError: nobody says so.
+        """
+        request = GetRevocationsRequest(device_id=device_id, known_sha256=known_sha256)
+        response = self._stub.GetRevocations(request, timeout=_DEADLINE_S)
+        if not response.HasField("revocations"):
+            return None
+        return SignedList(response.revocations.list, response.revocations.signatures)
 
     def read(self, device_id: str, digest: str, offset: int, limit_s: float) -> Iterator[bytes]:
         """The bytes of a release from an offset on, for so long at most.

@@ -7,21 +7,32 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from misgiving.runtime.control.journal import Journal
 from misgiving.runtime.control.link import Link, is_older, is_permanent, said
 from misgiving.runtime.wire.campaigns import Campaign, read_campaign
 from misgiving.runtime.wire.campaigns import serialised as serialised_campaign
-from misgiving.runtime.wire.reports import CampaignState, ReleaseState, Report, serialised
+from misgiving.runtime.wire.reports import (
+    CampaignState,
+    ReleaseState,
+    Report,
+    RevocationsState,
+    serialised,
+)
 
 log = logging.getLogger(__name__)
 
 EVERY_S = 60.0
 
+_State = TypeVar("_State")
+
 Take = Callable[[str, int, CampaignState | None], Report]
 """Run id, sequence and campaign → how the process does now."""
 Receive = Callable[[bool], ReleaseState | None]
 """Goes on with a release, asking the collector or not; says where it stands."""
+Revoke = Callable[[bool], RevocationsState | None]
+"""Minds what the fleet revokes, asking the collector or not; says what became of it."""
 Follow = Callable[[Campaign | None], CampaignState | None]
 """Lets a campaign take effect, None for the vehicle's own settings; says what became of it."""
 
@@ -39,6 +50,8 @@ class Reporter:
         take: makes a report, in this thread.
         follow: is told the campaign each time, in this thread; None where none is taken.
         receive: goes on with a release each time, in this thread; None where none is taken.
+        revoke: minds revocations each time, in this thread, before a release is looked at; None
+            where no keys are trusted.
         every_s: between two reports.
     """
 
@@ -50,6 +63,7 @@ class Reporter:
         take: Take,
         follow: Follow | None = None,
         receive: Receive | None = None,
+        revoke: Revoke | None = None,
         *,
         every_s: float = EVERY_S,
     ) -> None:
@@ -59,6 +73,7 @@ class Reporter:
         self._take = take
         self._follow = follow
         self._receive = receive
+        self._revoke = revoke
         self._every_s = every_s
         self._run_id = uuid.uuid4().hex
         self._sequence = 0
@@ -94,7 +109,8 @@ class Reporter:
 
     def _once(self) -> None:
         try:
-            report = self._report(self._followed(), self._received())
+            followed, revoked = self._followed(), self._done(self._revoke)
+            report = self._report(followed, revoked, self._done(self._receive))
             self._journal.add(serialised(report))  # one that cannot be made durable is a gap
             if self._deliver() and self._failing:
                 log.warning("collector %s takes reports", self._link)
@@ -105,14 +121,19 @@ class Reporter:
             self._failed(f"collector {self._link} takes no reports, {said(error)}")
             self._link.renew()
 
-    def _report(self, campaign: CampaignState | None, release: ReleaseState | None) -> Report:
+    def _report(
+        self,
+        campaign: CampaignState | None,
+        revocations: RevocationsState | None,
+        release: ReleaseState | None,
+    ) -> Report:
         self._sequence += 1
-        return replace(self._take(self._run_id, self._sequence, campaign), release=release)
+        report = self._take(self._run_id, self._sequence, campaign)
+        return replace(report, revocations=revocations, release=release)
 
-    def _received(self) -> ReleaseState | None:
-        if self._receive is None:
-            return None
-        return self._receive(not (self._failing or self._stopping.is_set()))
+    def _done(self, step: Callable[[bool], _State | None] | None) -> _State | None:
+        asks = not (self._failing or self._stopping.is_set())
+        return step(asks) if step else None
 
     def _followed(self) -> CampaignState | None:
         if self._follow is None:

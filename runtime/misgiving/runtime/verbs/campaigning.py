@@ -112,7 +112,7 @@ class Reporting:
         from misgiving.runtime.control.journal import Journal
         from misgiving.runtime.control.link import Link
         from misgiving.runtime.control.reporter import Reporter
-        from misgiving.runtime.verbs.receiving import receiving
+        from misgiving.runtime.verbs.receiving import receiving, revoking
 
         loop = asyncio.get_running_loop()
 
@@ -125,7 +125,9 @@ class Reporting:
         link = Link(spool.collector, spool.collector_tls)
         takes_part = follow if settings.fleet.campaigns else None
         receive = receiving(settings, link, campaigning.exchanger, metrics)
-        reporter = Reporter(Journal(spool.folder), link, device_id, take, takes_part, receive)
+        revoke = revoking(settings, link)
+        journal = Journal(spool.folder)
+        reporter = Reporter(journal, link, device_id, take, takes_part, receive, revoke)
         reporter.start()
         self._stop = reporter.stop
 

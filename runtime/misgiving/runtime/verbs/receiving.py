@@ -9,12 +9,13 @@ from misgiving.runtime.bundles.bundle import Bundle
 from misgiving.runtime.bundles.trust import read_trust
 from misgiving.runtime.control.link import Link
 from misgiving.runtime.control.receiving import Receiving
+from misgiving.runtime.control.revoking import Revoking
 from misgiving.runtime.control.shelf import Shelf
 from misgiving.runtime.errors import BundleError
 from misgiving.runtime.settings.model import Settings
 from misgiving.runtime.telemetry.metrics import Metrics
 from misgiving.runtime.verbs.exchanging import Exchanger
-from misgiving.runtime.wire.reports import ReleaseState
+from misgiving.runtime.wire.reports import ReleaseState, RevocationsState
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,14 @@ def receiving(
 
     taker = _Taker(exchanger, metrics, asyncio.get_running_loop())
     return Receiving(_shelf(settings), link, device_id, verify, taker).step
+
+
+def revoking(settings: Settings, link: Link) -> Callable[[bool], RevocationsState | None] | None:
+    """What minds the fleet's revocations; None where no keys are trusted."""
+    path = settings.bundle.trust
+    if (trust := read_trust(path)) is None:
+        return None
+    return Revoking(link, settings.server.device_id, lambda: read_trust(path) or trust).step
 
 
 class _Taker:

@@ -88,6 +88,15 @@ class ReleaseState:
         return self.state in ("refused", "back")
 
 
+@dataclass(frozen=True, slots=True)
+class RevocationsState:
+    """A list of revocations that a vehicle has been given."""
+
+    sha256: str
+    refusal: str = ""
+    """Why it does not mind it; empty where it does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What one process of a vehicle has counted since its start; the later one says all that the
@@ -130,6 +139,7 @@ class Report:
     budgets: tuple[BudgetLeft, ...] = ()
     campaign: CampaignState | None = None
     release: ReleaseState | None = None
+    revocations: RevocationsState | None = None
 
 
 def to_report_message(report: Report) -> wire.Report:
@@ -157,6 +167,9 @@ def to_report_message(report: Report) -> wire.Report:
         spool=to_spool_message(report.spool) if report.spool else None,
         campaign=wire.CampaignState(**asdict(report.campaign)) if report.campaign else None,
         release=wire.ReleaseState(**asdict(report.release)) if report.release else None,
+        revocations=wire.RevocationsState(**asdict(report.revocations))
+        if report.revocations
+        else None,
     )
     for budget in report.budgets:
         message.budgets.add(**asdict(budget))
@@ -202,6 +215,9 @@ def to_report(message: wire.Report) -> Report:
         else None,
         release=ReleaseState(message.release.digest, message.release.state, message.release.why)
         if message.HasField("release")
+        else None,
+        revocations=RevocationsState(message.revocations.sha256, message.revocations.refusal)
+        if message.HasField("revocations")
         else None,
     )
 
