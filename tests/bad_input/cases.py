@@ -13,6 +13,7 @@ from bad_input.build_cases import BUILD, ON_TENSORRT
 from bad_input.calibrate_cases import CALIBRATE
 from bad_input.case import Case
 from bad_input.config_cases import CONFIG
+from bad_input.cycle_cases import NEXT_CYCLE
 from bad_input.fleet_cases import FLEET
 from bad_input.persons_cases import DETECTOR
 from bad_input.precision_cases import PRECISION
@@ -357,6 +358,6 @@ ANNOTATIONS = [
 CASES = [
     *(*GENERAL, *INFER, *SERVE_, *STATUS, *STREAM, *TRAINING),
     *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *BENCH, *DEMO, *COLLECT, *REVIEW, *FRAMES),
-    *(*FLEET, *ANNOTATIONS, *TOOLS),
+    *(*FLEET, *ANNOTATIONS, *TOOLS, *NEXT_CYCLE),
     *(*PRECISION, *TLS, *TRUST, *ATTACH, *SUSPECTS, *CONFIG, *DETECTOR, *WATCH),
 ]

@@ -190,8 +190,9 @@ def import_(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Store that the frames are of: it notes what is labelled, and what people marked "
-            "as false alarms counts as looked at.",
+            help="Store that the frames are of: it notes what is labelled, what people marked "
+            "as false alarms counts as looked at, and near-duplicates of what is labelled are on "
+            "one side of training and validation.",
         ),
     ] = None,
     database: DatabaseOption = None,
@@ -202,6 +203,14 @@ def import_(
             "--trust-untouched", help="Take pre-labels that nobody changed for labels as well."
         ),
     ] = False,
+    near: Annotated[
+        float,
+        typer.Option(
+            metavar="DISTANCE",
+            help="Cosine distance of embeddings, 0 to 2, up to which frames of --store are "
+            "near-duplicates; 0.003 suits the bundle in the package.",
+        ),
+    ] = 0.003,
 ) -> None:
     """Take corrected annotations back as a label set.
 
@@ -222,7 +231,7 @@ def import_(
         if store:
             opened = undo.enter_context(Store(store, database, objects, create=False))
         corrected = read_corrected(
-            folder, format=name, trust_untouched=trust_untouched, store=opened
+            folder, format=name, trust_untouched=trust_untouched, store=opened, near=near
         )
         write_labels(corrected.labels, folder, out)
         if opened:

@@ -20,6 +20,7 @@ from misgiving.collector.frames.erased import Why, note_erased
 from misgiving.collector.frames.selection import Selection, count_frames, named, select_frames
 from misgiving.collector.frames.words import spoken_size
 from misgiving.collector.store import Store
+from misgiving.collector.store.folding import fold
 from misgiving.collector.store.tables import (
     BATCH_FRAMES,
     DECLINED,
@@ -118,6 +119,7 @@ def erase(store: Store, selection: Selection) -> Erased:
         if whole:
             erased.reports = _erase_reports(connection, selection.devices, until)
     erased.uploads = store.drop_unfinished()
+    fold(store.database)  # no sum has a name any more of which there is no frame
     store.database.forget()
     return erased
 

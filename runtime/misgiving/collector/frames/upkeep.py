@@ -14,6 +14,7 @@ from misgiving.collector.frames.arrivals import Arrivals
 from misgiving.collector.frames.devices import DAY_NS
 from misgiving.collector.frames.erasing import erase_old
 from misgiving.collector.store import Store
+from misgiving.collector.store.folding import fold
 from misgiving.runtime.errors import InvalidInput, MisgivingError
 from misgiving.runtime.telemetry.scraping import scraped
 
@@ -66,6 +67,7 @@ async def kept_up(
     """
     stopping = threading.Event()
     tasks = [asyncio.create_task(_often(_SUMMARY_S, _summary(arrivals)))]
+    tasks.append(asyncio.create_task(_often(_SUMMARY_S, _folding(store), at_once=True)))
     if retention.days is not None:
         task = _often(_RETENTION_S, _retaining(store, arrivals, retention, stopping), at_once=True)
         tasks.append(asyncio.create_task(task))
@@ -97,6 +99,16 @@ def _summary(arrivals: Arrivals) -> Callable[[], Awaitable[None]]:
         arrivals.summarise()
 
     return summarise
+
+
+def _folding(store: Store) -> Callable[[], Awaitable[None]]:
+    async def folds() -> None:
+        try:
+            await asyncio.to_thread(fold, store.database)
+        except MisgivingError as error:  # the sums are right all the same
+            log.warning("sums: %s", error)
+
+    return folds
 
 
 def _retaining(

@@ -14,11 +14,12 @@ from misgiving.collector.control.control import Control
 from misgiving.collector.control.overview import devices_of, lines_of
 from misgiving.collector.frames.erased import erased_by_day
 from misgiving.collector.frames.selection import Place
-from misgiving.collector.frames.words import Mark
+from misgiving.collector.frames.words import Mark, Order
 from misgiving.collector.review import charts, drawing, queries
 from misgiving.collector.review.auditing import HANDFUL, LEVEL, estimate_audit
 from misgiving.collector.review.filters import View, read_view
-from misgiving.collector.review.queries import DAY_NS, DAYS, Marked, Order
+from misgiving.collector.review.queries import DAYS, Marked
+from misgiving.collector.store.folding import DAY_NS
 from misgiving.collector.store.rows import StoredFrame
 from misgiving.collector.store.store import Store
 from misgiving.runtime.errors import DataError, InvalidInput, MisgivingError, NotFound
@@ -73,7 +74,7 @@ class Pages:
             marks = queries.newest_marks(connection, [row.digest for row in rows])
             known = queries.known_lately(connection)
         shown = rows[:PAGE]
-        further = view.at(view.order.place(shown[-1])) if len(rows) > PAGE else ""
+        further = view.at(Place.of(shown[-1], view.order)) if len(rows) > PAGE else ""
         return flask.render_template(
             "sheet.html", view=view, rows=shown, marks=marks, known=known, further=further,
             begun=bool(after), orders=list(Order), mark_names=[one.value for one in Mark],
@@ -207,7 +208,7 @@ def _neighbours(connection: Any, view: View, row: StoredFrame) -> tuple[str | No
     """Digests of the frames before and after one, in the list that it was chosen from."""
     found = []
     for backwards in (True, False):
-        place = view.order.place(row)
+        place = Place.of(row, view.order)
         rows = queries.list_frames(
             connection, view.selection, view.order, beyond=place, backwards=backwards, limit=1
         )
