@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0011", "0009"
+revision, down_revision = "0010", "0009"
 
 
 def upgrade() -> None:
