@@ -46,7 +46,9 @@ def summed(
     parts = [one.subquery() for one in _parts(selection, [*names, "frames"], "day" in by)]
     each = sa.union_all(*(sa.select(part) for part in parts)).subquery()
     key = [each.c[name] for name in by]
-    totals = [sa.func.sum(each.c[name]).label(name) for name in sums]
+    totals = [
+        sa.cast(sa.func.sum(each.c[name]), FRAME_SUMS.c[name].type).label(name) for name in sums
+    ]
     rows = sa.select(*key, *totals).group_by(*key).having(sa.func.sum(each.c.frames) > 0)
     return list(connection.execute(rows.order_by(*key)))
 

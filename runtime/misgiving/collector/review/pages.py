@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from misgiving.collector.control.control import Control
 from misgiving.collector.control.overview import devices_of, lines_of
 from misgiving.collector.frames.selection import Place
-from misgiving.collector.frames.words import Mark, Order
+from misgiving.collector.frames.words import PAGED, Mark
 from misgiving.collector.review import charts, drawing, queries
 from misgiving.collector.review.auditing import HANDFUL, LEVEL, estimate_audit
 from misgiving.collector.review.filters import View, read_view
@@ -74,7 +74,7 @@ class Pages:
         further = view.at(Place.of(shown[-1], view.order)) if len(rows) > PAGE else ""
         return flask.render_template(
             "sheet.html", view=view, rows=shown, marks=marks, known=known, further=further,
-            begun=bool(after), orders=list(Order), mark_names=[one.value for one in Mark],
+            begun=bool(after), orders=PAGED, mark_names=[one.value for one in Mark],
         )  # fmt: skip
 
     def frame(self, digest: str) -> str:
@@ -135,13 +135,13 @@ class Pages:
         first = now // DAY_NS - DAYS + 1
         vehicles = _vehicles(Control(self._store.database), view, now)
         with self._connect(reads=True) as connection:
-            rows = queries.arrivals(connection, view.selection, first * DAY_NS)
+            came = queries.arrivals(connection, view.selection, first * DAY_NS)
             scores = queries.scores_by_bundle(connection, view.selection)
             marks = queries.count_marks(connection)
             declined = queries.count_declined(connection, first * DAY_NS)
             known = queries.known_lately(connection)
         return flask.render_template(
-            "overview.html", view=view, arrived=charts.arrived(rows, first, DAYS), known=known,
+            "overview.html", view=view, arrived=charts.arrived(*came, first, DAYS), known=known,
             histograms=charts.histograms(scores)[:_BUNDLES], marks=marks, declined=declined,
             vehicles=vehicles, most=_DEVICES, scored=queries.SCORED,
             size=(charts.WIDTH, charts.HEIGHT),
