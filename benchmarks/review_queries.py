@@ -284,8 +284,8 @@ seed 0.
 A year of 200 devices, as `benchmarks/fleet_rows.py` says: {size}.
 Filling them took {times[0]:.0f} s, and migrating them from revision {BEFORE} {times[1]:.0f} s.
 Each query is asked as the page asks it, by the same function, once to warm up and then {REPEATS}
-times; Python's work on the answer is within. CPU is the mean time of Python and of
-the server's process, whatever else the machine does. Rows are those that the scans read or left out.
+times; Python's work on the answer is within. CPU is the mean time of Python and of the server's
+process, whatever else the machine does. Rows are those that the scans read or left out.
 
 | query | median, ms | worst, ms | CPU, ms | rows | by |
 |---|---:|---:|---:|---:|---|"""

@@ -49,7 +49,7 @@ def list_frames(
 ) -> list[StoredFrame]:
     """Frames from a place on, this one not included; ``backwards`` gives the nearest first."""
     count = None
-    if order is Order.DRAWN or _names(selection) > 1:
+    if _names(selection) > (order is not Order.DRAWN):
         selection, count = narrowed(connection, selection)
         if not count:
             return []
