@@ -1,8 +1,8 @@
 """What the review page asks of a database of millions of frames, and how long each query takes.
 
-Run: python benchmarks/review_queries.py [ROWS] > benchmarks/review_queries_cpu_<yyyymm>.md
-ROWS, 10,000,000 by default, want 17 GB of disk below TMPDIR and PostgreSQL's programs. A quarter of
-an hour on two cores.
+Run: PYTHONPATH=tests python benchmarks/review_queries.py [ROWS]
+Its output is benchmarks/review_queries_cpu_<yyyymm>.md. ROWS, 10,000,000 by default, want 17 GB of
+disk below TMPDIR and PostgreSQL's programs. A quarter of an hour on two cores.
 """
 
 import os
@@ -277,9 +277,10 @@ def heading(engine: sa.Engine, rows: int, times: list[float]) -> str:
     settings = ", ".join(f"`{name} = {value}`" for name, value in list(SETTINGS.items())[:4])
     return f"""# What the review page asks of {rows:,} frames, CPU
 
-`python benchmarks/review_queries.py {rows}`, {time.strftime("%Y-%m-%d")}, {platform.machine()},
-{os.cpu_count()} cores, CPython {platform.python_version()}, PostgreSQL {version}, {settings};
-seed 0.
+`PYTHONPATH=tests python benchmarks/review_queries.py {rows}`, {time.strftime("%Y-%m-%d")},
+{platform.machine()}, {os.cpu_count()} cores, CPython {platform.python_version()}, seed 0, PostgreSQL
+{version},
+{settings}.
 
 A year of 200 devices, as `benchmarks/fleet_rows.py` says: {size}.
 Filling them took {times[0]:.0f} s, and migrating them from revision {BEFORE} {times[1]:.0f} s.
