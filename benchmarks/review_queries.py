@@ -278,8 +278,8 @@ def heading(engine: sa.Engine, rows: int, times: list[float]) -> str:
     return f"""# What the review page asks of {rows:,} frames, CPU
 
 `PYTHONPATH=tests python benchmarks/review_queries.py {rows}`, {time.strftime("%Y-%m-%d")},
-{platform.machine()}, {os.cpu_count()} cores, CPython {platform.python_version()}, seed 0, PostgreSQL
-{version},
+{platform.machine()}, {os.cpu_count()} cores, CPython {platform.python_version()}, seed 0,
+PostgreSQL {version},
 {settings}.
 
 A year of 200 devices, as `benchmarks/fleet_rows.py` says: {size}.

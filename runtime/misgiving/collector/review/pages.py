@@ -1,7 +1,9 @@
 """The pages themselves: contact sheet, frame, audit and overview."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import date
 from functools import lru_cache, partial
 from typing import Any
 
@@ -10,6 +12,7 @@ from werkzeug.wrappers import Response
 
 from misgiving.collector.control.control import Control
 from misgiving.collector.control.overview import devices_of, lines_of
+from misgiving.collector.frames.erased import erased_by_day
 from misgiving.collector.frames.selection import Place
 from misgiving.collector.frames.words import PAGED, Mark
 from misgiving.collector.review import charts, drawing, queries
@@ -141,11 +144,13 @@ class Pages:
             scores = queries.scores_by_bundle(connection, view.selection)
             marks = queries.count_marks(connection)
             declined = queries.count_declined(connection, first * DAY_NS)
+            erased = erased_by_day(connection, first)
             known = queries.known_lately(connection)
         return flask.render_template(
             "overview.html", view=view, arrived=charts.arrived(*came, first, DAYS), known=known,
             histograms=charts.histograms(scores)[:_BUNDLES], marks=marks, declined=declined,
-            vehicles=vehicles, most=_DEVICES, scored=queries.SCORED,
+            vehicles=vehicles, most=_DEVICES, scored=queries.SCORED, erased=erased,
+            erased_sums=_sums(erased),
             size=(charts.WIDTH, charts.HEIGHT),
         )  # fmt: skip
 
@@ -248,6 +253,14 @@ def _image_of(kept: KeptFrame) -> str:
         said += [f"heads covered: {len(redaction.covered)}"] if redaction.covered else []
         said += [f"changed by {redaction.hook}"] if redaction.hook else []
     return ", ".join(said)
+
+
+def _sums(erased: list[tuple[date, str, int]]) -> Counter[str]:
+    """Reason → number of frames."""
+    sums = Counter[str]()
+    for _, reason, count in erased:
+        sums[reason] += count
+    return sums
 
 
 def _vehicles(control: Control, view: View, now_ns: int) -> list[list[str]]:

@@ -154,6 +154,8 @@ LABELLED = sa.Table(
     TABLES,
     sa.Column("version", sa.Text, primary_key=True),
     sa.Column("digest", sa.String(64), primary_key=True, index=True),
+    # The side of training and validation, which a frame keeps.
+    _said("split"),
 )
 
 # What vehicles report: each report, and what a process of a vehicle amounts to.
@@ -208,6 +210,16 @@ DECLINED = sa.Table(
     sa.Column("declined_time_unix_nano", sa.BigInteger, nullable=False, index=True),
 )
 
+# How many frames were erased, by day since 1970 and reason: nothing of the frames themselves.
+ERASED = sa.Table(
+    "erased",
+    TABLES,
+    sa.Column("day", sa.Integer, primary_key=True),
+    sa.Column("reason", sa.Text, primary_key=True),
+    sa.Column("frames", sa.BigInteger, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+)
+
 # Bundles that are released to vehicles, ring by ring, and their bytes.
 RELEASES = sa.Table(
     "releases",
@@ -252,6 +264,15 @@ ACCOUNTS = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("password_hash", sa.Text, nullable=False),
     sa.Column("created_unix_nano", sa.BigInteger, nullable=False),
+)
+# Logins of the last minutes that have failed, or are being checked; who and from where is hashed.
+LOGIN_ATTEMPTS = sa.Table(
+    "login_attempts",
+    TABLES,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("login", sa.String(64), nullable=False),
+    sa.Column("at_unix_nano", sa.BigInteger, nullable=False, index=True),
 )
 KEYS = sa.Table(
     "keys",
