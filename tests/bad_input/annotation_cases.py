@@ -23,6 +23,11 @@ TOOLS = [
         "annotations import batch --out new --format yolo",
         "batch has none of data.yaml",
     ),
+    Case(
+        "a cosine distance that is none",
+        "annotations import batch --out new --trust-untouched --near 3",
+        "--near is 3; expected a cosine distance from 0 to 2",
+    ),
     Case("a pool that is not there", "prelabel --data images:nowhere --out new", "nowhere"),
     Case("no data", "prelabel --data voc:empty --out new", "data spec is 'voc:empty'"),
     Case(

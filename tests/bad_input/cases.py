@@ -243,6 +243,11 @@ COLLECT = [
         "no time to keep", "collect --store store --keep-days 0", "Invalid value for '--keep-days'"
     ),
     Case(
+        "labels that go first",
+        "collect --store store --keep-days 90 --keep-labelled-days 30",
+        "expected frames with labels to stay as long as the others",
+    ),
+    Case(
         "no frame", "collect --store store --device-frames 0", "Invalid value for '--device-frames'"
     ),
     Case(

@@ -129,10 +129,10 @@ def test_what_is_labelled_is_noted(tmp_path: Path) -> None:
     with Store(tmp_path / "store", create=False) as store:
         ((noted, _, path),) = rows(store, LABEL_SETS)
         assert (noted, path) == (version, str(tmp_path / "labels"))
-        ((of, digest),) = rows(store, LABELLED)
-        assert of == version
+        ((of, digest, side),) = rows(store, LABELLED)
+        assert (of, side) == (version, read_labels(tmp_path / "labels").persons[0].split)
         assert digest in digests
-        record_labels(store, version, tmp_path / "labels", [digest])  # again: nothing new
+        record_labels(store, version, tmp_path / "labels", {digest: "train"})  # again: nothing new
         assert len(rows(store, LABEL_SETS)) == len(rows(store, LABELLED)) == 1
         unlabelled = Selection(unlabelled=True)
         assert export_annotations(store, tmp_path / "rest", unlabelled).images == 1
@@ -149,13 +149,13 @@ def test_whom_a_false_alarm_was_about_is_right(tmp_path: Path) -> None:
         corrected = read_corrected(tmp_path / "batch", store=store)
     (one,) = corrected.labels.persons
     assert one.predicted_loss == 2.5  # flagged; the one of 0.25 is not
-    assert (corrected.untouched, corrected.agreed, corrected.frames) == (2, 1, (second,))
+    assert (corrected.untouched, corrected.agreed, [*corrected.frames]) == (2, 1, [second])
 
 
 def test_many_frames_fit_into_statements(tmp_path: Path) -> None:
     digests = [f"{number:064x}" for number in range(1201)]
     with stored(tmp_path / "store", FRAMES[0]) as store:
-        record_labels(store, "v", tmp_path, digests)
+        record_labels(store, "v", tmp_path, dict.fromkeys(digests, "train"))
         assert len(rows(store, LABELLED)) == len(digests)
         mark(store, digests[-1], "false_alarm")
         assert false_alarms(store, digests) == {digests[-1]}

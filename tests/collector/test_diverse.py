@@ -1,5 +1,6 @@
 """Worst frames that are spread: nobody is lost, what repeats comes late."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -68,14 +69,15 @@ def test_what_is_not_known_comes_last() -> None:
 
 def test_what_repeats_counts_once() -> None:
     rows, scores = scenes()
+    rows[-1], scores[-1] = np.nan, 99
     rows[: EACH - 1] = rows[0]  # a scene that stands still, and one frame of it that does not
     picks = pick_diverse(rows, scores, len(rows))
     places = [picks.tolist().index(n) for n in range(EACH - 1)]
     worst = int(np.argmax(scores[: EACH - 1]))
     assert places[worst] == min(places) < SCENES
-    assert sorted(places)[1] == len(rows) - (EACH - 2)
+    assert sorted(places)[1] == len(rows) - 1 - (EACH - 2)
     again = pick_diverse(rows, scores, len(rows), labelled=rows[:1])
-    assert {n for n in again[-(EACH - 1) :].tolist()} == set(range(EACH - 1))
+    assert {n for n in again[-EACH:-1].tolist()} == set(range(EACH - 1))
 
 
 def test_labelled_scenes_wait() -> None:
@@ -83,6 +85,12 @@ def test_labelled_scenes_wait() -> None:
     others = pick_diverse(rows, scores, SCENES, labelled=scenes(0)[0][: EACH // 2] * 2)
     assert scene(pick_diverse(rows, scores, 1)) == [0]
     assert 0 not in scene(others[: SCENES // 2])
+
+
+def test_only_directions_count() -> None:
+    rows, scores = scenes()
+    longer = rows * 2.0 ** (np.arange(len(rows))[:, None] % 9)
+    assert pick_diverse(longer, scores, 30).tolist() == pick_diverse(rows, scores, 30).tolist()
 
 
 def test_parts_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +142,10 @@ def test_frames_of_a_store(
         assert not list(ordered_frames(database, Selection(devices=("no",)), Order.DIVERSE))
 
 
-def test_what_annotators_have_waits(tmp_path: Path, rows: list[StoredFrame]) -> None:
+@pytest.mark.parametrize("noted", [exported, labelled])
+def test_what_annotators_have_waits(
+    tmp_path: Path, rows: list[StoredFrame], noted: Callable[[sa.Connection, str], None]
+) -> None:
     """Whether it is labelled yet or not; the frames themselves may be asked for all the same."""
 
     def first(database: Database) -> list[int]:
@@ -145,7 +156,7 @@ def test_what_annotators_have_waits(tmp_path: Path, rows: list[StoredFrame]) -> 
         assert 0 in first(database)
         with database.connect() as connection:
             for n in range(0, EACH, 2):
-                (exported, labelled)[n % 4 // 2](connection, rows[n].digest)
+                noted(connection, rows[n].digest)
         assert 0 not in first(database)
 
 

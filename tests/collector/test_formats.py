@@ -199,6 +199,12 @@ def test_persons_added_in_cvat(tmp_path: Path) -> None:
 def test_the_skeleton_that_cvat_is_given(tmp_path: Path) -> None:
     document = as_exported(people(0, COCO), tmp_path / "batch")
     FORMATS["cvat"].write(tmp_path / "batch", document, "batch")
+    meta = ET.parse(tmp_path / "batch" / "annotations.xml").find("meta/task")
+    assert [meta.findtext("name"), meta.findtext("size")] == ["batch", str(len(document.images))]
+    assert [(one.findtext("name"), one.findtext("parent")) for one in meta.iter("label")] == [
+        ("person", None),
+        *((name, "person") for name in COCO.names),
+    ]
     (label,) = json.loads((tmp_path / "batch" / "labels.json").read_text())
     assert [one["name"] for one in label["sublabels"]] == list(COCO.names)
     svg = ET.fromstring(f"<svg>{label['svg']}</svg>")

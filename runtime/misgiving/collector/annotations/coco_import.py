@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +22,14 @@ from misgiving.collector.annotations.matching import (
     uncovered,
 )
 from misgiving.collector.annotations.records import false_alarms
-from misgiving.collector.annotations.splits import split_of
+from misgiving.collector.annotations.sides import NEAR, sides_of
 from misgiving.collector.store import Store
 from misgiving.runtime.cocofile import joints_far_outside
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError
 from misgiving.runtime.images import read_bytes
 from misgiving.runtime.keypoints import KeypointSet
-from misgiving.runtime.labelset import IMAGES, LABELS, LabelledPerson, LabelSet
+from misgiving.runtime.labelset import IMAGES, LABELS, LabelledPerson, LabelSet, Split
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class Corrected:
     agreed: int
     """Persons of ``labels`` that came back as they were, of whom somebody says that they are
     right."""
-    frames: tuple[str, ...]
-    """Digests of the frames that have labels."""
+    frames: Mapping[str, Split]
+    """Digests of the frames that have labels, and on which side they are."""
     said: tuple[str, ...]
     """What else was left out, and what was scaled."""
 
@@ -71,7 +71,12 @@ def import_coco(folder: Path, out: Path, *, trust_untouched: bool = False) -> La
 
 
 def read_corrected(
-    folder: Path, *, format: str = "", trust_untouched: bool = False, store: Store | None = None
+    folder: Path,
+    *,
+    format: str = "",
+    trust_untouched: bool = False,
+    store: Store | None = None,
+    near: float = NEAR,
 ) -> Corrected:
     """Match corrected annotations with the exported persons.
 
@@ -88,9 +93,13 @@ def read_corrected(
         format: of that file, see :func:`export_annotations`; found by its name by default.
         trust_untouched: pre-labels that came back as they were are labels too.
         store: that the frames are of. Where somebody has marked one as a false alarm, the persons
-            who were flagged in it are right.
+            who were flagged in it are right. What it has labels of says on which side of training
+            and validation near-duplicates are.
+        near: cosine distance of embeddings, 0 to 2, up to which frames are near-duplicates; the
+            default suits the bundle in the package.
 
     Raises:
+        InvalidInput: no such format, or ``near`` is no distance.
         DataError: a file is missing or cannot be understood, the keypoints are not the exported
             ones, labels would be lost or wrong, or nobody is left.
     """
@@ -107,7 +116,19 @@ def read_corrected(
         found.said.append(
             f"{found.covered} joints are labelled where the vehicle has covered heads: left out"
         )
-    persons = sorted(found.persons, key=lambda person: person.id)
+    sides = sides_of({one.frame_digest: one for one in found.frames.values()}, store, near)
+    if sides.between:
+        found.said.append(
+            f"{sides.between} frames are nearly the same as some for training and some for "
+            "validation: they are in neither part"
+        )
+    persons = sorted(
+        (
+            one.model_copy(update={"split": sides.of[found.frames[one.image].frame_digest]})
+            for one in found.persons
+        ),
+        key=lambda person: person.id,
+    )
     matched = len(persons) - found.added + found.untouched
     return Corrected(
         _versioned(exported.keypoints, persons),
@@ -115,7 +136,7 @@ def read_corrected(
         len(exported) - matched,
         found.untouched,
         found.agreed,
-        tuple(sorted(found.frames)),
+        sides.of,
         (*edited.said, *found.said),
     )
 
@@ -156,7 +177,7 @@ class _Found:
         right: Collection[str],
     ) -> None:
         self.persons: list[LabelledPerson] = []
-        self.frames: set[str] = set()
+        self.frames: dict[str, FrameOrigin] = {}
         self.added = self.untouched = self.agreed = self.covered = 0
         self.said: list[str] = []
         self._exported = exported
@@ -196,7 +217,7 @@ class _Found:
                 label = _corrected(origins[other], name, after, one, before.boxes[other])
             _check_inside(after, one, name, size, self._exported.keypoints)
             self.persons.append(label)
-            self.frames.add(self._exported.origin_of(image).frame_digest)
+            self.frames[name] = self._exported.origin_of(image)
         self.added += added
 
     def _seen(
@@ -266,7 +287,6 @@ def _label(
         bundle_digest=origin.bundle_digest,
         device_id=origin.device_id,
         stream_id=origin.stream_id,
-        split=split_of(origin),
     )
 
 

@@ -1,7 +1,7 @@
 """What a store notes of batches and label sets, and what people said of their frames."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from misgiving.collector.store import Store
 from misgiving.collector.store.tables import BATCH_FRAMES, BATCHES, LABEL_SETS, LABELLED, MARKS
+from misgiving.runtime.labelset import Split
 
 _AT_ONCE = 500
 """Frames in one statement: databases limit its parameters."""
@@ -25,8 +26,8 @@ def record_batch(store: Store, name: str, format: str, digests: Iterable[str]) -
         _add(database, BATCH_FRAMES, [{"batch": name, "digest": one} for one in digests])
 
 
-def record_labels(store: Store, version: str, path: Path, digests: Iterable[str]) -> None:
-    """Note a label set, where it is, and of which frames it has labels.
+def record_labels(store: Store, version: str, path: Path, frames: Mapping[str, Split]) -> None:
+    """Note a label set, where it is, of which frames it has labels, and on which side these are.
 
     >>> corrected = read_corrected(Path("batch"))
     >>> with Store(Path("collected"), create=False) as store:
@@ -35,7 +36,8 @@ def record_labels(store: Store, version: str, path: Path, digests: Iterable[str]
     row = {"version": version, "created_unix_nano": time.time_ns(), "path": str(path)}
     with store.database.connect() as database:
         _add(database, LABEL_SETS, [row])
-        _add(database, LABELLED, [{"version": version, "digest": one} for one in digests])
+        rows = [{"version": version, "digest": one, "split": frames[one]} for one in frames]
+        _add(database, LABELLED, rows)
 
 
 def false_alarms(store: Store, digests: Iterable[str]) -> set[str]:

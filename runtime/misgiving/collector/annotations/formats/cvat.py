@@ -31,6 +31,7 @@ def write(folder: Path, document: Document, batch: str) -> None:
     category = document.categories[0]
     root = ET.Element("annotations")
     ET.SubElement(root, "version").text = "1.1"
+    _add_meta(root, category, document, batch)
     for number, (image, persons) in enumerate(document.by_image()):
         size = {"width": str(image.width), "height": str(image.height)}
         named = {"id": str(number), "name": image.file_name}
@@ -40,6 +41,22 @@ def write(folder: Path, document: Document, batch: str) -> None:
     ET.indent(root)
     (folder / _FILE).write_bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True))
     (folder / _LABELS).write_text(json.dumps([_label(category, document)], indent=1) + "\n")
+
+
+def _add_meta(root: ET.Element, category: Category, document: Document, batch: str) -> None:
+    """The task and its labels, as CVAT's exports have them: other readers insist on it."""
+    task = ET.SubElement(ET.SubElement(root, "meta"), "task")
+    ET.SubElement(task, "name").text = batch
+    ET.SubElement(task, "size").text = str(len(document.images))
+    labels = ET.SubElement(task, "labels")
+    kinds = [(category.name, "skeleton"), *((name, "points") for name in category.keypoints)]
+    for name, kind in kinds:
+        label = ET.SubElement(labels, "label")
+        ET.SubElement(label, "name").text = name
+        ET.SubElement(label, "type").text = kind
+        ET.SubElement(label, "attributes")
+        if kind == "points":
+            ET.SubElement(label, "parent").text = category.name
 
 
 def _add_skeleton(image: ET.Element, category: Category, person: Annotation) -> None:

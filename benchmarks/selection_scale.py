@@ -1,0 +1,221 @@
+"""What picks the worst frames, spread over what they show, of a million stored embeddings.
+
+Run: python benchmarks/selection_scale.py DATA OTHERS > benchmarks/selection_scale_cpu_<yyyymm>.md
+DATA holds lsp/ and lspet/; OTHERS is the Python of an environment of its own with those that were
+not taken (pip install hnswlib==0.8.0 scikit-learn numpy scipy), whose measuring is in this file
+too. Half an hour on two cores; --small measures 20,000 frames in place of a million.
+"""
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+FRAMES, SIZE, SCENES = 1_000_000, 128, 3000
+PICKS, LABELLED = 1000, 20_000
+REAL_PICKS = (50, 200, 500)
+
+
+def made(frames: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Embeddings (N, 128) of scenes that are unevenly often seen, and their scores (N,)."""
+    centres = rng.standard_normal((SCENES, SIZE), np.float32)
+    difficulty = rng.random(SCENES)
+    share = rng.pareto(1.5, SCENES) + 0.05
+    scene = rng.choice(SCENES, frames, p=share / share.sum())
+    rows = rng.standard_normal((frames, SIZE), np.float32)
+    rows *= 0.5
+    for start in range(0, frames, 65_536):
+        rows[start : start + 65_536] += centres[scene[start : start + 65_536]]
+    return rows, difficulty[scene] + 0.3 * rng.random(frames)
+
+
+def cells(rows: Floats, scores: Floats, picks: int, labelled: Floats) -> NDArray[np.int64]:
+    """What misgiving does, by faiss."""
+    from misgiving.collector.frames.diverse import pick_diverse
+
+    return pick_diverse(rows, scores, picks, labelled)
+
+
+def minibatch(rows: Floats, scores: Floats, picks: int, labelled: Floats) -> NDArray[np.int64]:
+    """The same cells by scikit-learn's k-means of small batches; what is labelled is not asked."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    units = directions(rows)
+    means = MiniBatchKMeans(2 * picks, batch_size=8192, n_init=1, random_state=1).fit(units)
+    return worst_of_each(means.predict(units), scores, picks)
+
+
+def graph(rows: Floats, scores: Floats, picks: int, labelled: Floats) -> NDArray[np.int64]:
+    """hnswlib: the worst first, unless it is among the nearest of one that is picked."""
+    import hnswlib
+
+    index = hnswlib.Index("cosine", SIZE if rows.shape[1] == SIZE else rows.shape[1])
+    index.init_index(len(rows), ef_construction=100, M=16)
+    index.add_items(rows)
+    around = max(1, len(rows) // (2 * picks))
+    index.set_ef(around + 50)
+    taken, chosen = np.zeros(len(rows), bool), []
+    for at in np.argsort(-scores, kind="stable"):
+        if not taken[at]:
+            chosen.append(at)
+            taken[index.knn_query(rows[at : at + 1], around)[0][0].astype(np.int64)] = True
+        if len(chosen) == picks:
+            break
+    return np.array(chosen)
+
+
+def hybrid(rows: Floats, scores: Floats, picks: int, labelled: Floats) -> NDArray[np.int64]:
+    """As the sampler of that name: k-centre greedy among the worst four for each pick."""
+    from misgiving.trainer.samplers.coreset import k_centre
+
+    best = np.argsort(-scores, kind="stable")[: 4 * picks]
+    return best[k_centre(directions(rows[best]), directions(labelled), picks)]
+
+
+def core_set(rows: Floats, scores: Floats, picks: int, labelled: Floats) -> NDArray[np.int64]:
+    """k-centre greedy of all, exact; scores do not count."""
+    from misgiving.trainer.samplers.coreset import k_centre
+
+    return np.array(k_centre(directions(rows), directions(labelled), picks))
+
+
+def worst(rows: Floats, scores: Floats, picks: int, labelled: Floats) -> NDArray[np.int64]:
+    return np.argsort(-scores, kind="stable")[:picks]
+
+
+def drawn(rows: Floats, scores: Floats, picks: int, labelled: Floats) -> NDArray[np.int64]:
+    return np.random.default_rng(1).choice(len(rows), picks, replace=False)
+
+
+def worst_of_each(cell: NDArray[np.int64], scores: Floats, picks: int) -> NDArray[np.int64]:
+    order = np.argsort(-scores, kind="stable")
+    first = np.sort(np.unique(cell[order], return_index=True)[1])
+    return order[first][:picks]
+
+
+Way = Callable[[Floats, Floats, int, Floats], NDArray[np.int64]]
+WAYS: dict[str, Way] = {
+    "faiss, cells": cells,
+    "scikit-learn, cells": minibatch,
+    "hnswlib, neighbours": graph,
+    "hybrid": hybrid,
+    "k-centre, exact": core_set,
+    "worst": worst,
+    "at random": drawn,
+}
+OTHERS = ("scikit-learn, cells", "hnswlib, neighbours")
+"""Their libraries are in the other environment."""
+AT_SCALE = ("faiss, cells", *OTHERS, "hybrid", "worst", "at random")
+
+
+def directions(rows: Floats) -> Floats:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def spread(rows: Floats, picks: NDArray[np.int64]) -> float:
+    """Mean cosine distance of all frames to the nearest pick."""
+    chosen, total = directions(rows[picks]).T, 0.0
+    for start in range(0, len(rows), 16_384):
+        total += float((1 - (directions(rows[start : start + 16_384]) @ chosen).max(axis=1)).sum())
+    return total / len(rows)
+
+
+def alone(way: str, file: Path, picks: int) -> None:
+    """Measure one way in a process of its own; prints JSON."""
+    data = np.load(file)
+    rows, scores, labelled = data["rows"], data["scores"], data["labelled"]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun = time.perf_counter()
+    chosen = WAYS[way](rows, scores, picks, labelled)
+    seconds = time.perf_counter() - begun
+    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    found = {"seconds": seconds, "memory": memory, "picks": len(set(chosen.tolist()))}
+    print(
+        json.dumps(found | {"score": float(scores[chosen].mean()), "spread": spread(rows, chosen)})
+    )
+
+
+def measured(way: str, file: Path, picks: int, others: str) -> str:
+    """A row of a table."""
+    python = others if way in OTHERS else sys.executable
+    command = [python, __file__, "--alone", way, str(file), str(picks)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise SystemExit(ended.stderr)
+    found = json.loads(ended.stdout.splitlines()[-1])
+    return (
+        f"| {way} | {found['seconds']:.1f} | {found['memory']:.0f} | {found['score']:.3f} | "
+        f"{found['spread']:.4f} |"
+    )
+
+
+def table(file: Path, picks: int, ways: tuple[str, ...], others: str) -> list[str]:
+    head = "| way | seconds | MiB more | mean score of the picks | mean distance to a pick |"
+    return [head, "|---|---:|---:|---:|---:|", *(measured(w, file, picks, others) for w in ways)]
+
+
+def real(data: Path) -> tuple[Floats, Floats]:
+    """Embeddings and predicted losses of LSPET and LSP by the bundle in the package."""
+    from misgiving.runtime import Estimator
+    from misgiving.trainer.data import open_data
+
+    estimator, rows, scores = Estimator.load(), [], []
+    for spec in (f"lspet:{data}/lspet#1-10000", f"lsp:{data}/lsp#1-2000"):
+        people = open_data(spec)
+        for place in range(len(people)):
+            person = estimator.infer(people[place].image).persons[0]
+            rows.append(person.embedding)
+            scores.append(person.predicted_loss)
+    return np.array(rows, np.float32), np.array(scores, np.float64)
+
+
+def saved(folder: Path, name: str, rows: Floats, scores: Floats, labelled: int) -> Path:
+    """A file of frames, the first of a shuffle labelled and no candidates."""
+    order = np.random.default_rng(0).permutation(len(rows))
+    path = folder / f"{name}.npz"
+    rest = order[labelled:]
+    np.savez(path, rows=rows[rest], scores=scores[rest], labelled=rows[order[:labelled]])
+    return path
+
+
+def main(data: Path, others: str, frames: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        rows, scores = made(frames, np.random.default_rng(0))
+        large = saved(Path(name), "large", rows, scores, min(LABELLED, frames // 10))
+        del rows, scores
+        print(
+            f"# Picking of a million embeddings, CPU\n\n"
+            f"`python benchmarks/selection_scale.py DATA OTHERS`, {time.strftime('%Y-%m-%d')}, "
+            f"{platform.machine()}, CPython {platform.python_version()}, seed 0. Each way ran in a "
+            "process of its own; memory is beyond the embeddings.\n\n"
+            f"## {PICKS:,} of {frames:,}\n\n"
+            f"Random embeddings of {SIZE} numbers around {SCENES:,} scenes, "
+            f"{min(LABELLED, frames // 10):,} of the frames labelled.\n",
+            flush=True,
+        )
+        print("\n".join(table(large, PICKS, AT_SCALE, others)), flush=True)
+        large.unlink()
+        some = saved(Path(name), "real", *real(data), 500)
+        for picks in REAL_PICKS:
+            print(
+                f"\n## {picks} of 11,500 pictures\n\nLSPET and LSP by the bundle in the package, "
+                "500 others labelled.\n"
+            )
+            print("\n".join(table(some, picks, tuple(WAYS), others)), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--alone":
+        alone(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
+    else:
+        arguments = [one for one in sys.argv[1:] if one != "--small"]
+        main(Path(arguments[0]), arguments[1], 20_000 if "--small" in sys.argv else FRAMES)
