@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0012", "0007"
+revision, down_revision = "0012", "0009"
 
 
 def upgrade() -> None:
