@@ -35,6 +35,6 @@ VERBS = [
     *("infer", "serve", "watch", "status", "stream", "config"),
     *("recipes", "train", "attach", "suspects", "cycle", "evaluate", "score", "select", "theory"),
     *("export", "calibrate", "build", "bench", "demo", "collect", "review", "frames", "fleet"),
-    *("annotations", "prelabel", "sign", "verify", "pack"),
+    *("annotations", "prelabel", "next-cycle", "sign", "verify", "pack"),
 ]
 """As the page orders them."""

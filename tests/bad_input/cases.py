@@ -13,6 +13,7 @@ from bad_input.build_cases import BUILD, ON_TENSORRT
 from bad_input.calibrate_cases import CALIBRATE
 from bad_input.case import Case
 from bad_input.config_cases import CONFIG
+from bad_input.cycle_cases import NEXT_CYCLE
 from bad_input.fleet_cases import FLEET
 from bad_input.persons_cases import DETECTOR
 from bad_input.precision_cases import PRECISION
@@ -242,6 +243,11 @@ COLLECT = [
         "no time to keep", "collect --store store --keep-days 0", "Invalid value for '--keep-days'"
     ),
     Case(
+        "labels that go first",
+        "collect --store store --keep-days 90 --keep-labelled-days 30",
+        "expected frames with labels to stay as long as the others",
+    ),
+    Case(
         "no frame", "collect --store store --device-frames 0", "Invalid value for '--device-frames'"
     ),
     Case(
@@ -352,6 +358,6 @@ ANNOTATIONS = [
 CASES = [
     *(*GENERAL, *INFER, *SERVE_, *STATUS, *STREAM, *TRAINING),
     *(*EXPORT, *CALIBRATE, *BUILD, *ON_TENSORRT, *BENCH, *DEMO, *COLLECT, *REVIEW, *FRAMES),
-    *(*FLEET, *ANNOTATIONS, *TOOLS),
+    *(*FLEET, *ANNOTATIONS, *TOOLS, *NEXT_CYCLE),
     *(*PRECISION, *TLS, *TRUST, *ATTACH, *SUSPECTS, *CONFIG, *DETECTOR, *WATCH),
 ]

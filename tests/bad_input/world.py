@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from scipy.io import savemat
 
-from bad_input import config_cases, fleet_cases, watch_cases
+from bad_input import config_cases, cycle_cases, fleet_cases, watch_cases
 from bad_input.persons_cases import SLIPS
 from misgiving.collector.annotations import export_annotations
 from misgiving.collector.annotations.coco import Document
@@ -40,6 +40,8 @@ from shared.collecting import collected
 from shared.once import made_once
 from shared.training import TINY, tiny_checkpoint
 
+FILES = config_cases.FILES | cycle_cases.FILES | fleet_cases.FILES | watch_cases.FILES
+
 
 def build(folder: Path, base: Path) -> None:
     """Fill an empty folder; ``base`` is where a session's tiny checkpoint is trained."""
@@ -47,7 +49,7 @@ def build(folder: Path, base: Path) -> None:
         (folder / name).mkdir()
     (folder / "notes.txt").write_text("no data\n")
     (folder / "cut.json").write_text('{"model": ')
-    for name, text in {**config_cases.FILES, **fleet_cases.FILES, **watch_cases.FILES}.items():
+    for name, text in FILES.items():
         (folder / name).write_text(text)
     _images(folder)
     shutil.copytree(tiny.BUNDLE, folder / "bundle")

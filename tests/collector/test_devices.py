@@ -1,12 +1,10 @@
 """Who may send and ask what, by real certificates; quotas; what arrives is counted and logged."""
 
-import asyncio
 import hashlib
 import logging
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,7 +18,6 @@ from misgiving.collector.declining import Declining
 from misgiving.collector.frames.arrivals import Arrivals
 from misgiving.collector.frames.devices import DAY_NS, Devices
 from misgiving.collector.frames.selection import Selection, select_frames
-from misgiving.collector.frames.upkeep import kept_up
 from misgiving.collector.store import Store, StoredFrame
 from misgiving.collector.store.tables import DECLINED, FRAMES
 from misgiving.runtime.net.connecting import open_channel
@@ -41,12 +38,10 @@ from shared.certificates import LOOPBACK, Authority
 from shared.collecting import (
     collected,
     collecting,
-    eventually,
     files_below,
     person,
     serialise,
 )
-from shared.rows import labelled
 
 CAR, BUS = "car-7", "spiffe://fleet.example/bus/1"
 DENIED, UNKNOWN, BUSY = "PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE"
@@ -263,31 +258,6 @@ def test_what_arrives_is_counted_and_logged(store: Store, caplog: pytest.LogCapt
     assert line.startswith("arrived in the last minute: 3 frames, ")
     assert "; car-7 2, car\\n8 1; predicted_loss 2, no reason 1; " in line
     assert line.endswith("known already 1, refused with INVALID_ARGUMENT 1")
-
-
-def test_retention_erases_what_is_old(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    names = ("old", "labelled", "young")
-    digests = dict(zip(names, map(store.put, map(body_of, names, names)), strict=True))
-    store.append("a" * 64, 0, b"an upload of today")
-    with store.database.connect() as connection:
-        labelled(connection, digests["labelled"])
-        connection.execute(
-            sa.update(FRAMES)
-            .where(FRAMES.c.frame_id != "young")
-            .values(received_time_unix_nano=time.time_ns() - 3 * DAY_NS)
-        )
-    arrivals = Arrivals()
-
-    async def scene() -> None:
-        async with kept_up(store, arrivals, keep_days=2):
-            await asyncio.to_thread(eventually, lambda: "retention: 1 frames" in caplog.text)
-
-    with caplog.at_level(logging.INFO, "misgiving"):
-        asyncio.run(scene())
-    assert {row.frame_id for row in rows(store)} == {"labelled", "young"}
-    assert not store.holds(digests["old"])
-    assert store.offset("a" * 64) > 0
-    assert arrivals.registry.get_sample_value("misgiving_collector_erased_frames_total") == 1
 
 
 def test_the_command_answers_prometheus(tmp_path: Path) -> None:

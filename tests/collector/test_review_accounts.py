@@ -6,15 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from misgiving.collector.review import accounts
 from misgiving.collector.review.accounts import Accounts, Throttle
 from misgiving.collector.review.app import Access, own_path
 from misgiving.collector.store import Store
+from misgiving.collector.store.tables import LOGIN_ATTEMPTS
 from misgiving.runtime.errors import InvalidInput, NotFound, ResourceExhausted
 from shared.reviewing import CLOSED, client_of, digests, filled, send
+from shared.services import Place
 
+WINDOW_NS = int(accounts.WINDOW_S) * 10**9
 PASSWORD = "four words of mine"
 OTHER = "four other words"
 
@@ -158,33 +162,73 @@ def test_cookies(store: Store, behind_proxy: bool) -> None:
 
 
 def test_guesses_are_limited(store: Store) -> None:
-    now = [0.0]
-    client = client_of(store, CLOSED, throttle=Throttle(lambda: now[0]))
+    now = [0]
+    client = client_of(store, CLOSED, throttle=Throttle(store.database, lambda: now[0]))
     for _ in range(accounts.FAILURES):
         assert log_in(client, password=OTHER) == ""
     answer = send(client, "/login", "/login", name="ann", password=PASSWORD)
     assert answer.status_code == 429
     assert answer.headers["Retry-After"] == "300"
     assert "expected fewer. Try again in 300 s" in answer.text
-    now[0] = accounts.WINDOW_S
+    now[0] = WINDOW_NS
     assert log_in(client) == "/"
 
 
-def test_throttle_by_name_and_by_address() -> None:
-    now = [0.0]
-    throttle = Throttle(lambda: now[0])
+def test_throttle_by_name_and_by_address(store: Store) -> None:
+    now = [0]
+    throttle = Throttle(store.database, lambda: now[0])
     for number in range(accounts.FROM_ONE):
-        throttle.check(f"name-{number}", "here")
-        throttle.failed(f"name-{number}", "here")
-        now[0] += 1
+        throttle.begin(f"name-{number}", "here")
+        now[0] += 10**9
     with pytest.raises(ResourceExhausted, match="20 passwords were wrong"):
-        throttle.check("ann", "here")
-    throttle.check("ann", "there")
-    now[0] = accounts.WINDOW_S
-    throttle.check("ann", "here")  # the first failure is forgotten
-    throttle.failed("ann", "here")
+        throttle.begin("ann", "here")
+    throttle.begin("ann", "there")
+    now[0] = WINDOW_NS
+    throttle.begin("ann", "here")  # the first failure is forgotten
     with pytest.raises(ResourceExhausted):
-        throttle.check("ann", "here")
+        throttle.begin("ann", "here")
+
+
+def test_guesses_are_counted_by_all_processes_together(place: Place) -> None:
+    """As each process has a pool of connections, so has each of these, at once."""
+    with place.open() as store, place.open() as again, ThreadPoolExecutor(8) as pool:
+        throttles = [Throttle(one.database, lambda: 0) for one in (store, again)] * 10
+
+        def guess(throttle: Throttle) -> bool:
+            try:
+                throttle.begin("ann", "here")
+            except ResourceExhausted:
+                return False
+            return True
+
+        assert sum(pool.map(guess, throttles)) == accounts.FAILURES
+
+
+def test_a_login_that_is_right_counts_no_more(store: Store) -> None:
+    client = client_of(store, CLOSED)
+    for _ in range(accounts.FAILURES + 1):
+        assert log_in(client) == "/"
+    assert attempts(store) == 0
+
+
+def test_what_is_known_of_guesses_is_little_and_goes(store: Store) -> None:
+    now = [0]
+    throttle = Throttle(store.database, lambda: now[0])
+    for number in range(10):
+        throttle.begin("my secret password", f"198.51.100.{number}")
+    assert attempts(store) == 10
+    for path in store.folder.glob("store.sqlite*"):
+        assert b"secret" not in path.read_bytes()
+        assert b"198.51.100" not in path.read_bytes()
+    now[0] = WINDOW_NS
+    throttle.begin("ann", "here")
+    assert attempts(store) == 1
+
+
+def attempts(store: Store) -> int:
+    with store.database.connect(reads=True) as connection:
+        rows = sa.select(sa.func.count()).select_from(LOGIN_ATTEMPTS)
+        return int(connection.scalar(rows) or 0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What judged frames say of the flag, against populations whose truth is known."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,28 @@ from misgiving.collector.review.auditing import HANDFUL, Judged, Share, Stratum,
 RATE = 0.01
 
 
+def judged(camera: str, frames: Iterable[tuple[bool, float]]) -> Judged:
+    """Sums of frames of which each failed or not, and was kept with a probability."""
+    failed, probability = map(np.array, zip(*frames, strict=True))
+    weight = 1 / probability
+    return Judged(
+        camera=camera,
+        frames=len(failed),
+        failed=int(failed.sum()),
+        weight=float(weight.sum()),
+        square=float((weight**2).sum()),
+        failed_weight=float(weight[failed].sum()),
+    )
+
+
 def stratum(flagged: bool, failed: int, sound: int, probability: float = 1.0) -> Stratum:
     """All kept, all judged."""
-    judged = failed * (Judged(True, probability, "car/front"),)
-    judged += sound * (Judged(False, probability, "car/front"),)
+    frames = failed * [(True, probability)] + sound * [(False, probability)]
     kept, reason = failed + sound, "predicted_loss" if flagged else "audit"
     variance = kept * (1 - probability) / probability**2
-    return Stratum(flagged, reason, kept, kept / probability, variance, judged)
+    return Stratum(
+        flagged, reason, kept, kept / probability, variance, (judged("car/front", frames),)
+    )
 
 
 def test_audited_frames_count_for_those_they_stand_for() -> None:
@@ -31,9 +47,8 @@ def test_audited_frames_count_for_those_they_stand_for() -> None:
 
 
 def test_probabilities_weigh_within_a_stratum() -> None:
-    rare = tuple(Judged(True, 0.01, "car/front") for _ in range(10))
-    usual = tuple(Judged(False, 0.1, "car/front") for _ in range(10))
-    audit = estimate_audit([Stratum(False, "audit", 20, 1100.0, 0.0, rare + usual)])
+    both = judged("car/front", 10 * [(True, 0.01)] + 10 * [(False, 0.1)])
+    audit = estimate_audit([Stratum(False, "audit", 20, 1100.0, 0.0, (both,))])
     assert audit.unflagged_failed.value == pytest.approx(1000 / 1100)
 
 
@@ -87,11 +102,10 @@ def test_none_of_twenty_is_not_never() -> None:
 
 def test_cameras_that_differ_widen_the_interval() -> None:
     alike = stratum(False, 40, 40, RATE)
+    cameras = [(True, "a"), (True, "b"), (False, "a"), (False, "b")]
     apart = replace(
         alike,
-        judged=tuple(
-            replace(one, camera=f"car/{one.failed}/{i % 2}") for i, one in enumerate(alike.judged)
-        ),
+        judged=tuple(judged(f"car/{one}/{name}", 20 * [(one, RATE)]) for one, name in cameras),
     )
     wide, narrow = (estimate_audit([one]).unflagged_failed for one in (apart, alike))
     assert wide.value == narrow.value
@@ -107,8 +121,8 @@ def test_a_number_of_frames_that_is_unsure_widens_the_interval() -> None:
 
 
 def test_frames_that_were_not_drawn_are_told() -> None:
-    scores = [replace(one, score=2.0) for one in stratum(True, 10, 10).judged]
-    usual = Stratum(True, "audit", 500, 500.0, 0.0, tuple(scores), mean_score=2.1, deviation=0.5)
+    scores = tuple(replace(one, scored=20, score=40.0) for one in stratum(True, 10, 10).judged)
+    usual = Stratum(True, "audit", 500, 500.0, 0.0, scores, mean_score=2.1, deviation=0.5)
     assert not usual.unlike
     assert replace(usual, mean_score=0.5).unlike
     assert not replace(usual, mean_score=math.nan, deviation=math.nan).unlike
@@ -149,10 +163,18 @@ def week(rng: np.random.Generator, cameras: int) -> tuple[list[Stratum], dict[st
     ):
         at = np.flatnonzero(member & kept)
         looked = rng.permutation(at)[: max(min(len(at), HANDFUL), len(at) // 2)]
-        judged = [Judged(bool(failed[i]), probability[i], f"{camera[i]}") for i in looked]
+        of_cameras = [
+            judged(
+                f"{name}",
+                ((bool(failed[i]), probability[i]) for i in looked[camera[looked] == name]),
+            )
+            for name in set(camera[looked].tolist())
+        ]
         p = probability[at]
         variance = float(((1 - p) / p**2).sum())
-        strata.append(Stratum(flag, reason, len(at), float((1 / p).sum()), variance, (*judged,)))
+        strata.append(
+            Stratum(flag, reason, len(at), float((1 / p).sum()), variance, (*of_cameras,))
+        )
     truth = {
         "missed": (failed & ~flagged).sum() / failed.sum(),
         "false_alarms": (~failed[flagged]).mean(),

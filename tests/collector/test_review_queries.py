@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from misgiving.collector.frames.selection import Selection
+from misgiving.collector.frames.selection import Place, Selection
+from misgiving.collector.frames.words import Order
 from misgiving.collector.review import queries
-from misgiving.collector.review.queries import Marked, Order
+from misgiving.collector.review.queries import Marked
 from misgiving.collector.store.database import Database
+from misgiving.collector.store.folding import DAY_NS
 from misgiving.collector.store.rows import StoredFrame
 from misgiving.collector.store.store import Store
 from misgiving.v1.pose_pb2 import KeepReason
@@ -56,7 +58,7 @@ def test_pages_follow_each_other(database: Database, order: Order) -> None:
     found: list[StoredFrame] = []
     with database.connect(reads=True) as connection:
         while True:
-            place = order.place(found[-1]) if found else None
+            place = Place.of(found[-1], order) if found else None
             page = queries.list_frames(connection, Selection(), order, beyond=place, limit=3)
             found += page
             if len(page) < 3:
@@ -76,7 +78,7 @@ def test_the_frames_beside_one(database: Database, order: Order) -> None:
                         connection,
                         Selection(),
                         order,
-                        beyond=order.place(one),
+                        beyond=Place.of(one, order),
                         backwards=backwards,
                         limit=1,
                     )
@@ -139,13 +141,13 @@ def test_strata_have_sums_and_the_newest_verdicts(tmp_path: Path) -> None:
         *(True, "predicted_loss", 3),
         *(3.0, 0.0),
     )
-    assert sorted(one.failed for one in loud.judged) == [False, True]
+    assert (loud.judged_frames, loud.failed_frames) == (2, 1)
     assert (quiet.flagged, quiet.reason, quiet.kept, quiet.weight) == (False, "audit", 4, 16.0)
     assert quiet.variance == pytest.approx(4 * 0.75 / 0.25**2)
-    assert [(one.failed, one.probability, one.camera) for one in quiet.judged] == [
-        (True, 0.25, "car-7/front"),
-        (False, 0.25, "car-7/front"),
-    ]
+    (camera,) = quiet.judged
+    assert (camera.camera, camera.frames, camera.failed) == ("car-7/front", 2, 1)
+    assert (camera.weight, camera.square, camera.failed_weight) == (8.0, 32.0, 4.0)
+    assert (camera.scored, camera.score) == (2, pytest.approx(0.7))
     assert (quiet.mean_score, quiet.deviation) == pytest.approx(
         (0.45, float(np.std([0.3, 0.4, 0.5, 0.6])))
     )
@@ -158,7 +160,7 @@ def test_arrivals_by_day(tmp_path: Path) -> None:
         found = queries.arrivals(connection, Selection(), START)
     expected: dict[tuple[int, str], int] = {}
     for one in rows:
-        key = one.received_time_unix_nano // queries.DAY_NS, one.device_id
+        key = one.received_time_unix_nano // DAY_NS, one.device_id
         expected[key] = expected.get(key, 0) + 1
     assert {(day, device): count for day, device, _, count in found} == expected
     assert {reason for _, _, reason, _ in found} == {"predicted_loss"}

@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,6 +130,17 @@ def test_a_key_that_is_not_here_is_told_once(
         assert store.offset(digest) == len(body)
     with Store(tmp_path, keys=keys(OLD)) as store:
         assert store.commit(digest)
+
+
+def test_who_asks_for_a_frame_is_told_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Store(tmp_path, keys=keys(OLD)) as store:
+        digest = store.put(sealed(OLD))
+    words = [sys.executable, "-m", "misgiving", "frames", "show", digest, "--store", str(tmp_path)]
+    assert subprocess.run(words, check=False).returncode == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("misgiving: it is sealed for the key")
 
 
 def test_an_object_without_a_row_waits_for_its_key(

@@ -90,7 +90,11 @@ def test_filters(database: Database, selection: Selection, fits: Fits) -> None:
     assert counted == (len(found), sum(frame.size_bytes for frame in found))
 
 
-ORDERS = {Order.NEWEST: [4, 5, 3, 2, 1, 0], Order.WORST: [4, 0, 5, 1, 3, 2]}
+ORDERS = {
+    Order.NEWEST: [4, 5, 3, 2, 1, 0],
+    Order.WORST: [4, 0, 5, 1, 3, 2],
+    Order.DRAWN: [0, 1, 2, 3, 4, 5],
+}
 
 
 @pytest.mark.parametrize("order", ORDERS)

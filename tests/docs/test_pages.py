@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from docs.helpers import ROOT, Block, blocks_of, command_tree, invoke, parse
 from misgiving.collector.control.campaign_toml import read_campaign_file
 from misgiving.export.demo.processes import service
+from misgiving.export.next_cycle.asked import read_asked
 from misgiving.runtime import images
 from misgiving.runtime.persons import detector_toml
 from misgiving.runtime.settings.reading import Sources
@@ -128,6 +129,8 @@ class Reader:
                 Sources(path).read()
             case "storm.toml":
                 read_campaign_file(path)
+            case "fleet.toml":
+                read_asked(path)
             case "detector.toml":
                 detector_toml.parsed(path)
             case _:
@@ -326,7 +329,7 @@ def test_long_commands_on_a_little_real_data(desk: Path) -> None:
 def test_names_within_the_text(page: Path) -> None:
     """Verbs, options, make's targets and extras that stand in ``code`` between words."""
     text = page.read_text(encoding="utf-8")
-    verbs = re.findall(r"`misgiving ([a-z]+)", text)
+    verbs = re.findall(r"`misgiving ([a-z][a-z-]*)", text)
     assert set(verbs) <= command_tree().commands.keys()
     options = re.findall(r"`(--[a-z-]+)", text)
     assert set(options) <= set(_options(command_tree()))

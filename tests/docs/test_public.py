@@ -32,6 +32,8 @@ CLI_ONLY = {
     "misgiving.collector.frames.selection": "a selection as typed",
     "misgiving.collector.store": "as typed; in Python that is Store",
     "misgiving.collector.format_names": "names for the help",
+    "misgiving.export.next_cycle_cli": "a verb in a file of its own",
+    "misgiving.export.signing_cli": "verbs in a file of their own",
     "misgiving.export.bench.output": "prints a table; it times processes, not calls",
     "misgiving.export.bench.long": "what its verb is asked",
     "misgiving.export.bench.run": "what its verb is asked",

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from export.cycling import Fleet, fill
 from misgiving.export.bundling import export_bundle
 from misgiving.export.config import ExportConfig
 from misgiving.export.graph import FusedGraph
@@ -49,3 +50,10 @@ def bundle(
         lambda path: export_bundle(checkpoint, validation, path, config, CPU, others),
     )
     return Bundle.load(out)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Fleet:
+    """A store of its own, with a cycle that has not begun."""
+    filled = made_once(run_folder(tmp_path_factory) / "streamed" / "store", fill)
+    return Fleet.made(tmp_path, filled, checkpoint)

@@ -35,6 +35,12 @@ def test_the_last_note_is_on_disk(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == [LEDGER]
 
 
+def test_what_a_kill_left_goes(tmp_path: Path) -> None:
+    (tmp_path / f".{LEDGER}.0123abcd").write_text("{")
+    assert spent(tmp_path) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_new_vehicle_has_spent_nothing(tmp_path: Path) -> None:
     assert spent(tmp_path) == 0
 

@@ -14,7 +14,7 @@ from misgiving.runtime.images import decode, encode_png
 from misgiving.runtime.keypoints import COCO, LSP
 from misgiving.runtime.nouns import Answer, Frame, Person, Position
 from misgiving.runtime.privacy.fences import Circle, Fence, Polygon
-from misgiving.runtime.privacy.heads import DOUBTFUL, SURE, head_boxes, head_joints
+from misgiving.runtime.privacy.heads import DOUBTFUL, SURE, UPPER, head_boxes, head_joints
 from misgiving.runtime.privacy.keeping import Keeping
 from misgiving.runtime.privacy.policy import Barred, Hook, PrivacyPolicy
 from misgiving.runtime.privacy.redacting import GREY, redacted
@@ -141,10 +141,10 @@ def test_the_box_grows_with_the_doubt() -> None:
 
 
 @pytest.mark.parametrize("failure", [0.5, 1.0, None])
-def test_where_failure_is_likely_the_upper_half_goes_too(failure: float | None) -> None:
+def test_where_failure_is_likely_the_upper_part_goes_too(failure: float | None) -> None:
     _, upper = head_boxes(standing(failure), LSP.names, SQUARE, 120, 200)
     window = window_of(standing().region, 120, 200, SQUARE)
-    assert upper == Region(window.left, window.top, window.width, 60 - window.top)
+    assert upper == Region(window.left, window.top, window.width, 20 + 80 * UPPER - window.top)
 
 
 def test_a_long_head_is_covered_whole() -> None:
@@ -206,12 +206,12 @@ def test_a_blurred_head_is_gone_and_marked() -> None:
     kept = kept_of(standing(0.0), person(standing().keypoints + [60, 0, 0], 0.0))
     done = redacted(kept, PrivacyPolicy(blur_heads=True), SQUARE)
     first, second = done.redaction.covered
-    assert first == Region(70, 25, 20, 20)  # whole pixels around 80 ± 10, 35 ± 10
+    assert first == Region(68, 23, 24, 24)  # whole pixels around 80 ± 11.6, 35 ± 11.6
     image = done.frame.decoded()
-    head = image[25:45, 70:90]
-    # Noise of 400 pixels becomes a ramp between sixteen means.
+    head = image[23:47, 68:92]
+    # Noise of 576 pixels becomes a ramp between sixteen means.
     assert np.abs(np.diff(head.astype(int), axis=0)).max() < 40
-    assert head.std() < NOISE[25:45, 70:90].std() / 2
+    assert head.std() < NOISE[23:47, 68:92].std() / 2
     outside = np.ones((120, 200), bool)
     for box in (first, second):
         left, top, size = int(box.x), int(box.y), int(box.width)
@@ -225,8 +225,8 @@ def test_joints_that_lie_in_a_covered_part_are_hidden_too() -> None:
     """Also where it is another person's head."""
     kept = kept_of(standing(0.5), standing(0.0))
     done = redacted(kept, PrivacyPolicy(blur_heads=True), SQUARE)
-    upper = standing().keypoints[:, 1] <= 62  # down to where the doubtful head's box ends
-    assert upper.sum() == 4  # the head's two, and two more
+    upper = standing().keypoints[:, 1] <= 20 + 80 * UPPER  # which is below the head's box
+    assert upper.sum() == 10  # the head's two, and eight more
     assert done.redaction.hidden == (tuple(np.flatnonzero(upper).tolist()),) * 2
 
 
@@ -273,8 +273,8 @@ def test_a_frame_is_finished_when_it_is_serialised() -> None:
     keeping.policy = PrivacyPolicy()
     done = read_kept(to_message(kept).SerializeToString())
     assert (done.coding, done.jpeg_quality) == (Coding.JPEG, 92)
-    assert done.redaction.covered == (Region(70, 25, 20, 20),)
-    assert decode(done.frame.image)[25:45, 70:90].std() < NOISE.std() / 2
+    assert done.redaction.covered == (Region(68, 23, 24, 24),)
+    assert decode(done.frame.image)[23:47, 68:92].std() < NOISE.std() / 2
     assert done.frame.position is None
 
 

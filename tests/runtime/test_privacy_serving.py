@@ -136,12 +136,14 @@ def test_a_server_s_file_says_what_is_kept(tmp_path: Path) -> None:
             return answer.collection
 
         assert collected(MUNICH) is Collection.NONE
+        assert "taken where privacy.geofence keeps none" in process.stderr.readline()
         assert collected(Position(0, 0)) is Collection.QUEUED
         file.write_text(f"{tables}collect = false\n")
         process.send_signal(signal.SIGHUP)
         said = process.stderr.readline()
         assert said.endswith("reloaded; changed: privacy.collect, privacy.geofence\n")
         assert collected(Position(0, 0)) is Collection.NONE
+        assert "privacy.collect" in process.stderr.readline()
         file.write_text(f'{tables}hook = "nowhere:black"\n')
         process.send_signal(signal.SIGHUP)
         assert "privacy.hook is 'nowhere:black', which cannot be imported" in (

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from misgiving.collector.control.cli import app
 from misgiving.collector.control.control import Control
+from misgiving.collector.control.releases import Releases
 from misgiving.collector.control.revoking import Revoking as Announcing
 from misgiving.collector.control.revoking import Said
 from misgiving.collector.store import Store
@@ -218,6 +219,23 @@ def test_what_is_not_announced(store: Store, fleet: Fleet) -> None:
             announcing.announce(listed(fleet, *lines), fleet.trusted)
     again, _ = announcing.announce(listed(fleet, BAD, "floor a 7"), fleet.trusted)
     assert announcing.newest() == again
+
+
+def test_releases_that_are_revoked_go_to_nobody(store: Store, fleet: Fleet) -> None:
+    releases, announcing = Releases(store.database), Announcing(store.database)
+    three, four = (releases.announce(fleet.packed(n), fleet.trusted) for n in (3, 4))
+    announcing.announce(listed(fleet, four.digest), fleet.trusted)
+    assert [one.halted for one in releases.announced()] == ["", "revoked"]
+    assert releases.release_of("van-7", three.name) == three
+    announcing.announce(listed(fleet, four.digest, "floor bright-spots 7"), fleet.trusted)
+    assert [one.halted for one in releases.announced()] == ["revoked", "revoked"]
+    with pytest.raises(BundleError, match="takes no older one"):
+        releases.announce(fleet.packed(6), fleet.trusted)
+    seven = fleet.packed(7)
+    said = (four.digest, Bundle.load(seven).digest, "floor bright-spots 7")
+    announcing.announce(listed(fleet, *said), fleet.trusted)
+    with pytest.raises(BundleError, match="is revoked"):
+        releases.announce(seven, fleet.trusted)
 
 
 def test_a_server_minds_them_and_does_not_start_again(

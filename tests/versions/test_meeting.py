@@ -77,6 +77,20 @@ BACK = Meeting("new", "old", "new")
 Delivered = Callable[[Meeting], tuple[Path, Path]]
 
 
+def send(vehicle: Version, spool: Path, collector: Version, store: Path) -> None:
+    """All frames of a spool, until the vehicle says that it has none left."""
+    with collector.service("collect", "--store", store) as address:
+        words = ["serve", "--bundle", vehicle.bundle, "--spool", spool, "--collector", address]
+        with vehicle.service(*words) as at, Client(at) as client:
+
+            def pending() -> int:
+                said = client.status().spool
+                assert said is not None
+                return said.pending
+
+            eventually(lambda: pending() == 0)
+
+
 @pytest.fixture(scope="module")
 def delivered(
     versions: Versions, spools: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
@@ -87,11 +101,7 @@ def delivered(
     def made(meeting: Meeting) -> tuple[Path, Path]:
         folder = tmp_path_factory.mktemp("meeting")
         shutil.copytree(spools[meeting.spooled], folder / "spool")
-        with versions[meeting.took].service("collect", "--store", folder / "store") as address:
-            vehicle = versions[meeting.sent]
-            words = ["serve", "--bundle", vehicle.bundle, "--collector", address]
-            with vehicle.service(*words, "--spool", folder / "spool"):
-                eventually(lambda: stored(folder / "store") == FRAMES)
+        send(versions[meeting.sent], folder / "spool", versions[meeting.took], folder / "store")
         return folder / "spool", folder / "store"
 
     return made
@@ -101,6 +111,7 @@ def delivered(
 def test_frames_arrive_once_and_are_deleted(delivered: Delivered, meeting: Meeting) -> None:
     spool, store = delivered(meeting)
     assert rows(spool / "spool.sqlite", "SELECT * FROM frames") == []
+    assert stored(store) == FRAMES
     for digest, reason in rows(store / "store.sqlite", "SELECT digest, reason FROM frames"):
         body = (store / "objects" / str(digest)[:2] / str(digest)).read_bytes()
         assert (hashlib.sha256(body).hexdigest(), reason) == (digest, "predicted_loss")
@@ -128,11 +139,8 @@ def test_a_collector_that_goes_back_destroys_nothing(
     store, spool = tmp_path / "store", tmp_path / "spool"
     shutil.copytree(delivered(OF_BEFORE)[1], store)
     shutil.copytree(spools["new"], spool)
-    old = versions["old"]
-    with old.service("collect", "--store", store) as address:
-        words = ["serve", "--bundle", old.bundle, "--spool", spool, "--collector", address]
-        with old.service(*words):
-            eventually(lambda: len(list((store / "objects").glob("*/*"))) == 6)
+    send(versions["old"], spool, versions["old"], store)
+    assert len(list((store / "objects").glob("*/*"))) == 6
     with Store(store, create=False) as opened:
         assert sorted(row.frame_id for row, _ in opened.frames()) == sorted(2 * FRAMES)
     assert rows(spool / "spool.sqlite", "SELECT * FROM frames") == []

@@ -87,7 +87,7 @@ def export_bundle(
     network, recipe, record = load_checkpoint(checkpoint)
     _check_data(record, validation, config, reports)
     validation, persons = read_all(validation, recipe.model.crop)
-    _check_size(validation)
+    check_size(validation)
     compute.prepare()
     graph = FusedGraph(network, config.head)
     source = _Source(graph, recipe, record, config, validation, persons)
@@ -119,7 +119,7 @@ def _check_data(
 ) -> None:
     """Raise DataError before anybody is read, where it can be told."""
     check_keypoints(record, validation)
-    _check_size(validation)
+    check_size(validation)
     check_enough(validation, config.targets)
     trained = [without_folders(spec) for spec in record.training_data]
     named = record.label_count + record.unreadable
@@ -131,7 +131,8 @@ def _check_data(
     check_labelled(validation)
 
 
-def _check_size(validation: PoseSet) -> None:
+def check_size(validation: PoseSet) -> None:
+    """Raise DataError where a set is too small for the gates."""
     if len(validation) < parity.MIN_IMAGES:
         raise DataError(
             f"{validation.spec} has {len(validation)} persons; parity needs at least "

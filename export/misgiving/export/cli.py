@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from misgiving.collector.format_names import NAMES, Format
+from misgiving.export.next_cycle_cli import next_cycle
+from misgiving.export.signing_cli import pack, sign
 from misgiving.runtime.verbs import options as runtime
 from misgiving.trainer.specs import SPECS
 
@@ -272,48 +274,9 @@ def _print_calibration(manifest: "Manifest") -> None:
         )
 
 
-@app.command()
-def sign(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
-    key: Annotated[
-        Path, typer.Option(metavar="FILE", help="Private key; the public one is FILE.pub.")
-    ],
-    new_key: Annotated[
-        bool,
-        typer.Option(
-            "--new-key",
-            help="Make FILE and FILE.pub first; they must be new. A FILE.pem becomes P-256.",
-        ),
-    ] = False,
-) -> None:
-    """Sign a bundle for runtimes that trust the key. Other keys' signatures stay.
-
-    Keep FILE where nobody else reads it, and copy FILE.pub into the vehicles' --trust DIR.
-    A P-256 key in PEM signs as OpenSSF Model Signing does, in model.sig; that holds one signature.
-
-    Example: misgiving sign bundle --key release.key --new-key
-    """
-    from misgiving.runtime import sign_bundle
-
-    id = sign_bundle(bundle, key, new=new_key)
-    if new_key:
-        typer.echo(f"new key {id} in {key}, its public half in {key}.pub")
-    typer.echo(f"{bundle} signed by key {id}")
-
-
-@app.command()
-def pack(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The zip; must be new.")],
-) -> None:
-    """Write a bundle as one zip, for transport. Every --bundle takes that too.
-
-    Example: misgiving pack bundle --out bundle.zip
-    """
-    from misgiving.runtime import pack_bundle
-
-    pack_bundle(bundle, out)
-    typer.echo(f"{out}: {out.stat().st_size:,} bytes")
+app.command()(sign)
+app.command()(pack)
+app.command("next-cycle")(next_cycle)
 
 
 @app.command()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from misgiving.collector.frames.devices import Devices as Devices
     from misgiving.collector.frames.diverse import pick_diverse as pick_diverse
     from misgiving.collector.frames.selection import Selection as Selection
+    from misgiving.collector.frames.upkeep import Retention as Retention
     from misgiving.collector.frames.words import Order as Order
     from misgiving.collector.service import serve as serve
     from misgiving.collector.store import Store as Store
@@ -35,6 +36,7 @@ else:
             "Devices": "frames.devices",
             "pick_diverse": "frames.diverse",
             "Selection": "frames.selection",
+            "Retention": "frames.upkeep",
             "Order": "frames.words",
             "serve": "service",
             "Store": "store",

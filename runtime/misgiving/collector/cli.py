@@ -63,7 +63,14 @@ def collect(
         typer.Option(
             min=1,
             metavar="N",
-            help="Erase frames N days after their arrival, but for those with labels.",
+            help="Erase frames N days after their arrival, but for those with labels, and notes of "
+            "declined ones.",
+        ),
+    ] = None,
+    keep_labelled_days: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Erase frames with labels N days after their arrival, too."
         ),
     ] = None,
     device_bytes: Annotated[
@@ -91,12 +98,13 @@ def collect(
     import asyncio
     import logging
 
-    from misgiving.collector import Declining, Devices, Store, serve
+    from misgiving.collector import Declining, Devices, Retention, Store, serve
     from misgiving.runtime.wire.sealing import read_opening_keys
 
     declining = Declining(pictures=decline_repeats, nearer=decline_nearer, within=decline_within)
     size = None if device_bytes is None else size_of(device_bytes, "--device-bytes")
     devices = Devices(bytes_per_day=size, frames_per_day=device_frames, any_name=any_device)
+    retention = Retention(days=keep_days, labelled_days=keep_labelled_days)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     keys = read_opening_keys(open_with or [])
     with Store(store, database, objects, keys=keys) as opened:
@@ -108,7 +116,7 @@ def collect(
                 insecure=insecure,
                 declining=declining,
                 devices=devices,
-                keep_days=keep_days,
+                retention=retention,
                 metrics=metrics,
             )
         )

@@ -21,8 +21,8 @@ OrderOption = Annotated[
     Order,
     typer.Option(
         metavar="NAME",
-        help="What comes first: newest, worst by its loss, or diverse: the worst, spread over what "
-        "they show.",
+        help="What comes first: newest, worst by its loss, drawn at random, or diverse: the worst, "
+        "spread over what they show.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON record a line.")]

@@ -18,7 +18,7 @@ from misgiving.collector.control.service import Steering
 from misgiving.collector.declining import WANTED, Decliner, Declining, Verdict
 from misgiving.collector.frames.arrivals import Arrivals
 from misgiving.collector.frames.devices import Caller, Devices, Gate
-from misgiving.collector.frames.upkeep import kept_up
+from misgiving.collector.frames.upkeep import Retention, kept_up
 from misgiving.collector.store import Store, StoredFrame, StoreUnavailable, wrong_offset
 from misgiving.runtime.errors import (
     DataError,
@@ -207,7 +207,7 @@ async def serve(
     insecure: bool = False,
     declining: Declining = Declining(),
     devices: Devices = Devices(),
-    keep_days: int | None = None,
+    retention: Retention = Retention(),
     metrics: str | None = None,
 ) -> None:
     """Collect until SIGTERM or SIGINT, then finish the calls under way.
@@ -224,8 +224,7 @@ async def serve(
         insecure: listen without TLS where other machines reach it.
         declining: which frames are not wanted.
         devices: what they may do.
-        keep_days: frames that arrived earlier are erased, but for those with labels; None for
-            none.
+        retention: how long what has arrived is kept.
         metrics: HOST:PORT for Prometheus; None for none.
 
     Raises:
@@ -236,7 +235,7 @@ async def serve(
     if metrics:
         check_plain(metrics, insecure)
     stop, arrivals = stop_signal(), Arrivals()
-    async with kept_up(store, arrivals, keep_days, metrics):
+    async with kept_up(store, arrivals, retention, metrics):
         server, address = await start_server(listen, store, tls, declining, devices, arrivals)
         print(f"collecting on {address} into {store.folder}", file=sys.stderr, flush=True)
         await stop.wait()

@@ -32,6 +32,11 @@ _SCAN, _END = 0xDA, 0xD9
 _SEGMENTS = _FRAMES | {0xC4, 0xCC, _SCAN, 0xDB, 0xDC, 0xDD, 0xFE} | set(range(0xE0, 0xF0))
 """Markers that a length follows."""
 
+_APPLICATIONS = set(range(0xE0, 0xF0))
+_COMMENT, _EXIF, _ORIENTATION = 0xFE, b"Exif\0\0", 0x112
+_OF_PIXELS = (b"JFIF\0", b"ICC_PROFILE\0", b"Adobe")
+"""How segments of applications begin that say what the pixels mean."""
+
 _MARKER = re.compile(rb"\xff([\x01-\xfe])", re.DOTALL)
 _MARKER_AFTER_PIXELS = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
 """Within a scan, FF 00 is a byte of it, and restart markers are part of it."""
@@ -64,6 +69,51 @@ def size(data: bytes, name: str) -> tuple[int, int] | None:
         if marker == _END:
             return None if found is None or 0 in found else found
     return None
+
+
+def bare(data: bytes) -> bytes:
+    """The same picture without what a camera writes beside its pixels, and behind them.
+
+    What says how it is turned stays, and what its colours are.
+
+    Args:
+        data: a JPEG that leads to its end marker.
+    """
+    parts, begin, turn = list[bytes](), len(START), 1
+    for marker, at in _ends(data):
+        if marker == _END:
+            parts.append(data[begin : at + 2])
+        elif marker in _APPLICATIONS or marker == _COMMENT:
+            end = at + 2 + _length(data, at)
+            body = data[at + 4 : end]
+            if marker == _COMMENT or not body.startswith(_OF_PIXELS):
+                parts.append(data[begin:at])
+                begin = end
+            if body.startswith(_EXIF):
+                turn = _turn(body[len(_EXIF) :])
+    return START + (_turned(turn) if turn > 1 else b"") + b"".join(parts)
+
+
+def _turn(tiff: bytes) -> int:
+    """How EXIF says that a picture is turned, 2 to 8; 1 where it does not."""
+    order = "<" if tiff.startswith(b"II") else ">"
+    try:
+        (at,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, at)
+        for entry in range(at + 2, at + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
+            if tag == _ORIENTATION and 1 <= value <= 8:
+                return int(value)
+    except struct.error:  # cut, or none
+        pass
+    return 1
+
+
+def _turned(turn: int) -> bytes:
+    """A segment that says nothing else."""
+    entry = struct.pack(">HHIHH", _ORIENTATION, 3, 1, turn, 0)
+    body = _EXIF + struct.pack(">2sHIH", b"MM", 42, 8, 1) + entry + bytes(4)
+    return b"\xff\xe1" + struct.pack(">H", 2 + len(body)) + body
 
 
 def lacks_bits(data: bytes, name: str) -> bool:

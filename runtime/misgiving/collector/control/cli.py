@@ -7,7 +7,7 @@ import typer
 
 from misgiving.collector.control.release_cli import app as release
 from misgiving.collector.control.revocations_cli import app as revocations
-from misgiving.collector.frames.options import of_store
+from misgiving.collector.frames.options import of_metadata
 
 if TYPE_CHECKING:
     from misgiving.collector.store import Store
@@ -26,7 +26,7 @@ app.add_typer(revocations, name="revocations")
 
 
 @app.command()
-@of_store
+@of_metadata
 def status(
     store: "Store",
     device: Annotated[
@@ -64,7 +64,7 @@ def status(
 
 
 @campaign.command("set")
-@of_store
+@of_metadata
 def set_(
     file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="The campaign.")],
     store: "Store",
@@ -83,7 +83,7 @@ def set_(
 
 
 @campaign.command("list")
-@of_store
+@of_metadata
 def list_(
     store: "Store",
 ) -> None:
@@ -108,7 +108,7 @@ def list_(
 
 
 @campaign.command()
-@of_store
+@of_metadata
 def end(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the campaign.")],
     store: "Store",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from misgiving.collector.frames.options import of_store
+from misgiving.collector.frames.options import of_metadata
 
 if TYPE_CHECKING:
     from misgiving.collector.store import Store
@@ -20,7 +20,7 @@ Digest = Annotated[
 
 
 @app.command()
-@of_store
+@of_metadata
 def announce(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.zip", help="Signed, and packed.")],
     store: "Store",
@@ -50,7 +50,7 @@ def announce(
 
 
 @app.command("list")
-@of_store
+@of_metadata
 def list_(store: "Store") -> None:
     """Say how far each release has come.
 
@@ -79,7 +79,7 @@ def list_(store: "Store") -> None:
 
 
 @app.command()
-@of_store
+@of_metadata
 def advance(digest: Digest, store: "Store") -> None:
     """Release a bundle to the next ring, once a device has proved it.
 
@@ -94,7 +94,7 @@ def advance(digest: Digest, store: "Store") -> None:
 
 
 @app.command()
-@of_store
+@of_metadata
 def halt(digest: Digest, store: "Store") -> None:
     """Release a bundle to nobody else; vehicles that have it keep it.
 

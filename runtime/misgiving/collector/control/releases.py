@@ -3,17 +3,19 @@
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from misgiving.collector.control.control import Control
+from misgiving.collector.control.revoking import Revoking
 from misgiving.collector.control.rings import RINGS, in_ring, problem, why_halt
 from misgiving.collector.store.database import Database
 from misgiving.collector.store.tables import RELEASE_CHUNKS, RELEASES, RUNS
 from misgiving.runtime.bundles.bundle import Bundle
+from misgiving.runtime.bundles.revocations import parse_revocations
 from misgiving.runtime.bundles.trust import Trust
 from misgiving.runtime.errors import DataError, FailedPrecondition, NotFound
 from misgiving.runtime.wire.releases import Release
@@ -68,7 +70,7 @@ class Releases:
         """
         if path.is_dir():
             raise DataError(f"{path} is a folder; expected a zip. Pack it with 'misgiving pack'")
-        bundle = Bundle.load(path, Trust.read(trust))
+        bundle = Bundle.load(path, self._trust(trust))
         body, manifest = path.read_bytes(), bundle.manifest
         release = Release(
             digest=bundle.digest,
@@ -232,6 +234,14 @@ class Releases:
             if one.release and one.release.digest == digest:
                 counts[one.release.state] = counts.get(one.release.state, 0) + 1
         return counts
+
+    def _trust(self, path: Path) -> Trust:
+        """What vehicles take that mind the last list of revocations."""
+        trust = Trust.read(path)
+        if (signed := Revoking(self._database).newest()) is None:
+            return trust
+        says = parse_revocations(signed.text, "the last list")
+        return replace(trust, revoked=trust.revoked | says.revoked, floors=says.floors)
 
     def _devices(self, name: str) -> list[str]:
         """All that ever reported a model of this name."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from misgiving.collector.frames.options import of_store
+from misgiving.collector.frames.options import of_metadata
 
 if TYPE_CHECKING:
     from misgiving.collector.store import Store
@@ -42,7 +42,7 @@ def sign(
 
 
 @app.command()
-@of_store
+@of_metadata
 def announce(
     file: List,
     store: "Store",
@@ -66,7 +66,7 @@ def announce(
 
 
 @app.command("list")
-@of_store
+@of_metadata
 def list_(store: "Store") -> None:
     """Say what the last list revokes, and how many vehicles mind or refuse it.
 

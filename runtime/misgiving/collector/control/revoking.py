@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from misgiving.collector.control.control import Control, insert_once
 from misgiving.collector.store.database import Database
-from misgiving.collector.store.tables import REVOCATIONS
+from misgiving.collector.store.tables import RELEASES, REVOCATIONS
 from misgiving.runtime.bundles.revocations import (
     Revocations,
     SignedList,
@@ -44,6 +44,8 @@ class Revoking:
     def announce(self, path: Path, trust: Path) -> tuple[SignedList, Revocations]:
         """Hand a list out to all vehicles; one that was announced before is handed out again.
 
+        Releases of which it says that vehicles take them no longer are halted.
+
         Args:
             path: of the list; its signatures are in ``PATH.sig``.
             trust: the keys that the vehicles trust.
@@ -67,6 +69,11 @@ class Revoking:
             whole = row | {"sha256": signed.sha256, "list": signed.text}
             database.execute(insert_once(database, REVOCATIONS, whole))
             database.execute(sa.update(REVOCATIONS).where(its).values(row))
+            revoked: list[sa.ColumnElement[bool]] = [RELEASES.c.digest.in_(says.revoked)]
+            for name, release in says.floors.items():
+                revoked.append(sa.and_(RELEASES.c.name == name, RELEASES.c.release < release))
+            going = sa.update(RELEASES).where(RELEASES.c.halted == "", sa.or_(*revoked))
+            database.execute(going.values(halted="revoked"))
         return signed, says
 
     def newest(self, known_sha256: str = "") -> SignedList | None:

@@ -15,9 +15,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from misgiving.collector.frames.devices import DAY_NS
+from misgiving.collector.frames.erased import Why, note_erased
 from misgiving.collector.frames.selection import Selection, count_frames, named, select_frames
 from misgiving.collector.frames.words import spoken_size
 from misgiving.collector.store import Store
+from misgiving.collector.store.folding import fold
 from misgiving.collector.store.tables import (
     BATCH_FRAMES,
     DECLINED,
@@ -107,36 +110,61 @@ def erase(store: Store, selection: Selection) -> Erased:
     if selection.until_ns is not None:
         until = min(until, selection.until_ns)
     selection = dataclasses.replace(selection, until_ns=until)
-    erased = _erase_frames(store, selection)
+    erased = Erased()
+    _erase_frames(store, erased, selection, Why.ASKED)
     with store.database.connect() as connection:
         if (fit := _declined(selection)) is not None:
             erased.declined = connection.execute(sa.delete(DECLINED).where(*fit)).rowcount
         if whole:
             erased.reports = _erase_reports(connection, selection.devices, until)
     erased.uploads = store.drop_unfinished()
+    fold(store.database)  # no sum has a name any more of which there is no frame
     store.database.forget()
     return erased
 
 
-def erase_old(store: Store, before_ns: int, stopped: Callable[[], bool] = lambda: False) -> Erased:
-    """Erase what arrived before a time, in Unix nanoseconds, but for frames with labels.
+def erase_old(
+    store: Store,
+    before_ns: int,
+    labelled_before_ns: int | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Erased:
+    """Erase what arrived before a time, in Unix nanoseconds, and notes of what was declined then.
 
     Args:
         store: of the collector.
         before_ns: the time.
+        labelled_before_ns: the time of frames with labels, not later; None for none of these.
         stopped: whether to leave the rest to another time.
     """
-    erased = _erase_frames(store, Selection(until_ns=before_ns, unlabelled=True), stopped)
+    erased = Erased()
+    unlabelled = Selection(until_ns=before_ns, unlabelled=True)
+    _erase_frames(store, erased, unlabelled, Why.EXPIRED, stopped)
+    if labelled_before_ns is not None:
+        left = Selection(until_ns=labelled_before_ns)
+        _erase_frames(store, erased, left, Why.EXPIRED_LABELLED, stopped)
+    with store.database.connect() as connection:
+        old = DECLINED.c.declined_time_unix_nano < before_ns
+        erased.declined = connection.execute(sa.delete(DECLINED).where(old)).rowcount
     erased.uploads = store.drop_unfinished(before_ns)
-    if erased.frames or erased.uploads:
-        log.info("retention: %s and %d unfinished uploads are erased", erased, erased.uploads)
+    if erased.frames or erased.uploads or erased.declined:
+        store.database.forget()
+        log.info(
+            "retention: %s, %d unfinished uploads and %d notes of declined frames are erased",
+            *(erased, erased.uploads, erased.declined),
+        )
+    for line in erased.kept_elsewhere:
+        log.warning("retention: %s", line)
     return erased
 
 
 def _erase_frames(
-    store: Store, selection: Selection, stopped: Callable[[], bool] = lambda: False
-) -> Erased:
-    erased = Erased()
+    store: Store,
+    erased: Erased,
+    selection: Selection,
+    why: Why,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
     while not stopped():
         with store.database.connect(reads=True) as connection:
             page = select_frames(connection, selection, limit=_PAGE)
@@ -146,19 +174,26 @@ def _erase_frames(
             break
         for frame in page:
             store.drop(frame.digest)
-            erased.devices[frame.device_id] += 1
-            erased.size_bytes += frame.size_bytes
-        erased.frames += len(page)
         with store.database.connect() as connection:
-            _delete_rows(connection, digests)
+            gone = _delete_rows(connection, digests, why)
+        erased.devices.update(device for device, _ in gone)
+        erased.size_bytes += sum(size for _, size in gone)
+        erased.frames += len(gone)
         _prove_empty(store, digests)
-    return erased
 
 
-def _delete_rows(connection: sa.Connection, digests: Sequence[str]) -> None:
+def _delete_rows(
+    connection: sa.Connection, digests: Sequence[str], why: Why
+) -> list[tuple[str, int]]:
+    """Device and size of each frame that no other process has deleted meanwhile."""
     _delete_for_good(connection)
-    for table in (MARKS, BATCH_FRAMES, FRAMES):
+    for table in (MARKS, BATCH_FRAMES):
         connection.execute(sa.delete(table).where(table.c.digest.in_(digests)))
+    c = FRAMES.c
+    rows = sa.delete(FRAMES).where(c.digest.in_(digests)).returning(c.device_id, c.size_bytes)
+    gone = [(device, size) for device, size in connection.execute(rows)]
+    note_erased(connection, why, [size for _, size in gone], time.time_ns() // DAY_NS)
+    return gone
 
 
 def _delete_for_good(connection: sa.Connection) -> None:

@@ -96,12 +96,18 @@ def _opened(
         yield opened
 
 
-def of_store(verb: Callable[..., None]) -> Callable[..., None]:
+def of_store(verb: Callable[..., None], *, unseals: bool = True) -> Callable[..., None]:
     """The verb with the options of a store, given to it opened as ``store``; and with those of a
     selection, where it takes a ``selection``.
+
+    Args:
+        verb: to be a command.
+        unseals: whether it opens frames, which may be sealed.
     """
     takes = inspect.signature(verb).parameters
-    stores = inspect.signature(_opened).parameters
+    stores = dict(inspect.signature(_opened).parameters)
+    if not unseals:
+        del stores["open_with"]
     selects = inspect.signature(_asked).parameters if "selection" in takes else {}
     own = {name: one for name, one in takes.items() if name not in ("store", "selection")}
 
@@ -119,6 +125,10 @@ def of_store(verb: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(together)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in together}
     return run
+
+
+of_metadata = functools.partial(of_store, unseals=False)
+"""The same for a verb that opens no frame."""
 
 
 def _read(option: str, text: str | None, read: Callable[[str], Any]) -> Any:

@@ -6,18 +6,24 @@ that frames which come or go meanwhile neither repeat others nor hide them.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
 from misgiving.collector.frames.words import Mark, Order
 from misgiving.collector.store.database import Database
 from misgiving.collector.store.rows import StoredFrame
-from misgiving.collector.store.tables import BATCH_FRAMES, FRAMES, LABELLED, MARKS
+from misgiving.collector.store.tables import BATCH_FRAMES, FRAMES, LABELLED
 from misgiving.runtime.errors import InvalidInput
 from misgiving.runtime.nouns import Reason
 
+Columns: TypeAlias = sa.sql.base.ReadOnlyColumnCollection[str, sa.Column[Any]]
+
 _PAGE = 500
+_COLUMNS = {
+    Order.NEWEST: FRAMES.c.received_time_unix_nano,
+    Order.WORST: FRAMES.c.max_predicted_loss,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,31 +74,38 @@ class Selection:
 
     def clauses(self) -> list[sa.ColumnElement[bool]]:
         """What the rows of ``frames`` must fulfil."""
-        c, found = FRAMES.c, list[sa.ColumnElement[bool]]()
-        found += named(c.device_id, self.devices) + named(c.stream_id, self.streams)
-        for column, names in ((c.reason, self.reasons), (c.campaign, self.campaigns)):
-            if names:
-                found.append(column.in_(names))
+        c, found = FRAMES.c, self.of_names(FRAMES.c)
+        if self.reasons and Reason.PREDICTED_LOSS.value not in self.reasons:
+            found.append(c.reason != sa.literal_column(f"'{Reason.PREDICTED_LOSS.value}'"))
+        if self.campaigns and "" not in self.campaigns:
+            found.append(_said(c.campaign))
         if self.since_ns is not None:
             found.append(c.received_time_unix_nano >= self.since_ns)
         if self.until_ns is not None:
             found.append(c.received_time_unix_nano < self.until_ns)
-        for column, begin in ((c.bundle_digest, self.bundle), (c.digest, self.digest)):
-            if begin:
-                found.append(column.startswith(begin, autoescape=True))
+        if self.digest:
+            found += _begins(c.digest, self.digest)
         if self.score is not None:
             low, high = self.score
             found += [c.max_predicted_loss >= low, c.max_predicted_loss <= high]
         return found + self._worked_on()
 
+    def of_names(self, c: Columns) -> list[sa.ColumnElement[bool]]:
+        """What is asked of names, for the columns ``c`` of frames or of sums over them."""
+        found = named(c.device_id, self.devices) + named(c.stream_id, self.streams)
+        for column, names in ((c.reason, self.reasons), (c.campaign, self.campaigns)):
+            if names:
+                found.append(column.in_(names))
+        return found + (_begins(c.bundle_digest, self.bundle) if self.bundle else [])
+
     def _worked_on(self) -> list[sa.ColumnElement[bool]]:
         """Of what people have done with them."""
-        digest, found = FRAMES.c.digest, list[sa.ColumnElement[bool]]()
+        c, found = FRAMES.c, list[sa.ColumnElement[bool]]()
+        digest = c.digest
         if self.reviewed is not None:
-            marked = sa.exists().where(MARKS.c.digest == digest)
-            found.append(marked if self.reviewed else ~marked)
+            found.append(_said(c.mark) if self.reviewed else c.mark == sa.literal_column("''"))
         if self.marks:
-            found.append(newest_mark().in_(self.marks))
+            found += [c.mark.in_(self.marks), _said(c.mark)]
         if self.new:
             found += [~sa.exists().where(BATCH_FRAMES.c.digest == digest), ~_exported_picture()]
         if self.unlabelled:
@@ -115,7 +128,8 @@ class Place:
         """Raises InvalidInput where it is no place."""
         value, _, digest = text.partition("~")
         try:
-            number = None if not value else float(value) if "." in value else int(value)
+            whole = not value or value.lstrip("-").isdecimal()
+            number = None if not value else int(value) if whole else float(value)
         except ValueError:
             digest = ""
         if not digest:
@@ -124,10 +138,9 @@ class Place:
 
     @classmethod
     def of(cls, frame: StoredFrame, order: Order) -> "Place":
-        """The place behind a frame."""
-        if order is Order.NEWEST:
-            return cls(frame.received_time_unix_nano, frame.digest)
-        return cls(frame.max_predicted_loss, frame.digest)
+        """The place of a frame."""
+        column = _COLUMNS.get(order)
+        return cls(None if column is None else getattr(frame, column.name), frame.digest)
 
 
 def select_frames(
@@ -136,6 +149,7 @@ def select_frames(
     *,
     after: Place | None = None,
     order: Order = Order.NEWEST,
+    backwards: bool = False,
     limit: int = _PAGE,
 ) -> list[StoredFrame]:
     """One page of frames.
@@ -144,14 +158,28 @@ def select_frames(
         connection: to the store's database.
         selection: which frames.
         after: where the page before ended; None for the first one.
-        order: what comes first; NEWEST or WORST.
+        order: what comes first; not DIVERSE.
+        backwards: the frames before the place instead, the nearest first.
         limit: of frames.
     """
-    column = _column(order)
-    wanted = [*selection.clauses(), *([_behind(after, column)] if after else [])]
-    ordered = column.desc().nulls_last() if column.nullable else column.desc()
-    rows = sa.select(FRAMES).where(*wanted).order_by(ordered, FRAMES.c.digest).limit(limit)
-    return [StoredFrame(**row) for row in connection.execute(rows).mappings()]
+    column, wanted = _COLUMNS.get(order), selection.clauses()
+    if column is None or not column.nullable:
+        return _part(connection, wanted, column, after, backwards, limit)
+    # Those without a value come last. Asked for by themselves, so that an index gives the others.
+    found: list[StoredFrame] = []
+    for valued in (False, True) if backwards else (True, False):
+        kind = column.is_not(None) if valued else column.is_(None)
+        place = after
+        if after is not None and valued != (after.value is not None):
+            if valued != backwards:
+                continue  # all of them lie on the other side
+            place = None
+        by = column if valued else None
+        left = limit - len(found)
+        found += _part(connection, [*wanted, kind], by, place, backwards, left)
+        if len(found) == limit:
+            break
+    return found
 
 
 def every_frame(
@@ -185,30 +213,44 @@ def named(column: sa.Column[Any], names: Sequence[str]) -> list[sa.ColumnElement
     return [sa.or_(*(_is_named(column, name) for name in names))] if names else []
 
 
-def newest_mark() -> sa.ScalarSelect[Any]:
-    """The newest mark of the frame of a query's row."""
-    newest = MARKS.c.at_unix_nano.desc(), MARKS.c.id.desc()
-    of_frame = sa.select(MARKS.c.mark).where(MARKS.c.digest == FRAMES.c.digest)
-    return of_frame.order_by(*newest).limit(1).correlate(FRAMES).scalar_subquery()
-
-
 def _exported_picture() -> sa.ColumnElement[bool]:
     other = FRAMES.alias("same_picture")
     same = other.c.image_digest == FRAMES.c.image_digest
     return sa.exists().where(BATCH_FRAMES.c.digest == other.c.digest, same).correlate(FRAMES)
 
 
-def _column(order: Order) -> sa.Column[Any]:
-    c = FRAMES.c
-    return c.received_time_unix_nano if order is Order.NEWEST else c.max_predicted_loss
+def _part(
+    connection: sa.Connection,
+    wanted: Sequence[sa.ColumnElement[bool]],
+    column: sa.Column[Any] | None,
+    after: Place | None,
+    backwards: bool,
+    limit: int,
+) -> list[StoredFrame]:
+    """Frames by a column that all of them have, the greatest first, then by digest."""
+    digest = FRAMES.c.digest
+    ordered: list[Any] = [digest.desc() if backwards else digest]
+    wanted = list(wanted)
+    if column is not None:
+        ordered.insert(0, column.asc() if backwards else column.desc())
+    if after:
+        rest = digest < after.digest if backwards else digest > after.digest
+        if column is not None:  # the first of the two lets an index begin at the place
+            wanted.append(column >= after.value if backwards else column <= after.value)
+            rest = (column != after.value) | rest
+        wanted.append(rest)
+    rows = sa.select(FRAMES).where(*wanted).order_by(*ordered).limit(limit)
+    return [StoredFrame(**row) for row in connection.execute(rows).mappings()]
 
 
-def _behind(place: Place, column: sa.Column[Any]) -> sa.ColumnElement[bool]:
-    later = FRAMES.c.digest > place.digest
-    if place.value is None:
-        return column.is_(None) & later
-    behind = (column < place.value) | ((column == place.value) & later)
-    return behind | column.is_(None) if column.nullable else behind
+def _said(column: sa.Column[str]) -> sa.ColumnElement[bool]:
+    return column != sa.literal_column("''")
+
+
+def _begins(column: sa.Column[str], begin: str) -> list[sa.ColumnElement[bool]]:
+    """That a column of hex digits begins so; the range lets an index find it."""
+    ends = column < f"{begin}g"  # behind any hex
+    return [column.startswith(begin, autoescape=True), column >= begin, ends]
 
 
 def _is_named(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:

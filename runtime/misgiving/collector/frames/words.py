@@ -31,6 +31,9 @@ class Order(str, Enum):
     """By arrival."""
     WORST = "worst"
     """By predicted loss; frames without one come last."""
+    DRAWN = "drawn"
+    """By digest, which nothing in a picture has a say in: wherever somebody stops, those before are
+    a random sample."""
     DIVERSE = "diverse"
     """The worst, spread over what they show."""
 

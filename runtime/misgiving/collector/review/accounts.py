@@ -4,9 +4,7 @@ somebody may guess."""
 import hashlib
 import re
 import secrets
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +15,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy.dialects import postgresql, sqlite
 
 from misgiving.collector.store.database import Database
-from misgiving.collector.store.tables import ACCOUNTS, KEYS
+from misgiving.collector.store.tables import ACCOUNTS, KEYS, LOGIN_ATTEMPTS
 from misgiving.runtime.errors import InvalidInput, NotFound, ResourceExhausted
 
 SHORTEST = 12
@@ -29,7 +27,7 @@ FROM_ONE = 20
 """The same for one address, whatever the names."""
 WINDOW_S = 300.0
 
-_REMEMBERED = 10_000
+_LOCK = 0x6D67_6C67  # of PostgreSQL's advisory locks, which are numbers
 _SESSIONS = "review_sessions"
 _HASHER = PasswordHasher()
 
@@ -137,52 +135,65 @@ class Accounts:
 
 
 class Throttle:
-    """Counts wrong passwords in this process, and says when there were too many.
+    """Counts logins that fail in the database, for all processes together, and says when there are
+    too many.
+
+    A login counts from before its password is looked at until it has proved right, so that guesses
+    at once are no more than one after the other.
 
     Args:
-        clock: seconds, never back.
+        database: of the store.
+        clock: Unix nanoseconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._failed: dict[tuple[str, ...], deque[float]] = {}
+    def __init__(self, database: Database, clock: Callable[[], int] = time.time_ns) -> None:
+        self._database, self._clock = database, clock
+        self._key = Accounts(database).signing_key()
 
-    def check(self, name: str, address: str) -> None:
-        """Raise ResourceExhausted where too many guesses failed of late."""
-        with self._lock:
-            now = self._clock()
-            for key, most in self._keys(name, address):
-                times = self._recent(key, now)
-                if len(times) >= most:
-                    wait = times[-most] + WINDOW_S - now
-                    error = ResourceExhausted(
-                        f"{most} passwords were wrong within {WINDOW_S / 60:.0f} minutes; expected "
-                        f"fewer. Try again in {wait:.0f} s"
-                    )
-                    error.retry_after_ms = int(1000 * wait)
-                    raise error
+    def begin(self, name: str, address: str) -> int:
+        """Count a login, to be taken back by :meth:`succeeded`.
 
-    def failed(self, name: str, address: str) -> None:
-        """Count a wrong password."""
-        with self._lock:
-            now = self._clock()
-            for key, _ in self._keys(name, address):
-                self._failed[key] = self._recent(key, now)
-                self._failed[key].append(now)
-            while len(self._failed) > _REMEMBERED:
-                del self._failed[next(iter(self._failed))]
+        Raises:
+            ResourceExhausted: too many have failed of late; this one is not counted.
+        """
+        c, now = LOGIN_ATTEMPTS.c, self._clock()
+        begun = now - round(WINDOW_S * 1e9)
+        hashed = {"address": self._hashed(address), "login": self._hashed(address, name)}
+        with self._database.connect(reads=True) as connection:  # a flood keeps nobody from writing
+            _check(connection, hashed, begun)
+        with self._database.connect() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite has one writer at a time
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+            _check(connection, hashed, begun)
+            connection.execute(sa.delete(LOGIN_ATTEMPTS).where(c.at_unix_nano <= begun))
+            new = sa.insert(LOGIN_ATTEMPTS).values(at_unix_nano=now, **hashed).returning(c.id)
+            return int(connection.execute(new).scalar_one())
 
-    def _recent(self, key: tuple[str, ...], now: float) -> "deque[float]":
-        times = self._failed.pop(key, deque[float]())
-        while times and times[0] <= now - WINDOW_S:
-            times.popleft()
-        if times:
-            self._failed[key] = times
-        return times
+    def succeeded(self, attempt: int) -> None:
+        """A login was no guess."""
+        with self._database.connect() as connection:
+            connection.execute(sa.delete(LOGIN_ATTEMPTS).where(LOGIN_ATTEMPTS.c.id == attempt))
 
-    def _keys(self, name: str, address: str) -> tuple[tuple[tuple[str, ...], int], ...]:
-        return ((address, name), FAILURES), ((address,), FROM_ONE)
+    def _hashed(self, *parts: str) -> str:
+        """Who has failed, and from where, is nobody's to read; a name may be a password."""
+        text = "\0".join(parts).encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, key=self._key, digest_size=32).hexdigest()
+
+
+def _check(connection: sa.Connection, hashed: dict[str, str], begun: int) -> None:
+    """Raise ResourceExhausted where too many logins have failed since a time."""
+    c = LOGIN_ATTEMPTS.c
+    for column, most in (("login", FAILURES), ("address", FROM_ONE)):
+        times = sa.select(c.at_unix_nano).where(c[column] == hashed[column], c.at_unix_nano > begun)
+        last = times.order_by(c.at_unix_nano.desc()).offset(most - 1).limit(1)
+        if (at := connection.scalar(last)) is not None:
+            wait_s = (at - begun) / 1e9
+            error = ResourceExhausted(
+                f"{most} passwords were wrong within {WINDOW_S / 60:.0f} minutes; expected fewer. "
+                f"Try again in {wait_s:.0f} s"
+            )
+            error.retry_after_ms = int(1000 * wait_s)
+            raise error
 
 
 def _stamp(password_hash: str) -> str:

@@ -56,7 +56,7 @@ def create_app(store: Store, access: Access, throttle: Throttle | None = None) -
     Args:
         store: open as long as it answers.
         access: who may look.
-        throttle: of wrong passwords; a new one by default.
+        throttle: of wrong passwords; one on the store's database by default.
     """
     app = flask.Flask(__name__)
     accounts = Accounts(store.database)
@@ -76,7 +76,7 @@ def create_app(store: Store, access: Access, throttle: Throttle | None = None) -
     app.register_error_handler(MisgivingError, _refused)
     app.register_error_handler(HTTPException, _http_error)
     app.after_request(_with_headers)
-    _add_login(app, accounts, throttle or Throttle(), access)
+    _add_login(app, accounts, throttle or Throttle(store.database), access)
     Pages(store).add_to(app)
     return app
 
@@ -108,11 +108,11 @@ def _add_login(app: flask.Flask, accounts: Accounts, throttle: Throttle, access:
     def log_in() -> Any:
         name, password = (flask.request.form.get(part, "") for part in ("name", "password"))
         address = flask.request.remote_addr or ""
-        throttle.check(name, address)
+        attempt = throttle.begin(name, address)
         account = accounts.check(name, password)
         if account is None:
-            throttle.failed(name, address)
             return flask.render_template("login.html", wrong=True), 401
+        throttle.succeeded(attempt)
         return _entered(account)
 
     @app.post("/logout")

@@ -7,7 +7,6 @@ as large a share of these failed as of its judged ones (Hajek). Pure.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -25,17 +24,25 @@ _UNLIKE = 4.0  # standard errors between the mean scores of judged and of all
 Floats = NDArray[np.floating]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Judged:
-    """A frame on which somebody said whether the network failed."""
+    """The frames of one camera on which somebody said whether the network failed: they resemble
+    each other. A frame's weight is 1 / probability, with which it was kept."""
 
-    failed: bool
-    probability: float
-    """With which it was kept, in (0, 1]."""
     camera: str
-    """Frames of one camera resemble each other."""
-    score: float | None = None
-    """Its largest predicted loss; None where it has none."""
+    frames: int
+    failed: int
+    """Frames on which it did."""
+    weight: float
+    """Sum of the weights."""
+    square: float
+    """Sum of their squares."""
+    failed_weight: float
+    """Sum of the weights of the failed."""
+    scored: int = 0
+    """Frames that have a score, the largest predicted loss."""
+    score: float = 0.0
+    """Sum of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +62,27 @@ class Stratum:
     """Standard deviation of their scores."""
 
     @property
+    def judged_frames(self) -> int:
+        return sum(one.frames for one in self.judged)
+
+    @property
+    def failed_frames(self) -> int:
+        return sum(one.failed for one in self.judged)
+
+    @property
     def missing(self) -> int:
         """How many more must be judged before there is a number."""
-        return max(0, min(HANDFUL, self.kept) - len(self.judged))
+        return max(0, min(HANDFUL, self.kept) - self.judged_frames)
 
     @property
     def unlike(self) -> bool:
         """Whether the judged ones have other scores than all of them: they were not drawn."""
-        scores = [one.score for one in self.judged if one.score is not None]
-        if not scores or not self.deviation > 0:
+        scored = sum(one.scored for one in self.judged)
+        if not scored or not self.deviation > 0:
             return False
-        error = self.deviation / math.sqrt(len(scores))
-        return abs(float(np.mean(scores)) - self.mean_score) > _UNLIKE * error
+        error = self.deviation / math.sqrt(scored)
+        mean = sum(one.score for one in self.judged) / scored
+        return abs(mean - self.mean_score) > _UNLIKE * error
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +113,7 @@ class Audit:
 
     @property
     def judged(self) -> int:
-        return sum(len(one.judged) for one in self.strata)
+        return sum(one.judged_frames for one in self.strata)
 
 
 def estimate_audit(strata: Iterable[Stratum]) -> Audit:
@@ -147,23 +163,19 @@ def _failed(judged: Sequence[Judged]) -> tuple[float, float]:
     """The share of failures by weight, and how many equal, independent frames it is worth."""
     if not judged:
         return 0.5, 0.0
-    weights = np.array([1 / one.probability for one in judged])
-    failed = np.array([one.failed for one in judged], float)
-    share = float(weights @ failed / weights.sum())
-    return share, _worth(weights, failed, share, [one.camera for one in judged])
+    share = sum(one.failed_weight for one in judged) / sum(one.weight for one in judged)
+    return share, _worth(judged, share)
 
 
-def _worth(weights: Floats, failed: Floats, share: float, cameras: Sequence[str]) -> float:
+def _worth(judged: Sequence[Judged], share: float) -> float:
     """Kish's number of equal weights; fewer where cameras differ by more than chance has it."""
-    total = weights.sum()
-    equal = float(total**2 / (weights @ weights))
-    sums = defaultdict[str, float](float)
-    for camera, part in zip(cameras, weights * (failed - share), strict=True):
-        sums[camera] += part
-    count = len(sums)
+    total = sum(one.weight for one in judged)
+    equal = total**2 / sum(one.square for one in judged)
+    count = len(judged)
     if count < 2 or not 0 < share < 1:
         return equal
-    variance = count / (count - 1) * sum(one**2 for one in sums.values()) / total**2
+    apart = sum((one.failed_weight - share * one.weight) ** 2 for one in judged)
+    variance = count / (count - 1) * apart / total**2
     worth = share * (1 - share) / variance if variance else equal
     return min(equal, max(worth, min(count, equal)))
 

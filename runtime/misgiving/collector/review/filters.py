@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 from misgiving.collector.frames.selection import Place, Selection
-from misgiving.collector.frames.words import moment, score_range
-from misgiving.collector.review.queries import Order
+from misgiving.collector.frames.words import Order, moment, score_range
 from misgiving.runtime.errors import InvalidInput
 
 FIELDS = (

@@ -1,7 +1,9 @@
 """The pages themselves: contact sheet, frame, audit and overview."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import date
 from functools import lru_cache
 from typing import Any
 
@@ -10,12 +12,14 @@ from werkzeug.wrappers import Response
 
 from misgiving.collector.control.control import Control
 from misgiving.collector.control.overview import devices_of, lines_of
+from misgiving.collector.frames.erased import erased_by_day
 from misgiving.collector.frames.selection import Place
-from misgiving.collector.frames.words import Mark
+from misgiving.collector.frames.words import Mark, Order
 from misgiving.collector.review import charts, drawing, queries
 from misgiving.collector.review.auditing import HANDFUL, LEVEL, estimate_audit
 from misgiving.collector.review.filters import View, read_view
-from misgiving.collector.review.queries import DAY_NS, DAYS, Marked, Order
+from misgiving.collector.review.queries import DAYS, Marked
+from misgiving.collector.store.folding import DAY_NS
 from misgiving.collector.store.rows import StoredFrame
 from misgiving.collector.store.store import Store
 from misgiving.runtime.errors import DataError, InvalidInput, MisgivingError, NotFound
@@ -70,7 +74,7 @@ class Pages:
             marks = queries.newest_marks(connection, [row.digest for row in rows])
             known = queries.known_lately(connection)
         shown = rows[:PAGE]
-        further = view.at(view.order.place(shown[-1])) if len(rows) > PAGE else ""
+        further = view.at(Place.of(shown[-1], view.order)) if len(rows) > PAGE else ""
         return flask.render_template(
             "sheet.html", view=view, rows=shown, marks=marks, known=known, further=further,
             begun=bool(after), orders=list(Order), mark_names=[one.value for one in Mark],
@@ -138,11 +142,13 @@ class Pages:
             scores = queries.scores_by_bundle(connection, view.selection)
             marks = queries.count_marks(connection)
             declined = queries.count_declined(connection, first * DAY_NS)
+            erased = erased_by_day(connection, first)
             known = queries.known_lately(connection)
         return flask.render_template(
             "overview.html", view=view, arrived=charts.arrived(rows, first, DAYS), known=known,
             histograms=charts.histograms(scores)[:_BUNDLES], marks=marks, declined=declined,
-            vehicles=vehicles, most=_DEVICES, scored=queries.SCORED,
+            vehicles=vehicles, most=_DEVICES, scored=queries.SCORED, erased=erased,
+            erased_sums=_sums(erased),
             size=(charts.WIDTH, charts.HEIGHT),
         )  # fmt: skip
 
@@ -202,7 +208,7 @@ def _neighbours(connection: Any, view: View, row: StoredFrame) -> tuple[str | No
     """Digests of the frames before and after one, in the list that it was chosen from."""
     found = []
     for backwards in (True, False):
-        place = view.order.place(row)
+        place = Place.of(row, view.order)
         rows = queries.list_frames(
             connection, view.selection, view.order, beyond=place, backwards=backwards, limit=1
         )
@@ -245,6 +251,14 @@ def _image_of(kept: KeptFrame) -> str:
         said += [f"heads covered: {len(redaction.covered)}"] if redaction.covered else []
         said += [f"changed by {redaction.hook}"] if redaction.hook else []
     return ", ".join(said)
+
+
+def _sums(erased: list[tuple[date, str, int]]) -> Counter[str]:
+    """Reason → number of frames."""
+    sums = Counter[str]()
+    for _, reason, count in erased:
+        sums[reason] += count
+    return sums
 
 
 def _vehicles(control: Control, view: View, now_ns: int) -> list[list[str]]:

@@ -1,18 +1,19 @@
 """What the pages ask the database: frames in an order, those around one, and sums for charts."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from misgiving.collector.frames.selection import Place, Selection
-from misgiving.collector.frames.words import Mark
+from misgiving.collector.frames.selection import Place, Selection, select_frames
+from misgiving.collector.frames.summed import summed
+from misgiving.collector.frames.words import Order
 from misgiving.collector.review.auditing import Judged, Stratum
+from misgiving.collector.store.folding import SUMS
 from misgiving.collector.store.rows import StoredFrame
 from misgiving.collector.store.tables import DECLINED, FRAMES, MARKS
 
@@ -21,30 +22,9 @@ COMPARED = 20_000
 SCORED = 20_000
 """Newest frames whose scores make the histograms."""
 DAYS = 30
-DAY_NS = 24 * 3600 * 10**9
 
 _LATELY = 1000  # newest frames whose devices and campaigns are offered as filters
-_VERDICTS = (Mark.CONFIRMED.value, Mark.FALSE_ALARM.value, Mark.IGNORE.value)
 _C = FRAMES.c
-
-
-class Order(str, Enum):
-    """What a list begins with."""
-
-    NEWEST = "newest"
-    WORST = "worst"
-    """By predicted loss; frames without one come last."""
-    DRAWN = "drawn"
-    """By digest, which nothing in a picture has a say in: wherever somebody stops, those before are
-    a random sample."""
-
-    def place(self, row: StoredFrame) -> Place:
-        """Of a frame in this order."""
-        values = {"newest": row.received_time_unix_nano, "worst": row.max_predicted_loss}
-        return Place(values.get(self.value), row.digest)
-
-
-_COLUMNS = {Order.NEWEST: _C.received_time_unix_nano, Order.WORST: _C.max_predicted_loss}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +46,35 @@ def list_frames(
     limit: int,
 ) -> list[StoredFrame]:
     """Frames from a place on, this one not included; ``backwards`` gives the nearest first."""
-    column, wanted = _COLUMNS.get(order), selection.clauses()
-    if column is None or not column.nullable:
-        return _part(connection, wanted, column, beyond, backwards, limit)
-    # Those without a value come last. Asked for by themselves, so that an index gives the others.
-    found: list[StoredFrame] = []
-    for valued in (False, True) if backwards else (True, False):
-        kind = column.is_not(None) if valued else column.is_(None)
-        place = beyond
-        if beyond is not None and valued != (beyond.value is not None):
-            if valued != backwards:
-                continue  # all of them lie on the other side
-            place = None
-        by = column if valued else None
-        left = limit - len(found)
-        found += _part(connection, [*wanted, kind], by, place, backwards, left)
-        if len(found) == limit:
-            break
-    return found
+    known = narrowed(connection, selection)
+    if known is None:
+        return []
+    return select_frames(
+        connection, known, after=beyond, order=order, backwards=backwards, limit=limit
+    )
+
+
+def narrowed(connection: sa.Connection, selection: Selection) -> Selection | None:
+    """The same frames, asked for by whole names; None where there are none.
+
+    A database would look for long for what names have in common that have nothing.
+    """
+    patterns = any(name.endswith("*") for name in (*selection.devices, *selection.streams))
+    names = selection.devices, selection.streams, selection.reasons, selection.campaigns
+    if not (patterns or selection.bundle) and sum(map(bool, names)) < 2:
+        return selection
+    known = ("devices", "streams", "reasons", "campaigns", "bundle")
+    asked = Selection(**{name: getattr(selection, name) for name in known})
+    rows = summed(connection, asked, ("device_id", "stream_id", "bundle_digest"), ())
+    if not rows:
+        return None
+    devices, streams, bundles = (tuple(sorted({*column})) for column in zip(*rows, strict=True))
+    return replace(
+        selection,
+        devices=devices if selection.devices else (),
+        streams=streams if selection.streams else (),
+        bundle=bundles[0] if selection.bundle and len(bundles) == 1 else selection.bundle,
+    )
 
 
 def frame_row(connection: sa.Connection, digest: str) -> StoredFrame | None:
@@ -155,29 +146,22 @@ def alike(connection: sa.Connection, row: StoredFrame, count: int) -> list[tuple
 
 def strata(connection: sa.Connection, selection: Selection) -> list[Stratum]:
     """Kept frames by flag and reason, with those on which somebody gave a verdict."""
-    p, score = _C.sampling_probability, _C.max_predicted_loss
-    wanted = [*selection.clauses(), p > 0, _C.flagged.is_not(None)]
-    sums = sa.select(
-        *(_C.flagged, _C.reason, sa.func.count(), sa.func.sum(1 / p)),
-        *(sa.func.sum((1 - p) / (p * p)), sa.func.avg(score), sa.func.avg(score * score)),
-    )
-    grouped = sums.where(*wanted).group_by(_C.flagged, _C.reason).order_by(_C.flagged, _C.reason)
-    judged = _judged(connection, wanted)
-    return [
-        _stratum(bool(flagged), reason, numbers, judged[bool(flagged), reason])
-        for flagged, reason, *numbers in connection.execute(grouped)
-    ]
+    by = ("flagged", "reason", "device_id", "stream_id")
+    found = defaultdict[tuple[int, str], list[Any]](list)
+    for row in summed(connection, selection, by, SUMS):
+        if row.usable and row.flagged >= 0:
+            found[row.flagged, row.reason].append(row)
+    return [_stratum(bool(flagged), reason, rows) for (flagged, reason), rows in found.items()]
 
 
 def arrivals(
     connection: sa.Connection, selection: Selection, since_ns: int
 ) -> list[tuple[int, str, str, int]]:
     """Day since 1970, device, reason and number of frames, of what arrived from a time on."""
-    day = (_C.received_time_unix_nano // DAY_NS).label("day")
-    recent = _C.received_time_unix_nano >= since_ns
-    rows = sa.select(day, _C.device_id, _C.reason, sa.func.count())
-    rows = rows.where(recent, *selection.clauses()).group_by(day, _C.device_id, _C.reason)
-    return [(int(a), b, c, int(d)) for a, b, c, d in connection.execute(rows.order_by(day))]
+    since_ns = max(since_ns, selection.since_ns or 0)
+    recent = replace(selection, since_ns=since_ns)
+    rows = summed(connection, recent, ("day", "device_id", "reason"), ("frames",))
+    return [(int(a), b, c, int(d)) for a, b, c, d in map(tuple, rows)]
 
 
 def scores_by_bundle(
@@ -206,57 +190,31 @@ def count_marks(connection: sa.Connection) -> dict[str, int]:
     return {mark: int(count) for mark, count in connection.execute(rows)}
 
 
-def _judged(
-    connection: sa.Connection, wanted: Iterable[sa.ColumnElement[bool]]
-) -> dict[tuple[bool, str], list[Judged]]:
-    """Of each stratum; the newest verdict counts, and *ignore* takes one back."""
-    columns = (_C.flagged, _C.reason, _C.sampling_probability, _C.device_id, _C.stream_id)
-    joined = MARKS.join(FRAMES, MARKS.c.digest == _C.digest)
-    rows = sa.select(_C.digest, MARKS.c.mark, _C.max_predicted_loss, *columns)
-    rows = rows.select_from(joined).where(*wanted, MARKS.c.mark.in_(_VERDICTS)).order_by(*_of_age())
-    found = defaultdict[tuple[bool, str], list[Judged]](list)
-    newest = {row["digest"]: row for row in connection.execute(rows).mappings()}
-    for row in newest.values():
-        if row["mark"] != Mark.IGNORE.value:
-            failed = row["mark"] == Mark.CONFIRMED.value
-            camera = f"{row['device_id']}/{row['stream_id']}"
-            probability, score = row["sampling_probability"], row["max_predicted_loss"]
-            found[bool(row["flagged"]), row["reason"]].append(
-                Judged(failed, probability, camera, score)
-            )
-    return found
-
-
-def _stratum(
-    flagged: bool, reason: str, numbers: Sequence[Any], judged: Sequence[Judged]
-) -> Stratum:
-    kept, weight, variance, mean, square = numbers
-    mean = np.nan if mean is None else mean
-    deviation = np.sqrt(max(0.0, square - mean**2)) if square is not None else np.nan
-    return Stratum(flagged, reason, kept, weight, variance, tuple(judged), mean, float(deviation))
-
-
-def _part(
-    connection: sa.Connection,
-    wanted: Sequence[sa.ColumnElement[bool]],
-    column: sa.Column[Any] | None,
-    beyond: Place | None,
-    backwards: bool,
-    limit: int,
-) -> list[StoredFrame]:
-    """Frames by a column that all of them have, the greatest first, then by digest."""
-    ordered: list[Any] = [_C.digest.desc() if backwards else _C.digest]
-    wanted = list(wanted)
-    if column is not None:
-        ordered.insert(0, column.asc() if backwards else column.desc())
-    if beyond:
-        rest = _C.digest < beyond.digest if backwards else _C.digest > beyond.digest
-        if column is not None:  # the first of the two lets an index begin at the place
-            wanted.append(column >= beyond.value if backwards else column <= beyond.value)
-            rest = (column != beyond.value) | rest
-        wanted.append(rest)
-    rows = sa.select(FRAMES).where(*wanted).order_by(*ordered).limit(limit)
-    return _stored(connection, rows)
+def _stratum(flagged: bool, reason: str, rows: Sequence[Any]) -> Stratum:
+    """Of the sums of its cameras."""
+    total = {name: sum(getattr(row, name) for row in rows) for name in SUMS}
+    scored = total["scored"] or np.nan
+    mean, square = total["score"] / scored, total["score_square"] / scored
+    judged = [
+        Judged(
+            camera=f"{row.device_id}/{row.stream_id}",
+            frames=int(row.judged),
+            failed=int(row.failed),
+            weight=row.judged_weight,
+            square=row.judged_square,
+            failed_weight=row.failed_weight,
+            scored=int(row.judged_scored),
+            score=row.judged_score,
+        )
+        for row in rows
+        if row.judged
+    ]
+    return Stratum(
+        *(flagged, reason, int(total["usable"]), total["weight"], total["variance"]),
+        judged=tuple(judged),
+        mean_score=float(mean),
+        deviation=float(np.sqrt(max(0.0, square - mean**2))) if total["scored"] else np.nan,
+    )
 
 
 def _stored(connection: sa.Connection, rows: sa.Select[Any]) -> list[StoredFrame]:

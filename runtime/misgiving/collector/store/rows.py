@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,10 @@ class StoredFrame:
     software_version: str = ""
     sealed_with: str = ""
     identity: str = ""
+    mark: str = field(default="", compare=False)
+    """What somebody said of it last; the database writes it, as the next one."""
+    failed: bool | None = field(default=None, compare=False)
+    """Whether the network did, as somebody judged."""
 
 
 class Rows:

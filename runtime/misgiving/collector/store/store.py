@@ -215,7 +215,7 @@ class Store:
             DataError: its object is missing or altered.
             FailedPrecondition: it is sealed for a key that is not here.
         """
-        return self.opener.frame(self._objects.body(digest))
+        return self.opener.frame(self._objects.body(digest), asked=True)
 
     def frames(self, bundle: str = "") -> Iterator[tuple[StoredFrame, KeptFrame]]:
         """Every stored frame with its row, in order of arrival.

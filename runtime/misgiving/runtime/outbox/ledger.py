@@ -35,6 +35,8 @@ class Ledger:
         self._next: tuple[FlagState, Moment] | None = None
         self._failing = False
         self._boot = _BOOT.read_text().strip() if _BOOT.exists() else ""  # elsewhere than on Linux
+        for left in folder.glob(f".{LEDGER}.*"):  # by a process that was killed as it wrote
+            left.unlink(missing_ok=True)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
 
     def recalled(self, state: FlagState) -> FlagState:

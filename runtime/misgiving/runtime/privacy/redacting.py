@@ -12,6 +12,7 @@ from misgiving.runtime.geometry import CropRule, Region, window_of
 from misgiving.runtime.images import check_rgb
 from misgiving.runtime.nouns import Answer, Person
 from misgiving.runtime.privacy.heads import head_boxes, head_joints
+from misgiving.runtime.privacy.metadata import bare
 from misgiving.runtime.privacy.policy import Hook, PrivacyPolicy
 from misgiving.runtime.wire.collected import KeptFrame, Redaction
 
@@ -41,7 +42,7 @@ def redacted(kept: KeptFrame, policy: PrivacyPolicy, rule: CropRule) -> KeptFram
     if not policy.position:
         kept = replace(kept, frame=replace(kept.frame, position=None))
     if not policy.redacts:
-        return kept
+        return kept if policy.position else _bare(kept)
     image = np.array(kept.frame.decoded())  # a copy: others look at the frame too
     if policy.hook:
         image = _changed(image, kept, policy.hook)
@@ -57,6 +58,14 @@ def redacted(kept: KeptFrame, policy: PrivacyPolicy, rule: CropRule) -> KeptFram
         policy.hook.name if policy.hook else "",
     )
     return replace(kept, frame=replace(kept.frame, image=image), coding=None, redaction=done)
+
+
+def _bare(kept: KeptFrame) -> KeptFrame:
+    """The same without the place that a camera may have written into the image."""
+    image = kept.frame.image
+    if not isinstance(image, bytes) or (made := bare(image)) == image:
+        return kept
+    return replace(kept, frame=replace(kept.frame, image=made))
 
 
 def _changed(image: Image, kept: KeptFrame, hook: Hook) -> Image:

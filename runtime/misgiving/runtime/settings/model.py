@@ -214,7 +214,7 @@ class SpoolTable(Table):
     without it they are not."""
     jpeg: Annotated[int, Field(ge=1, le=100)] | None = None
     """Quality, 1 to 100, of the JPEG that a raw or redacted picture is kept as; without it a PNG,
-    which loses nothing. A picture that comes encoded stays as it came."""
+    which loses nothing. A picture that comes encoded is not encoded again."""
     collector: Address | None = None
     """HOST:PORT that the spool is uploaded to."""
     collector_tls: Location | None = None

@@ -18,7 +18,7 @@ ROLES = {
         "select",
         "theory",
     ),
-    "Release": ("export", "calibrate", "sign", "pack", "bench", "demo"),
+    "Release": ("next-cycle", "export", "calibrate", "sign", "pack", "bench", "demo"),
 }
 
 
