@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from misgiving.collector.frames.erased import Why
 from misgiving.collector.frames.erasing import _delete_rows
 from misgiving.collector.frames.selection import Selection
 from misgiving.collector.frames.summed import frame_parts, summed
@@ -78,7 +79,7 @@ def change(database: Database, rng: random.Random) -> None:
                 mark = rng.choice(["confirmed", "false_alarm", "ignore", "label"])
                 add_mark(connection, digest, Marked(mark, "ann", rng.randrange(9)))
             else:
-                _delete_rows(connection, [digest])
+                _delete_rows(connection, [digest], Why.ASKED)
 
 
 def fresh(connection: sa.Connection, day: Any) -> dict[tuple[Any, ...], tuple[float, ...]]:
