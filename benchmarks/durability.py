@@ -35,6 +35,10 @@ from shared.proxy import FAIR, Proxy, storm
 from shared.services import KEYS, S3, Postgres, started
 
 START_S = 60.0
+ORDER = 5, 15
+"""Least and most frames that are handed to the spool at once, before each kill."""
+MOST_PENDING = 300
+"""Beyond it the weather is fair until the next kill."""
 VICTIMS = {"vehicle": 5, "collector": 2, "network": 3}
 """How often each is the victim, of ten."""
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -64,6 +68,7 @@ class Trial:
         self._listen = f"127.0.0.1:{unused_port()}"
         self._proxy = Proxy(lambda: self._listen)
         self._collector = self._start_collector()
+        self._ordered = self._pending = 0
         self._vehicle, self._said = self._start_vehicle()
 
     def run(self, kills: int) -> Counter[str]:
@@ -71,7 +76,7 @@ class Trial:
         try:
             for _ in range(kills):
                 self._listen_a_while()
-                if self.rng.random() < 0.5:
+                if self.rng.random() < 0.5 or self._pending > MOST_PENDING:
                     self._proxy.set(FAIR)
                 victim = self.rng.choices(list(VICTIMS), list(VICTIMS.values()))[0]
                 getattr(self, f"_kill_{victim}")()
@@ -89,23 +94,27 @@ class Trial:
         return counted
 
     def _listen_a_while(self) -> None:
-        """Until some more frames are stored, and a moment longer: a kill may come at any time."""
-        for _ in range(self.rng.randint(0, 6)):
+        """Until some of the frames are stored, and a moment longer: a kill may come at any time."""
+        self._said.send(order := self.rng.randint(*ORDER))
+        self._ordered += order
+        for _ in range(self.rng.randint(0, self._ordered)):
             assert self._said.poll(START_S), "the vehicle says nothing"
             self._hear()
         threading.Event().wait(self.rng.uniform(0, 0.03))
 
     def _hear(self) -> None:
-        if said := self._said.recv():
-            self.stored.add(said)
+        name, self._pending = self._said.recv()
+        self.stored.add(name)
+        self._ordered -= 1
 
     def _hear_the_rest(self) -> None:
         """What a killed vehicle had said."""
         try:
             while True:
                 self._hear()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self._said.close()
+            self._ordered = 0
 
     def _kill_vehicle(self) -> None:
         self.kills["vehicle"] += 1
@@ -131,7 +140,7 @@ class Trial:
         process.join(START_S)
 
     def _start_vehicle(self) -> tuple[Any, Connection]:
-        ours, theirs = _PROCESSES.Pipe(duplex=False)
+        ours, theirs = _PROCESSES.Pipe()
         run = self.kills["vehicle"]
         arguments = (self.folder, self._proxy.address, run, theirs)
         return self._started(ends.vehicle, arguments, theirs), ours

@@ -3,7 +3,6 @@
 import os
 import sys
 import threading
-from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -19,28 +18,28 @@ IMPORTED = (
 """Before a process is forked, so that a start takes little time."""
 
 FRAME_BYTES = 20_000
-_MOST_PENDING = 30
 
 
-def vehicle(folder: Path, collector: str, run: int, said: Connection) -> None:
-    """Offer frames, and say each once it is stored; an empty line where too many wait."""
+def vehicle(folder: Path, collector: str, run: int, orders: Connection) -> None:
+    """Offer as many frames as are ordered, all at once; say each when it is stored, and how many
+    wait to be uploaded then."""
     from misgiving.runtime.outbox.spool import Spool
     from misgiving.runtime.outbox.uploader import Uploader
 
     os.dup2(os.open(folder / "vehicle.log", os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644), 2)
     spool = Spool(folder / "spool")
     Uploader(spool, collector, chunk_bytes=8192, first_wait_s=0.02, longest_wait_s=0.2).start()
-    stored, tick = 0, threading.Event()
-    for number in count():
-        if spool.counts().pending > _MOST_PENDING:
-            tick.wait(0.02)
-            said.send("")
-            continue
-        offer(spool, noisy_frame(f"{run}-{number}", FRAME_BYTES))
-        stored += 1
-        while spool.counts().stored < stored:
+    names, said, tick = list[str](), 0, threading.Event()
+    while True:
+        for _ in range(orders.recv()):
+            names.append(f"{run}-{len(names)}")
+            offer(spool, noisy_frame(names[-1], FRAME_BYTES))
+        while said < len(names):
+            counts = spool.counts()
+            for name in names[said : counts.stored]:  # they are stored in this order
+                orders.send((name, counts.pending))
+            said = counts.stored
             tick.wait(0.001)
-        said.send(f"{run}-{number}")
 
 
 def emptying(folder: Path, collector: str, said: Connection) -> None:

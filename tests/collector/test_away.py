@@ -14,7 +14,7 @@ from misgiving.collector.store import Store, StoreUnavailable
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput
 from misgiving.v1.fleet_pb2 import StatUploadRequest, UploadRequest, UploadStart
 from misgiving.v1.fleet_pb2_grpc import FleetCollectorStub
-from shared.collecting import body_of, collecting, kept
+from shared.collecting import body_of, collecting, eventually, kept
 from shared.services import S3, Postgres
 
 
@@ -32,16 +32,15 @@ def test_a_server_that_goes_away_and_comes_back(
         with grpc.insecure_channel(address) as channel:
             stub = FleetCollectorStub(channel)
             stub.Upload(upload_of(before, first), timeout=60)
-            server.kill()
             try:
                 with pytest.raises(grpc.RpcError) as refused:
-                    stub.Upload(upload_of(digest, body), timeout=300)
+                    stub.Upload(cut_short(store, server, digest, body), timeout=300)
             finally:
                 server.start()
             assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
             assert refused.value.details().endswith("Keep the frame, and send it again")
             stat = stub.StatUpload(StatUploadRequest(digest=digest), timeout=60)
-            assert not stat.stored
+            assert (stat.stored, stat.offset_bytes) == (False, len(body))
             stub.Upload(upload_of(digest, body, stat.offset_bytes), timeout=60)
             again = stub.Upload(upload_of(before, first), timeout=60)
             assert again.already_stored
@@ -51,7 +50,19 @@ def test_a_server_that_goes_away_and_comes_back(
 
 def upload_of(digest: str, body: bytes, offset: int = 0) -> Iterator[UploadRequest]:
     start = UploadStart(digest=digest, size_bytes=len(body), offset_bytes=offset)
-    return iter([UploadRequest(start=start), UploadRequest(chunk=body[offset:])])
+    rest = [UploadRequest(chunk=body[offset:])] if offset < len(body) else []
+    return iter([UploadRequest(start=start), *rest])
+
+
+def cut_short(
+    store: Store, server: Postgres | S3, digest: str, body: bytes
+) -> Iterator[UploadRequest]:
+    """An upload in the midst of which a server ends."""
+    yield UploadRequest(start=UploadStart(digest=digest, size_bytes=len(body)))
+    yield UploadRequest(chunk=body[:100])
+    eventually(lambda: store.offset(digest) == 100)
+    server.kill()
+    yield UploadRequest(chunk=body[100:])
 
 
 def test_a_database_that_is_away_at_the_start(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from misgiving.runtime.net.connecting import open_channel
 from misgiving.runtime.wire.offers import header_of
 from misgiving.v1.fleet_pb2 import (
     OFFER_VERDICT_DECLINED,
-    OFFER_VERDICT_WANTED,
+    OFFER_VERDICT_REFUSED,
     CollectedFrame,
     OfferedFrame,
     OfferRequest,
@@ -157,7 +157,7 @@ def test_frames_of_before_certificates_are_known(store: Store, certificates: Pat
 
 def test_an_offer_is_of_the_device_that_makes_it(store: Store, certificates: Path) -> None:
     """A frame without a name repeats a picture of its own device, and is declined; one of another
-    is not, since nobody may say so in its name: the upload is refused.
+    is refused, and nothing is written down in its name.
     """
     ours, picture = collected("a"), collected("a").frame.image.encoded
     ours.device_id = CAR
@@ -173,7 +173,8 @@ def test_an_offer_is_of_the_device_that_makes_it(store: Store, certificates: Pat
         upload(car, serialise(ours))
         upload(bus, body_of("a", BUS))  # the same picture
         answers = car.Offer(OfferRequest(frames=[_offered(one) for one in again])).answers
-    assert [one.verdict for one in answers] == [OFFER_VERDICT_DECLINED, OFFER_VERDICT_WANTED]
+    assert [one.verdict for one in answers] == [OFFER_VERDICT_DECLINED, OFFER_VERDICT_REFUSED]
+    assert answers[1].reason.startswith(f"frame is of device '{BUS}', the certificate of {CAR}; ")
     with store.database.connect(reads=True) as connection:
         assert list(connection.scalars(sa.select(DECLINED.c.device_id))) == [CAR]
 

@@ -1,21 +1,27 @@
 """Stored frames survive, once each; unfinished uploads go on where they were cut."""
 
+import asyncio
 import errno
 import os
 import shutil
 import sqlite3
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from misgiving.collector.frames.arrivals import Arrivals
+from misgiving.collector.frames.devices import DAY_NS
+from misgiving.collector.frames.upkeep import kept_up
 from misgiving.collector.store import Store, reason_of
 from misgiving.collector.store.rows import Rows, StoredFrame
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput, MisgivingError
 from misgiving.runtime.wire.collected import to_kept
 from misgiving.v1.pose_pb2 import Flag, KeepReason, Person
-from shared.collecting import body_of, collected, person
+from shared.collecting import body_of, collected, eventually, person
 
 
 @pytest.fixture
@@ -111,9 +117,9 @@ def test_what_is_replaced_meanwhile_is_not_acknowledged(
     """After the first look, and before the row is made."""
     insert = Rows.insert
 
-    def replaced(rows: Rows, row: StoredFrame) -> bool:
+    def replaced(rows: Rows, row: StoredFrame, transaction: sa.Connection | None) -> bool:
         moved_and_restored(store.folder)
-        return insert(rows, row)
+        return insert(rows, row, transaction)
 
     monkeypatch.setattr(Rows, "insert", replaced)
     with pytest.raises(FailedPrecondition, match="another one than was opened"):
@@ -141,6 +147,22 @@ def test_objects_without_a_row_get_one(store: Store, caplog: pytest.LogCaptureFi
     caplog.clear()
     Store(store.folder).close()
     assert caplog.text == ""
+
+
+def test_a_collector_that_runs_gives_old_objects_their_rows(store: Store) -> None:
+    digest, body = body_of("left")
+    object_of(store, digest).parent.mkdir()
+    object_of(store, digest).write_bytes(body)
+    made_s = time.time() - 2 * DAY_NS / 1e9
+    os.utime(object_of(store, digest), (made_s, made_s))
+
+    async def scene() -> None:
+        async with kept_up(store, Arrivals()):
+            await asyncio.to_thread(eventually, lambda: store.stored(digest))
+
+    asyncio.run(scene())
+    ((row, _),) = store.frames()
+    assert row.received_time_unix_nano == pytest.approx(made_s * 1e9)
 
 
 def test_rows_without_an_object_are_said(store: Store, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -164,6 +165,26 @@ def test_crash_between_object_and_row_is_completed(store: Store, place: Place) -
     store.append(digest, 0, body)
     assert store.commit(digest) is True
     assert store.read(digest) == kept("crashed")
+
+
+def test_an_object_that_a_killed_collector_left_gets_its_row(
+    store: Store, place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is younger may be an upload under way; what is damaged stays as it is."""
+    (known, body), (left, other), (cut, whole) = map(body_of, ("known", "left", "cut"))
+    store.put(body)
+    place.damage(left, other)
+    place.damage(cut, whole[:50])
+    assert store.complete(time.time_ns() - 10**12) == store.complete(0) == 0
+    assert not store.stored(left)
+    tomorrow = time.time_ns() + 10**14
+    assert store.complete(tomorrow, stopped=lambda: True) == 0
+    assert store.complete(tomorrow) == 1
+    assert "1 objects had no row in the database, and have one now" in caplog.text
+    assert f"object {cut} has no row in the database: " in caplog.text
+    assert store.complete(tomorrow) == 0
+    assert sorted(row.digest for row, _ in store.frames()) == sorted((known, left))
+    assert {row.received_time_unix_nano < tomorrow for row, _ in store.frames()} == {True}
 
 
 def test_lost_object_is_taken_again(store: Store, place: Place) -> None:

@@ -20,7 +20,7 @@ def test_the_same_of_postgresql_and_s3(tmp_path: Path) -> None:
 def check(trial: Trial) -> None:
     counted = trial.run(KILLS)
     assert sum(trial.kills.values()) == KILLS
-    assert counted["acknowledged by the spool"] > 0
+    assert counted["acknowledged by the spool"] >= 2 * KILLS
     assert counted["stored by the collector"] >= counted["acknowledged by the spool"]
     for what in ("lost", "stored twice", "damaged", "refused or declined"):
         assert counted[what] == 0, dict(counted)

@@ -10,7 +10,20 @@ from misgiving.collector.format_names import NAMES, Format
 from misgiving.collector.frames.options import of_store
 from misgiving.collector.frames.words import Order
 from misgiving.collector.frames_cli import app as frames
-from misgiving.collector.options import DatabaseOption, ObjectsOption, OpenWith, StoreOption
+from misgiving.collector.options import (
+    AnyDevice,
+    DatabaseOption,
+    DeclineNearer,
+    DeclineRepeats,
+    DeclineWithin,
+    DeviceBytes,
+    DeviceFrames,
+    KeepDays,
+    KeepLabelledDays,
+    ObjectsOption,
+    OpenWith,
+    StoreOption,
+)
 from misgiving.collector.review.cli import review
 from misgiving.runtime.verbs.options import Insecure, Scraped, Tls, size_of
 
@@ -40,54 +53,15 @@ def collect(
     open_with: OpenWith = None,
     tls: Tls = None,
     insecure: Insecure = False,
-    decline_repeats: Annotated[
-        bool,
-        typer.Option(
-            "--decline-repeats", help="Decline frames whose picture is stored of the same device."
-        ),
-    ] = False,
-    decline_nearer: Annotated[
-        float | None,
-        typer.Option(
-            metavar="DISTANCE",
-            help="Decline frames whose embedding is nearer than this cosine distance to one that "
-            "is stored of the same device and bundle; 0.006 suits the bundle in the package.",
-        ),
-    ] = None,
-    decline_within: Annotated[
-        int, typer.Option(metavar="N", help="Of how many of the newest frames.")
-    ] = 1000,
+    decline_repeats: DeclineRepeats = False,
+    decline_nearer: DeclineNearer = None,
+    decline_within: DeclineWithin = 1000,
     metrics: Scraped = None,
-    keep_days: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Erase frames N days after their arrival, but for those with labels, and notes of "
-            "declined ones.",
-        ),
-    ] = None,
-    keep_labelled_days: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Erase frames with labels N days after their arrival, too."
-        ),
-    ] = None,
-    device_bytes: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="What one device may send in 24 hours, such as 2GiB."),
-    ] = None,
-    device_frames: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="The same in frames.")
-    ] = None,
-    any_device: Annotated[
-        bool,
-        typer.Option(
-            "--any-device",
-            help="Take frames of whatever device_id from whoever has a certificate, as gateways "
-            "send them.",
-        ),
-    ] = False,
+    keep_days: KeepDays = None,
+    keep_labelled_days: KeepLabelledDays = None,
+    device_bytes: DeviceBytes = None,
+    device_frames: DeviceFrames = None,
+    any_device: AnyDevice = False,
 ) -> None:
     """Take flagged frames from vehicles, until Ctrl-C or SIGTERM.
 
@@ -106,6 +80,7 @@ def collect(
     devices = Devices(bytes_per_day=size, frames_per_day=device_frames, any_name=any_device)
     retention = Retention(days=keep_days, labelled_days=keep_labelled_days)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # where it has its credentials from
     keys = read_opening_keys(open_with or [])
     with Store(store, database, objects, keys=keys) as opened:
         asyncio.run(

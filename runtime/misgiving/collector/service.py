@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,7 +18,7 @@ from misgiving.collector.control.service import SERVICE as CONTROL_SERVICE
 from misgiving.collector.control.service import Steering
 from misgiving.collector.declining import WANTED, Decliner, Declining, Verdict
 from misgiving.collector.frames.arrivals import Arrivals
-from misgiving.collector.frames.devices import Caller, Devices, Gate
+from misgiving.collector.frames.devices import Caller, Devices, Foreign, Gate, OverQuota
 from misgiving.collector.frames.upkeep import Retention, kept_up
 from misgiving.collector.store import Store, StoredFrame, StoreUnavailable, wrong_offset
 from misgiving.runtime.errors import (
@@ -38,6 +39,7 @@ from misgiving.v1.control_pb2_grpc import add_FleetControlServicer_to_server
 from misgiving.v1.fleet_pb2 import (
     OFFER_VERDICT_DECLINED,
     OFFER_VERDICT_LATER,
+    OFFER_VERDICT_REFUSED,
     OFFER_VERDICT_STORED,
     OFFER_VERDICT_WANTED,
     OfferAnswer,
@@ -62,6 +64,7 @@ MAX_OFFERED = 64
 
 SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["FleetCollector"].full_name
 
+_THREADS = 32
 _GRACE_S = 10.0
 _LIMITS = Limits(
     connections=4096,  # of vehicles that are done as well
@@ -129,19 +132,39 @@ class Ingest(FleetCollectorServicer):
                 f"{len(frames)} frames are offered at once; at most {MAX_OFFERED} are looked at. "
                 "Offer fewer"
             )
-        known = {one.digest: self._stat(one.digest, caller) for one in frames}
-        headers = {x.digest: self._header(x, caller) for x in frames if not known[x.digest].stored}
+        offered = {one.digest: one for one in frames}
+        answers, headers = dict[str, OfferAnswer](), dict[str, Header | None]()
+        for digest, one in offered.items():
+            try:
+                answers[digest] = known = _found(self._stat(digest, caller))
+                if known.verdict == OFFER_VERDICT_WANTED:
+                    headers[digest] = self._header(one, caller)
+            except Foreign as error:
+                answers[digest] = OfferAnswer(verdict=OFFER_VERDICT_REFUSED, reason=str(error))
         verdicts = self._decliner.judge({x: one for x, one in headers.items() if one})
-        answers = [_answer(known[x.digest], verdicts.get(x.digest, WANTED)) for x in frames]
-        return OfferResponse(answers=answers)
+        take = self._gate.offering(caller)
+        for digest, header in headers.items():
+            verdict = verdicts.get(digest, WANTED)
+            if verdict is not WANTED:
+                answers[digest] = _unwanted(verdict)
+            elif header or caller.names:
+                try:
+                    take(header.device_id if header else "", offered[digest].size_bytes)
+                except OverQuota as error:
+                    answers[digest] = OfferAnswer(verdict=OFFER_VERDICT_LATER, reason=str(error))
+        return OfferResponse(answers=[answers[one.digest] for one in frames])
 
     def _header(self, frame: OfferedFrame, caller: Caller) -> Header | None:
-        """None where it says nothing that counts: then nothing speaks against the frame."""
+        """None where nobody here can read it: then nothing speaks against the frame.
+
+        Raises:
+            Foreign: it is another device's.
+        """
         try:
             header = self._store.opener.header(frame.header)
-            return replace(header, device_id=self._gate.name_of(caller, header.device_id))
-        except (DataError, FailedPrecondition):  # nobody here can read it, or it is another's
+        except (DataError, FailedPrecondition):
             return None
+        return replace(header, device_id=self._gate.name_of(caller, header.device_id))
 
     def _stat(self, digest: str, caller: Caller) -> StatUploadResponse:
         if self._known(digest, caller):
@@ -156,28 +179,37 @@ class Ingest(FleetCollectorServicer):
         self, requests: AsyncIterator[UploadRequest], caller: Caller
     ) -> UploadResponse:
         start, began_s = await _start_of(requests), time.monotonic()
-        if await asyncio.to_thread(self._known, start.digest, caller):
+        if not await asyncio.to_thread(self._begins, start, caller):
             self._arrivals.known()
             return UploadResponse(digest=start.digest, already_stored=True)
-        await asyncio.to_thread(self._gate.check_caller, caller)
-        await asyncio.to_thread(self._check_offset, start)
-        at = start.offset_bytes
+        at, last = start.offset_bytes, b""
         async for request in requests:
-            chunk = _chunk_of(request, start, at)
-            at = await asyncio.to_thread(self._store.append, start.digest, at, chunk)
-        if at < start.size_bytes:
+            last = _chunk_of(request, start, at, last)
+            if at + len(last) < start.size_bytes:  # the last chunk goes with the commit
+                at, last = await asyncio.to_thread(self._store.append, start.digest, at, last), b""
+        if at + len(last) < start.size_bytes:
             raise InvalidInput(
                 f"upload ended after {at} of {start.size_bytes} bytes. Send the rest from byte {at}"
             )
-        row = await asyncio.to_thread(self._commit, start.digest, caller)
+        row = await asyncio.to_thread(self._finish, start.digest, caller, at, last)
         if row is None:
             self._arrivals.known()
         else:
             self._arrivals.took(row, time.monotonic() - began_s)
         return UploadResponse(digest=start.digest, already_stored=row is None)
 
-    def _commit(self, digest: str, caller: Caller) -> StoredFrame | None:
-        """Store a finished upload; None where it was stored already."""
+    def _begins(self, start: UploadStart, caller: Caller) -> bool:
+        """Whether an upload's bytes are to come; False where it is stored already."""
+        if self._known(start.digest, caller):
+            return False
+        self._gate.check_caller(caller)
+        self._check_offset(start)
+        return True
+
+    def _finish(self, digest: str, caller: Caller, at: int, last: bytes) -> StoredFrame | None:
+        """Store an upload whose last bytes are here; None where it was stored already."""
+        if last:
+            self._store.append(digest, at, last)
         rows: list[StoredFrame] = []
         admit = self._gate.admitting(caller)
 
@@ -252,6 +284,8 @@ async def start_server(
 ) -> tuple[grpc.aio.Server, str]:
     """Start the service with health and reflection; returns it and the HOST:PORT it has."""
     server = new_server(_LIMITS)
+    # Those threads wait for the disk and for the database, whose syncs serve them together.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     ingest = Ingest(store, declining, devices, arrivals or Arrivals())
     add_FleetCollectorServicer_to_server(ingest, server)
     add_FleetControlServicer_to_server(
@@ -266,14 +300,16 @@ async def start_server(
     return server, address
 
 
-def _answer(known: StatUploadResponse, verdict: Verdict) -> OfferAnswer:
+def _found(known: StatUploadResponse) -> OfferAnswer:
     if known.stored:
         return OfferAnswer(verdict=OFFER_VERDICT_STORED)
+    return OfferAnswer(verdict=OFFER_VERDICT_WANTED, offset_bytes=known.offset_bytes)
+
+
+def _unwanted(verdict: Verdict) -> OfferAnswer:
     if verdict.declined:
         return OfferAnswer(verdict=OFFER_VERDICT_DECLINED, reason=verdict.declined.said)
-    if verdict.later:
-        return OfferAnswer(verdict=OFFER_VERDICT_LATER)
-    return OfferAnswer(verdict=OFFER_VERDICT_WANTED, offset_bytes=known.offset_bytes)
+    return OfferAnswer(verdict=OFFER_VERDICT_LATER)
 
 
 async def _start_of(requests: AsyncIterator[UploadRequest]) -> UploadStart:
@@ -288,15 +324,16 @@ async def _start_of(requests: AsyncIterator[UploadRequest]) -> UploadStart:
     return first.start
 
 
-def _chunk_of(request: UploadRequest, start: UploadStart, at: int) -> bytes:
+def _chunk_of(request: UploadRequest, start: UploadStart, at: int, before: bytes) -> bytes:
+    """The bytes that came, behind those before them, which begin at an offset."""
     if request.WhichOneof("message") != "chunk":
         raise InvalidInput("upload has a second start; expected chunks. Begin another call")
-    if at + len(request.chunk) > start.size_bytes:
+    if at + len(before) + len(request.chunk) > start.size_bytes:
         raise InvalidInput(
             f"upload goes on beyond its {start.size_bytes} bytes; send UploadStart.size_bytes "
             "as it is"
         )
-    return request.chunk
+    return before + request.chunk
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:

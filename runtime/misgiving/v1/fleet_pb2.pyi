@@ -62,8 +62,12 @@ class _OfferVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OfferVer
     the frame. Those of the audit never are.
     """
     OFFER_VERDICT_LATER: _OfferVerdict.ValueType  # 4
-    """Resembles one of this request that is wanted: offer it again when that one is stored. Never the
-    first of a request.
+    """Resembles one of this request that is wanted, and is never the first of a request then: offer it
+    again when that one is stored. Or the device has sent its share of the day.
+    """
+    OFFER_VERDICT_REFUSED: _OfferVerdict.ValueType  # 5
+    """It would be refused, as the frame of another device: the vehicle keeps it, offers it again from
+    time to time, and lets others go first. Somebody has to set the one side or the other right.
     """
 
 class OfferVerdict(_OfferVerdict, metaclass=_OfferVerdictEnumTypeWrapper): ...
@@ -77,8 +81,12 @@ OFFER_VERDICT_DECLINED: OfferVerdict.ValueType  # 3
 the frame. Those of the audit never are.
 """
 OFFER_VERDICT_LATER: OfferVerdict.ValueType  # 4
-"""Resembles one of this request that is wanted: offer it again when that one is stored. Never the
-first of a request.
+"""Resembles one of this request that is wanted, and is never the first of a request then: offer it
+again when that one is stored. Or the device has sent its share of the day.
+"""
+OFFER_VERDICT_REFUSED: OfferVerdict.ValueType  # 5
+"""It would be refused, as the frame of another device: the vehicle keeps it, offers it again from
+time to time, and lets others go first. Somebody has to set the one side or the other right.
 """
 Global___OfferVerdict: _TypeAlias = OfferVerdict  # noqa: Y015
 
@@ -533,7 +541,7 @@ class OfferAnswer(_message.Message):
     offset_bytes: _builtins.int
     """Where the upload goes on; zero where nothing of it is on stable storage."""
     reason: _builtins.str
-    """Why it is declined, one line."""
+    """Why it is declined, refused or put off, one line; empty where it resembles another."""
     def __init__(
         self,
         *,

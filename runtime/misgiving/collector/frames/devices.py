@@ -127,10 +127,7 @@ class Gate:
 
         def admit(row: StoredFrame) -> StoredFrame:
             name = self.name_of(caller, row.device_id)
-            if caller.names:
-                self.check_caller(caller)
-            else:
-                self._check_quota(FRAMES.c.device_id, name)
+            self.offering(caller)(name, 0)
             return replace(row, identity=caller.identity, device_id=name)
 
         return admit
@@ -138,23 +135,43 @@ class Gate:
     def check_caller(self, caller: Caller) -> None:
         """Raise OverQuota before the bytes travel, where a certificate says who it is."""
         if caller.names:
-            self._check_quota(FRAMES.c.identity, caller.identity)
+            self.offering(caller)("", 0)
 
-    def _check_quota(self, column: sa.Column[str], name: str) -> None:
-        """Raise OverQuota where the frames of a name are as many as it may send in a day."""
-        most_bytes, most = self._rules.bytes_per_day, self._rules.frames_per_day
-        if most_bytes is None and most is None:
-            return
+    def offering(self, caller: Caller) -> Callable[[str, int], None]:
+        """A function that takes a caller's frames one after the other: device and size in bytes.
+
+        It raises OverQuota where one is too many, counting the stored ones and those before it.
+        """
+        sent = dict[str, tuple[int, int]]()
+        column = FRAMES.c.identity if caller.names else FRAMES.c.device_id
+
+        def take(device_id: str, size: int) -> None:
+            if self._rules.bytes_per_day is None and self._rules.frames_per_day is None:
+                return
+            name = caller.identity or device_id
+            if name not in sent:
+                sent[name] = self._sent(column, name)
+            self._check_quota(name, *sent[name])
+            sent[name] = sent[name][0] + 1, sent[name][1] + size
+
+        return take
+
+    def _sent(self, column: sa.Column[str], name: str) -> tuple[int, int]:
+        """Frames and bytes of a name in the last 24 hours."""
         size = sa.func.coalesce(sa.func.sum(FRAMES.c.size_bytes), 0)
         sent = sa.select(sa.func.count(), size).where(
             column == name, FRAMES.c.received_time_unix_nano > time.time_ns() - DAY_NS
         )
         with self._database.connect(reads=True) as connection:
             frames, size_bytes = connection.execute(sent).one()
+        return frames, int(size_bytes)
+
+    def _check_quota(self, name: str, frames: int, size_bytes: int) -> None:
+        most_bytes, most = self._rules.bytes_per_day, self._rules.frames_per_day
         if most is not None and frames >= most:
             raise _over(name, f"{frames:,} frames", f"{most:,} frames")
         if most_bytes is not None and size_bytes >= most_bytes:
-            raise _over(name, spoken_size(int(size_bytes)), spoken_size(most_bytes))
+            raise _over(name, spoken_size(size_bytes), spoken_size(most_bytes))
 
 
 def _over(name: str, sent: str, quota: str) -> OverQuota:

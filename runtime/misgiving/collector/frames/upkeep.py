@@ -1,4 +1,4 @@
-"""What a collector does beside its calls: a summary a minute, and retention."""
+"""What a collector does beside its calls: a summary a minute, retention, rows that are missing."""
 
 import asyncio
 import logging
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _SUMMARY_S = 60.0
 _RETENTION_S = 3600.0
+_COMPLETION_S = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +68,8 @@ async def kept_up(
     """
     stopping = threading.Event()
     tasks = [asyncio.create_task(_often(_SUMMARY_S, _summary(arrivals)))]
+    completion = _completion(store, stopping)
+    tasks.append(asyncio.create_task(_often(_COMPLETION_S, completion, at_once=True)))
     tasks.append(asyncio.create_task(_often(_SUMMARY_S, _folding(store), at_once=True)))
     if retention.days is not None:
         task = _often(_RETENTION_S, _retaining(store, arrivals, retention, stopping), at_once=True)
@@ -131,3 +134,16 @@ def _retaining(
             arrivals.erased(erased.frames)
 
     return retain
+
+
+def _completion(store: Store, stopping: threading.Event) -> Callable[[], Awaitable[None]]:
+    """Of objects that a killed collector left without a row a day ago or longer."""
+
+    async def complete() -> None:
+        try:
+            before_ns = time.time_ns() - DAY_NS
+            await asyncio.to_thread(store.complete, before_ns, stopping.is_set)
+        except (MisgivingError, OSError) as error:  # tomorrow may find it better
+            log.warning("objects without a row: %s", error)
+
+    return complete

@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from misgiving.collector.store.migrating import is_current, migrate
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput
 
+_LOCK = sa.select(sa.func.pg_advisory_xact_lock(sa.bindparam("key", type_=sa.BigInteger)))
+
 _WAIT_S = 60
 """For another process's write in SQLite, or for a server that does not acknowledge."""
 
@@ -89,18 +91,19 @@ class Database:
                 yield connection
 
     @contextmanager
-    def alone(self, digest: str) -> Iterator[None]:
+    def alone(self, digest: str) -> Iterator[sa.Connection | None]:
         """Held by whoever stores a frame, against other collectors of the same database.
 
-        Those with SQLite are on one machine, where the lock of the upload's file is enough.
+        Gives the transaction that holds the lock. Those with SQLite are on one machine, where the
+        lock of the upload's file is enough: None.
         """
         if self._engine.dialect.name != "postgresql":
-            yield
+            yield None
             return
         key = int(digest[:15], 16)
         with self.connect() as connection:  # the lock ends with the transaction
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
-            yield
+            connection.execute(_LOCK, {"key": key})
+            yield connection
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -169,8 +172,7 @@ def _engine(url: sa.URL) -> sa.Engine:
         return engine
     waits = {"connect_timeout": "10", "tcp_user_timeout": str(_WAIT_S * 1000)}
     url = url.update_query_dict({k: v for k, v in waits.items() if k not in url.query})
-    # A connection that the server has ended meanwhile is replaced before it is used. A thread that
-    # stores has two, and there are at most 32.
+    # A connection that the server has ended meanwhile is replaced before it is used.
     return sa.create_engine(url, pool_pre_ping=True, max_overflow=64)
 
 

@@ -4,11 +4,11 @@ A crash leaves the one; a folder or a database that was restored from a copy lea
 """
 
 import logging
-import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from misgiving.collector.store.uploads import is_digest
 from misgiving.runtime.errors import DataError, FailedPrecondition
 
 log = logging.getLogger(__name__)
@@ -65,4 +65,4 @@ def _added(path: Path, add_row: Callable[[Path], bool]) -> bool:
 
 def _names(folder: Path) -> Iterator[str]:
     paths = folder.iterdir() if folder.is_dir() else ()
-    return (path.name for path in paths if re.fullmatch("[0-9a-f]{64}", path.name))
+    return (path.name for path in paths if is_digest(path.name))

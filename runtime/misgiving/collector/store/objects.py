@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from misgiving.collector.store.uploads import checked
+from misgiving.collector.store.uploads import checked, is_digest
 from misgiving.runtime.durable import sync_folder, write_durably
 from misgiving.runtime.errors import DataError
 
@@ -41,6 +41,14 @@ class Objects(Protocol):
         """Delete an object, if there is one; for good when this returns."""
         ...
 
+    def digests(self, prefix: str) -> set[str]:
+        """Of the objects whose names begin with these two digits."""
+        ...
+
+    def made_ns(self, digest: str) -> int:
+        """When an object that is there was made, in Unix nanoseconds."""
+        ...
+
 
 class FolderObjects:
     """Objects in files. A finished upload becomes one by a rename, so its bytes are written once.
@@ -55,6 +63,7 @@ class FolderObjects:
         self.folder = folder / "objects"
         self.folder.mkdir(parents=True, exist_ok=True)
         sync_folder(folder)
+        self._there = set[Path]()  # folders whose names are durable
 
     def has(self, digest: str) -> bool:
         return self._path(digest).is_file()
@@ -81,14 +90,23 @@ class FolderObjects:
         if path.parent.is_dir():
             sync_folder(path.parent)
 
+    def digests(self, prefix: str) -> set[str]:
+        folder = self.folder / prefix
+        return set(filter(is_digest, os.listdir(folder))) if folder.is_dir() else set()
+
+    def made_ns(self, digest: str) -> int:
+        return self._path(digest).stat().st_mtime_ns
+
     def _path(self, digest: str) -> Path:
         return self.folder / checked(digest)[:2] / digest
 
     def _new_path(self, digest: str) -> Path:
         """Its path, in a folder that is there for good."""
         path = self._path(digest)
-        path.parent.mkdir(exist_ok=True)
-        sync_folder(self.folder)
+        if path.parent not in self._there or not path.parent.is_dir():
+            path.parent.mkdir(exist_ok=True)
+            sync_folder(self.folder)
+            self._there.add(path.parent)
         return path
 
 

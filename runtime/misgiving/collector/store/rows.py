@@ -3,8 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 import sqlalchemy as sa
@@ -12,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from misgiving.collector.store.database import Database
 from misgiving.collector.store.tables import FRAMES
+from misgiving.collector.store.together import Together
 from misgiving.runtime.nouns import Person, Reason
 from misgiving.runtime.wire.collected import KeptFrame
 from misgiving.runtime.wire.sealing import sealed_with
@@ -68,8 +68,8 @@ class Rows:
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
         self.connect = database.connect
+        self._together = Together(self._insert)
 
     def count(self) -> int:
         with self.connect(reads=True) as database:
@@ -77,14 +77,21 @@ class Rows:
 
     def has(self, digest: str) -> bool:
         with self.connect(reads=True) as database:
-            row = sa.select(FRAMES.c.digest).where(FRAMES.c.digest == digest)
-            return database.scalar(row) is not None
+            return database.scalar(_DIGEST, {"digest": digest}) is not None
 
-    def insert(self, row: StoredFrame) -> bool:
-        """Make a row durable; False where it is there already, by whichever process."""
+    def insert(self, row: StoredFrame, transaction: sa.Connection | None = None) -> bool:
+        """Make a row durable; False where it is there already, by whichever process.
+
+        Args:
+            row: to insert.
+            transaction: in which it is inserted, and with which it becomes durable. Without one
+                the rows of all threads that insert share one: SQLite syncs once for them.
+        """
+        return self._together.do(row) if transaction is None else _insert(transaction, [row])[0]
+
+    def _insert(self, rows: Sequence[StoredFrame]) -> list[bool]:
         with self.connect() as database:
-            made = _insert(database).values(asdict(row)).on_conflict_do_nothing()
-            return database.scalar(made.returning(FRAMES.c.digest)) is not None
+            return _insert(database, rows)
 
     def fill(self, row: StoredFrame) -> None:
         """Write what a row of an earlier release lacks."""
@@ -114,6 +121,13 @@ class Rows:
             return list(database.scalars(rows))
 
 
+_COLUMNS = [one.name for one in fields(StoredFrame)]
+# Made once: SQLAlchemy takes longer to make a statement than SQLite to answer it.
+_DIGEST = sa.select(FRAMES.c.digest).where(FRAMES.c.digest == sa.bindparam("digest"))
+_INSERT = {
+    name: dialect.insert(FRAMES).on_conflict_do_nothing().returning(FRAMES.c.digest)
+    for name, dialect in {"sqlite": sqlite, "postgresql": postgresql}.items()
+}
 _LATER = (
     *("image_digest", "flagged", "failure_probability", "threshold", "embedding"),
     *("sampling_probability", "persons"),
@@ -182,6 +196,8 @@ def _text(sent: str) -> str:
     return sent.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _insert(database: sa.Connection) -> Any:
-    dialect = postgresql if database.dialect.name == "postgresql" else sqlite
-    return dialect.insert(FRAMES)
+def _insert(database: sa.Connection, rows: Sequence[StoredFrame]) -> list[bool]:
+    """Of each row, whether it is new."""
+    values = [{name: getattr(row, name) for name in _COLUMNS} for row in rows]
+    new = set(database.scalars(_INSERT[database.dialect.name], values))
+    return [row.digest in new for row in rows]

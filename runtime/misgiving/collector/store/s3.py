@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from misgiving.collector.store.database import StoreUnavailable
 from misgiving.collector.store.objects import check_object
-from misgiving.collector.store.uploads import checked
+from misgiving.collector.store.uploads import checked, is_digest
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
 
 _MISSING = ("404", "NoSuchKey")
@@ -61,6 +61,19 @@ class S3Objects:
     def delete(self, digest: str) -> None:
         with self._translated():
             self._client.delete_object(Bucket=self._bucket, Key=self._key(digest))
+
+    def digests(self, prefix: str) -> set[str]:
+        pages = self._client.get_paginator("list_objects_v2")
+        with self._translated():
+            listed = pages.paginate(Bucket=self._bucket, Prefix=f"{self._prefix}{prefix}/")
+            keys = [one["Key"] for page in listed for one in page.get("Contents", ())]
+        return set(filter(is_digest, (key.rpartition("/")[2] for key in keys)))
+
+    def made_ns(self, digest: str) -> int:
+        key = self._key(digest)
+        with self._translated():
+            made = self._client.head_object(Bucket=self._bucket, Key=key)["LastModified"]
+        return int(made.timestamp() * 1e9)
 
     def _key(self, digest: str) -> str:
         return f"{self._prefix}{checked(digest)[:2]}/{digest}"

@@ -7,8 +7,8 @@
     FOLDER/store.sqlite             the rows, unless another database is named
 
 A frame is stored when its object and then its row are durable; an object without a row is what
-a crash or a restored database left, and gets its row when a folder is opened. (S3 is not listed:
-whoever sent the frame has no receipt, and sends it again.) Nothing is acknowledged once another
+a crash or a restored database left. It gets its row when a folder is opened, in S3 within two days.
+Nothing is acknowledged once another
 folder or database has taken the place of the opened one.
 """
 
@@ -22,7 +22,13 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from misgiving.collector.store.database import Database, database_url, said, sqlite_url
+from misgiving.collector.store.database import (
+    Database,
+    StoreUnavailable,
+    database_url,
+    said,
+    sqlite_url,
+)
 from misgiving.collector.store.indexing import fill_rows, index_objects
 from misgiving.collector.store.objects import FolderObjects, Objects, check_whole
 from misgiving.collector.store.opening import Opener
@@ -125,6 +131,8 @@ class Store:
 
     def offset(self, digest: str) -> int:
         """How many bytes of an unfinished upload are durable; they are made so here."""
+        if not self._uploads.part(digest).exists():
+            return 0
         with self._uploads.lock(digest):
             return self._uploads.offset(digest)
 
@@ -197,6 +205,26 @@ class Store:
             self.discard(digest)
         return len(digests)
 
+    def complete(self, before_ns: int, stopped: Callable[[], bool] = lambda: False) -> int:
+        """Give the objects without a row theirs that were made before a time; how many had none.
+
+        Whoever makes an object now makes its row as well. Objects are not deleted instead: a
+        database that was restored from a copy does not know frames that were acknowledged.
+
+        Args:
+            before_ns: the time, in Unix nanoseconds.
+            stopped: whether to leave the rest to another time.
+        """
+        made = 0
+        for number in range(256):
+            prefix = f"{number:02x}"
+            if not stopped() and (objects := self._objects.digests(prefix)):
+                lack = objects - self._rows.digests(prefix)
+                made += sum(self._complete(digest, before_ns) for digest in sorted(lack))
+        if made:
+            log.warning("%d objects had no row in the database, and have one now", made)
+        return made
+
     def put(self, body: bytes) -> str:
         """Store a serialised CollectedFrame and return its digest; idempotent.
 
@@ -230,13 +258,26 @@ class Store:
             yield row, self.read(row.digest)
 
     def _store(self, row: StoredFrame, make_object: Callable[[], None]) -> bool:
-        with self.database.alone(row.digest):
-            if self.stored(row.digest):
-                return False
-            make_object()
-            new = self._rows.insert(row)
+        self._check_places()
+        with self.database.alone(row.digest) as transaction:
+            make_object()  # again where it is stored already: the same bytes
+            new = self._rows.insert(row, transaction)
         self._check_places()  # object and row are in the same store, under the names it has
         return new
+
+    def _complete(self, digest: str, before_ns: int) -> bool:
+        with self._uploads.lock(digest), self.database.alone(digest) as transaction:
+            try:
+                body, made_ns = self._objects.body(digest), self._objects.made_ns(digest)
+                if made_ns >= before_ns:
+                    return False
+                row = row_of(digest, body, self.opener.frame(body), made_ns)
+            except StoreUnavailable:
+                raise
+            except (DataError, FailedPrecondition) as error:  # damaged or sealed, or gone meanwhile
+                log.warning("object %s has no row in the database: %s", digest, error)
+                return False
+            return self._rows.insert(row, transaction)
 
     def _check_places(self) -> None:
         if not (replaced := self._places.replaced()):

@@ -63,8 +63,7 @@ class Uploads:
             FailedPrecondition: it does not stand at ``offset``.
         """
         part = self.part(digest)
-        stands = part.stat().st_size if part.exists() else 0
-        if stands != offset:
+        if (stands := _size(part)) != offset:
             raise wrong_offset(digest, offset, stands)
         # At the offset, not at the end: a process that is late writes what is there already.
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT, 0o666), "wb") as file:
@@ -116,6 +115,13 @@ def _sync(file: BinaryIO, part: Path) -> None:
         raise
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _is_named(path: Path, file: BinaryIO) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
@@ -131,8 +137,13 @@ def wrong_offset(digest: str, offset: int, stands: int) -> FailedPrecondition:
     )
 
 
+def is_digest(name: str) -> bool:
+    """Whether it is a sha256 in hex."""
+    return re.fullmatch("[0-9a-f]{64}", name) is not None
+
+
 def checked(digest: str) -> str:
     """The digest; raises InvalidInput where it is none: it becomes part of a path."""
-    if not re.fullmatch("[0-9a-f]{64}", digest):
+    if not is_digest(digest):
         raise InvalidInput(f"digest is {digest[:80]!r}; expected a sha256 as 64 hex digits")
     return digest

@@ -90,6 +90,10 @@ class Attempts:
         before, count = self._of.get(digest, (offset, 0))
         self._of[digest] = offset, count + 1 if offset <= before else 1
 
+    def give_way(self, digest: str) -> None:
+        """Of a frame that is refused for now."""
+        self._of[digest] = 0, PATIENCE
+
     def over(self, digest: str) -> None:
         """The collector has taken it, or never will."""
         self._of.pop(digest, None)

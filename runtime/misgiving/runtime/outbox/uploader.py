@@ -19,6 +19,7 @@ from misgiving.runtime.outbox.value import Entry, upload_order
 from misgiving.v1.fleet_pb2 import (
     OFFER_VERDICT_DECLINED,
     OFFER_VERDICT_LATER,
+    OFFER_VERDICT_REFUSED,
     OFFER_VERDICT_STORED,
     OFFER_VERDICT_WANTED,
     OfferAnswer,
@@ -176,9 +177,16 @@ class Uploader:
         answers = self._answers(offered)
         if len(answers) != len(offered):
             raise MisgivingError(f"it answered {len(answers)} of {len(offered)} offered frames")
-        if answers and all(one.verdict == OFFER_VERDICT_LATER for one in answers):
-            raise MisgivingError("it puts off each of the offered frames")
-        return {frame.digest: answer for frame, answer in zip(offered, answers, strict=True)}
+        found = {frame.digest: answer for frame, answer in zip(offered, answers, strict=True)}
+        if found and all(self._held(digest, answer) for digest, answer in found.items()):
+            why = next((f": {one.reason}" for one in answers if one.reason), "")
+            raise MisgivingError(f"it puts off each of the offered frames{why}")
+        return found
+
+    def _held(self, digest: str, answer: OfferAnswer) -> bool:
+        """Whether an answer leaves a frame where it was before."""
+        refused = answer.verdict == OFFER_VERDICT_REFUSED and self._attempts.put_off(digest)
+        return refused or answer.verdict == OFFER_VERDICT_LATER
 
     def _offered(self, digest: str, entry: Entry) -> OfferedFrame | None:
         try:
@@ -201,9 +209,12 @@ class Uploader:
             return unasked
 
     def _deliver(self, digest: str, answer: OfferAnswer) -> bool:
-        """Do as the collector says; False where the frame is to be offered again."""
+        """Do as the collector says; False where the frame is to be offered again at once."""
         if answer.verdict == OFFER_VERDICT_LATER:
             return False
+        if answer.verdict == OFFER_VERDICT_REFUSED:
+            self._put_off(digest, answer.reason)
+            return True
         if answer.verdict == OFFER_VERDICT_DECLINED:
             self._spool.decline(digest, answer.reason)
         elif answer.verdict == OFFER_VERDICT_STORED:
@@ -237,6 +248,12 @@ class Uploader:
             raise MisgivingError(f"it acknowledged {answer.digest!r}; expected {digest}")
         self._spool.remove(digest)
         self._attempts.over(digest)
+
+    def _put_off(self, digest: str, why: str) -> None:
+        """Let others go first; each frame is told of once."""
+        if not self._attempts.put_off(digest):
+            log.warning("frame %s stays, as the collector refuses it now: %s", digest, why)
+        self._attempts.give_way(digest)
 
     def _known(self, digest: str) -> StatUploadResponse:
         """What a collector has that takes no offers; after a frame that went well, nothing."""

@@ -1,0 +1,57 @@
+"""What several threads want written, in one transaction: a sync of the disk serves them all."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[T, R]):
+    item: T
+    result: R | None = None
+    error: BaseException | None = None
+    done: bool = False
+
+
+class Together(Generic[T, R]):
+    """Gathers what comes while a write is under way for the next one.
+
+    Args:
+        write: writes items at once, durably, and gives a result for each; all of them or none.
+    """
+
+    def __init__(self, write: Callable[[Sequence[T]], Sequence[R]]) -> None:
+        self._write = write
+        self._waiting: list[_Waiting[T, R]] = []
+        self._turn = threading.Lock()
+        """Held by whoever writes for all that wait."""
+        self._state = threading.Lock()
+
+    def do(self, item: T) -> R:
+        """The result of an item, which is durable then; raises what the write of it raised."""
+        mine = _Waiting[T, R](item)
+        with self._state:
+            self._waiting.append(mine)
+        with self._turn:
+            if not mine.done:
+                self._write_all()
+        if mine.error:
+            raise mine.error
+        return mine.result  # type: ignore[return-value]  # there is one where there is no error
+
+    def _write_all(self) -> None:
+        with self._state:
+            some, self._waiting = self._waiting, []
+        try:
+            results = self._write([one.item for one in some])
+            for one, result in zip(some, results, strict=True):
+                one.result = result
+        except BaseException as error:  # whatever it is, nobody takes it for a result
+            for one in some:
+                one.error = error
+        for one in some:
+            one.done = True
