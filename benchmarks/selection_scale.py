@@ -3,12 +3,14 @@
 Run: python benchmarks/selection_scale.py DATA OTHERS > benchmarks/selection_scale_cpu_<yyyymm>.md
 DATA holds lsp/ and lspet/; OTHERS is the Python of an environment of its own with those that were
 not taken (pip install hnswlib==0.8.0 scikit-learn numpy scipy), whose measuring is in this file
-too. Half an hour on two cores; --small measures 20,000 frames in place of a million.
+too. A quarter of an hour on two busy cores; with --every those are measured on a million as well,
+which takes an hour.
 """
 
 import json
+import os
 import platform
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -58,7 +60,7 @@ def graph(rows: Floats, scores: Floats, picks: int, labelled: Floats) -> NDArray
     """hnswlib: the worst first, unless it is among the nearest of one that is picked."""
     import hnswlib
 
-    index = hnswlib.Index("cosine", SIZE if rows.shape[1] == SIZE else rows.shape[1])
+    index = hnswlib.Index("cosine", rows.shape[1])
     index.init_index(len(rows), ef_construction=100, M=16)
     index.add_items(rows)
     around = max(1, len(rows) // (2 * picks))
@@ -114,7 +116,8 @@ WAYS: dict[str, Way] = {
 }
 OTHERS = ("scikit-learn, cells", "hnswlib, neighbours")
 """Their libraries are in the other environment."""
-AT_SCALE = ("faiss, cells", *OTHERS, "hybrid", "worst", "at random")
+QUICK = ("faiss, cells", "hybrid", "worst", "at random")
+AT_SCALE = (*QUICK, *OTHERS)
 
 
 def directions(rows: Floats) -> Floats:
@@ -129,15 +132,22 @@ def spread(rows: Floats, picks: NDArray[np.int64]) -> float:
     return total / len(rows)
 
 
+def resident(what: str) -> float:
+    """MiB of this process, as Linux counts them."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"^{what}:\s*(\d+) kB", status, re.M)[1]) / 1024  # type: ignore[index]
+
+
 def alone(way: str, file: Path, picks: int) -> None:
     """Measure one way in a process of its own; prints JSON."""
     data = np.load(file)
     rows, scores, labelled = data["rows"], data["scores"], data["labelled"]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is that of now
+    before = resident("VmRSS")
     begun = time.perf_counter()
     chosen = WAYS[way](rows, scores, picks, labelled)
     seconds = time.perf_counter() - begun
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    memory = resident("VmHWM") - before
     found = {"seconds": seconds, "memory": memory, "picks": len(set(chosen.tolist()))}
     print(
         json.dumps(found | {"score": float(scores[chosen].mean()), "spread": spread(rows, chosen)})
@@ -187,23 +197,27 @@ def saved(folder: Path, name: str, rows: Floats, scores: Floats, labelled: int) 
     return path
 
 
-def main(data: Path, others: str, frames: int) -> None:
+def random_frames(folder: Path, frames: int, ways: tuple[str, ...], others: str) -> None:
+    labelled = min(LABELLED, frames // 10)
+    file = saved(folder, "made", *made(frames, np.random.default_rng(0)), labelled)
+    print(
+        f"\n## {PICKS:,} of {frames - labelled:,}\n\nRandom embeddings of {SIZE} numbers around "
+        f"{SCENES:,} scenes, {labelled:,} others labelled.\n"
+    )
+    print("\n".join(table(file, PICKS, ways, others)), flush=True)
+
+
+def main(data: Path, others: str, every: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
-        rows, scores = made(frames, np.random.default_rng(0))
-        large = saved(Path(name), "large", rows, scores, min(LABELLED, frames // 10))
-        del rows, scores
         print(
             f"# Picking of a million embeddings, CPU\n\n"
-            f"`python benchmarks/selection_scale.py DATA OTHERS`, {time.strftime('%Y-%m-%d')}, "
-            f"{platform.machine()}, CPython {platform.python_version()}, seed 0. Each way ran in a "
-            "process of its own; memory is beyond the embeddings.\n\n"
-            f"## {PICKS:,} of {frames:,}\n\n"
-            f"Random embeddings of {SIZE} numbers around {SCENES:,} scenes, "
-            f"{min(LABELLED, frames // 10):,} of the frames labelled.\n",
-            flush=True,
+            f"`python benchmarks/selection_scale.py DATA OTHERS{' --every' * every}`, "
+            f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, CPython "
+            f"{platform.python_version()}, seed 0. Each way ran in a process of its own; memory is "
+            "beyond the embeddings."
         )
-        print("\n".join(table(large, PICKS, AT_SCALE, others)), flush=True)
-        large.unlink()
+        random_frames(Path(name), FRAMES, AT_SCALE if every else QUICK, others)
+        random_frames(Path(name), FRAMES // 10, AT_SCALE, others)
         some = saved(Path(name), "real", *real(data), 500)
         for picks in REAL_PICKS:
             print(
@@ -217,5 +231,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "--alone":
         alone(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
     else:
-        arguments = [one for one in sys.argv[1:] if one != "--small"]
-        main(Path(arguments[0]), arguments[1], 20_000 if "--small" in sys.argv else FRAMES)
+        main(Path(sys.argv[1]), sys.argv[2], "--every" in sys.argv)

@@ -11,6 +11,7 @@ from misgiving.collector.frames.selection import (
     every_frame,
     select_frames,
 )
+from misgiving.collector.frames.summed import count_of
 from misgiving.collector.frames.words import Order, moment, score_range, spoken_size, spoken_time
 from misgiving.collector.store.database import Database
 from misgiving.collector.store.rows import StoredFrame
@@ -86,8 +87,10 @@ def test_filters(database: Database, selection: Selection, fits: Fits) -> None:
     with database.connect(reads=True) as connection:
         found = select_frames(connection, selection)
         counted = count_frames(connection, selection)
+        counted_too = count_of(connection, selection)
     assert {frame.digest for frame in found} == expected
     assert counted == (len(found), sum(frame.size_bytes for frame in found))
+    assert counted_too == len(found)
 
 
 ORDERS = {

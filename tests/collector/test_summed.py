@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command, config
 
 from misgiving.collector.frames.erased import Why
 from misgiving.collector.frames.erasing import _delete_rows
 from misgiving.collector.frames.selection import Selection
 from misgiving.collector.frames.summed import frame_parts, summed
 from misgiving.collector.review.queries import Marked, add_mark
+from misgiving.collector.store import migrating
 from misgiving.collector.store.database import Database, database_url, sqlite_url
 from misgiving.collector.store.folding import DAY_NS, EVER, KEY, SUMS, fold
 from misgiving.collector.store.rows import Rows, StoredFrame
@@ -79,7 +81,7 @@ def change(database: Database, rng: random.Random) -> None:
                 mark = rng.choice(["confirmed", "false_alarm", "ignore", "label"])
                 add_mark(connection, digest, Marked(mark, "ann", rng.randrange(9)))
             else:
-                _delete_rows(connection, [digest], Why.ASKED)
+                _delete_rows(connection, [digest], Why.EXPIRED)
 
 
 def fresh(connection: sa.Connection, day: Any) -> dict[tuple[Any, ...], tuple[float, ...]]:
@@ -170,3 +172,38 @@ def test_times_within_a_day(database: Database, folded: bool) -> None:
                 for x in within:
                     by_day[x // DAY_NS] += 1
                 assert [tuple(one) for one in days] == sorted(by_day.items())
+
+
+def test_rows_of_before_are_summed(place: Place) -> None:
+    place.folder.mkdir(parents=True)
+    url = database_url(place.url) if place.url else sqlite_url(place.folder / "store.sqlite")
+    rng = random.Random(3)
+    rows = {one.digest: one for one in (some_row(rng) for _ in range(60))}
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        if place.url:  # which another test has brought up
+            connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+            connection.exec_driver_sql("CREATE SCHEMA public")
+        upgrade(connection, "0007")
+        before = sa.Table("frames", sa.MetaData(), autoload_with=connection)
+        for one in rows.values():
+            values = {name: x for name, x in asdict(one).items() if name in before.c}
+            connection.execute(sa.insert(before).values(values))
+            for mark in rng.sample(["confirmed", "false_alarm", "ignore", "label"], 2):
+                said = {"digest": one.digest, "mark": mark, "by": "ann", "at_unix_nano": 1}
+                connection.execute(sa.insert(MARKS).values(said))
+    engine.dispose()
+    database = Database(url, "database")
+    with database.connect(reads=True) as connection:
+        assert connection.scalar(sa.select(sa.func.sum(FRAME_SUMS.c.frames))) == 2 * len(rows)
+    check(database)
+    database.close()
+
+
+def upgrade(connection: sa.Connection, revision: str) -> None:
+    """To an earlier release's tables."""
+    settings = config.Config()
+    settings.set_main_option("script_location", str(migrating._MIGRATIONS))
+    settings.set_main_option("path_separator", "os")
+    settings.attributes["connection"] = connection
+    command.upgrade(settings, revision)

@@ -17,6 +17,7 @@ from misgiving.export.next_cycle.asked import (
     CalibrateTable,
     ExportTable,
     FieldTable,
+    ReleaseTable,
     SelectTable,
     read_asked,
 )
@@ -111,7 +112,7 @@ def came_back(fleet: Fleet, picks: Picks) -> Labels:
 def test_calibration_on_the_random_sample(fleet: Fleet) -> None:
     """Each person stands for as many as were neither kept nor drawn."""
     first, *others = fleet.digests()
-    drawn = {one: 0.5 if place < AUDITED - 1 else 1.0 for place, one in enumerate(others)}
+    drawn = {one: 1.0 if place < AUDITED - 1 else 0.1 for place, one in enumerate(others)}
     found = came_back(fleet, Picks((first,), drawn))
     assert (len(found.train), len(found.audit), found.unseen) == (1, 23, 0)
     shutil.copytree(DEFAULT_BUNDLE, fleet.out / "bundle")
@@ -119,8 +120,7 @@ def test_calibration_on_the_random_sample(fleet: Fleet) -> None:
     path, why = calibrate(asked, fleet.out, drawn, found.unseen)
     assert (path.name, why) == ("calibrated", "")
     (threshold,) = Bundle.load(path).manifest.calibration.thresholds
-    heaviest = 1 / (AUDIT_RATE * 0.5)
-    assert threshold.effective_n == int((9 * heaviest + 14) / heaviest)
+    assert threshold.effective_n == int(9 + 14 * AUDIT_RATE / 0.1)  # in persons of the audit
     assert threshold.data.endswith("#@audit.txt")
     assert calibrate(asked, fleet.out, drawn, found.unseen) == (path, "")  # of a call before
 
@@ -187,6 +187,7 @@ def test_the_described_file(tmp_path: Path) -> None:
     said = read_asked(path)
     assert (said.select, said.annotators) == (SelectTable(), AnnotatorsTable())
     assert (said.export, said.field) == (ExportTable(), FieldTable())
+    assert said.release == ReleaseTable()
     assert said.calibrate == CalibrateTable(val=said.calibrate.val)
     whole = re.sub(r"(?m)^# (?=\[|\w+ = )", "", TEMPLATE)
     for without in ("train", "attach"):

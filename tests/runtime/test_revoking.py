@@ -272,7 +272,12 @@ def test_the_verbs(fleet: Fleet, store: Store) -> None:
     assert said("list", *of) == "nothing is revoked\n"
     assert said("sign", path, "--key", fleet.key).startswith(f"{path} signed by key {fleet.id}")
     announced = said("announce", path, *of, "--trust", fleet.trusted)
+    assert "answer with" not in announced
+    running = Running("bright-spots", "1", BAD, "onnxruntime", 0.5)
+    Control(store.database).add(report(running=running), 1)
+    announced = said("announce", path, *of, "--trust", fleet.trusted)
+    assert "1 vehicles answer with a bundle of it" in announced
     assert "keys and bundles: 1, floors: 1" in announced
     lines = said("list", *of).splitlines()
     assert lines[:2] == [BAD, "floor bright-spots 3"]
-    assert "mind it: 0, that refuse it: 0; that answer with a bundle of it: 0" in lines[2]
+    assert "mind it: 0, that refuse it: 0; that answer with a bundle of it: 1" in lines[2]

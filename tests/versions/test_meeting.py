@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from misgiving.collector.annotations import export_annotations
 from misgiving.collector.store import Store
@@ -77,9 +79,9 @@ BACK = Meeting("new", "old", "new")
 Delivered = Callable[[Meeting], tuple[Path, Path]]
 
 
-def send(vehicle: Version, spool: Path, collector: Version, store: Path) -> None:
+def send(vehicle: Version, spool: Path, collector: Version, store: Path, *options: object) -> None:
     """All frames of a spool, until the vehicle says that it has none left."""
-    with collector.service("collect", "--store", store) as address:
+    with collector.service("collect", "--store", store, *options) as address:
         words = ["serve", "--bundle", vehicle.bundle, "--spool", spool, "--collector", address]
         with vehicle.service(*words) as at, Client(at) as client:
 
@@ -115,6 +117,26 @@ def test_frames_arrive_once_and_are_deleted(delivered: Delivered, meeting: Meeti
     for digest, reason in rows(store / "store.sqlite", "SELECT digest, reason FROM frames"):
         body = (store / "objects" / str(digest)[:2] / str(digest)).read_bytes()
         assert (hashlib.sha256(body).hexdigest(), reason) == (digest, "predicted_loss")
+
+
+def test_a_sealed_spool_goes_back_too(versions: Versions, tmp_path: Path) -> None:
+    """A vehicle of before sends sealed frames, which it cannot read, to whoever opens them."""
+    key = X25519PrivateKey.generate()
+    raw, pem = serialization.PrivateFormat.PKCS8, serialization.Encoding.PEM
+    (tmp_path / "fleet.key").write_bytes(key.private_bytes(pem, raw, serialization.NoEncryption()))
+    (tmp_path / "fleet.key").chmod(0o600)
+    (tmp_path / "fleet.pub").write_bytes(
+        key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    file, spool, store = (tmp_path / name for name in ("misgiving.toml", "spool", "store"))
+    file.write_text('[spool]\nfolder = "spool"\nseal_to = "fleet.pub"\n')
+    words = ["serve", "--config", file, "--bundle", TODAY.bundle, "--threshold", 0]
+    with TODAY.service(*words) as address, Client(address) as client:
+        client.infer(tiny.spots([3] * 14), (), "secret")
+    assert b"secret" not in (spool / "spool.sqlite").read_bytes()
+    send(versions["old"], spool, TODAY, store, "--open-with", tmp_path / "fleet.key")
+    assert rows(spool / "spool.sqlite", "SELECT * FROM frames") == []
+    assert stored(store) == ["secret"]
 
 
 def test_reports_wait_for_a_collector_that_takes_them(delivered: Delivered) -> None:

@@ -116,6 +116,13 @@ class SignTable(_Table):
     """The keys that the vehicles trust; ``KEY.pub`` by default."""
 
 
+class ReleaseTable(_Table):
+    """How the release goes on from the first ring; as ``fleet release announce`` has it."""
+
+    advance_after: Annotated[float, Field(gt=0)] | None = None
+    """Hours in a ring; by hand without them."""
+
+
 class Asked(_Table):
     """A whole file."""
 
@@ -129,6 +136,7 @@ class Asked(_Table):
     measure: MeasureTable
     field: FieldTable = FieldTable()
     sign: SignTable
+    release: ReleaseTable = ReleaseTable()
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "Asked":
@@ -195,6 +203,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "measure": MeasureTable,
     "field": FieldTable,
     "sign": SignTable,
+    "release": ReleaseTable,
 }
 
 TEMPLATE = """\
@@ -245,4 +254,7 @@ licence = "not stated"  # of the weights
 [sign]
 key = "release.key"
 # trust = "trusted"     # else release.key.pub
+
+[release]
+# advance_after = 24    # hours in a ring, then it goes to the next by itself; else by hand
 """

@@ -35,7 +35,7 @@ _BEGUN = (SELECTED, f".{_RECORD}.")
 _LAST_USE = {
     **{"store": "release", "select": "select", "field": "select", "annotators": "tasks"},
     **{"train": "train", "attach": "train", "export": "export", "calibrate": "train"},
-    **{"measure": "compare", "sign": "release"},
+    **{"measure": "compare", "sign": "release", "release": "release"},
     "annotators.trust_untouched": "import",
     **{f"calibrate.{key}": "export" for key in ("flag_rate", "miss_rate", "confidence")},
 }

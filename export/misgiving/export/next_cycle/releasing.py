@@ -6,7 +6,7 @@ from pathlib import Path
 
 from misgiving.collector import Store
 from misgiving.collector.control.releases import Releases
-from misgiving.export.next_cycle.asked import SignTable
+from misgiving.export.next_cycle.asked import Asked, SignTable
 from misgiving.runtime import Bundle, Trust, pack_bundle, sign_bundle
 from misgiving.runtime.bundles.keys import read_private
 from misgiving.runtime.durable import new_folder
@@ -26,7 +26,7 @@ def find_field(store: Store, named: Path | None) -> Bundle:
     if named:
         return Bundle.load(named)
     releases = Releases(store.database)
-    going = [one.release for one in releases.announced() if not one.halted]
+    going = [one.release for one in releases.announced() if not (one.halted or one.dropped)]
     names = sorted({one.name for one in going})
     if len(names) != 1:
         found = f"releases of {', '.join(names)}" if names else "no release that is not halted"
@@ -63,7 +63,7 @@ def sign(bundle: Path, asked: SignTable, out: Path) -> str:
     return Bundle.load(target / ZIP, Trust.read(check_keys(asked))).digest
 
 
-def announce(store: Store, asked: SignTable, out: Path, digest: str) -> None:
+def announce(store: Store, asked: Asked, out: Path, digest: str) -> None:
     """Release it to the first ring, once.
 
     Raises:
@@ -71,4 +71,5 @@ def announce(store: Store, asked: SignTable, out: Path, digest: str) -> None:
     """
     releases = Releases(store.database)
     if all(one.release.digest != digest for one in releases.announced()):
-        releases.announce(out / "release" / ZIP, check_keys(asked))
+        trust, hours = check_keys(asked.sign), asked.release.advance_after
+        releases.announce(out / "release" / ZIP, trust, hours)

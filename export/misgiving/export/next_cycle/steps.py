@@ -294,7 +294,7 @@ def _releases(run: Run) -> str:
 def _release(run: Run) -> Came:
     digest = run.came("sign", "digest")
     with run.store() as store:
-        releasing.announce(store, run.asked.sign, run.out, digest)
+        releasing.announce(store, run.asked, run.out, digest)
     return {
         "said": f"announced to the first ring; 'misgiving fleet release list' says how it goes, "
         f"'misgiving fleet release advance {digest[:12]}' gives it to the next"

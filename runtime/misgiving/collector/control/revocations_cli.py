@@ -58,11 +58,18 @@ def announce(
     """
     from misgiving.collector.control.revoking import Revoking
 
-    signed, says = Revoking(store.database).announce(file, trust)
+    revoking = Revoking(store.database)
+    signed, says = revoking.announce(file, trust)
     typer.echo(
         f"list {signed.sha256[:12]} for all vehicles, keys and bundles: {len(says.revoked)}, "
         f"floors: {len(says.floors)}; vehicles learn so with their next report"
     )
+    if answering := revoking.said(signed).answering:
+        typer.echo(
+            f"{answering} vehicles answer with a bundle of it, which they do not take at their "
+            "next start; expected a later release to be with them by then. Announce one",
+            err=True,
+        )
 
 
 @app.command("list")

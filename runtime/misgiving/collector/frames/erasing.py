@@ -113,6 +113,7 @@ def erase(store: Store, selection: Selection) -> Erased:
     erased = Erased()
     _erase_frames(store, erased, selection, Why.ASKED)
     with store.database.connect() as connection:
+        _delete_for_good(connection)
         if (fit := _declined(selection)) is not None:
             erased.declined = connection.execute(sa.delete(DECLINED).where(*fit)).rowcount
         if whole:
@@ -144,6 +145,7 @@ def erase_old(
         left = Selection(until_ns=labelled_before_ns)
         _erase_frames(store, erased, left, Why.EXPIRED_LABELLED, stopped)
     with store.database.connect() as connection:
+        _delete_for_good(connection)
         old = DECLINED.c.declined_time_unix_nano < before_ns
         erased.declined = connection.execute(sa.delete(DECLINED).where(old)).rowcount
     erased.uploads = store.drop_unfinished(before_ns)
@@ -212,7 +214,6 @@ def _erase_reports(connection: sa.Connection, devices: Sequence[str], until_ns: 
     Raises:
         FailedPrecondition: some of it is left.
     """
-    _delete_for_good(connection)
     names = connection.scalars(sa.select(RUNS.c.device_id).where(*named(RUNS.c.device_id, devices)))
     for name in set(names):
         said = f" devices: {name} says: "  # why a release was halted

@@ -19,7 +19,6 @@ from misgiving.collector.frames.records import (
 )
 from misgiving.collector.frames.selection import (
     Selection,
-    count_frames,
     select_frames,
 )
 from misgiving.collector.frames.standing import (
@@ -29,6 +28,7 @@ from misgiving.collector.frames.standing import (
     marks_of,
     standings,
 )
+from misgiving.collector.frames.summed import count_of
 from misgiving.collector.frames.words import Order, spoken_time
 from misgiving.collector.store import Store
 from misgiving.collector.store.database import Database
@@ -62,7 +62,7 @@ def print_frames(
         print("\n".join(lines))
         shown += len(page)
     with database.connect(reads=True) as connection:
-        count, _ = count_frames(connection, selection)
+        count = count_of(connection, selection)
     if not count:
         print("no frame fits", file=sys.stderr)
     elif count > shown:

@@ -151,6 +151,7 @@ def select_frames(
     order: Order = Order.NEWEST,
     backwards: bool = False,
     limit: int = _PAGE,
+    few: bool = False,
 ) -> list[StoredFrame]:
     """One page of frames.
 
@@ -161,10 +162,11 @@ def select_frames(
         order: what comes first; not DIVERSE.
         backwards: the frames before the place instead, the nearest first.
         limit: of frames.
+        few: all that fit are few: they are looked for first, and then sorted.
     """
     column, wanted = _COLUMNS.get(order), selection.clauses()
     if column is None or not column.nullable:
-        return _part(connection, wanted, column, after, backwards, limit)
+        return _part(connection, wanted, column, after, backwards, limit, few)
     # Those without a value come last. Asked for by themselves, so that an index gives the others.
     found: list[StoredFrame] = []
     for valued in (False, True) if backwards else (True, False):
@@ -176,7 +178,7 @@ def select_frames(
             place = None
         by = column if valued else None
         left = limit - len(found)
-        found += _part(connection, [*wanted, kind], by, place, backwards, left)
+        found += _part(connection, [*wanted, kind], by, place, backwards, left, few)
         if len(found) == limit:
             break
     return found
@@ -226,11 +228,15 @@ def _part(
     after: Place | None,
     backwards: bool,
     limit: int,
+    few: bool,
 ) -> list[StoredFrame]:
     """Frames by a column that all of them have, the greatest first, then by digest."""
-    digest = FRAMES.c.digest
-    ordered: list[Any] = [digest.desc() if backwards else digest]
+    frames: Any = FRAMES
     wanted = list(wanted)
+    if few:  # an offset keeps a database from looking through an index in order
+        frames, wanted = sa.select(FRAMES).where(*wanted).offset(0).subquery(), []
+    digest, column = frames.c.digest, None if column is None else frames.c[column.name]
+    ordered: list[Any] = [digest.desc() if backwards else digest]
     if column is not None:
         ordered.insert(0, column.asc() if backwards else column.desc())
     if after:
@@ -239,7 +245,7 @@ def _part(
             wanted.append(column >= after.value if backwards else column <= after.value)
             rest = (column != after.value) | rest
         wanted.append(rest)
-    rows = sa.select(FRAMES).where(*wanted).order_by(*ordered).limit(limit)
+    rows = sa.select(frames).where(*wanted).order_by(*ordered).limit(limit)
     return [StoredFrame(**row) for row in connection.execute(rows).mappings()]
 
 

@@ -1,6 +1,6 @@
 """Where frames stand in the loop: collected, reviewed, exported to annotators, labelled."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from misgiving.collector.frames.selection import Selection
+from misgiving.collector.frames.summed import is_summed, summed
 from misgiving.collector.store.tables import BATCH_FRAMES, BATCHES, FRAMES, LABELLED, MARKS
 
 
@@ -111,7 +112,13 @@ def marks_of(connection: sa.Connection, digests: Iterable[str]) -> dict[str, lis
 
 def loop_counts(connection: sa.Connection, selection: Selection) -> list[LoopCounts]:
     """Where frames stand, for each device and campaign that has some."""
-    c = FRAMES.c
+    c, total = FRAMES.c, Counter[tuple[str, str]]()
+    wanted = selection.clauses()
+    if is_summed(selection):  # those that nobody has worked on are the rest
+        for row in summed(connection, selection, ("device_id", "campaign"), ("frames",)):
+            total[row.device_id, row.campaign] = row.frames
+        worked = [sa.select(one.c.digest) for one in (LABELLED, BATCH_FRAMES, MARKS)]
+        wanted.append(c.digest.in_(sa.union(*worked)))
     stage = sa.case(
         (sa.exists().where(LABELLED.c.digest == c.digest), Stage.LABELLED.value),
         (sa.exists().where(BATCH_FRAMES.c.digest == c.digest), Stage.EXPORTED.value),
@@ -119,12 +126,15 @@ def loop_counts(connection: sa.Connection, selection: Selection) -> list[LoopCou
         else_=Stage.COLLECTED.value,
     )
     each = sa.select(c.device_id, c.campaign, stage.label("stage"))
-    one = each.where(*selection.clauses()).subquery()
-    key = one.c.device_id, one.c.campaign
-    rows = sa.select(*key, one.c.stage, sa.func.count()).group_by(*key, one.c.stage)
+    one = each.where(*wanted).subquery()
+    by = one.c.device_id, one.c.campaign
+    rows = sa.select(*by, one.c.stage, sa.func.count()).group_by(*by, one.c.stage)
     counts = defaultdict[tuple[str, str], dict[str, int]](dict)
     for device, campaign, name, count in connection.execute(rows):
         counts[device, campaign][name] = count
+    for key, frames in total.items():
+        rest = frames - sum(counts[key].values())
+        counts[key] |= {Stage.COLLECTED.value: rest} if rest else {}
     return [LoopCounts(device=d, campaign=g, **of) for (d, g), of in sorted(counts.items())]
 
 

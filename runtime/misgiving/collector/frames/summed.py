@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from misgiving.collector.frames.selection import Selection
+from misgiving.collector.frames.selection import Selection, count_frames
 from misgiving.collector.store.folding import DAY_NS, EVER, KEY, SUMS
 from misgiving.collector.store.tables import FRAME_CHANGES, FRAME_SUMS, FRAMES
 
@@ -46,9 +46,18 @@ def summed(
     parts = [one.subquery() for one in _parts(selection, [*names, "frames"], "day" in by)]
     each = sa.union_all(*(sa.select(part) for part in parts)).subquery()
     key = [each.c[name] for name in by]
-    totals = [sa.func.sum(each.c[name]).label(name) for name in sums]
+    totals = [
+        sa.cast(sa.func.sum(each.c[name]), FRAME_SUMS.c[name].type).label(name) for name in sums
+    ]
     rows = sa.select(*key, *totals).group_by(*key).having(sa.func.sum(each.c.frames) > 0)
     return list(connection.execute(rows.order_by(*key)))
+
+
+def count_of(connection: sa.Connection, selection: Selection) -> int:
+    """How many frames there are, from the sums where these can tell."""
+    if not is_summed(selection):
+        return count_frames(connection, selection)[0]
+    return sum(row.frames for row in summed(connection, selection, (), ("frames",)))
 
 
 def _parts(selection: Selection, names: Sequence[str], daily: bool) -> list[sa.Select[Any]]:

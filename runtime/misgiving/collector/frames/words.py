@@ -38,6 +38,10 @@ class Order(str, Enum):
     """The worst, spread over what they show."""
 
 
+PAGED = (Order.NEWEST, Order.WORST, Order.DRAWN)
+"""The orders in which frames come page by page."""
+
+
 def moment(text: str, now_ns: int) -> int:
     """Unix nanoseconds of a time: ISO 8601, in UTC unless it says otherwise, or so long ago.
 

@@ -65,22 +65,24 @@ class Arrived:
     devices: Counter[str]
 
 
-def arrived(rows: Iterable[tuple[int, str, str, int]], first: int, days: int) -> Arrived:
+def arrived(
+    rows: Iterable[tuple[int, str, int]], devices: Mapping[str, int], first: int, days: int
+) -> Arrived:
     """What arrived in some days.
 
     Args:
-        rows: day, device, reason and number of frames; see ``queries.arrivals``.
+        rows: day, reason and number of frames; see ``queries.arrivals``.
+        devices: device → number of frames.
         first: day since 1970.
         days: how many.
     """
     counts, totals = Counter[tuple[int, str]](), Counter[int]()
-    reasons, devices = Counter[str](), Counter[str]()
-    for day, device, reason, count in rows:
+    reasons = Counter[str]()
+    for day, reason, count in rows:
         reason = reason or "none"
         counts[day, reason] += count
         totals[day] += count
         reasons[reason] += count
-        devices[device] += count
     most, step = max(totals.values(), default=0), WIDTH / days
     bars, base = list[Bar](), Counter[int]()
     for (day, reason), count in sorted(counts.items()):
@@ -89,7 +91,7 @@ def arrived(rows: Iterable[tuple[int, str, str, int]], first: int, days: int) ->
         bars.append(Bar(left, 0.8 * step, height, title, reason, HEIGHT * base[day] / most))
         base[day] += count
     names = tuple(_day(first + at) for at in range(days))
-    return Arrived(names, tuple(bars), most, reasons, devices)
+    return Arrived(names, tuple(bars), most, reasons, Counter(devices))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 from misgiving.collector.frames.selection import Place, Selection
-from misgiving.collector.frames.words import Order, moment, score_range
+from misgiving.collector.frames.words import PAGED, Order, moment, score_range
 from misgiving.runtime.errors import InvalidInput
 
 FIELDS = (
@@ -60,7 +60,7 @@ def read_view(arguments: Mapping[str, str], now_ns: int) -> View:
     reviewed = typed.get("reviewed", "")
     if reviewed not in _REVIEWED:
         raise InvalidInput(f"reviewed is {reviewed!r}; expected yes or no. Choose one")
-    if order not in [one.value for one in Order]:
+    if order not in [one.value for one in PAGED]:
         raise InvalidInput(f"order is {order!r}; expected newest, worst or drawn. Choose one")
     selection = Selection(
         devices=_named(typed, "device"),

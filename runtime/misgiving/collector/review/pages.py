@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import flask
@@ -14,7 +14,7 @@ from misgiving.collector.control.control import Control
 from misgiving.collector.control.overview import devices_of, lines_of
 from misgiving.collector.frames.erased import erased_by_day
 from misgiving.collector.frames.selection import Place
-from misgiving.collector.frames.words import Mark, Order
+from misgiving.collector.frames.words import PAGED, Mark
 from misgiving.collector.review import charts, drawing, queries
 from misgiving.collector.review.auditing import HANDFUL, LEVEL, estimate_audit
 from misgiving.collector.review.filters import View, read_view
@@ -31,6 +31,8 @@ PAGE = 48
 AROUND = 30
 """Frames of the same camera on either side, in the strip."""
 ALIKE = 8
+PATIENCE_S = 20.0
+"""With one statement; a page's own take a tenth of a second at ten million frames."""
 
 _THUMBS = 1024  # kept drawn, 15 kB each
 _DEVICES, _BUNDLES, _VEHICLES = 20, 6, 50  # shown of more
@@ -49,7 +51,7 @@ class Pages:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._connect = store.database.connect
+        self._connect = partial(store.database.connect, within_s=PATIENCE_S)
         self._thumbnail = lru_cache(_THUMBS)(lambda digest: drawing.thumbnail(store.read(digest)))
 
     def add_to(self, app: flask.Flask) -> None:
@@ -77,7 +79,7 @@ class Pages:
         further = view.at(Place.of(shown[-1], view.order)) if len(rows) > PAGE else ""
         return flask.render_template(
             "sheet.html", view=view, rows=shown, marks=marks, known=known, further=further,
-            begun=bool(after), orders=list(Order), mark_names=[one.value for one in Mark],
+            begun=bool(after), orders=PAGED, mark_names=[one.value for one in Mark],
         )  # fmt: skip
 
     def frame(self, digest: str) -> str:
@@ -138,14 +140,14 @@ class Pages:
         first = now // DAY_NS - DAYS + 1
         vehicles = _vehicles(Control(self._store.database), view, now)
         with self._connect(reads=True) as connection:
-            rows = queries.arrivals(connection, view.selection, first * DAY_NS)
+            came = queries.arrivals(connection, view.selection, first * DAY_NS)
             scores = queries.scores_by_bundle(connection, view.selection)
             marks = queries.count_marks(connection)
             declined = queries.count_declined(connection, first * DAY_NS)
             erased = erased_by_day(connection, first)
             known = queries.known_lately(connection)
         return flask.render_template(
-            "overview.html", view=view, arrived=charts.arrived(rows, first, DAYS), known=known,
+            "overview.html", view=view, arrived=charts.arrived(*came, first, DAYS), known=known,
             histograms=charts.histograms(scores)[:_BUNDLES], marks=marks, declined=declined,
             vehicles=vehicles, most=_DEVICES, scored=queries.SCORED, erased=erased,
             erased_sums=_sums(erased),

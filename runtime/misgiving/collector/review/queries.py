@@ -17,10 +17,12 @@ from misgiving.collector.store.folding import SUMS
 from misgiving.collector.store.rows import StoredFrame
 from misgiving.collector.store.tables import DECLINED, FRAMES, MARKS
 
-COMPARED = 20_000
+COMPARED = 10_000
 """Newest frames of a bundle whose embeddings are compared, by brute force."""
 SCORED = 20_000
 """Newest frames whose scores make the histograms."""
+FEW = 20_000
+"""Frames that are sorted sooner than found in their order."""
 DAYS = 30
 
 _LATELY = 1000  # newest frames whose devices and campaigns are offered as filters
@@ -46,35 +48,53 @@ def list_frames(
     limit: int,
 ) -> list[StoredFrame]:
     """Frames from a place on, this one not included; ``backwards`` gives the nearest first."""
-    known = narrowed(connection, selection)
-    if known is None:
-        return []
-    return select_frames(
-        connection, known, after=beyond, order=order, backwards=backwards, limit=limit
-    )
+    count = None
+    if _names(selection) > (order is not Order.DRAWN):
+        selection, count = narrowed(connection, selection)
+        if not count:
+            return []
+    few = count is not None and count <= FEW and order is not Order.NEWEST
+    few |= order is not Order.WORST and _few_scores(connection, selection)
+    place: dict[str, Any] = {"after": beyond, "backwards": backwards}
+    return select_frames(connection, selection, order=order, limit=limit, few=few, **place)
 
 
-def narrowed(connection: sa.Connection, selection: Selection) -> Selection | None:
-    """The same frames, asked for by whole names; None where there are none.
+def narrowed(connection: sa.Connection, selection: Selection) -> tuple[Selection, int]:
+    """The same frames, asked for by whole names, and how many have these.
 
-    A database would look for long for what names have in common that have nothing.
+    A database guesses how many, and would look for long for what names have that have nothing in
+    common.
     """
-    patterns = any(name.endswith("*") for name in (*selection.devices, *selection.streams))
-    names = selection.devices, selection.streams, selection.reasons, selection.campaigns
-    if not (patterns or selection.bundle) and sum(map(bool, names)) < 2:
-        return selection
-    known = ("devices", "streams", "reasons", "campaigns", "bundle")
-    asked = Selection(**{name: getattr(selection, name) for name in known})
-    rows = summed(connection, asked, ("device_id", "stream_id", "bundle_digest"), ())
+    names = ("devices", "streams", "reasons", "campaigns", "bundle")
+    asked = Selection(**{name: getattr(selection, name) for name in names})
+    columns = {"devices": "device_id", "streams": "stream_id", "bundle": "bundle_digest"}
+    by = {name: columns[name] for name in columns if getattr(selection, name)}
+    rows = summed(connection, asked, tuple(by.values()), ("frames",))
     if not rows:
-        return None
-    devices, streams, bundles = (tuple(sorted({*column})) for column in zip(*rows, strict=True))
-    return replace(
-        selection,
-        devices=devices if selection.devices else (),
-        streams=streams if selection.streams else (),
-        bundle=bundles[0] if selection.bundle and len(bundles) == 1 else selection.bundle,
-    )
+        return selection, 0
+    *found, counts = zip(*rows, strict=True)
+    whole: dict[str, Any] = {
+        name: tuple(sorted({*column})) for name, column in zip(by, found, strict=True)
+    }
+    bundles = whole.pop("bundle", ())
+    whole["bundle"] = bundles[0] if len(bundles) == 1 else selection.bundle
+    return replace(selection, **whole), sum(counts)
+
+
+def _names(selection: Selection) -> int:
+    """How many things are asked of names; one that stands for several counts as two."""
+    names = selection.devices, selection.streams, selection.reasons, selection.campaigns
+    patterns = any(name.endswith("*") for name in (*selection.devices, *selection.streams))
+    return sum(map(bool, names)) + 2 * (patterns or bool(selection.bundle))
+
+
+def _few_scores(connection: sa.Connection, selection: Selection) -> bool:
+    """Whether a score is asked for that few frames have."""
+    if selection.score is None:
+        return False
+    some = sa.select(_C.max_predicted_loss).where(*Selection(score=selection.score).clauses())
+    count = sa.select(sa.func.count()).select_from(some.limit(FEW + 1).subquery())
+    return (connection.scalar(count) or 0) <= FEW
 
 
 def frame_row(connection: sa.Connection, digest: str) -> StoredFrame | None:
@@ -95,7 +115,11 @@ def marks_of(connection: sa.Connection, digest: str) -> list[Marked]:
 
 
 def add_mark(connection: sa.Connection, digest: str, said: Marked) -> None:
-    """Keep what somebody says of a frame; what was said before stays."""
+    """Keep what somebody says of a frame, unless it is gone; what was said before stays."""
+    # Locked, so that nobody erases it meanwhile and takes it anew.
+    there = sa.select(_C.digest).where(_C.digest == digest).with_for_update()
+    if connection.scalar(there) is None:
+        return
     values = {"mark": said.mark, "by": said.by, "at_unix_nano": said.at_unix_nano}
     connection.execute(sa.insert(MARKS).values(digest=digest, **values))
 
@@ -115,8 +139,9 @@ def around(connection: sa.Connection, row: StoredFrame, count: int) -> list[Stor
     time = _C.capture_time_unix_nano if known else _C.received_time_unix_nano
     at = row.capture_time_unix_nano if known else row.received_time_unix_nano
     same = (_C.device_id == row.device_id) & (_C.stream_id == row.stream_id)
-    early = (time < at) | ((time == at) & (_C.digest < row.digest))
-    late = (time > at) | ((time == at) & (_C.digest > row.digest))
+    # The first of the two lets an index begin there.
+    early = (time <= at) & ((time != at) | (_C.digest < row.digest))
+    late = (time >= at) & ((time != at) | (_C.digest > row.digest))
     camera = sa.select(FRAMES).where(same, time > 0).limit(count)
     before = _stored(connection, camera.where(early).order_by(time.desc(), _C.digest.desc()))
     after = _stored(connection, camera.where(late).order_by(time, _C.digest))
@@ -134,34 +159,41 @@ def alike(connection: sa.Connection, row: StoredFrame, count: int) -> list[tuple
     same = (_C.bundle_digest == row.bundle_digest) & (_C.digest != row.digest)
     newest = sa.select(_C.digest, _C.embedding).where(same, _C.embedding.is_not(None))
     newest = newest.order_by(_C.received_time_unix_nano.desc()).limit(COMPARED)
-    size = len(row.embedding)
-    found = [one for one in connection.execute(newest) if len(one[1]) == size]
-    if not found:
+    digests, packed = _joined(connection, newest, len(row.embedding))
+    if not digests:
         return []
-    rows = np.frombuffer(b"".join(one[1] for one in found), "<f4").reshape(len(found), -1)
-    distances = 1 - _unit(rows) @ _unit(np.frombuffer(row.embedding, "<f4")[None])[0]
+    rows = np.frombuffer(packed, "<f4").reshape(len(digests), -1)
+    with np.errstate(all="ignore"):  # a vehicle may send anything; no direction resembles nothing
+        one = np.frombuffer(row.embedding, "<f4")
+        lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows)) * np.linalg.norm(one)
+        distances = 1 - rows @ one / lengths
     nearest = [at for at in np.argsort(distances)[:count] if np.isfinite(distances[at])]
-    return [(found[at][0], float(distances[at])) for at in nearest]
+    return [(digests[at], float(distances[at])) for at in nearest]
 
 
 def strata(connection: sa.Connection, selection: Selection) -> list[Stratum]:
     """Kept frames by flag and reason, with those on which somebody gave a verdict."""
     by = ("flagged", "reason", "device_id", "stream_id")
-    found = defaultdict[tuple[int, str], list[Any]](list)
-    for row in summed(connection, selection, by, SUMS):
-        if row.usable and row.flagged >= 0:
-            found[row.flagged, row.reason].append(row)
-    return [_stratum(bool(flagged), reason, rows) for (flagged, reason), rows in found.items()]
+    found = defaultdict[tuple[int, str], list[tuple[Any, ...]]](list)
+    for flagged, reason, *camera in map(tuple, summed(connection, selection, by, SUMS)):
+        found[flagged, reason].append(tuple(camera))
+    return [
+        one
+        for (flagged, reason), rows in found.items()
+        if flagged >= 0 and (one := _stratum(bool(flagged), reason, rows)).kept
+    ]
 
 
 def arrivals(
     connection: sa.Connection, selection: Selection, since_ns: int
-) -> list[tuple[int, str, str, int]]:
-    """Day since 1970, device, reason and number of frames, of what arrived from a time on."""
-    since_ns = max(since_ns, selection.since_ns or 0)
-    recent = replace(selection, since_ns=since_ns)
-    rows = summed(connection, recent, ("day", "device_id", "reason"), ("frames",))
-    return [(int(a), b, c, int(d)) for a, b, c, d in map(tuple, rows)]
+) -> tuple[list[tuple[int, str, int]], dict[str, int]]:
+    """Frames that arrived from a time on: day since 1970, reason and number; device → number."""
+    recent = replace(selection, since_ns=max(since_ns, selection.since_ns or 0))
+    days = summed(connection, recent, ("day", "reason"), ("frames",))
+    devices = summed(connection, recent, ("device_id",), ("frames",))
+    return [(day, reason, count) for day, reason, count in map(tuple, days)], dict(
+        map(tuple, devices)
+    )
 
 
 def scores_by_bundle(
@@ -169,12 +201,24 @@ def scores_by_bundle(
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Bundle → predicted losses and weights, 1 / probability, of the newest SCORED frames."""
     score, p = _C.max_predicted_loss, _C.sampling_probability
+    if _names(selection) > 1:
+        selection, _ = narrowed(connection, selection)
     rows = sa.select(_C.bundle_digest, score, p).where(score.is_not(None), p > 0)
     rows = rows.where(*selection.clauses()).order_by(_C.received_time_unix_nano.desc())
-    found = defaultdict[str, list[tuple[float, float]]](list)
-    for bundle, loss, probability in connection.execute(rows.limit(SCORED)):
-        found[bundle].append((loss, 1 / probability))
-    return {name: (np.array(x)[:, 0], np.array(x)[:, 1]) for name, x in found.items()}
+    c = rows.limit(SCORED).subquery().c
+    if connection.dialect.name != "postgresql":
+        found = connection.execute(rows.limit(SCORED))
+        columns = [*zip(*found, strict=True)] or [(), (), ()]
+        bundles, scores, chances = map(np.array, columns)
+        of = {str(name): bundles == name for name in np.unique(bundles)}
+        return {name: (scores[these], 1 / chances[these]) for name, these in of.items()}
+    numbers = c.max_predicted_loss, 1 / c.sampling_probability
+    packed = [sa.func.string_agg(sa.func.float8send(one), sa.literal(b"")) for one in numbers]
+    joined: sa.Select[Any] = sa.select(c.bundle_digest, *packed).group_by(c.bundle_digest)
+    return {
+        name: (np.frombuffer(x, ">f8").astype(float), np.frombuffer(w, ">f8").astype(float))
+        for name, x, w in connection.execute(joined)
+    }
 
 
 def count_declined(connection: sa.Connection, since_ns: int) -> dict[str, int]:
@@ -190,29 +234,45 @@ def count_marks(connection: sa.Connection) -> dict[str, int]:
     return {mark: int(count) for mark, count in connection.execute(rows)}
 
 
-def _stratum(flagged: bool, reason: str, rows: Sequence[Any]) -> Stratum:
-    """Of the sums of its cameras."""
-    total = {name: sum(getattr(row, name) for row in rows) for name in SUMS}
+def _joined(connection: sa.Connection, rows: sa.Select[Any], size: int) -> tuple[list[str], bytes]:
+    """Digests and embeddings of as many bytes, these one behind the other."""
+    if connection.dialect.name != "postgresql":
+        found = [one for one in connection.execute(rows) if len(one[1]) == size]
+        return [one[0] for one in found], b"".join(one[1] for one in found)
+    c = rows.subquery().c  # by the server: it sends one value sooner than many
+    joined = sa.select(
+        sa.func.string_agg(c.digest, " "), sa.func.string_agg(c.embedding, sa.literal(b""))
+    )
+    digests, packed = connection.execute(
+        joined.where(sa.func.octet_length(c.embedding) == size)
+    ).one()
+    return (digests.split(), packed) if digests else ([], b"")
+
+
+def _stratum(flagged: bool, reason: str, rows: Sequence[tuple[Any, ...]]) -> Stratum:
+    """Of devices, streams and SUMS."""
+    table = np.array([row[2:] for row in rows], float)
+    total = dict(zip(SUMS, table.sum(0).tolist(), strict=True))
     scored = total["scored"] or np.nan
     mean, square = total["score"] / scored, total["score_square"] / scored
     judged = [
         Judged(
-            camera=f"{row.device_id}/{row.stream_id}",
-            frames=int(row.judged),
-            failed=int(row.failed),
-            weight=row.judged_weight,
-            square=row.judged_square,
-            failed_weight=row.failed_weight,
-            scored=int(row.judged_scored),
-            score=row.judged_score,
+            camera=f"{device}/{stream}",
+            frames=row["judged"],
+            failed=row["failed"],
+            weight=row["judged_weight"],
+            square=row["judged_square"],
+            failed_weight=row["failed_weight"],
+            scored=row["judged_scored"],
+            score=row["judged_score"],
         )
-        for row in rows
-        if row.judged
+        for device, stream, *sums in rows
+        if (row := dict(zip(SUMS, sums, strict=True)))["judged"]
     ]
     return Stratum(
         *(flagged, reason, int(total["usable"]), total["weight"], total["variance"]),
         judged=tuple(judged),
-        mean_score=float(mean),
+        mean_score=mean,
         deviation=float(np.sqrt(max(0.0, square - mean**2))) if total["scored"] else np.nan,
     )
 
@@ -227,11 +287,3 @@ def _of_age() -> tuple[sa.Column[Any], sa.Column[Any]]:
 
 def _marked(row: sa.RowMapping) -> Marked:
     return Marked(row["mark"], row["by"], row["at_unix_nano"])
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of length 1; a row without a direction resembles nothing."""
-    with np.errstate(all="ignore"):  # a vehicle may send anything
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        usable = np.isfinite(lengths) & (lengths > 0)
-        return np.where(usable, rows / lengths, np.nan)

@@ -23,6 +23,10 @@ class StoreUnavailable(FailedPrecondition):
     status = "UNAVAILABLE"
 
 
+class TooSlow(StoreUnavailable):
+    """A statement took longer than it may."""
+
+
 class Database:
     """Connections to a store's tables, which are made or brought up when it is opened.
 
@@ -65,19 +69,25 @@ class Database:
         return [Path(name)] if name and os.path.isfile(name) else []
 
     @contextmanager
-    def connect(self, *, reads: bool = False) -> Iterator[sa.Connection]:
+    def connect(
+        self, *, reads: bool = False, within_s: float | None = None
+    ) -> Iterator[sa.Connection]:
         """A transaction, durable when the block has ended well, and undone otherwise.
 
         Args:
             reads: nothing is written. SQLite has one writer at a time, and any number who read.
+            within_s: how long PostgreSQL may work on one statement; None for as long as it takes.
 
         Raises:
-            StoreUnavailable: the database does not answer.
+            StoreUnavailable: the database does not answer; TooSlow, one statement takes too long.
             FailedPrecondition: it is damaged.
         """
         with self._translated(), self._engine.connect() as connection:
             begin = "BEGIN" if reads else "BEGIN IMMEDIATE"
             with connection.execution_options(sqlite_begin=begin).begin():
+                if within_s is not None and connection.dialect.name == "postgresql":
+                    limit = round(1000 * within_s)
+                    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit}")
                 yield connection
 
     @contextmanager
@@ -103,6 +113,11 @@ class Database:
             raise self._error(error) from error
 
     def _error(self, error: sa.exc.SQLAlchemyError) -> FailedPrecondition:
+        if "statement timeout" in str(error):
+            return TooSlow(
+                f"{self._name} has worked on this for too long; expected fewer frames to look "
+                "through. Ask for one device, or for a shorter time"
+            )
         cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
         if self._url.password:
             cause = cause.replace(str(self._url.password), "***")
