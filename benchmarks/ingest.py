@@ -211,11 +211,15 @@ def all_ways(folder: Path, only: str) -> Iterator[dict[str, Collectors]]:
         keys = {**KEYS, "AWS_ENDPOINT_URL": s3.endpoint}
         for count in (1, 2, 4):
             database = ("--database", postgres.make())
-            add(f"{count} collectors, PostgreSQL and folder", count, *database)
+            add(f"{_many(count)}, PostgreSQL and folder", count, *database)
         for count in (1, 2, 4):
             both = ("--database", postgres.make(), "--objects", s3.make())
-            add(f"{count} collectors, PostgreSQL and S3", count, *both, **keys)
+            add(f"{_many(count)}, PostgreSQL and S3", count, *both, **keys)
         yield ways
+
+
+def _many(count: int) -> str:
+    return f"{count} collector{'s' if count > 1 else ''}"
 
 
 def copied(folder: Path, bodies: Sequence[bytes], at_once: int = 1) -> Took:
@@ -288,7 +292,21 @@ def page(rows: Mapping[str, Sequence[Took]], command: str) -> str:
         lines.append(
             f"| {name} | {_said(rates)} | {megabytes:.1f} | {ratio} | {cpu[0]} | {cpu[1]} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_limits(rows)]) + "\n"
+
+
+def _limits(rows: Mapping[str, Sequence[Took]]) -> list[str]:
+    """What the cores alone allow."""
+    lines = []
+    for name, took in rows.items():
+        if name.startswith("1 "):
+            each_s = statistics.median(one.vehicle_s + one.collector_s for one in took)
+            most = FRAMES * VEHICLES * (os.cpu_count() or 1) / each_s
+            lines.append(
+                f"- {name}: the CPU of both ends allows {most:,.0f} frames/s at most on these "
+                "cores, however fast the disk is."
+            )
+    return lines
 
 
 def _said(values: Sequence[float]) -> str:
