@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from alembic import command, config
 from fleet_rows import END_NS, START_NS, fill, size_of, without_indexes
 
-from misgiving.collector.frames.selection import Place, Selection
+from misgiving.collector.frames.selection import FrameSelection, Place
 from misgiving.collector.frames.words import PAGED, Order
 from misgiving.collector.review import charts, pages, queries
 from misgiving.collector.review.auditing import estimate_audit
@@ -52,36 +52,38 @@ Asked = Callable[[Connection], Any]
 _CAR, _RARE = "car-007", "car-199"
 _DAY = END_NS - DAY_NS
 SELECTIONS = {
-    "all": Selection(),
-    "device": Selection(devices=(_CAR,)),
-    "device of few frames": Selection(devices=(_RARE,)),
-    "devices `car-1*`": Selection(devices=("car-1*",)),
-    "device nobody has": Selection(devices=("car-7",)),
-    "stream": Selection(streams=("rear",)),
-    "stream of two devices": Selection(streams=("trailer",)),
-    "reason audit": Selection(reasons=("audit",)),
-    "reason shadow, old": Selection(reasons=("shadow",)),
-    "campaign": Selection(campaigns=("rain",)),
-    "campaign, old": Selection(campaigns=("night",)),
-    "campaign of few frames": Selection(campaigns=("pedestrians",)),
-    "campaign nobody has": Selection(campaigns=("spring",)),
-    "bundle, first digits": Selection(bundle="{bundle}"),
-    "score 0.5-0.6": Selection(score=(0.5, 0.6)),
-    "score from 8 on": Selection(score=(8.0, float("inf"))),
-    "score nobody has": Selection(score=(100.0, float("inf"))),
-    "last hour": Selection(since_ns=END_NS - DAY_NS // 24),
-    "last day": Selection(since_ns=_DAY),
-    "a day half a year ago": Selection(
+    "all": FrameSelection(),
+    "device": FrameSelection(devices=(_CAR,)),
+    "device of few frames": FrameSelection(devices=(_RARE,)),
+    "devices `car-1*`": FrameSelection(devices=("car-1*",)),
+    "device nobody has": FrameSelection(devices=("car-7",)),
+    "stream": FrameSelection(streams=("rear",)),
+    "stream of two devices": FrameSelection(streams=("trailer",)),
+    "reason audit": FrameSelection(reasons=("audit",)),
+    "reason shadow, old": FrameSelection(reasons=("shadow",)),
+    "campaign": FrameSelection(campaigns=("rain",)),
+    "campaign, old": FrameSelection(campaigns=("night",)),
+    "campaign of few frames": FrameSelection(campaigns=("pedestrians",)),
+    "campaign nobody has": FrameSelection(campaigns=("spring",)),
+    "bundle, first digits": FrameSelection(bundle="{bundle}"),
+    "score 0.5-0.6": FrameSelection(score=(0.5, 0.6)),
+    "score from 8 on": FrameSelection(score=(8.0, float("inf"))),
+    "score nobody has": FrameSelection(score=(100.0, float("inf"))),
+    "last hour": FrameSelection(since_ns=END_NS - DAY_NS // 24),
+    "last day": FrameSelection(since_ns=_DAY),
+    "a day half a year ago": FrameSelection(
         since_ns=_DAY - 182 * DAY_NS, until_ns=END_NS - 182 * DAY_NS
     ),
-    "reviewed": Selection(reviewed=True),
-    "not reviewed": Selection(reviewed=False),
-    "mark": Selection(marks=("wrong_label",)),
-    "audit, not reviewed": Selection(reasons=("audit",), reviewed=False),
-    "device, stream, audit": Selection(devices=(_CAR,), streams=("rear",), reasons=("audit",)),
-    "device, last day": Selection(devices=(_CAR,), since_ns=_DAY),
-    "campaign and reason": Selection(campaigns=("night",), reasons=("shadow",)),
-    "campaign and reason, no frame": Selection(campaigns=("pedestrians",), reasons=("shadow",)),
+    "reviewed": FrameSelection(reviewed=True),
+    "not reviewed": FrameSelection(reviewed=False),
+    "mark": FrameSelection(marks=("wrong_label",)),
+    "audit, not reviewed": FrameSelection(reasons=("audit",), reviewed=False),
+    "device, stream, audit": FrameSelection(devices=(_CAR,), streams=("rear",), reasons=("audit",)),
+    "device, last day": FrameSelection(devices=(_CAR,), since_ns=_DAY),
+    "campaign and reason": FrameSelection(campaigns=("night",), reasons=("shadow",)),
+    "campaign and reason, no frame": FrameSelection(
+        campaigns=("pedestrians",), reasons=("shadow",)
+    ),
 }
 POPULATIONS = {
     name: one
@@ -172,29 +174,29 @@ def cpu_ms(pid: Any) -> float:
 
 def questions(connection: Connection) -> Iterator[tuple[str, Asked]]:
     """What each page asks, by a name."""
-    newest = queries.list_frames(connection, Selection(), Order.NEWEST, limit=1)[0]
+    newest = queries.list_frames(connection, FrameSelection(), Order.NEWEST, limit=1)[0]
     for order in PAGED:
         for name, one in SELECTIONS.items():
             one = replace(one, bundle=newest.bundle_digest[:6] if one.bundle else "")
             yield f"sheet, {order.value}: {name}", sheet(one, order)
         deep = replace(newest, received_time_unix_nano=(START_NS + END_NS) // 2)
         deep = replace(deep, max_predicted_loss=0.01, digest="8" * 64)
-        yield f"sheet, {order.value}: page in the middle", sheet(Selection(), order, deep)
+        yield f"sheet, {order.value}: page in the middle", sheet(FrameSelection(), order, deep)
     last = Place(None, "8" * 64)
-    yield "sheet, worst: page of those without a score", sheet(Selection(), Order.WORST, last)
+    yield "sheet, worst: page of those without a score", sheet(FrameSelection(), Order.WORST, last)
     yield "sheet: names to choose from", queries.known_lately
     digests = [one.digest for one in queries.list_frames(
-        connection, Selection(reviewed=True), Order.NEWEST, limit=pages.PAGE)]  # fmt: skip
+        connection, FrameSelection(reviewed=True), Order.NEWEST, limit=pages.PAGE)]  # fmt: skip
     yield "sheet: marks", lambda c: queries.newest_marks(c, digests)
     old = queries.list_frames(
-        connection, Selection(until_ns=(START_NS + END_NS) // 2), Order.NEWEST, limit=1
+        connection, FrameSelection(until_ns=(START_NS + END_NS) // 2), Order.NEWEST, limit=1
     )[0]
     for name, row in (("newest", newest), ("old", old)):
         yield f"frame, {name}: row", lambda c, row=row: queries.frame_row(c, row.digest)
         yield f"frame, {name}: marks", lambda c, row=row: queries.marks_of(c, row.digest)
         yield f"frame, {name}: around", lambda c, row=row: queries.around(c, row, pages.AROUND)
         for order in PAGED:
-            view = pages.View(selection=Selection(reasons=("audit",)), order=order)
+            view = pages.View(selection=FrameSelection(reasons=("audit",)), order=order)
             yield (
                 f"frame, {name}: the next two of audit, {order.value}",
                 lambda c, row=row, view=view: pages._neighbours(c, view, row),
@@ -218,7 +220,7 @@ def questions(connection: Connection) -> Iterator[tuple[str, Asked]]:
     yield "overview: declined", lambda c: queries.count_declined(c, first * DAY_NS)
 
 
-def sheet(selection: Selection, order: Order, beyond: Any = None) -> Asked:
+def sheet(selection: FrameSelection, order: Order, beyond: Any = None) -> Asked:
     """A page of the contact sheet."""
     place = (
         Place.of(beyond, order) if beyond is not None and not isinstance(beyond, Place) else beyond

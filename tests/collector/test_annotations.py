@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from misgiving.collector.annotations import export_annotations, import_coco
 from misgiving.collector.annotations.coco_export import frame_probability
 from misgiving.collector.cli import app
-from misgiving.collector.frames.selection import Selection
+from misgiving.collector.frames.selection import FrameSelection
 from misgiving.collector.store import Store
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
 from misgiving.runtime.images import encode_jpeg
@@ -131,8 +131,12 @@ def test_frames_with_other_keypoints(tmp_path: Path) -> None:
             DataError, match="front/other has 14 keypoints .* --bundle cccccccccccc"
         ):
             export_annotations(store, tmp_path / "out")
-        assert export_annotations(store, tmp_path / "ours", Selection(bundle="bbb")).images == 2
-        assert export_annotations(store, tmp_path / "theirs", Selection(bundle="ccc")).images == 1
+        assert (
+            export_annotations(store, tmp_path / "ours", FrameSelection(bundle="bbb")).images == 2
+        )
+        assert (
+            export_annotations(store, tmp_path / "theirs", FrameSelection(bundle="ccc")).images == 1
+        )
     labels = import_coco(tmp_path / "theirs", tmp_path / "labels", trust_untouched=True)
     assert labels.keypoints.names == (*LSP.names[:13], "tail")
     assert sorted(labels.keypoints.torso) == sorted(LSP.torso)

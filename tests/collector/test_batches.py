@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
-from misgiving.collector import Selection, Store, export_annotations, read_corrected
+from misgiving.collector import FrameSelection, Store, export_annotations, read_corrected
 from misgiving.collector.annotations.records import false_alarms, record_labels
 from misgiving.collector.cli import app
 from misgiving.collector.store.tables import BATCH_FRAMES, BATCHES, LABEL_SETS, LABELLED, MARKS
@@ -16,7 +16,7 @@ from misgiving.runtime.labelset import read_labels
 from shared.annotating import FRAMES, edit, stored, touch
 from shared.collecting import collected, person, serialise
 
-NEW = Selection(new=True, unlabelled=True)
+NEW = FrameSelection(new=True, unlabelled=True)
 
 
 def rows(store: Store, table: sa.Table) -> list[tuple[object, ...]]:
@@ -134,7 +134,7 @@ def test_what_is_labelled_is_noted(tmp_path: Path) -> None:
         assert digest in digests
         record_labels(store, version, tmp_path / "labels", {digest: "train"})  # again: nothing new
         assert len(rows(store, LABEL_SETS)) == len(rows(store, LABELLED)) == 1
-        unlabelled = Selection(unlabelled=True)
+        unlabelled = FrameSelection(unlabelled=True)
         assert export_annotations(store, tmp_path / "rest", unlabelled).images == 1
 
 

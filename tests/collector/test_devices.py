@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from misgiving.collector.declining import Declining
 from misgiving.collector.frames.arrivals import Arrivals
 from misgiving.collector.frames.devices import DAY_NS, Devices
-from misgiving.collector.frames.selection import Selection, select_frames
+from misgiving.collector.frames.selection import FrameSelection, select_frames
 from misgiving.collector.store import Store, StoredFrame
 from misgiving.collector.store.tables import DECLINED, FRAMES
 from misgiving.runtime.net.connecting import open_channel
@@ -97,7 +97,7 @@ def is_stored(stub: FleetCollectorStub, body: bytes) -> bool:
 
 def rows(store: Store) -> list[StoredFrame]:
     with store.database.connect(reads=True) as connection:
-        return select_frames(connection, Selection())[::-1]
+        return select_frames(connection, FrameSelection())[::-1]
 
 
 def test_a_device_sends_and_asks_for_its_own_alone(store: Store, certificates: Path) -> None:

@@ -1,6 +1,7 @@
 """Worst frames that are spread: nobody is lost, what repeats comes late."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from misgiving.collector import Order, Selection, pick_diverse
+from misgiving.collector import FrameSelection, Order, pick_diverse
 from misgiving.collector.frames import diverse
 from misgiving.collector.frames.ordering import ordered_frames
 from misgiving.collector.store.database import Database
@@ -129,17 +130,30 @@ def test_frames_of_a_store(
     for name in ("_AT_ONCE", "_PAGE"):
         monkeypatch.setattr(f"misgiving.collector.frames.ordering.{name}", 30)
     with database_of(tmp_path, rows) as database:
-        found = list(ordered_frames(database, Selection(), Order.DIVERSE, 20))
+        found = list(ordered_frames(database, FrameSelection(), Order.DIVERSE, 20))
         assert sorted(numbers(found)) == sorted(numbers(rows))
         assert found[0] == rows[int(np.argmax(scenes()[1]))]
         assert set(numbers(found[-2:])) == {1000, 1001}  # as nothing is known of them
         ours = found[:20]
         assert len({n // EACH for n in numbers(ours)} & set(range(SCENES))) >= SCENES - 1
-        some = Selection(score=(0.5, 0.9))
+        some = FrameSelection(score=(0.5, 0.9))
         fewer = numbers(list(ordered_frames(database, some, Order.DIVERSE)))
         fit = [n for n, score in enumerate(scenes()[1].tolist()) if 0.5 <= score <= 0.9]
         assert sorted(fewer) == fit
-        assert not list(ordered_frames(database, Selection(devices=("no",)), Order.DIVERSE))
+        assert not list(ordered_frames(database, FrameSelection(devices=("no",)), Order.DIVERSE))
+
+
+def test_each_bundle_has_its_share(tmp_path: Path) -> None:
+    """However large its scores are beside those of the other one."""
+    embeddings, scores = scenes()
+    ours = [frame(n, *one) for n, one in enumerate(zip(embeddings, scores.tolist(), strict=True))]
+    others = [
+        replace(row, digest=f"{2000 + n:064x}", bundle_digest="c" * 64, max_predicted_loss=100.0)
+        for n, row in enumerate(ours[::2])
+    ]
+    with database_of(tmp_path, [*ours, *others]) as database:
+        found = list(ordered_frames(database, FrameSelection(), Order.DIVERSE, 30))[:30]
+    assert sum(row.bundle_digest == "c" * 64 for row in found) == 10
 
 
 @pytest.mark.parametrize("noted", [exported, labelled])
@@ -149,7 +163,7 @@ def test_what_annotators_have_waits(
     """Whether it is labelled yet or not; the frames themselves may be asked for all the same."""
 
     def first(database: Database) -> list[int]:
-        found = list(ordered_frames(database, Selection(), Order.DIVERSE, SCENES))
+        found = list(ordered_frames(database, FrameSelection(), Order.DIVERSE, SCENES))
         return [n // EACH for n in numbers(found)[: SCENES // 2]]
 
     with database_of(tmp_path, rows) as database:
@@ -162,7 +176,7 @@ def test_what_annotators_have_waits(
 
 def test_frames_that_are_erased_meanwhile(tmp_path: Path, rows: list[StoredFrame]) -> None:
     with database_of(tmp_path, rows) as database:
-        found = ordered_frames(database, Selection(), Order.DIVERSE, 20)
+        found = ordered_frames(database, FrameSelection(), Order.DIVERSE, 20)
         first = next(found)
         with database.connect() as connection:
             connection.execute(sa.delete(FRAMES))

@@ -15,7 +15,7 @@ from misgiving.collector.frames.arrivals import Arrivals
 from misgiving.collector.frames.devices import DAY_NS
 from misgiving.collector.frames.erased import erased_by_day
 from misgiving.collector.frames.erasing import erase, erase_old
-from misgiving.collector.frames.selection import Selection, select_frames
+from misgiving.collector.frames.selection import FrameSelection, select_frames
 from misgiving.collector.frames.upkeep import Retention, kept_up
 from misgiving.collector.store import Store
 from misgiving.collector.store.tables import DECLINED, FRAMES
@@ -56,7 +56,7 @@ def store(place: Place) -> Iterator[Store]:
 
 def left(store: Store) -> set[str]:
     with store.database.connect(reads=True) as connection:
-        return {row.frame_id for row in select_frames(connection, Selection())}
+        return {row.frame_id for row in select_frames(connection, FrameSelection())}
 
 
 def declined(store: Store) -> set[str]:
@@ -127,8 +127,8 @@ def test_what_two_collectors_erase_at_once_counts_once(store: Store, place: Plac
 
 
 def test_what_somebody_erases_counts_too(store: Store) -> None:
-    erase(store, Selection(until_ns=time.time_ns() - 2 * DAY_NS))
-    erase(store, Selection())
+    erase(store, FrameSelection(until_ns=time.time_ns() - 2 * DAY_NS))
+    erase(store, FrameSelection())
     assert counted(store) == {"erased_by_somebody": len(AGES)}
     assert declined(store) == set()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from misgiving.collector.frames.selection import Place, Selection, select_frames
+from misgiving.collector.frames.selection import FrameSelection, Place, select_frames
 from misgiving.collector.frames.words import Mark, Order
 from misgiving.collector.review import queries
 from misgiving.collector.review.pages import Pages
@@ -53,7 +53,7 @@ def database(postgres: Postgres) -> Iterator[Database]:
     database.close()
 
 
-def sheet(selection: Selection, order: Order, after: Place | None = None) -> Any:
+def sheet(selection: FrameSelection, order: Order, after: Place | None = None) -> Any:
     return lambda c: select_frames(c, selection, order=order, after=after, limit=3)
 
 
@@ -80,32 +80,32 @@ def used(plan: str) -> list[str]:
 
 
 Asked = Callable[[sa.Connection], Any]
-DEVICE, AUDIT = Selection(devices=(CAR,)), Selection(reasons=("audit",))
-NIGHT, MARKED = Selection(campaigns=("night",)), Selection(marks=("label",))
-OF_BUNDLE = Selection(bundle=BUNDLE)
+DEVICE, AUDIT = FrameSelection(devices=(CAR,)), FrameSelection(reasons=("audit",))
+NIGHT, MARKED = FrameSelection(campaigns=("night",)), FrameSelection(marks=("label",))
+OF_BUNDLE = FrameSelection(bundle=BUNDLE)
 
 
 @pytest.mark.parametrize(
     ("ask", "index"),
     [
         # each order, and a page of it
-        (sheet(Selection(), Order.NEWEST), "received_time_unix_nano"),
-        (sheet(Selection(), Order.NEWEST, NEWEST), "received_time_unix_nano"),
-        (sheet(Selection(), Order.WORST), "max_predicted_loss"),
-        (sheet(Selection(), Order.WORST, WORST), "max_predicted_loss"),
-        (sheet(Selection(), Order.WORST, NO_SCORE), "unscored"),
-        (sheet(Selection(), Order.DRAWN, WORST), "pkey"),
+        (sheet(FrameSelection(), Order.NEWEST), "received_time_unix_nano"),
+        (sheet(FrameSelection(), Order.NEWEST, NEWEST), "received_time_unix_nano"),
+        (sheet(FrameSelection(), Order.WORST), "max_predicted_loss"),
+        (sheet(FrameSelection(), Order.WORST, WORST), "max_predicted_loss"),
+        (sheet(FrameSelection(), Order.WORST, NO_SCORE), "unscored"),
+        (sheet(FrameSelection(), Order.DRAWN, WORST), "pkey"),
         # each filter in each order
         (sheet(DEVICE, Order.NEWEST, NEWEST), "device_arrived"),
         (sheet(DEVICE, Order.WORST, WORST), "device_loss"),
-        (sheet(Selection(streams=(STREAM,)), Order.NEWEST, NEWEST), "stream_arrived"),
+        (sheet(FrameSelection(streams=(STREAM,)), Order.NEWEST, NEWEST), "stream_arrived"),
         (sheet(AUDIT, Order.NEWEST, NEWEST), "reason_arrived"),
         (sheet(AUDIT, Order.WORST, WORST), "reason_loss"),
         (sheet(NIGHT, Order.NEWEST, NEWEST), "campaign_arrived"),
         (sheet(NIGHT, Order.WORST, WORST), "campaign_loss"),
         (sheet(MARKED, Order.NEWEST, NEWEST), "mark_arrived"),
         (sheet(MARKED, Order.WORST, WORST), "mark_loss"),
-        (sheet(Selection(reviewed=True), Order.NEWEST, NEWEST), "marked"),
+        (sheet(FrameSelection(reviewed=True), Order.NEWEST, NEWEST), "marked"),
     ],
 )
 def test_a_sheet_is_found_in_its_order(database: Database, ask: Asked, index: str) -> None:
@@ -122,9 +122,9 @@ def test_a_sheet_is_found_in_its_order(database: Database, ask: Asked, index: st
         (lambda c: queries.marks_of(c, "a" * 64), "marks_digest"),
         (lambda c: queries.alike(c, row(7, embedding=bytes(8)), 3), "bundle_received"),
         # the charts
-        (lambda c: queries.strata(c, Selection()), "frame_sums_pkey"),
-        (lambda c: queries.arrivals(c, Selection(), START), "frame_sums_pkey"),
-        (lambda c: queries.scores_by_bundle(c, Selection()), "received_time_unix_nano"),
+        (lambda c: queries.strata(c, FrameSelection()), "frame_sums_pkey"),
+        (lambda c: queries.arrivals(c, FrameSelection(), START), "frame_sums_pkey"),
+        (lambda c: queries.scores_by_bundle(c, FrameSelection()), "received_time_unix_nano"),
         (lambda c: queries.count_declined(c, START), "declined_declined_time_unix_nano"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from misgiving.collector.frames.selection import Place, Selection
+from misgiving.collector.frames.selection import FrameSelection, Place
 from misgiving.collector.frames.words import PAGED, Order
 from misgiving.collector.review import queries
 from misgiving.collector.review.queries import Marked
@@ -60,7 +60,7 @@ def test_pages_follow_each_other(database: Database, order: Order) -> None:
     with database.connect(reads=True) as connection:
         while True:
             place = Place.of(found[-1], order) if found else None
-            page = queries.list_frames(connection, Selection(), order, beyond=place, limit=3)
+            page = queries.list_frames(connection, FrameSelection(), order, beyond=place, limit=3)
             found += page
             if len(page) < 3:
                 break
@@ -77,7 +77,7 @@ def test_the_frames_beside_one(database: Database, order: Order) -> None:
                     found.digest
                     for found in queries.list_frames(
                         connection,
-                        Selection(),
+                        FrameSelection(),
                         order,
                         beyond=Place.of(one, order),
                         backwards=backwards,
@@ -136,8 +136,8 @@ def test_strata_have_sums_and_the_newest_verdicts(tmp_path: Path) -> None:
     with database_of(tmp_path, rows) as made, made.connect() as connection:
         for at, (number, mark) in enumerate(said):
             queries.add_mark(connection, rows[number].digest, Marked(mark, "ann", at))
-        quiet, loud = queries.strata(connection, Selection())
-        (only,) = queries.strata(connection, Selection(until_ns=START + 3 * HOUR))
+        quiet, loud = queries.strata(connection, FrameSelection())
+        (only,) = queries.strata(connection, FrameSelection(until_ns=START + 3 * HOUR))
     assert (loud.flagged, loud.reason, loud.kept, loud.weight, loud.variance) == (
         *(True, "predicted_loss", 3),
         *(3.0, 0.0),
@@ -158,7 +158,7 @@ def test_strata_have_sums_and_the_newest_verdicts(tmp_path: Path) -> None:
 def test_arrivals_by_day(tmp_path: Path) -> None:
     rows = [row(i, device_id=f"car-{i % 2}") for i in range(48)]
     with database_of(tmp_path, rows) as made, made.connect(reads=True) as connection:
-        found = queries.arrivals(connection, Selection(), START)
+        found = queries.arrivals(connection, FrameSelection(), START)
     expected = Counter(one.received_time_unix_nano // DAY_NS for one in rows)
     days, devices = found
     assert days == [(day, "predicted_loss", count) for day, count in sorted(expected.items())]

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from misgiving.collector.frames.selection import (
+    FrameSelection,
     Place,
-    Selection,
     count_frames,
     every_frame,
     select_frames,
@@ -55,34 +55,34 @@ Fits = Callable[[int, StoredFrame], bool]
 @pytest.mark.parametrize(
     ("selection", "fits"),
     [
-        (Selection(), lambda n, r: True),
-        (Selection(devices=("car-7",)), lambda n, r: r.device_id == "car-7"),
-        (Selection(devices=("car-*", "bus_1")), lambda n, r: r.device_id in _CARS),
+        (FrameSelection(), lambda n, r: True),
+        (FrameSelection(devices=("car-7",)), lambda n, r: r.device_id == "car-7"),
+        (FrameSelection(devices=("car-*", "bus_1")), lambda n, r: r.device_id in _CARS),
         # what SQL has as any character is none here
-        (Selection(devices=("bus_*",)), lambda n, r: r.device_id == "bus_1"),
-        (Selection(streams=("rear",)), lambda n, r: n == 1),
-        (Selection(since_ns=since(2)), lambda n, r: n >= 2),
-        (Selection(until_ns=since(2)), lambda n, r: n < 2),
-        (Selection(since_ns=since(1), until_ns=since(3)), lambda n, r: n in (1, 2)),
-        (Selection(reasons=("audit", "shadow")), lambda n, r: n in (1, 2)),
-        (Selection(campaigns=("night",)), lambda n, r: n == 2),
-        (Selection(bundle="cc"), lambda n, r: n == 3),
-        (Selection(score=(0.25, 0.5)), lambda n, r: n in (0, 1, 5)),
-        (Selection(score=(float("-inf"), 0.25)), lambda n, r: n in (1, 3)),
-        (Selection(reviewed=True), lambda n, r: n in MARKED),
-        (Selection(reviewed=False), lambda n, r: n not in MARKED),
+        (FrameSelection(devices=("bus_*",)), lambda n, r: r.device_id == "bus_1"),
+        (FrameSelection(streams=("rear",)), lambda n, r: n == 1),
+        (FrameSelection(since_ns=since(2)), lambda n, r: n >= 2),
+        (FrameSelection(until_ns=since(2)), lambda n, r: n < 2),
+        (FrameSelection(since_ns=since(1), until_ns=since(3)), lambda n, r: n in (1, 2)),
+        (FrameSelection(reasons=("audit", "shadow")), lambda n, r: n in (1, 2)),
+        (FrameSelection(campaigns=("night",)), lambda n, r: n == 2),
+        (FrameSelection(bundle="cc"), lambda n, r: n == 3),
+        (FrameSelection(score=(0.25, 0.5)), lambda n, r: n in (0, 1, 5)),
+        (FrameSelection(score=(float("-inf"), 0.25)), lambda n, r: n in (1, 3)),
+        (FrameSelection(reviewed=True), lambda n, r: n in MARKED),
+        (FrameSelection(reviewed=False), lambda n, r: n not in MARKED),
         # the newest mark counts
-        (Selection(marks=("label",)), lambda n, r: n == 1),
-        (Selection(marks=("false_alarm",)), lambda n, r: False),
+        (FrameSelection(marks=("label",)), lambda n, r: n == 1),
+        (FrameSelection(marks=("false_alarm",)), lambda n, r: False),
         # 4 has the picture of 0, which was exported
-        (Selection(new=True), lambda n, r: n in (2, 3, 5)),
-        (Selection(unlabelled=True), lambda n, r: n != 1),
-        (Selection(digest=row(3).digest[:63]), lambda n, r: True),
-        (Selection(digest=row(3).digest), lambda n, r: n == 3),
-        (Selection(devices=("car-7",), reviewed=True), lambda n, r: n == 4),
+        (FrameSelection(new=True), lambda n, r: n in (2, 3, 5)),
+        (FrameSelection(unlabelled=True), lambda n, r: n != 1),
+        (FrameSelection(digest=row(3).digest[:63]), lambda n, r: True),
+        (FrameSelection(digest=row(3).digest), lambda n, r: n == 3),
+        (FrameSelection(devices=("car-7",), reviewed=True), lambda n, r: n == 4),
     ],
 )
-def test_filters(database: Database, selection: Selection, fits: Fits) -> None:
+def test_filters(database: Database, selection: FrameSelection, fits: Fits) -> None:
     expected = {r.digest for n, r in enumerate(ROWS) if fits(n, r)}
     with database.connect(reads=True) as connection:
         found = select_frames(connection, selection)
@@ -106,7 +106,9 @@ def test_pages_make_the_whole(database: Database, order: Order, size: int) -> No
     found: list[StoredFrame] = []
     after = None
     with database.connect(reads=True) as connection:
-        while page := select_frames(connection, Selection(), after=after, order=order, limit=size):
+        while page := select_frames(
+            connection, FrameSelection(), after=after, order=order, limit=size
+        ):
             found += page
             after = Place.read(str(Place.of(page[-1], order)))
     assert [ROWS.index(frame) for frame in found] == ORDERS[order]
@@ -115,14 +117,14 @@ def test_pages_make_the_whole(database: Database, order: Order, size: int) -> No
 @pytest.mark.parametrize("limit", [0, 1, 5, 6, 9])
 def test_every_frame(database: Database, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("misgiving.collector.frames.selection._PAGE", 2)
-    found = every_frame(database, Selection(), Order.WORST, limit)
+    found = every_frame(database, FrameSelection(), Order.WORST, limit)
     assert [ROWS.index(frame) for frame in found] == ORDERS[Order.WORST][: limit or None]
 
 
 def test_what_is_no_reason_mark_or_page() -> None:
     for wrong in (
-        lambda: Selection(reasons=("bored",)),
-        lambda: Selection(marks=("good",)),
+        lambda: FrameSelection(reasons=("bored",)),
+        lambda: FrameSelection(marks=("good",)),
         lambda: Place.read("7"),
         lambda: Place.read("x~abc"),
     ):

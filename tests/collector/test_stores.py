@@ -16,7 +16,7 @@ from misgiving.collector.control.control import Control
 from misgiving.collector.control.releases import Releases
 from misgiving.collector.control.revoking import Revoking
 from misgiving.collector.frames.erasing import erase
-from misgiving.collector.frames.selection import Selection
+from misgiving.collector.frames.selection import FrameSelection
 from misgiving.collector.store import Store
 from misgiving.collector.store.tables import MARKS, RELEASES
 from misgiving.runtime.bundles.keys import new_key
@@ -73,7 +73,7 @@ def test_what_a_fleet_is_steered_by(store: Store, tmp_path: Path) -> None:
         advanced = list(pool.map(lambda _: releases.advance_due(proved, 2 * HOUR_NS), range(4)))
     assert sum(map(bool, advanced)) == 1
     Control(store.database).add(proved, 1)
-    assert erase(store, Selection(devices=("van-*",))).reports == 2
+    assert erase(store, FrameSelection(devices=("van-*",))).reports == 2
     assert Control(store.database).runs() == []
     assert "1 of 1 devices: an erased one says: is slow" in [x.halted for x in releases.announced()]
 

@@ -12,7 +12,7 @@ from alembic import command, config
 
 from misgiving.collector.frames.erased import Why
 from misgiving.collector.frames.erasing import _delete_rows
-from misgiving.collector.frames.selection import Selection
+from misgiving.collector.frames.selection import FrameSelection
 from misgiving.collector.frames.summed import frame_parts, summed
 from misgiving.collector.review.queries import Marked, add_mark
 from misgiving.collector.store import migrating
@@ -110,7 +110,7 @@ def check(database: Database) -> None:
     with database.connect(reads=True) as connection:
         parts = frame_parts()
         expected = fresh(connection, parts["day"])
-        read = summed(connection, Selection(), KEY, SUMS)
+        read = summed(connection, FrameSelection(), KEY, SUMS)
         found = {tuple(one[: len(KEY)]): tuple(map(float, one[len(KEY) :])) for one in read}
         assert found.keys() == expected.keys()
         for key, sums in expected.items():
@@ -144,7 +144,7 @@ def test_a_frame_that_was_marked_before_it_came(database: Database) -> None:
         connection.execute(sa.insert(FRAMES).values(asdict(one)))
     check(database)
     with database.connect(reads=True) as connection:
-        assert summed(connection, Selection(), (), ("judged", "failed")) == [(1, 1)]
+        assert summed(connection, FrameSelection(), (), ("judged", "failed")) == [(1, 1)]
 
 
 DAY = START // DAY_NS * DAY_NS
@@ -164,7 +164,7 @@ def test_times_within_a_day(database: Database, folded: bool) -> None:
         for since in TIMES:
             for until in TIMES:
                 within = [x for x in arrived if (since or 0) <= x < (until or 1 << 62)]
-                selection = Selection(since_ns=since, until_ns=until)
+                selection = FrameSelection(since_ns=since, until_ns=until)
                 found = summed(connection, selection, (), ("frames",))
                 assert [tuple(one) for one in found] == [(len(within),)] * bool(within)
                 days = summed(connection, selection, ("day",), ("frames",))

@@ -27,7 +27,7 @@ OPAQUE = (Network,)
 CLI_ONLY = {
     "misgiving.runtime.verbs": "options that verbs share",
     "misgiving.runtime.verbs.build": "for this device; in Python that is Estimator.load",
-    "misgiving.collector.annotations.coco_export": "a selection as typed; in Python two arguments",
+    "misgiving.collector.frames.words": "names as typed",
     "misgiving.collector.frames.options": "options that verbs share",
     "misgiving.collector.frames.selection": "a selection as typed",
     "misgiving.collector.store": "as typed; in Python that is Store",

@@ -13,7 +13,7 @@ import pytest
 from docs.helpers import invoke
 from export.cycling import STREAMED, Fleet, states
 from misgiving.collector.control.releases import Releases
-from misgiving.collector.frames.selection import Selection, count_frames
+from misgiving.collector.frames.selection import FrameSelection, count_frames
 from misgiving.collector.frames.standing import batch_counts
 from misgiving.export.next_cycle.asked import TEMPLATE
 from misgiving.export.next_cycle.record import STEPS, Cycle, seen_cycle
@@ -23,6 +23,7 @@ from misgiving.runtime import Bundle, Estimator, pack_bundle, sign_bundle
 from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
 from misgiving.runtime.durable import locked_folder
 from misgiving.runtime.errors import DataError, InUse, InvalidInput, MisgivingError
+from misgiving.runtime.labelset import read_labels
 from misgiving.trainer import evaluate
 from misgiving.trainer.checkpoint import load_record
 from misgiving.trainer.data import PoseSet, synthetic
@@ -93,8 +94,11 @@ def test_a_cycle_that_is_stopped_behind_every_step(
     waits = go_on(fleet, release=True)  # which nobody can mean who has not seen a comparison
     assert list(states(waits).values())[-3:] == ["done", "waits for you", "later"]
     assert ids(fleet.out / "audit.txt") == {one[:16] for one in fleet.picks.drawn}
-    assert ids(fleet.out / "train.txt") == {one[:16] for one in fleet.picks.picked}
-    assert load_record(fleet.out / "checkpoint").label_count == 16 + 6
+    taught = ids(fleet.out / "train.txt")
+    persons = read_labels(fleet.out / "labelset").persons
+    held_out = {one.id[:16] for one in persons if one.split != "train"}
+    assert taught == {one[:16] for one in fleet.picks.picked} - held_out
+    assert load_record(fleet.out / "checkpoint").label_count == 16 + len(taught)
     comparison = json.loads((fleet.out / "comparison.json").read_bytes())
     shipped = evaluate(Estimator.load(DEFAULT_BUNDLE, threads=1), people(4, 24, 0.0, 1.0))
     assert comparison["differences"]["pck"]["field"] == shipped.failures.pck.record()
@@ -132,7 +136,7 @@ def test_a_process_that_is_killed_in_a_step(fleet: Fleet) -> None:
     assert (fleet.picks, files_below(fleet.out / "tasks")) == (picks, pictures)
     assert batches(fleet) == [(fleet.tasks.name, 14)]
     with fleet.store() as store, store.database.connect(reads=True) as connection:
-        assert count_frames(connection, Selection(new=True))[0] == len(STREAMED) - 14
+        assert count_frames(connection, FrameSelection(new=True))[0] == len(STREAMED) - 14
 
 
 def test_a_process_that_is_killed_in_its_first_step_leaves_a_folder_that_goes_on(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from export.cycling import AUDIT_RATE, AUDITED, STREAMED, Fleet
-from misgiving.collector.frames.selection import Selection, every_frame
+from misgiving.collector.frames.selection import FrameSelection, every_frame
 from misgiving.export.next_cycle.asked import (
     TEMPLATE,
     AnnotatorsTable,
@@ -43,7 +43,7 @@ def test_picks_are_of_both_kinds(fleet: Fleet) -> None:
     asked = SelectTable(budget=6, audit=8)
     with fleet.store() as store:
         picks = pick(store.database, selection_of(asked), asked, 0)
-        rows = {row.digest: row for row in every_frame(store.database, Selection())}
+        rows = {row.digest: row for row in every_frame(store.database, FrameSelection())}
     assert len(set(picks.picked) - picks.drawn.keys()) == 6
     chances = sorted((rows[one].reason, chance) for one, chance in picks.drawn.items())
     flagged = len(STREAMED) - AUDITED
@@ -123,6 +123,14 @@ def test_calibration_on_the_random_sample(fleet: Fleet) -> None:
     assert threshold.effective_n == int(9 + 14 * AUDIT_RATE / 0.1)  # in persons of the audit
     assert threshold.data.endswith("#@audit.txt")
     assert calibrate(asked, fleet.out, drawn, found.unseen) == (path, "")  # of a call before
+
+
+def test_persons_for_validation_teach_nothing(fleet: Fleet) -> None:
+    found = came_back(fleet, Picks(tuple(fleet.digests()), {}))
+    sides = {one.id: one.split for one in found.set.persons}
+    assert Counter(sides.values()) == {"train": 24 - found.held_out, "val": found.held_out}
+    assert found.held_out > 0
+    assert {sides[one] for one in found.train} == {"train"}
 
 
 def test_too_small_a_sample_says_why(fleet: Fleet) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from misgiving.collector.declining import Declining as Declining
     from misgiving.collector.frames.devices import Devices as Devices
     from misgiving.collector.frames.diverse import pick_diverse as pick_diverse
-    from misgiving.collector.frames.selection import Selection as Selection
+    from misgiving.collector.frames.selection import FrameSelection as FrameSelection
     from misgiving.collector.frames.upkeep import Retention as Retention
     from misgiving.collector.frames.words import Order as Order
     from misgiving.collector.service import serve as serve
@@ -35,7 +35,7 @@ else:
             "record_labels": "annotations.records",
             "Devices": "frames.devices",
             "pick_diverse": "frames.diverse",
-            "Selection": "frames.selection",
+            "FrameSelection": "frames.selection",
             "Retention": "frames.upkeep",
             "Order": "frames.words",
             "serve": "service",

@@ -28,7 +28,7 @@ from misgiving.collector.review.cli import review
 from misgiving.runtime.verbs.options import Insecure, Scraped, Tls, size_of
 
 if TYPE_CHECKING:
-    from misgiving.collector.frames.selection import Selection
+    from misgiving.collector.frames.selection import FrameSelection
     from misgiving.collector.store import Store
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -100,7 +100,7 @@ def collect(
 @annotations.command()
 @of_store
 def export(
-    selection: "Selection",
+    selection: "FrameSelection",
     store: "Store",
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="New folder for images and annotations.")

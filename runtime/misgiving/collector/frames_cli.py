@@ -10,7 +10,7 @@ from misgiving.collector.frames.options import of_store
 from misgiving.collector.frames.words import Order
 
 if TYPE_CHECKING:
-    from misgiving.collector.frames.selection import Selection
+    from misgiving.collector.frames.selection import FrameSelection
     from misgiving.collector.store import Store
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON record a line
 @app.command("list")
 @of_store
 def list_(
-    selection: "Selection",
+    selection: "FrameSelection",
     store: "Store",
     order: OrderOption = Order.NEWEST,
     limit: Annotated[int, typer.Option(min=0, metavar="N", help="Most frames; 0 for all.")] = 50,
@@ -80,7 +80,7 @@ def show(
 @app.command()
 @of_store
 def export(
-    selection: "Selection",
+    selection: "FrameSelection",
     store: "Store",
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for pictures and records.")],
     order: OrderOption = Order.NEWEST,
@@ -110,7 +110,7 @@ def export(
 @app.command()
 @of_store
 def erase(
-    selection: "Selection",
+    selection: "FrameSelection",
     store: "Store",
     all_: Annotated[
         bool, typer.Option("--all", help="Every frame, when nothing is asked.")
@@ -156,7 +156,7 @@ def erase(
 
 @app.command()
 @of_store
-def status(selection: "Selection", store: "Store", json: Json = False) -> None:
+def status(selection: "FrameSelection", store: "Store", json: Json = False) -> None:
     """Show where frames stand: collected, reviewed, exported, labelled.
 
     \b

@@ -5,16 +5,15 @@ frame that was flagged and kept. So frames are drawn of both, and each has the p
 which it was drawn beside that with which the vehicle kept it.
 """
 
-import heapq
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import sqlalchemy as sa
 
 from misgiving.collector.frames.ordering import ordered_frames
-from misgiving.collector.frames.selection import Selection, every_frame
+from misgiving.collector.frames.selection import FrameSelection, every_frame
 from misgiving.collector.frames.words import Mark, Order, moment
 from misgiving.collector.store.database import Database
 from misgiving.collector.store.rows import StoredFrame
@@ -36,14 +35,14 @@ class Picks:
     """Digest of a frame that shall calibrate → the probability with which it was drawn."""
 
 
-def selection_of(asked: SelectTable) -> Selection:
+def selection_of(asked: SelectTable) -> FrameSelection:
     """The filters, of frames that nobody has labelled or is labelling.
 
     Raises:
         InvalidInput: a time cannot be read.
     """
     now = time.time_ns()
-    return Selection(
+    return FrameSelection(
         devices=asked.device,
         streams=asked.stream,
         campaigns=asked.campaign,
@@ -55,7 +54,7 @@ def selection_of(asked: SelectTable) -> Selection:
     )
 
 
-def of_reason(selection: Selection, reason: Reason) -> Selection:
+def of_reason(selection: FrameSelection, reason: Reason) -> FrameSelection:
     """Of these frames those that were kept for one reason."""
     return replace(selection, reasons=(reason.value,))
 
@@ -68,7 +67,7 @@ def drawn_sizes(audited: int, others: int, count: int) -> tuple[int, int]:
     return min((count + 1) // 2, audited), min(count // 2, others)
 
 
-def pick(database: Database, selection: Selection, asked: SelectTable, seed: int) -> Picks:
+def pick(database: Database, selection: FrameSelection, asked: SelectTable, seed: int) -> Picks:
     """Pick frames, each picture once; the same seed and store give the same."""
     drawn = _drawn(database, selection, asked.audit, np.random.default_rng(seed))
     pictures = set(_strings(database, selection, _PICTURE, FRAMES.c.digest.in_(drawn)))
@@ -85,30 +84,15 @@ def pick(database: Database, selection: Selection, asked: SelectTable, seed: int
     return Picks(tuple(picked), drawn)
 
 
-def _in_order(database: Database, selection: Selection, wanted: int) -> Iterator[StoredFrame]:
-    """Who is marked to be labelled, then the worst that differ: of each bundle as large a part as
-    it has of the frames, for the scores of two bundles are not comparable either."""
+def _in_order(database: Database, selection: FrameSelection, wanted: int) -> Iterator[StoredFrame]:
+    """Who is marked to be labelled, then the worst that differ."""
     wished = replace(selection, marks=(Mark.LABEL.value,))
     yield from every_frame(database, wished, Order.WORST)
-    bundle, count = FRAMES.c.bundle_digest, sa.func.count()
-    query = sa.select(bundle, count).where(*selection.clauses()).group_by(bundle).order_by(bundle)
-    with database.connect(reads=True) as connection:
-        sizes = {str(one): int(size) for one, size in connection.execute(query)}
-    parts = []
-    for one, size in sizes.items():
-        of_bundle, part = replace(selection, bundle=one), -(-wanted * size // sum(sizes.values()))
-        frames = ordered_frames(database, of_bundle, Order.DIVERSE, part)
-        parts.append(_placed(frames, size))
-    yield from (frame for _, frame in heapq.merge(*parts, key=lambda placed: placed[0]))
-
-
-def _placed(frames: Iterable[StoredFrame], size: int) -> Iterator[tuple[float, StoredFrame]]:
-    """Each with the share of its like at which it stands."""
-    return (((place + 0.5) / size, frame) for place, frame in enumerate(frames))
+    yield from ordered_frames(database, selection, Order.DIVERSE, wanted)
 
 
 def _drawn(
-    database: Database, selection: Selection, count: int, rng: np.random.Generator
+    database: Database, selection: FrameSelection, count: int, rng: np.random.Generator
 ) -> dict[str, float]:
     """Digests of the random sample, with their chances."""
     audited = FRAMES.c.reason == Reason.AUDIT.value
@@ -125,7 +109,7 @@ def _drawn(
 
 
 def _from(
-    database: Database, selection: Selection, stratum: _Clause, start: str, size: int
+    database: Database, selection: FrameSelection, stratum: _Clause, start: str, size: int
 ) -> list[str]:
     """The next digests behind a random one, round to the first: a random sample that needs no
     list of all, for digests are as good as random numbers themselves."""
@@ -135,7 +119,7 @@ def _from(
     return found
 
 
-def _count(database: Database, selection: Selection, *more: _Clause) -> int:
+def _count(database: Database, selection: FrameSelection, *more: _Clause) -> int:
     query = sa.select(sa.func.count()).select_from(FRAMES).where(*selection.clauses(), *more)
     with database.connect(reads=True) as connection:
         return connection.scalar(query) or 0
@@ -143,7 +127,7 @@ def _count(database: Database, selection: Selection, *more: _Clause) -> int:
 
 def _strings(
     database: Database,
-    selection: Selection,
+    selection: FrameSelection,
     column: sa.ColumnElement[str],
     *more: _Clause,
     limit: int | None = None,

@@ -180,7 +180,8 @@ def _import(run: Run) -> Came:
         corrected, found = tasks.take_labels(
             store, run.cycle.tasks, run.labels, run.out, run.asked.annotators, picks
         )
-    untouched = f", {corrected.untouched:,} untouched and left out" if corrected.untouched else ""
+    more = f", {found.held_out:,} for validation teach nothing" if found.held_out else ""
+    more += f", {corrected.untouched:,} untouched and left out" if corrected.untouched else ""
     return {
         "version": found.set.version,
         "train": len(found.train),
@@ -188,7 +189,7 @@ def _import(run: Run) -> Came:
         "unseen": found.unseen,
         "notes": corrected.said,
         "said": f"label set {found.set.version}: {len(found.train):,} persons train, "
-        f"{len(found.audit):,} of the random sample calibrate{untouched}",
+        f"{len(found.audit):,} of the random sample calibrate{more}",
     }
 
 

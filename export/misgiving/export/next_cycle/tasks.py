@@ -42,6 +42,9 @@ class Labels:
     """Ids of persons that shall teach."""
     audit: tuple[str, ...]
     """Ids of persons that shall calibrate."""
+    held_out: int
+    """Persons who are not on the side of training in this label set, nor in others to come: they
+    teach nothing, so that a validation on them stays one."""
     unseen: int
     """Drawn persons whom nobody has looked at, as far as it is known."""
 
@@ -111,8 +114,8 @@ def take_labels(
     found = divided(corrected, Exported(batch / ORIGINAL), picks.drawn)
     if not found.train:
         raise DataError(
-            f"{labels} has labels of drawn frames alone, which calibrate; expected some to train "
-            f"on. Label more of {batch}"
+            f"{labels} has nobody to train on: {len(found.audit)} persons calibrate, "
+            f"{found.held_out} are for validation; expected some of others. Label more of {batch}"
         )
     for name, ids in ((TRAIN, found.train), (AUDIT, found.audit)):
         write_durably(out / name, "".join(f"{one}\n" for one in ids).encode())
@@ -134,15 +137,17 @@ def _corrected(store: Store, batch: Path, labels: Path, asked: AnnotatorsTable) 
 def divided(corrected: Corrected, out: Exported, drawn: Iterable[str]) -> Labels:
     """Who trains and who calibrates: all of a frame do the same."""
     names = {digest[:16] for digest in drawn}
-    train, audit = list[str](), list[str]()
+    lists: dict[str, list[str]] = {"train": [], "audit": [], "held out": []}
     for person in corrected.labels.persons:
         if any(person.labelled):
-            (audit if person.id[:16] in names else train).append(person.id)
+            side = "train" if person.split in (None, "train") else "held out"
+            lists["audit" if person.id[:16] in names else side].append(person.id)
     back = {person.id for person in corrected.labels.persons}
     went = [f"{one.frame_digest[:16]}-{one.person_index}" for one in out.origins]
     lost = sum(one[:16] in names and one not in back for one in went)
     unseen = lost if corrected.untouched else 0  # else somebody has deleted them
-    return Labels(corrected.labels, tuple(train), tuple(audit), unseen)
+    train, audit, held_out = lists.values()
+    return Labels(corrected.labels, tuple(train), tuple(audit), len(held_out), unseen)
 
 
 def _lay(batch: Path, labels: Path, folder: Path, format: str) -> None:

@@ -21,7 +21,7 @@ from misgiving.collector.annotations.coco import (
 from misgiving.collector.annotations.formats import format_named, lost
 from misgiving.collector.annotations.records import record_batch
 from misgiving.collector.frames.ordering import ordered_frames
-from misgiving.collector.frames.selection import Selection, every_frame
+from misgiving.collector.frames.selection import FrameSelection, every_frame
 from misgiving.collector.frames.words import Order
 from misgiving.collector.store import Store
 from misgiving.runtime.durable import new_folder
@@ -63,7 +63,7 @@ class ExportCounts:
 def export_annotations(
     store: Store,
     out: Path,
-    selection: Selection = Selection(),
+    selection: FrameSelection = FrameSelection(),
     *,
     format: str = "coco",
     order: Order | None = None,
@@ -75,7 +75,7 @@ def export_annotations(
     store notes who went out, as the batch of the folder's name.
 
     >>> with Store(Path("collected"), create=False) as store:
-    ...     unseen = Selection(reviewed=False)
+    ...     unseen = FrameSelection(reviewed=False)
     ...     counts = export_annotations(store, Path("batch-2"), unseen, format="cvat")
     >>> counts.images
     2
@@ -102,7 +102,9 @@ def export_annotations(
     return counts
 
 
-def _digests(store: Store, selection: Selection, order: Order | None, limit: int) -> Iterator[str]:
+def _digests(
+    store: Store, selection: FrameSelection, order: Order | None, limit: int
+) -> Iterator[str]:
     if order is not None:
         return (row.digest for row in ordered_frames(store.database, selection, order, limit))
     rows = every_frame(store.database, selection)

@@ -20,7 +20,7 @@ CELLS, MOST_CELLS = 2, 4096
 ROUNDS, PER_CELL = 10, 64
 """Of k-means; how many frames for each cell it learns from."""
 _BLOCK, _SEED = 65_536, 1
-_REPEAT, _UNKNOWN = 2**40, 2**41
+REPEAT, _UNKNOWN = 2**40, 2**41
 """Turns behind all others."""
 
 
@@ -70,7 +70,7 @@ def turns_of(
     fresh[np.unique(names, return_index=True)[1]] = True
     fresh &= ~np.isin(names, _names(labelled, np.arange(len(labelled))))
     turns = np.full(len(embeddings), _UNKNOWN)
-    turns[worst[~fresh]] = _REPEAT
+    turns[worst[~fresh]] = REPEAT
     if len(worst := worst[fresh]):
         cells = max(1, min(cells, MOST_CELLS, len(worst) // 2))
         index = _learned(embeddings, worst, cells)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from misgiving.collector.frames.devices import DAY_NS
 from misgiving.collector.frames.erased import Why, note_erased
-from misgiving.collector.frames.selection import Selection, count_frames, named, select_frames
+from misgiving.collector.frames.selection import FrameSelection, count_frames, named, select_frames
 from misgiving.collector.frames.words import spoken_size
 from misgiving.collector.store import Store
 from misgiving.collector.store.folding import fold
@@ -79,7 +79,7 @@ class Erased:
         ]
 
 
-def to_be_erased(store: Store, selection: Selection) -> Erased:
+def to_be_erased(store: Store, selection: FrameSelection) -> Erased:
     """What :func:`erase` would erase now."""
     found, c = Erased(), FRAMES.c
     with store.database.connect(reads=True) as connection:
@@ -93,7 +93,7 @@ def to_be_erased(store: Store, selection: Selection) -> Erased:
     return found
 
 
-def erase(store: Store, selection: Selection) -> Erased:
+def erase(store: Store, selection: FrameSelection) -> Erased:
     """Erase the frames that arrived before now, with their marks, and every unfinished upload.
 
     An unfinished upload does not say whose it is; its vehicle sends it again. Where nothing but
@@ -139,10 +139,10 @@ def erase_old(
         stopped: whether to leave the rest to another time.
     """
     erased = Erased()
-    unlabelled = Selection(until_ns=before_ns, unlabelled=True)
+    unlabelled = FrameSelection(until_ns=before_ns, unlabelled=True)
     _erase_frames(store, erased, unlabelled, Why.EXPIRED, stopped)
     if labelled_before_ns is not None:
-        left = Selection(until_ns=labelled_before_ns)
+        left = FrameSelection(until_ns=labelled_before_ns)
         _erase_frames(store, erased, left, Why.EXPIRED_LABELLED, stopped)
     with store.database.connect() as connection:
         _delete_for_good(connection)
@@ -163,7 +163,7 @@ def erase_old(
 def _erase_frames(
     store: Store,
     erased: Erased,
-    selection: Selection,
+    selection: FrameSelection,
     why: Why,
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -203,9 +203,9 @@ def _delete_for_good(connection: sa.Connection) -> None:
         connection.exec_driver_sql("PRAGMA secure_delete = ON")
 
 
-def _is_whole_devices(selection: Selection) -> bool:
+def _is_whole_devices(selection: FrameSelection) -> bool:
     """Whether all of some devices is meant."""
-    return bool(selection.devices) and selection == Selection(devices=selection.devices)
+    return bool(selection.devices) and selection == FrameSelection(devices=selection.devices)
 
 
 def _erase_reports(connection: sa.Connection, devices: Sequence[str], until_ns: int) -> int:
@@ -243,9 +243,9 @@ def _reported(
     return [*named(table.c.device_id, devices), table.c.received_time_unix_nano < until_ns]
 
 
-def _declined(selection: Selection) -> list[sa.ColumnElement[bool]] | None:
+def _declined(selection: FrameSelection) -> list[sa.ColumnElement[bool]] | None:
     """What notes of declined frames must fulfil; None where these cannot be asked that."""
-    others = Selection(until_ns=selection.until_ns, since_ns=selection.since_ns)
+    others = FrameSelection(until_ns=selection.until_ns, since_ns=selection.since_ns)
     known = {name: getattr(selection, name) for name in ("devices", "streams", "campaigns")}
     if selection != dataclasses.replace(others, **known):
         return None

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from misgiving.collector.frames.ordering import ordered_frames
 from misgiving.collector.frames.records import frame_record, person_records
-from misgiving.collector.frames.selection import Selection
+from misgiving.collector.frames.selection import FrameSelection
 from misgiving.collector.frames.standing import standings
 from misgiving.collector.frames.words import Order
 from misgiving.collector.store import Store
@@ -47,7 +47,7 @@ class Exported:
 def export_frames(
     store: Store,
     out: Path,
-    selection: Selection,
+    selection: FrameSelection,
     *,
     order: Order = Order.NEWEST,
     limit: int = 0,

@@ -18,7 +18,7 @@ from misgiving.collector.frames.records import (
     table,
 )
 from misgiving.collector.frames.selection import (
-    Selection,
+    FrameSelection,
     select_frames,
 )
 from misgiving.collector.frames.standing import (
@@ -45,7 +45,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def print_frames(
-    database: Database, selection: Selection, order: Order, limit: int, as_json: bool
+    database: Database, selection: FrameSelection, order: Order, limit: int, as_json: bool
 ) -> None:
     """Frames as a table or as JSON lines; a remark on stderr where there are more."""
     rows = ordered_frames(database, selection, order, limit)
@@ -84,7 +84,9 @@ def print_frame(
     if image:
         _check_file(image, _SUFFIXES)
     with store.database.connect(reads=True) as connection:
-        row = _the_one(select_frames(connection, Selection(digest=begin.lower()), limit=2), begin)
+        row = _the_one(
+            select_frames(connection, FrameSelection(digest=begin.lower()), limit=2), begin
+        )
         standing = standings(connection, [row.digest])[row.digest]
         marks = marks_of(connection, [row.digest]).get(row.digest, [])
     frame = store.read(row.digest)
@@ -103,7 +105,7 @@ def print_frame(
     print("\n".join(lines))
 
 
-def print_status(database: Database, selection: Selection, as_json: bool) -> None:
+def print_status(database: Database, selection: FrameSelection, as_json: bool) -> None:
     """Where frames stand, by device and campaign, and what came back of each export."""
     with database.connect(reads=True) as connection:
         counts, batches = loop_counts(connection, selection), batch_counts(connection)

@@ -14,7 +14,7 @@ from misgiving.collector.options import DatabaseOption, ObjectsOption, OpenWith,
 from misgiving.runtime.errors import MisgivingError
 
 if TYPE_CHECKING:
-    from misgiving.collector.frames.selection import Selection
+    from misgiving.collector.frames.selection import FrameSelection
     from misgiving.collector.store import Store
 
 
@@ -62,11 +62,11 @@ def _asked(
         bool,
         typer.Option("--new", help="Neither they nor their picture were exported to annotators."),
     ] = False,
-) -> "Selection":
-    from misgiving.collector.frames.selection import Selection
+) -> "FrameSelection":
+    from misgiving.collector.frames.selection import FrameSelection
 
     now = time.time_ns()
-    return Selection(
+    return FrameSelection(
         devices=tuple(device or ()),
         streams=tuple(stream or ()),
         since_ns=_read("since", since, lambda text: moment(text, now)),

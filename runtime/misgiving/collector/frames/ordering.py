@@ -10,8 +10,8 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from misgiving.collector.frames.diverse import CELLS, turns_of
-from misgiving.collector.frames.selection import Selection, every_frame
+from misgiving.collector.frames.diverse import CELLS, REPEAT, Places, turns_of
+from misgiving.collector.frames.selection import FrameSelection, every_frame
 from misgiving.collector.frames.words import Order
 from misgiving.collector.store.database import Database
 from misgiving.collector.store.rows import StoredFrame
@@ -27,13 +27,14 @@ _C = FRAMES.c
 
 
 def ordered_frames(
-    database: Database, selection: Selection, order: Order, wanted: int = 0
+    database: Database, selection: FrameSelection, order: Order, wanted: int = 0
 ) -> Iterator[StoredFrame]:
     """All frames in any order; the diverse one is made for so many first ones, 0 for all.
 
-    The diverse one keeps away from frames that annotators have or had. Embeddings of different
-    bundles are not compared: each bundle has its share of the picks. In memory are the embeddings
-    of one bundle at a time, 4 · D bytes for each frame, and 200 bytes more for each.
+    The diverse one keeps away from frames that annotators have or had. Neither embeddings nor
+    scores of different bundles are compared: of each bundle come as many as it has of the frames,
+    evenly between those of the others. In memory are the embeddings of one bundle at a time,
+    4 · D bytes for each frame, and 200 bytes more for each.
     """
     if order is not Order.DIVERSE:
         yield from every_frame(database, selection, order)
@@ -72,21 +73,29 @@ class _Kind:
         return [_C.bundle_digest == self.bundle_digest, size == self.size * _BYTES]
 
 
-def _diverse(database: Database, selection: Selection, wanted: int) -> NDArray[np.bytes_]:
+def _diverse(database: Database, selection: FrameSelection, wanted: int) -> NDArray[np.bytes_]:
     """Digests of all that fit, in their order."""
     clauses = selection.clauses()
     kinds = _kinds(database, clauses)
     total = sum(kind.frames for kind in kinds)
-    digests, scores, turns = [np.empty(0, "S64")], [np.empty(0)], [np.empty(0, np.int64)]
+    digests, late, shares = [np.empty(0, "S64")], [np.empty(0, np.int64)], [np.empty(0)]
     for kind in kinds:
         cells = CELLS * (wanted or total) * kind.frames // total
         of_kind = _read(database, [*clauses, *kind.clauses], kind)
         annotated = _read(database, [*kind.clauses, _annotated()], kind)
-        turns.append(turns_of(of_kind.embeddings, of_kind.scores, cells, annotated.embeddings))
+        turns = turns_of(of_kind.embeddings, of_kind.scores, cells, annotated.embeddings)
         digests.append(of_kind.digests)
-        scores.append(of_kind.scores)
+        late.append(np.where(turns < REPEAT, 0, turns))
+        shares.append(_shares(np.lexsort((of_kind.digests, -of_kind.scores, turns))))
     every = np.concatenate(digests)
-    return every[np.lexsort((every, -np.concatenate(scores), np.concatenate(turns)))]
+    return every[np.lexsort((every, np.concatenate(shares), np.concatenate(late)))]
+
+
+def _shares(order: Places) -> NDArray[np.float64]:
+    """Which share of all comes before each."""
+    shares = np.empty(len(order))
+    shares[order] = (np.arange(len(order)) + 0.5) / len(order)
+    return shares
 
 
 def _kinds(database: Database, clauses: Clauses) -> list[_Kind]:

@@ -27,10 +27,10 @@ _COLUMNS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Selection:
+class FrameSelection:
     """Frames that fit all that is given; of several names, any may fit.
 
-    >>> Selection(devices=("car-*",), reasons=("audit",), reviewed=False).narrow
+    >>> FrameSelection(devices=("car-*",), reasons=("audit",), reviewed=False).narrow
     True
 
     Raises:
@@ -70,7 +70,7 @@ class Selection:
     @property
     def narrow(self) -> bool:
         """Whether anything is asked for: else every frame fits."""
-        return self != Selection()
+        return self != FrameSelection()
 
     def clauses(self) -> list[sa.ColumnElement[bool]]:
         """What the rows of ``frames`` must fulfil."""
@@ -145,7 +145,7 @@ class Place:
 
 def select_frames(
     connection: sa.Connection,
-    selection: Selection,
+    selection: FrameSelection,
     *,
     after: Place | None = None,
     order: Order = Order.NEWEST,
@@ -185,7 +185,7 @@ def select_frames(
 
 
 def every_frame(
-    database: Database, selection: Selection, order: Order = Order.NEWEST, limit: int = 0
+    database: Database, selection: FrameSelection, order: Order = Order.NEWEST, limit: int = 0
 ) -> Iterator[StoredFrame]:
     """All frames, page by page, with no transaction open between two pages; 0 for no limit.
 
@@ -203,7 +203,7 @@ def every_frame(
         after = Place.of(page[-1], order)
 
 
-def count_frames(connection: sa.Connection, selection: Selection) -> tuple[int, int]:
+def count_frames(connection: sa.Connection, selection: FrameSelection) -> tuple[int, int]:
     """How many frames there are, and their bytes."""
     size = sa.func.coalesce(sa.func.sum(FRAMES.c.size_bytes), 0)
     row = connection.execute(sa.select(sa.func.count(), size).where(*selection.clauses())).one()

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from misgiving.collector.frames.selection import Selection
+from misgiving.collector.frames.selection import FrameSelection
 from misgiving.collector.frames.summed import is_summed, summed
 from misgiving.collector.store.tables import BATCH_FRAMES, BATCHES, FRAMES, LABELLED, MARKS
 
@@ -110,7 +110,7 @@ def marks_of(connection: sa.Connection, digests: Iterable[str]) -> dict[str, lis
     return found
 
 
-def loop_counts(connection: sa.Connection, selection: Selection) -> list[LoopCounts]:
+def loop_counts(connection: sa.Connection, selection: FrameSelection) -> list[LoopCounts]:
     """Where frames stand, for each device and campaign that has some."""
     c, total = FRAMES.c, Counter[tuple[str, str]]()
     wanted = selection.clauses()

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from misgiving.collector.frames.selection import Selection, count_frames
+from misgiving.collector.frames.selection import FrameSelection, count_frames
 from misgiving.collector.store.folding import DAY_NS, EVER, KEY, SUMS
 from misgiving.collector.store.tables import FRAME_CHANGES, FRAME_SUMS, FRAMES
 
@@ -21,15 +21,17 @@ LARGEST_SCORE = 1e6
 _C = FRAMES.c
 
 
-def is_summed(selection: Selection) -> bool:
+def is_summed(selection: FrameSelection) -> bool:
     """Whether the sums can tell the frames of a selection from others."""
     names = ("devices", "streams", "reasons", "campaigns", "bundle", "since_ns", "until_ns")
-    others = dataclasses.replace(Selection(), **{one: getattr(selection, one) for one in names})
+    others = dataclasses.replace(
+        FrameSelection(), **{one: getattr(selection, one) for one in names}
+    )
     return selection == others
 
 
 def summed(
-    connection: sa.Connection, selection: Selection, by: Sequence[str], sums: Sequence[str]
+    connection: sa.Connection, selection: FrameSelection, by: Sequence[str], sums: Sequence[str]
 ) -> list[sa.Row[Any]]:
     """Sums over the frames of a selection.
 
@@ -53,14 +55,14 @@ def summed(
     return list(connection.execute(rows.order_by(*key)))
 
 
-def count_of(connection: sa.Connection, selection: Selection) -> int:
+def count_of(connection: sa.Connection, selection: FrameSelection) -> int:
     """How many frames there are, from the sums where these can tell."""
     if not is_summed(selection):
         return count_frames(connection, selection)[0]
     return sum(row.frames for row in summed(connection, selection, (), ("frames",)))
 
 
-def _parts(selection: Selection, names: Sequence[str], daily: bool) -> list[sa.Select[Any]]:
+def _parts(selection: FrameSelection, names: Sequence[str], daily: bool) -> list[sa.Select[Any]]:
     """Queries for what is to be added up, with no frame in two of them."""
     since, until = selection.since_ns, selection.until_ns
     names = list(dict.fromkeys(names))
@@ -88,7 +90,7 @@ def _parts(selection: Selection, names: Sequence[str], daily: bool) -> list[sa.S
     return found
 
 
-def _of_frames(selection: Selection, names: Sequence[str]) -> sa.Select[Any]:
+def _of_frames(selection: FrameSelection, names: Sequence[str]) -> sa.Select[Any]:
     parts = frame_parts()
     return sa.select(*(parts[name].label(name) for name in names)).where(*selection.clauses())
 

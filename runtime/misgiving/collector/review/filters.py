@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
-from misgiving.collector.frames.selection import Place, Selection
+from misgiving.collector.frames.selection import FrameSelection, Place
 from misgiving.collector.frames.words import PAGED, Order, moment, score_range
 from misgiving.runtime.errors import InvalidInput
 
@@ -21,7 +21,7 @@ class View:
 
     typed: dict[str, str] = field(default_factory=dict)
     """Name of a field → what stands in it; those that are empty are left out."""
-    selection: Selection = field(default_factory=Selection)
+    selection: FrameSelection = field(default_factory=FrameSelection)
     order: Order = Order.NEWEST
 
     @property
@@ -62,7 +62,7 @@ def read_view(arguments: Mapping[str, str], now_ns: int) -> View:
         raise InvalidInput(f"reviewed is {reviewed!r}; expected yes or no. Choose one")
     if order not in [one.value for one in PAGED]:
         raise InvalidInput(f"order is {order!r}; expected newest, worst or drawn. Choose one")
-    selection = Selection(
+    selection = FrameSelection(
         devices=_named(typed, "device"),
         streams=_named(typed, "stream"),
         reasons=_named(typed, "reason"),

@@ -9,7 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from misgiving.collector.frames.selection import Place, Selection, select_frames
+from misgiving.collector.frames.selection import FrameSelection, Place, select_frames
 from misgiving.collector.frames.summed import summed
 from misgiving.collector.frames.words import Order
 from misgiving.collector.review.auditing import Judged, Stratum
@@ -40,7 +40,7 @@ class Marked:
 
 def list_frames(
     connection: sa.Connection,
-    selection: Selection,
+    selection: FrameSelection,
     order: Order,
     *,
     beyond: Place | None = None,
@@ -59,14 +59,14 @@ def list_frames(
     return select_frames(connection, selection, order=order, limit=limit, few=few, **place)
 
 
-def narrowed(connection: sa.Connection, selection: Selection) -> tuple[Selection, int]:
+def narrowed(connection: sa.Connection, selection: FrameSelection) -> tuple[FrameSelection, int]:
     """The same frames, asked for by whole names, and how many have these.
 
     A database guesses how many, and would look for long for what names have that have nothing in
     common.
     """
     names = ("devices", "streams", "reasons", "campaigns", "bundle")
-    asked = Selection(**{name: getattr(selection, name) for name in names})
+    asked = FrameSelection(**{name: getattr(selection, name) for name in names})
     columns = {"devices": "device_id", "streams": "stream_id", "bundle": "bundle_digest"}
     by = {name: columns[name] for name in columns if getattr(selection, name)}
     rows = summed(connection, asked, tuple(by.values()), ("frames",))
@@ -81,18 +81,18 @@ def narrowed(connection: sa.Connection, selection: Selection) -> tuple[Selection
     return replace(selection, **whole), sum(counts)
 
 
-def _names(selection: Selection) -> int:
+def _names(selection: FrameSelection) -> int:
     """How many things are asked of names; one that stands for several counts as two."""
     names = selection.devices, selection.streams, selection.reasons, selection.campaigns
     patterns = any(name.endswith("*") for name in (*selection.devices, *selection.streams))
     return sum(map(bool, names)) + 2 * (patterns or bool(selection.bundle))
 
 
-def _few_scores(connection: sa.Connection, selection: Selection) -> bool:
+def _few_scores(connection: sa.Connection, selection: FrameSelection) -> bool:
     """Whether a score is asked for that few frames have."""
     if selection.score is None:
         return False
-    some = sa.select(_C.max_predicted_loss).where(*Selection(score=selection.score).clauses())
+    some = sa.select(_C.max_predicted_loss).where(*FrameSelection(score=selection.score).clauses())
     count = sa.select(sa.func.count()).select_from(some.limit(FEW + 1).subquery())
     return (connection.scalar(count) or 0) <= FEW
 
@@ -171,7 +171,7 @@ def alike(connection: sa.Connection, row: StoredFrame, count: int) -> list[tuple
     return [(digests[at], float(distances[at])) for at in nearest]
 
 
-def strata(connection: sa.Connection, selection: Selection) -> list[Stratum]:
+def strata(connection: sa.Connection, selection: FrameSelection) -> list[Stratum]:
     """Kept frames by flag and reason, with those on which somebody gave a verdict."""
     by = ("flagged", "reason", "device_id", "stream_id")
     found = defaultdict[tuple[int, str], list[tuple[Any, ...]]](list)
@@ -185,7 +185,7 @@ def strata(connection: sa.Connection, selection: Selection) -> list[Stratum]:
 
 
 def arrivals(
-    connection: sa.Connection, selection: Selection, since_ns: int
+    connection: sa.Connection, selection: FrameSelection, since_ns: int
 ) -> tuple[list[tuple[int, str, int]], dict[str, int]]:
     """Frames that arrived from a time on: day since 1970, reason and number; device → number."""
     recent = replace(selection, since_ns=max(since_ns, selection.since_ns or 0))
@@ -197,7 +197,7 @@ def arrivals(
 
 
 def scores_by_bundle(
-    connection: sa.Connection, selection: Selection
+    connection: sa.Connection, selection: FrameSelection
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Bundle → predicted losses and weights, 1 / probability, of the newest SCORED frames."""
     score, p = _C.max_predicted_loss, _C.sampling_probability
