@@ -42,18 +42,18 @@ def test_what_comes_during_a_write_is_written_together() -> None:
     assert writer.batches == [[0], [1, 2, 3, 4, 5]]
 
 
-def test_a_write_that_fails_fails_for_all_of_it_and_for_no_other() -> None:
+def test_what_cannot_be_written_fails_alone() -> None:
     together = Together(writer := Writer())
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(together.do, 0)
         assert writer.began.acquire(timeout=DEADLINE_S)
-        others = [pool.submit(together.do, number) for number in (-1, 1)]
+        bad, good = [pool.submit(together.do, number) for number in (-1, 1)]
         eventually(lambda: len(together._waiting) == 2)
-        writer.go_on.release(3)
-        assert first.result(DEADLINE_S) == 0
-        for one in others:
-            with pytest.raises(OSError, match="full"):
-                one.result(DEADLINE_S)
+        writer.go_on.release(5)
+        assert (first.result(DEADLINE_S), good.result(DEADLINE_S)) == (0, 10)
+        with pytest.raises(OSError, match="full"):
+            bad.result(DEADLINE_S)
+    assert writer.batches[:2] == [[0], [-1, 1]]
     assert together.do(2) == 20
 
 

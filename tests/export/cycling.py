@@ -79,7 +79,7 @@ class Fleet:
         """In a folder of its own, with a copy of a store."""
         shutil.copytree(filled, folder / "store")
         new_key(folder / "release.key")
-        names = {"store": folder / "store", "bundle": DEFAULT_BUNDLE, "checkpoint": checkpoint}
+        names = {"store": folder / "store", "bundle": "default", "checkpoint": checkpoint}
         return cls(folder, _FILE.format(**names, key=folder / "release.key"))
 
     @property

@@ -249,10 +249,10 @@ data = "lspet:DATA/lspet#9001-10000"  # neither trained nor calibrated: both bun
 licence = "not stated"  # of the weights
 
 [field]
-# bundle = "bundles/field"  # else the newest release of the store that is not halted
+# bundle = "default"    # that in the package, or a path; else the store's newest release
 
 [sign]
-key = "release.key"
+key = "release.key"     # made by 'misgiving sign BUNDLE --key release.key --new-key'
 # trust = "trusted"     # else release.key.pub
 
 [release]

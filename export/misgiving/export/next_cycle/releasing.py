@@ -9,6 +9,7 @@ from misgiving.collector.control.releases import Releases
 from misgiving.export.next_cycle.asked import Asked, SignTable
 from misgiving.runtime import Bundle, Trust, pack_bundle, sign_bundle
 from misgiving.runtime.bundles.keys import read_private
+from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
 from misgiving.runtime.durable import new_folder
 from misgiving.runtime.errors import DataError
 
@@ -16,15 +17,15 @@ ZIP = "bundle.zip"
 
 
 def find_field(store: Store, named: Path | None) -> Bundle:
-    """What the vehicles run: a bundle that is named, else the newest release of the store that is
-    not halted.
+    """What the vehicles run: a bundle that is named, ``default`` for that in the package, else the
+    newest release of the store that is not halted.
 
     Raises:
         DataError: no bundle is named, and the store has no release, or several models'.
         BundleError: it is none.
     """
     if named:
-        return Bundle.load(named)
+        return Bundle.load(DEFAULT_BUNDLE if str(named) == "default" else named)
     releases = Releases(store.database)
     going = [one.release for one in releases.announced() if not (one.halted or one.dropped)]
     names = sorted({one.name for one in going})

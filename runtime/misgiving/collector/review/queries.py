@@ -19,7 +19,7 @@ from misgiving.collector.store.tables import DECLINED, FRAMES, MARKS
 
 COMPARED = 10_000
 """Newest frames of a bundle whose embeddings are compared, by brute force."""
-SCORED = 20_000
+SCORED = 10_000
 """Newest frames whose scores make the histograms."""
 FEW = 20_000
 """Frames that are sorted sooner than found in their order."""

@@ -20,6 +20,8 @@ class _Waiting(Generic[T, R]):
 class Together(Generic[T, R]):
     """Gathers what comes while a write is under way for the next one.
 
+    Where that fails, each of them is written by itself.
+
     Args:
         write: writes items at once, durably, and gives a result for each; all of them or none.
     """
@@ -32,7 +34,7 @@ class Together(Generic[T, R]):
         self._state = threading.Lock()
 
     def do(self, item: T) -> R:
-        """The result of an item, which is durable then; raises what the write of it raised."""
+        """The result of an item, which is durable then; raises what writing it alone raised."""
         mine = _Waiting[T, R](item)
         with self._state:
             self._waiting.append(mine)
@@ -46,12 +48,19 @@ class Together(Generic[T, R]):
     def _write_all(self) -> None:
         with self._state:
             some, self._waiting = self._waiting, []
+        if not self._written(some) and len(some) > 1:  # one that cannot be is not to spoil the rest
+            for one in some:
+                self._written([one])
+        for one in some:
+            one.done = True
+
+    def _written(self, some: Sequence[_Waiting[T, R]]) -> bool:
         try:
             results = self._write([one.item for one in some])
-            for one, result in zip(some, results, strict=True):
-                one.result = result
         except BaseException as error:  # whatever it is, nobody takes it for a result
             for one in some:
                 one.error = error
-        for one in some:
-            one.done = True
+            return False
+        for one, result in zip(some, results, strict=True):
+            one.result, one.error = result, None
+        return True
