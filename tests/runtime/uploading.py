@@ -1,4 +1,4 @@
-"""A spool and a store that tell what an uploader does between them."""
+"""What an uploader's tests share."""
 
 import threading
 from pathlib import Path

@@ -1,10 +1,8 @@
 """From the spool to a real collector: once each, whatever is cut."""
 
 import hashlib
-import logging
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,25 +48,6 @@ class StuckStore(Store):
         self.asked.set()
         self.free.wait(60)
         return super().stored(digest)
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Iterator[AskedSpool]:
-    spool = AskedSpool(tmp_path / "spool")
-    yield spool
-    spool.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[RecordingStore]:
-    store = RecordingStore(tmp_path / "store")
-    yield store
-    store.close()
-
-
-@pytest.fixture(autouse=True)
-def _log_warnings(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "misgiving")
 
 
 def uploading() -> bool:

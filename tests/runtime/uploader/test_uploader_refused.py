@@ -1,8 +1,6 @@
 """Frames that a collector refuses or cannot store, and those that leave the spool meanwhile."""
 
-import logging
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -17,25 +15,6 @@ from misgiving.runtime.outbox.value import Entry
 from misgiving.runtime.wire.collected import KeptFrame, to_kept, to_message
 from runtime.uploading import AskedSpool, FailingStore, RecordingStore, spooled, uploader
 from shared.collecting import collected, collecting, eventually, noisy_frame, offer, serialise
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Iterator[AskedSpool]:
-    spool = AskedSpool(tmp_path / "spool")
-    yield spool
-    spool.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[RecordingStore]:
-    store = RecordingStore(tmp_path / "store")
-    yield store
-    store.close()
-
-
-@pytest.fixture(autouse=True)
-def _log_warnings(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "misgiving")
 
 
 @pytest.mark.parametrize("wrong_bytes", [100, 1_000_000])  # shorter and longer than the frame

@@ -3,11 +3,8 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-
-import pytest
 
 from misgiving.runtime.outbox.pacing import UploadLimits, parse_window
 from misgiving.runtime.outbox.spool import Spool
@@ -25,20 +22,6 @@ from shared.collecting import (
 )
 
 NIGHT = UploadLimits(windows=(parse_window("22:00-06:00"),))
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Iterator[AskedSpool]:
-    spool = AskedSpool(tmp_path / "spool")
-    yield spool
-    spool.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[RecordingStore]:
-    store = RecordingStore(tmp_path / "store")
-    yield store
-    store.close()
 
 
 def test_nothing_is_uploaded_until_a_window_opens(spool: AskedSpool, store: RecordingStore) -> None:
