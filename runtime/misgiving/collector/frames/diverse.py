@@ -29,7 +29,7 @@ def pick_diverse(
 ) -> Places:
     """The worst frames, spread over what they show, away from what is labelled.
 
-    The answer is the same each time. Beside the arguments it takes about 100 bytes for each frame,
+    The answer is the same each time. Beside the arguments it takes about 400 bytes for each frame,
     and up to 64 · 4096 · D · 4 bytes to learn from.
 
     >>> rng = np.random.default_rng(0)

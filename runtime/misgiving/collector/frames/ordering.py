@@ -34,7 +34,7 @@ def ordered_frames(
     The diverse one keeps away from frames that annotators have or had. Neither embeddings nor
     scores of different bundles are compared: of each bundle come as many as it has of the frames,
     evenly between those of the others. In memory are the embeddings of one bundle at a time,
-    4 · D bytes for each frame, and 200 bytes more for each.
+    4 · D bytes for each frame, and about 500 bytes more for each.
     """
     if order is not Order.DIVERSE:
         yield from every_frame(database, selection, order)
