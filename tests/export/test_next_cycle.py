@@ -107,7 +107,9 @@ def test_a_cycle_that_is_stopped_behind_every_step(
 
     assert set(states(go_on(fleet, release=True)).values()) == {"done"}
     assert crashed == list(STEPS)
-    assert set(states(fleet.go(release=True)).values()) == {"done"}
+    said: list[str] = []
+    assert set(states(fleet.go(release=True, say=said.append)).values()) == {"done"}
+    assert said[-1].endswith(f"among the data, and init = '{fleet.out / 'checkpoint'}'")
     manifest = Bundle.load(fleet.out / "release/bundle.zip").manifest
     assert (manifest.name, manifest.version) == ("lite-lsp", "week-48")
     listed = invoke(["fleet", "release", "list", "--store", str(fleet.folder / "store")])

@@ -15,6 +15,7 @@ from misgiving.runtime.engines.base import Prediction
 from misgiving.runtime.engines.loading import ModelOptions, load
 from misgiving.runtime.engines.self_check import self_check
 from misgiving.runtime.errors import BundleError, EngineError
+from misgiving.runtime.estimator import Estimator
 from shared.tiny import BUNDLE, engine
 
 
@@ -33,6 +34,11 @@ def flip_a_byte(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
+
+
+def test_a_path_may_be_text() -> None:
+    assert Bundle.load(str(BUNDLE)).digest == Bundle.load(BUNDLE).digest
+    assert Estimator.load(str(BUNDLE), threads=1).bundle.path == BUNDLE
 
 
 def test_a_sound_bundle() -> None:

@@ -54,7 +54,7 @@ class Estimator:
     @classmethod
     def load(
         cls,
-        path: Path | None = None,
+        path: Path | str | None = None,
         *,
         device: str = "cpu",
         threads: int = 0,
@@ -81,8 +81,9 @@ class Estimator:
             FailedPrecondition: the trusted keys cannot be read.
             InvalidInput: the detector's TOML cannot be read, or does not fit its graph.
         """
+        named = None if path is None else Path(path)
         options = ModelOptions(
-            bundle=path, device=device, threads=threads, precision=precision, trust=trust
+            bundle=named, device=device, threads=threads, precision=precision, trust=trust
         )
         bundle, engine = load(options)
         finder = Detector.load(detector, device) if detector else None

@@ -117,7 +117,8 @@ def run_of(asked: Asked, cycle: Cycle, compute: Compute, labels: Path | None, re
 
 
 def _after(run: Run) -> str:
+    begins = f", and init = {str(run.out / 'checkpoint')!r}" if run.asked.train else ""
     return (
         f"the cycle is done. The next one: another --out, {labels_spec(run.out, TRAIN)!r} among "
-        f"the data, and init = {str(run.out / 'checkpoint')!r}"
+        f"the data{begins}"
     )

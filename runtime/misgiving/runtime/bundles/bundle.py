@@ -49,7 +49,7 @@ class Bundle:
     """Whose graph answers."""
 
     @classmethod
-    def load(cls, path: Path, trust: Trust | None = None) -> "Bundle":
+    def load(cls, path: Path | str, trust: Trust | None = None) -> "Bundle":
         """Read and verify a bundle.
 
         Args:
@@ -60,6 +60,7 @@ class Bundle:
             BundleError: no bundle, an incomplete or unknown manifest, a file that is missing,
                 altered or not listed, a graph of another kind; not trusted, expired, too old.
         """
+        path = Path(path)
         if not path.is_file():
             bundle = cls(path, *_accept(*_read_manifest(path), trust, path))
         else:
