@@ -278,9 +278,11 @@ def test_a_server_that_is_killed(server: Running, frames: int) -> None:
             with lent(stub, 1, SPOTS.nbytes) as memory:
                 for _ in range(frames):
                     stub.Infer(wire.InferRequest(frame=memory.put(SPOTS)))
+                assert len(named(killed.pid)) == (frames == 0)
                 killed.kill()
                 killed.wait()
-                assert len(named(killed.pid)) == (frames == 0)
+                # A server of another test that starts right now may have taken the name away.
+                assert len(named(killed.pid)) <= (frames == 0)
         sweep()
         assert named(killed.pid) == []
         assert named(os.getpid()) == [living.lent.name]
