@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from misgiving.collector.declining import LATER, WANTED, Decliner, Declining, Verdict, Why, nearest
-from misgiving.collector.service import MAX_OFFERED
+from misgiving.collector.offers import MAX_FRAMES
 from misgiving.collector.store import Store
 from misgiving.collector.store.tables import DECLINED
 from misgiving.runtime.errors import InvalidInput
@@ -191,7 +191,7 @@ def test_a_header_that_cannot_be_read_speaks_against_nothing(store: Store) -> No
         stub = FleetCollectorStub(channel)
         answers = stub.Offer(OfferRequest(frames=[known, *others]), timeout=60).answers
         with pytest.raises(grpc.RpcError) as caught:
-            stub.Offer(OfferRequest(frames=[known] * (MAX_OFFERED + 1)), timeout=60)
+            stub.Offer(OfferRequest(frames=[known] * (MAX_FRAMES + 1)), timeout=60)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         with pytest.raises(grpc.RpcError, match="expected a sha256"):
             stub.Offer(OfferRequest(frames=[OfferedFrame(digest="../x")]), timeout=60)

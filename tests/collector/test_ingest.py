@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import grpc
@@ -129,7 +129,7 @@ class BrokenStore(Store):
         super().__init__(folder)
         self.error = error
 
-    def stored(self, digest: str) -> bool:
+    def known(self, digests: Iterable[str]) -> set[str]:
         raise self.error
 
 

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from misgiving.collector.frames.devices import DAY_NS, Devices
 from misgiving.collector.store import Store
 from misgiving.collector.store.tables import FRAMES
+from misgiving.runtime.outbox.delivery import BATCH
 from misgiving.runtime.outbox.spool import Spool
-from misgiving.runtime.outbox.uploader import BATCH, Uploader
+from misgiving.runtime.outbox.uploader import Uploader
 from misgiving.runtime.wire.offers import header_of
 from misgiving.v1.fleet_pb2 import (
     OFFER_VERDICT_LATER,

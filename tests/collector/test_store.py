@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -117,9 +117,11 @@ def test_what_is_replaced_meanwhile_is_not_acknowledged(
     """After the first look, and before the row is made."""
     insert = Rows.insert
 
-    def replaced(rows: Rows, row: StoredFrame, transaction: sa.Connection | None) -> bool:
+    def replaced(
+        rows: Rows, some: Sequence[StoredFrame], transaction: sa.Connection | None
+    ) -> list[bool]:
         moved_and_restored(store.folder)
-        return insert(rows, row, transaction)
+        return insert(rows, some, transaction)
 
     monkeypatch.setattr(Rows, "insert", replaced)
     with pytest.raises(FailedPrecondition, match="another one than was opened"):

@@ -74,7 +74,7 @@ def change(database: Database, rng: random.Random) -> None:
     if what == 0:
         fold(database)
     elif what < 5:
-        Rows(database).insert(some_row(rng))
+        Rows(database).insert([some_row(rng)])
     else:
         with database.connect() as connection:
             if what < 7:

@@ -1,10 +1,12 @@
 """What an uploader's tests share."""
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from misgiving.collector.store import Store
+from misgiving.runtime.errors import MisgivingError
 from misgiving.runtime.outbox.spool import Spool
 from misgiving.runtime.outbox.uploader import Uploader
 from misgiving.runtime.outbox.value import Entry
@@ -31,10 +33,18 @@ class FailingStore(Store):
     fails_at = ""
 
     def append(self, digest: str, offset: int, data: bytes) -> int:
+        self._fail(digest)
+        return super().append(digest, offset, data)
+
+    def take(self, bodies: Mapping[str, bytes], *more: Any) -> dict[str, bool | MisgivingError]:
+        for digest in bodies:
+            self._fail(digest)
+        return super().take(bodies, *more)
+
+    def _fail(self, digest: str) -> None:
         if self.failures and digest.startswith(self.fails_at):
             self.failures -= 1
             raise OSError(28, "No space left on device")
-        return super().append(digest, offset, data)
 
 
 class AskedSpool(Spool):
@@ -46,9 +56,9 @@ class AskedSpool(Spool):
         self.left = threading.Semaphore(0)
         super().__init__(folder, **options)
 
-    def remove(self, digest: str) -> None:
-        super().remove(digest)
-        self.left.release()
+    def remove(self, *digests: str) -> None:
+        super().remove(*digests)
+        self.left.release(len(digests) or 1)
 
     def until_uploaded(self, count: int) -> None:
         while self.counts().uploaded < count:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -20,9 +20,9 @@ DIGEST, BODY = body_of("f0")
 
 
 @asynccontextmanager
-async def serving(store: Store) -> AsyncIterator["FleetCollectorAsyncStub"]:
+async def serving(store: Store, **options: Any) -> AsyncIterator["FleetCollectorAsyncStub"]:
     """A real server on a free port, and a stub that talks to it."""
-    server, address = await start_server(store=store, listen="127.0.0.1:0")
+    server, address = await start_server("127.0.0.1:0", store, **options)
     try:
         async with grpc.aio.insecure_channel(address) as channel:
             yield FleetCollectorStub(channel)

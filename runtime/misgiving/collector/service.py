@@ -4,9 +4,8 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,13 +15,13 @@ from grpc_health.v1 import health_pb2
 
 from misgiving.collector.control.service import SERVICE as CONTROL_SERVICE
 from misgiving.collector.control.service import Steering
-from misgiving.collector.declining import WANTED, Decliner, Declining, Verdict
+from misgiving.collector.declining import Decliner, Declining
 from misgiving.collector.frames.arrivals import Arrivals
-from misgiving.collector.frames.devices import Caller, Devices, Foreign, Gate, OverQuota
+from misgiving.collector.frames.devices import Caller, Devices, Gate
 from misgiving.collector.frames.upkeep import Retention, kept_up
+from misgiving.collector.offers import Offers, check_count
 from misgiving.collector.store import Store, StoredFrame, StoreUnavailable, wrong_offset
 from misgiving.runtime.errors import (
-    DataError,
     FailedPrecondition,
     InvalidInput,
     MisgivingError,
@@ -31,26 +30,22 @@ from misgiving.runtime.errors import (
 from misgiving.runtime.net.grpc_server import add_health, bind, new_server
 from misgiving.runtime.net.listening import check_exposed, check_plain, stop_signal
 from misgiving.runtime.net.room import Limits
-from misgiving.runtime.net.status import refuse
+from misgiving.runtime.net.status import refuse, status_of
 from misgiving.runtime.telemetry.metrics import status_name
-from misgiving.runtime.wire.offers import Header
 from misgiving.v1 import fleet_pb2
 from misgiving.v1.control_pb2_grpc import add_FleetControlServicer_to_server
 from misgiving.v1.fleet_pb2 import (
-    OFFER_VERDICT_DECLINED,
-    OFFER_VERDICT_LATER,
-    OFFER_VERDICT_REFUSED,
-    OFFER_VERDICT_STORED,
-    OFFER_VERDICT_WANTED,
-    OfferAnswer,
-    OfferedFrame,
     OfferRequest,
     OfferResponse,
     StatUploadRequest,
     StatUploadResponse,
+    UploadAnswer,
+    UploadBatchRequest,
+    UploadBatchResponse,
     UploadRequest,
     UploadResponse,
     UploadStart,
+    WholeFrame,
 )
 from misgiving.v1.fleet_pb2_grpc import FleetCollectorServicer, add_FleetCollectorServicer_to_server
 
@@ -59,12 +54,11 @@ log = logging.getLogger(__name__)
 MAX_FRAME_BYTES = 64 << 20
 """Largest CollectedFrame that is taken."""
 
-MAX_OFFERED = 64
-"""Most frames that are offered in one call."""
-
 SERVICE = fleet_pb2.DESCRIPTOR.services_by_name["FleetCollector"].full_name
 
 _THREADS = 32
+_BATCHES = 8
+"""Of whole frames that are being stored at once; each holds a file open for each of its frames."""
 _GRACE_S = 10.0
 _LIMITS = Limits(
     connections=4096,  # of vehicles that are done as well
@@ -90,7 +84,8 @@ class Ingest(FleetCollectorServicer):
     ) -> None:
         self._store, self._arrivals = store, arrivals
         self._gate = Gate(devices, store.database)
-        self._decliner = Decliner(declining, store.database)
+        self._offers = Offers(store, self._gate, Decliner(declining, store.database))
+        self._batches = asyncio.Semaphore(_BATCHES)
 
     async def StatUpload(
         self, request: StatUploadRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -112,8 +107,18 @@ class Ingest(FleetCollectorServicer):
             caller = Caller.of(context.auth_context())
             return await self._upload(request_iterator, caller)
         except Exception as error:
-            failed = isinstance(error, OSError)
-            self._arrivals.refused(StoreFailed.status if failed else status_name(error))
+            self._refused(error)
+            await _abort(context, error)
+
+    async def UploadBatch(
+        self, request: UploadBatchRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> UploadBatchResponse:
+        """Take frames that came whole; returns when each is durable, or is not taken."""
+        try:
+            caller = Caller.of(context.auth_context())
+            return await self._batch(request.frames, caller)
+        except Exception as error:
+            self._refused(error)
             await _abort(context, error)
 
     async def Offer(
@@ -122,49 +127,9 @@ class Ingest(FleetCollectorServicer):
         """What is wanted of frames whose bytes are still to come."""
         try:
             caller = Caller.of(context.auth_context())
-            return await asyncio.to_thread(self._offered, request.frames, caller)
+            return await asyncio.to_thread(self._offers.answer, request.frames, caller)
         except Exception as error:
             await _abort(context, error)
-
-    def _offered(self, frames: Sequence[OfferedFrame], caller: Caller) -> OfferResponse:
-        if len(frames) > MAX_OFFERED:
-            raise InvalidInput(
-                f"{len(frames)} frames are offered at once; at most {MAX_OFFERED} are looked at. "
-                "Offer fewer"
-            )
-        offered = {one.digest: one for one in frames}
-        answers, headers = dict[str, OfferAnswer](), dict[str, Header | None]()
-        for digest, one in offered.items():
-            try:
-                answers[digest] = known = _found(self._stat(digest, caller))
-                if known.verdict == OFFER_VERDICT_WANTED:
-                    headers[digest] = self._header(one, caller)
-            except Foreign as error:
-                answers[digest] = OfferAnswer(verdict=OFFER_VERDICT_REFUSED, reason=str(error))
-        verdicts = self._decliner.judge({x: one for x, one in headers.items() if one})
-        take = self._gate.offering(caller)
-        for digest, header in headers.items():
-            verdict = verdicts.get(digest, WANTED)
-            if verdict is not WANTED:
-                answers[digest] = _unwanted(verdict)
-            elif header or caller.names:
-                try:
-                    take(header.device_id if header else "", offered[digest].size_bytes)
-                except OverQuota as error:
-                    answers[digest] = OfferAnswer(verdict=OFFER_VERDICT_LATER, reason=str(error))
-        return OfferResponse(answers=[answers[one.digest] for one in frames])
-
-    def _header(self, frame: OfferedFrame, caller: Caller) -> Header | None:
-        """None where nobody here can read it: then nothing speaks against the frame.
-
-        Raises:
-            Foreign: it is another device's.
-        """
-        try:
-            header = self._store.opener.header(frame.header)
-        except (DataError, FailedPrecondition):
-            return None
-        return replace(header, device_id=self._gate.name_of(caller, header.device_id))
 
     def _stat(self, digest: str, caller: Caller) -> StatUploadResponse:
         if self._known(digest, caller):
@@ -172,8 +137,7 @@ class Ingest(FleetCollectorServicer):
         return StatUploadResponse(offset_bytes=self._store.offset(digest))
 
     def _known(self, digest: str, caller: Caller) -> bool:
-        """Whether a frame is stored, as far as the caller may be told."""
-        return self._store.stored(digest) and self._gate.may_read(caller, digest)
+        return bool(self._offers.known([digest], caller))
 
     async def _upload(
         self, requests: AsyncIterator[UploadRequest], caller: Caller
@@ -198,6 +162,32 @@ class Ingest(FleetCollectorServicer):
             self._arrivals.took(row, time.monotonic() - began_s)
         return UploadResponse(digest=start.digest, already_stored=row is None)
 
+    async def _batch(self, frames: Sequence[WholeFrame], caller: Caller) -> UploadBatchResponse:
+        began_s = time.monotonic()
+        check_count(frames)
+        bodies = {one.digest: one.body for one in frames}
+        rows = dict[str, StoredFrame]()
+        admit = self._admitting(caller, rows)
+        async with self._batches:
+            taken = await asyncio.to_thread(self._store.take, bodies, admit)
+        seconds, answers = time.monotonic() - began_s, dict[str, UploadAnswer]()
+        for digest, one in taken.items():
+            answers[digest] = answer = UploadAnswer(digest=digest)
+            if isinstance(one, MisgivingError):
+                self._refused(one)
+                code, answer.message = status_of(one)
+                answer.code = code.value[0]
+            elif one:
+                self._arrivals.took(rows[digest], seconds)
+            else:
+                self._arrivals.known()
+                answer.already_stored = True
+        return UploadBatchResponse(answers=[answers[one.digest] for one in frames])
+
+    def _refused(self, error: Exception) -> None:
+        failed = isinstance(error, OSError)
+        self._arrivals.refused(StoreFailed.status if failed else status_name(error))
+
     def _begins(self, start: UploadStart, caller: Caller) -> bool:
         """Whether an upload's bytes are to come; False where it is stored already."""
         if self._known(start.digest, caller):
@@ -210,14 +200,21 @@ class Ingest(FleetCollectorServicer):
         """Store an upload whose last bytes are here; None where it was stored already."""
         if last:
             self._store.append(digest, at, last)
-        rows: list[StoredFrame] = []
+        rows = dict[str, StoredFrame]()
+        new = self._store.commit(digest, self._admitting(caller, rows))
+        return rows[digest] if new else None
+
+    def _admitting(
+        self, caller: Caller, rows: dict[str, StoredFrame]
+    ) -> Callable[[StoredFrame], StoredFrame]:
+        """As the gate's, which notes the rows that it gives, by digest."""
         admit = self._gate.admitting(caller)
 
         def admitted(row: StoredFrame) -> StoredFrame:
-            rows.append(admit(row))
-            return rows[0]
+            rows[row.digest] = admit(row)
+            return rows[row.digest]
 
-        return rows[0] if self._store.commit(digest, admitted) else None
+        return admitted
 
     def _check_offset(self, start: UploadStart) -> None:
         durable = self._store.offset(start.digest)
@@ -298,18 +295,6 @@ async def start_server(
     for name in ("", *services):
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     return server, address
-
-
-def _found(known: StatUploadResponse) -> OfferAnswer:
-    if known.stored:
-        return OfferAnswer(verdict=OFFER_VERDICT_STORED)
-    return OfferAnswer(verdict=OFFER_VERDICT_WANTED, offset_bytes=known.offset_bytes)
-
-
-def _unwanted(verdict: Verdict) -> OfferAnswer:
-    if verdict.declined:
-        return OfferAnswer(verdict=OFFER_VERDICT_DECLINED, reason=verdict.declined.said)
-    return OfferAnswer(verdict=OFFER_VERDICT_LATER)
 
 
 async def _start_of(requests: AsyncIterator[UploadRequest]) -> UploadStart:

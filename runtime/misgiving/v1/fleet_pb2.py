@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from misgiving.v1 import pose_pb2 as misgiving_dot_v1_dot_pose__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18misgiving/v1/fleet.proto\x12\x0cmisgiving.v1\x1a\x17misgiving/v1/pose.proto\"\xcd\x03\n\x0e\x43ollectedFrame\x12\"\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x13.misgiving.v1.Frame\x12%\n\x07persons\x18\x02 \x03(\x0b\x32\x14.misgiving.v1.Person\x12+\n\nembeddings\x18\x03 \x03(\x0b\x32\x17.misgiving.v1.Embedding\x12\x15\n\rbundle_digest\x18\x04 \x01(\t\x12\x14\n\x0csignal_names\x18\x05 \x03(\t\x12\x16\n\x0ekeypoint_names\x18\x06 \x03(\t\x12\x10\n\x08skeleton\x18\x07 \x03(\r\x12\x11\n\tdevice_id\x18\x08 \x01(\t\x12\"\n\x06nobody\x18\t \x01(\x0b\x32\x12.misgiving.v1.Flag\x12\x0e\n\x06\x65ngine\x18\n \x01(\t\x12\x11\n\tprecision\x18\x0b \x01(\t\x12\x10\n\x08\x63\x61mpaign\x18\x0c \x01(\t\x12\x18\n\x10software_version\x18\r \x01(\t\x12$\n\x06\x63oding\x18\x0e \x01(\x0e\x32\x14.misgiving.v1.Coding\x12*\n\tredaction\x18\x0f \x01(\x0b\x32\x17.misgiving.v1.Redaction\x12\x14\n\x0cjpeg_quality\x18\x10 \x01(\r\"}\n\tRedaction\x12\x0f\n\x07\x63ropped\x18\x01 \x01(\x08\x12%\n\x07\x63overed\x18\x02 \x03(\x0b\x32\x14.misgiving.v1.Region\x12*\n\x06hidden\x18\x03 \x03(\x0b\x32\x1a.misgiving.v1.HiddenJoints\x12\x0c\n\x04hook\x18\x04 \x01(\t\"\x1e\n\x0cHiddenJoints\x12\x0e\n\x06joints\x18\x01 \x03(\r\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"W\n\rUploadRequest\x12*\n\x05start\x18\x01 \x01(\x0b\x32\x19.misgiving.v1.UploadStartH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\"G\n\x0bUploadStart\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x04\"8\n\x0eUploadResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x16\n\x0e\x61lready_stored\x18\x02 \x01(\x08\"#\n\x11StatUploadRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\":\n\x12StatUploadResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"\x80\x03\n\x0b\x46rameHeader\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x11\n\tstream_id\x18\x02 \x01(\t\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\x1e\n\x16\x63\x61pture_time_unix_nano\x18\x04 \x01(\x03\x12\x15\n\rbundle_digest\x18\x05 \x01(\t\x12\x1b\n\x0epredicted_loss\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12 \n\x13\x66\x61ilure_probability\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12&\n\x04kept\x18\x08 \x03(\x0e\x32\x18.misgiving.v1.KeepReason\x12\x1c\n\x14sampling_probability\x18\t \x01(\x01\x12\x10\n\x08\x63\x61mpaign\x18\n \x01(\t\x12\x14\n\x0cimage_digest\x18\x0b \x01(\t\x12*\n\tembedding\x18\x0c \x01(\x0b\x32\x17.misgiving.v1.EmbeddingB\x11\n\x0f_predicted_lossB\x16\n\x14_failure_probability\":\n\x0cOfferRequest\x12*\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1a.misgiving.v1.OfferedFrame\"B\n\x0cOfferedFrame\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06header\x18\x03 \x01(\x0c\";\n\rOfferResponse\x12*\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x19.misgiving.v1.OfferAnswer\"`\n\x0bOfferAnswer\x12+\n\x07verdict\x18\x01 \x01(\x0e\x32\x1a.misgiving.v1.OfferVerdict\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t*U\n\x06\x43oding\x12\x16\n\x12\x43ODING_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43ODING_AS_SENT\x10\x01\x12\x0e\n\nCODING_PNG\x10\x02\x12\x0f\n\x0b\x43ODING_JPEG\x10\x03*\xb1\x01\n\x0cOfferVerdict\x12\x1d\n\x19OFFER_VERDICT_UNSPECIFIED\x10\x00\x12\x18\n\x14OFFER_VERDICT_WANTED\x10\x01\x12\x18\n\x14OFFER_VERDICT_STORED\x10\x02\x12\x1a\n\x16OFFER_VERDICT_DECLINED\x10\x03\x12\x17\n\x13OFFER_VERDICT_LATER\x10\x04\x12\x19\n\x15OFFER_VERDICT_REFUSED\x10\x05\x32\xea\x01\n\x0e\x46leetCollector\x12\x45\n\x06Upload\x12\x1b.misgiving.v1.UploadRequest\x1a\x1c.misgiving.v1.UploadResponse(\x01\x12O\n\nStatUpload\x12\x1f.misgiving.v1.StatUploadRequest\x1a .misgiving.v1.StatUploadResponse\x12@\n\x05Offer\x12\x1a.misgiving.v1.OfferRequest\x1a\x1b.misgiving.v1.OfferResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18misgiving/v1/fleet.proto\x12\x0cmisgiving.v1\x1a\x17misgiving/v1/pose.proto\"\xcd\x03\n\x0e\x43ollectedFrame\x12\"\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x13.misgiving.v1.Frame\x12%\n\x07persons\x18\x02 \x03(\x0b\x32\x14.misgiving.v1.Person\x12+\n\nembeddings\x18\x03 \x03(\x0b\x32\x17.misgiving.v1.Embedding\x12\x15\n\rbundle_digest\x18\x04 \x01(\t\x12\x14\n\x0csignal_names\x18\x05 \x03(\t\x12\x16\n\x0ekeypoint_names\x18\x06 \x03(\t\x12\x10\n\x08skeleton\x18\x07 \x03(\r\x12\x11\n\tdevice_id\x18\x08 \x01(\t\x12\"\n\x06nobody\x18\t \x01(\x0b\x32\x12.misgiving.v1.Flag\x12\x0e\n\x06\x65ngine\x18\n \x01(\t\x12\x11\n\tprecision\x18\x0b \x01(\t\x12\x10\n\x08\x63\x61mpaign\x18\x0c \x01(\t\x12\x18\n\x10software_version\x18\r \x01(\t\x12$\n\x06\x63oding\x18\x0e \x01(\x0e\x32\x14.misgiving.v1.Coding\x12*\n\tredaction\x18\x0f \x01(\x0b\x32\x17.misgiving.v1.Redaction\x12\x14\n\x0cjpeg_quality\x18\x10 \x01(\r\"}\n\tRedaction\x12\x0f\n\x07\x63ropped\x18\x01 \x01(\x08\x12%\n\x07\x63overed\x18\x02 \x03(\x0b\x32\x14.misgiving.v1.Region\x12*\n\x06hidden\x18\x03 \x03(\x0b\x32\x1a.misgiving.v1.HiddenJoints\x12\x0c\n\x04hook\x18\x04 \x01(\t\"\x1e\n\x0cHiddenJoints\x12\x0e\n\x06joints\x18\x01 \x03(\r\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"W\n\rUploadRequest\x12*\n\x05start\x18\x01 \x01(\x0b\x32\x19.misgiving.v1.UploadStartH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\"G\n\x0bUploadStart\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x04\"8\n\x0eUploadResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x16\n\x0e\x61lready_stored\x18\x02 \x01(\x08\">\n\x12UploadBatchRequest\x12(\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x18.misgiving.v1.WholeFrame\"*\n\nWholeFrame\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"B\n\x13UploadBatchResponse\x12+\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x1a.misgiving.v1.UploadAnswer\"U\n\x0cUploadAnswer\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x16\n\x0e\x61lready_stored\x18\x02 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x03 \x01(\r\x12\x0f\n\x07message\x18\x04 \x01(\t\"#\n\x11StatUploadRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\":\n\x12StatUploadResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"\x80\x03\n\x0b\x46rameHeader\x12\x10\n\x08\x66rame_id\x18\x01 \x01(\t\x12\x11\n\tstream_id\x18\x02 \x01(\t\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\x1e\n\x16\x63\x61pture_time_unix_nano\x18\x04 \x01(\x03\x12\x15\n\rbundle_digest\x18\x05 \x01(\t\x12\x1b\n\x0epredicted_loss\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12 \n\x13\x66\x61ilure_probability\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12&\n\x04kept\x18\x08 \x03(\x0e\x32\x18.misgiving.v1.KeepReason\x12\x1c\n\x14sampling_probability\x18\t \x01(\x01\x12\x10\n\x08\x63\x61mpaign\x18\n \x01(\t\x12\x14\n\x0cimage_digest\x18\x0b \x01(\t\x12*\n\tembedding\x18\x0c \x01(\x0b\x32\x17.misgiving.v1.EmbeddingB\x11\n\x0f_predicted_lossB\x16\n\x14_failure_probability\":\n\x0cOfferRequest\x12*\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1a.misgiving.v1.OfferedFrame\"B\n\x0cOfferedFrame\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06header\x18\x03 \x01(\x0c\";\n\rOfferResponse\x12*\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x19.misgiving.v1.OfferAnswer\"`\n\x0bOfferAnswer\x12+\n\x07verdict\x18\x01 \x01(\x0e\x32\x1a.misgiving.v1.OfferVerdict\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t*U\n\x06\x43oding\x12\x16\n\x12\x43ODING_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43ODING_AS_SENT\x10\x01\x12\x0e\n\nCODING_PNG\x10\x02\x12\x0f\n\x0b\x43ODING_JPEG\x10\x03*\xb1\x01\n\x0cOfferVerdict\x12\x1d\n\x19OFFER_VERDICT_UNSPECIFIED\x10\x00\x12\x18\n\x14OFFER_VERDICT_WANTED\x10\x01\x12\x18\n\x14OFFER_VERDICT_STORED\x10\x02\x12\x1a\n\x16OFFER_VERDICT_DECLINED\x10\x03\x12\x17\n\x13OFFER_VERDICT_LATER\x10\x04\x12\x19\n\x15OFFER_VERDICT_REFUSED\x10\x05\x32\xbe\x02\n\x0e\x46leetCollector\x12\x45\n\x06Upload\x12\x1b.misgiving.v1.UploadRequest\x1a\x1c.misgiving.v1.UploadResponse(\x01\x12O\n\nStatUpload\x12\x1f.misgiving.v1.StatUploadRequest\x1a .misgiving.v1.StatUploadResponse\x12@\n\x05Offer\x12\x1a.misgiving.v1.OfferRequest\x1a\x1b.misgiving.v1.OfferResponse\x12R\n\x0bUploadBatch\x12 .misgiving.v1.UploadBatchRequest\x1a!.misgiving.v1.UploadBatchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'misgiving.v1.fleet_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CODING']._serialized_start=1710
-  _globals['_CODING']._serialized_end=1795
-  _globals['_OFFERVERDICT']._serialized_start=1798
-  _globals['_OFFERVERDICT']._serialized_end=1975
+  _globals['_CODING']._serialized_start=1973
+  _globals['_CODING']._serialized_end=2058
+  _globals['_OFFERVERDICT']._serialized_start=2061
+  _globals['_OFFERVERDICT']._serialized_end=2238
   _globals['_COLLECTEDFRAME']._serialized_start=68
   _globals['_COLLECTEDFRAME']._serialized_end=529
   _globals['_REDACTION']._serialized_start=531
@@ -50,20 +50,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADSTART']._serialized_end=879
   _globals['_UPLOADRESPONSE']._serialized_start=881
   _globals['_UPLOADRESPONSE']._serialized_end=937
-  _globals['_STATUPLOADREQUEST']._serialized_start=939
-  _globals['_STATUPLOADREQUEST']._serialized_end=974
-  _globals['_STATUPLOADRESPONSE']._serialized_start=976
-  _globals['_STATUPLOADRESPONSE']._serialized_end=1034
-  _globals['_FRAMEHEADER']._serialized_start=1037
-  _globals['_FRAMEHEADER']._serialized_end=1421
-  _globals['_OFFERREQUEST']._serialized_start=1423
-  _globals['_OFFERREQUEST']._serialized_end=1481
-  _globals['_OFFEREDFRAME']._serialized_start=1483
-  _globals['_OFFEREDFRAME']._serialized_end=1549
-  _globals['_OFFERRESPONSE']._serialized_start=1551
-  _globals['_OFFERRESPONSE']._serialized_end=1610
-  _globals['_OFFERANSWER']._serialized_start=1612
-  _globals['_OFFERANSWER']._serialized_end=1708
-  _globals['_FLEETCOLLECTOR']._serialized_start=1978
-  _globals['_FLEETCOLLECTOR']._serialized_end=2212
+  _globals['_UPLOADBATCHREQUEST']._serialized_start=939
+  _globals['_UPLOADBATCHREQUEST']._serialized_end=1001
+  _globals['_WHOLEFRAME']._serialized_start=1003
+  _globals['_WHOLEFRAME']._serialized_end=1045
+  _globals['_UPLOADBATCHRESPONSE']._serialized_start=1047
+  _globals['_UPLOADBATCHRESPONSE']._serialized_end=1113
+  _globals['_UPLOADANSWER']._serialized_start=1115
+  _globals['_UPLOADANSWER']._serialized_end=1200
+  _globals['_STATUPLOADREQUEST']._serialized_start=1202
+  _globals['_STATUPLOADREQUEST']._serialized_end=1237
+  _globals['_STATUPLOADRESPONSE']._serialized_start=1239
+  _globals['_STATUPLOADRESPONSE']._serialized_end=1297
+  _globals['_FRAMEHEADER']._serialized_start=1300
+  _globals['_FRAMEHEADER']._serialized_end=1684
+  _globals['_OFFERREQUEST']._serialized_start=1686
+  _globals['_OFFERREQUEST']._serialized_end=1744
+  _globals['_OFFEREDFRAME']._serialized_start=1746
+  _globals['_OFFEREDFRAME']._serialized_end=1812
+  _globals['_OFFERRESPONSE']._serialized_start=1814
+  _globals['_OFFERRESPONSE']._serialized_end=1873
+  _globals['_OFFERANSWER']._serialized_start=1875
+  _globals['_OFFERANSWER']._serialized_end=1971
+  _globals['_FLEETCOLLECTOR']._serialized_start=2241
+  _globals['_FLEETCOLLECTOR']._serialized_end=2559
 # @@protoc_insertion_point(module_scope)

@@ -49,6 +49,11 @@ class FleetCollectorStub:
                 request_serializer=misgiving_dot_v1_dot_fleet__pb2.OfferRequest.SerializeToString,
                 response_deserializer=misgiving_dot_v1_dot_fleet__pb2.OfferResponse.FromString,
                 _registered_method=True)
+        self.UploadBatch = channel.unary_unary(
+                '/misgiving.v1.FleetCollector/UploadBatch',
+                request_serializer=misgiving_dot_v1_dot_fleet__pb2.UploadBatchRequest.SerializeToString,
+                response_deserializer=misgiving_dot_v1_dot_fleet__pb2.UploadBatchResponse.FromString,
+                _registered_method=True)
 
 
 class FleetCollectorServicer:
@@ -75,6 +80,14 @@ class FleetCollectorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UploadBatch(self, request, context):
+        """Several frames whole, where the link carries them at once. The answers come when each frame is
+        on stable storage, or will not be by this call; of one that was cut nothing is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetCollectorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +105,11 @@ def add_FleetCollectorServicer_to_server(servicer, server):
                     servicer.Offer,
                     request_deserializer=misgiving_dot_v1_dot_fleet__pb2.OfferRequest.FromString,
                     response_serializer=misgiving_dot_v1_dot_fleet__pb2.OfferResponse.SerializeToString,
+            ),
+            'UploadBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.UploadBatch,
+                    request_deserializer=misgiving_dot_v1_dot_fleet__pb2.UploadBatchRequest.FromString,
+                    response_serializer=misgiving_dot_v1_dot_fleet__pb2.UploadBatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +193,33 @@ class FleetCollector:
             '/misgiving.v1.FleetCollector/Offer',
             misgiving_dot_v1_dot_fleet__pb2.OfferRequest.SerializeToString,
             misgiving_dot_v1_dot_fleet__pb2.OfferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/misgiving.v1.FleetCollector/UploadBatch',
+            misgiving_dot_v1_dot_fleet__pb2.UploadBatchRequest.SerializeToString,
+            misgiving_dot_v1_dot_fleet__pb2.UploadBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

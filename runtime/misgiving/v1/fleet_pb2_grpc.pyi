@@ -37,6 +37,10 @@ class FleetCollectorStub:
     """How much of an upload is already there, so that a client need not send it again."""
     Offer: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.OfferRequest, _fleet_pb2.OfferResponse]
     """What of these frames is wanted, before their bytes travel; says what StatUpload says as well."""
+    UploadBatch: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.UploadBatchRequest, _fleet_pb2.UploadBatchResponse]
+    """Several frames whole, where the link carries them at once. The answers come when each frame is
+    on stable storage, or will not be by this call; of one that was cut nothing is kept.
+    """
 
 @_typing.type_check_only
 class FleetCollectorAsyncStub(FleetCollectorStub):
@@ -47,6 +51,10 @@ class FleetCollectorAsyncStub(FleetCollectorStub):
     """How much of an upload is already there, so that a client need not send it again."""
     Offer: _aio.UnaryUnaryMultiCallable[_fleet_pb2.OfferRequest, _fleet_pb2.OfferResponse]  # type: ignore[assignment]
     """What of these frames is wanted, before their bytes travel; says what StatUpload says as well."""
+    UploadBatch: _aio.UnaryUnaryMultiCallable[_fleet_pb2.UploadBatchRequest, _fleet_pb2.UploadBatchResponse]  # type: ignore[assignment]
+    """Several frames whole, where the link carries them at once. The answers come when each frame is
+    on stable storage, or will not be by this call; of one that was cut nothing is kept.
+    """
 
 class FleetCollectorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -72,5 +80,15 @@ class FleetCollectorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.OfferResponse, _abc.Awaitable[_fleet_pb2.OfferResponse]]:
         """What of these frames is wanted, before their bytes travel; says what StatUpload says as well."""
+
+    @_abc_1.abstractmethod
+    def UploadBatch(
+        self,
+        request: _fleet_pb2.UploadBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.UploadBatchResponse, _abc.Awaitable[_fleet_pb2.UploadBatchResponse]]:
+        """Several frames whole, where the link carries them at once. The answers come when each frame is
+        on stable storage, or will not be by this call; of one that was cut nothing is kept.
+        """
 
 def add_FleetCollectorServicer_to_server(servicer: FleetCollectorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,18 +3,20 @@
 import hashlib
 import socket
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from misgiving.collector import service
+from misgiving.collector import offers, service
 from misgiving.collector.service import Ingest
 from misgiving.collector.store import Store
 from misgiving.runtime.net.backoff import wait_s
+from misgiving.runtime.outbox.delivery import BATCH
 from misgiving.runtime.outbox.spool import Spool
-from misgiving.runtime.outbox.uploader import BATCH, Uploader
+from misgiving.runtime.outbox.uploader import Uploader
 from misgiving.runtime.wire.collected import to_kept
 from misgiving.v1.fleet_pb2 import (
     OfferRequest,
@@ -44,10 +46,10 @@ class StuckStore(Store):
         super().__init__(folder)
         self.asked, self.free = threading.Event(), threading.Event()
 
-    def stored(self, digest: str) -> bool:
+    def known(self, digests: Iterable[str]) -> set[str]:
         self.asked.set()
         self.free.wait(60)
-        return super().stored(digest)
+        return super().known(digests)
 
 
 def uploading() -> bool:
@@ -192,12 +194,12 @@ def test_frames_are_offered_together_and_again_after_a_failure(
     count = BATCH + 3
     digests = spooled(spool, *(collected(f"f{number}") for number in range(count)))
     store = FailingStore(tmp_path / "store")
-    store.fails_at = digests[2]
+    store.fails_at = digests[2]  # in the first call that has several
     with store, collecting(store) as address:
         running = uploader(spool, address)
         spool.until_uploaded(count)
         running.stop(60)
-    assert offered == [digests[:BATCH], digests[2 : 2 + BATCH], digests[2 + BATCH :]]
+    assert offered == [digests[:BATCH], digests[1 : 1 + BATCH], digests[1 + BATCH :]]
 
 
 @pytest.mark.usefixtures("of_before")
@@ -217,7 +219,7 @@ def test_a_cut_upload_goes_on_at_a_collector_of_before(
 def test_offers_that_are_refused_do_not_hold_frames_up(
     spool: AskedSpool, store: RecordingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "MAX_OFFERED", 0)
+    monkeypatch.setattr(offers, "MAX_FRAMES", 0)
     digests = spooled(spool, collected("a"), collected("b"))
     with collecting(store) as address:
         running = uploader(spool, address)

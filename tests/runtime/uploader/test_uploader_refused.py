@@ -9,8 +9,8 @@ import pytest
 from misgiving.collector import service
 from misgiving.runtime.errors import InvalidInput, ResourceExhausted
 from misgiving.runtime.nouns import Frame
+from misgiving.runtime.outbox.delivery import PERMANENT
 from misgiving.runtime.outbox.spool import Spool
-from misgiving.runtime.outbox.uploader import PERMANENT
 from misgiving.runtime.outbox.value import Entry
 from misgiving.runtime.wire.collected import KeptFrame, to_kept, to_message
 from runtime.uploading import AskedSpool, FailingStore, RecordingStore, spooled, uploader

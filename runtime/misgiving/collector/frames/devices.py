@@ -120,14 +120,16 @@ class Gate:
         return device_id or caller.identity
 
     def admitting(self, caller: Caller) -> Callable[[StoredFrame], StoredFrame]:
-        """A function that gives the row of a caller's frame, as it is to be stored.
+        """A function that gives the row of each of a call's frames, as it is to be stored.
 
         It raises Foreign where the frame is another device's, and OverQuota.
         """
 
+        take = self.offering(caller)
+
         def admit(row: StoredFrame) -> StoredFrame:
             name = self.name_of(caller, row.device_id)
-            self.offering(caller)(name, 0)
+            take(name, row.size_bytes)
             return replace(row, identity=caller.identity, device_id=name)
 
         return admit
@@ -143,10 +145,11 @@ class Gate:
         It raises OverQuota where one is too many, counting the stored ones and those before it.
         """
         sent = dict[str, tuple[int, int]]()
+        unlimited = self._rules.bytes_per_day is None and self._rules.frames_per_day is None
         column = FRAMES.c.identity if caller.names else FRAMES.c.device_id
 
         def take(device_id: str, size: int) -> None:
-            if self._rules.bytes_per_day is None and self._rules.frames_per_day is None:
+            if unlimited:
                 return
             name = caller.identity or device_id
             if name not in sent:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from misgiving.collector.store.migrating import is_current, migrate
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput
 
-_LOCK = sa.select(sa.func.pg_advisory_xact_lock(sa.bindparam("key", type_=sa.BigInteger)))
+_LOCK = sa.text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
 
 _WAIT_S = 60
 """For another process's write in SQLite, or for a server that does not acknowledge."""
@@ -91,18 +91,18 @@ class Database:
                 yield connection
 
     @contextmanager
-    def alone(self, digest: str) -> Iterator[sa.Connection | None]:
-        """Held by whoever stores a frame, against other collectors of the same database.
+    def alone(self, *digests: str) -> Iterator[sa.Connection | None]:
+        """Held by whoever stores frames, against other collectors of the same database.
 
-        Gives the transaction that holds the lock. Those with SQLite are on one machine, where the
-        lock of the upload's file is enough: None.
+        Gives the transaction that holds the locks. Those with SQLite are on one machine, where the
+        locks of the uploads' files are enough: None.
         """
         if self._engine.dialect.name != "postgresql":
             yield None
             return
-        key = int(digest[:15], 16)
-        with self.connect() as connection:  # the lock ends with the transaction
-            connection.execute(_LOCK, {"key": key})
+        keys = sorted(int(digest[:15], 16) for digest in digests)  # in one order for everybody
+        with self.connect() as connection:  # the locks end with the transaction
+            connection.execute(_LOCK, {"keys": keys})
             yield connection
 
     @contextmanager

@@ -2,11 +2,12 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from misgiving.collector.store.uploads import checked, is_digest
-from misgiving.runtime.durable import sync_folder, write_durably
+from misgiving.runtime.durable import sync_folder
 from misgiving.runtime.errors import DataError
 
 
@@ -15,6 +16,9 @@ class Objects(Protocol):
 
     What cannot be reached raises an OSError or StoreUnavailable.
     """
+
+    in_files: bool
+    """Whether an object is made of its upload's file, or of the bytes."""
 
     def has(self, digest: str) -> bool: ...
 
@@ -26,14 +30,12 @@ class Objects(Protocol):
         """
         ...
 
-    def write(self, digest: str, body: bytes) -> None:
-        """Make an object of bytes that came at once; durable when this returns."""
-        ...
+    def make(self, uploads: Mapping[str, tuple[Path, bytes]]) -> None:
+        """Make objects of finished uploads; durable when this returns.
 
-    def adopt(self, digest: str, part: Path, body: bytes) -> None:
-        """Make an object of a file whose bytes are durable; durable when this returns.
-
-        The file may be gone then.
+        Args:
+            uploads: by digest the file, whose bytes are durable where :attr:`in_files` says so,
+                and which may be gone then; and its bytes.
         """
         ...
 
@@ -59,6 +61,8 @@ class FolderObjects:
         folder: of the store; what it lacks is made.
     """
 
+    in_files = True
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "objects"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -76,13 +80,14 @@ class FolderObjects:
             raise DataError(f"{path}: {error.strerror}; restore it from a backup") from error
         return check_object(str(path), digest, body)
 
-    def write(self, digest: str, body: bytes) -> None:
-        write_durably(self._new_path(digest), body)
-
-    def adopt(self, digest: str, part: Path, body: bytes) -> None:
-        path = self._new_path(digest)
-        os.replace(part, path)
-        sync_folder(path.parent)
+    def make(self, uploads: Mapping[str, tuple[Path, bytes]]) -> None:
+        folders = set[Path]()
+        for digest, (part, _) in uploads.items():
+            path = self._new_path(digest)
+            os.replace(part, path)
+            folders.add(path.parent)
+        for folder in folders:
+            sync_folder(folder)
 
     def delete(self, digest: str) -> None:
         path = self._path(digest)

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import islice
 
 import numpy as np
 import sqlalchemy as sa
@@ -69,29 +70,33 @@ class Rows:
 
     def __init__(self, database: Database) -> None:
         self.connect = database.connect
-        self._together = Together(self._insert)
+        self._together = Together(self._insert_all)
 
     def count(self) -> int:
         with self.connect(reads=True) as database:
             return database.scalar(sa.select(sa.func.count()).select_from(FRAMES)) or 0
 
-    def has(self, digest: str) -> bool:
+    def known(self, digests: Sequence[str]) -> set[str]:
+        """Those that have a row."""
         with self.connect(reads=True) as database:
-            return database.scalar(_DIGEST, {"digest": digest}) is not None
+            return set(database.scalars(_KNOWN, {"digests": digests}))
 
-    def insert(self, row: StoredFrame, transaction: sa.Connection | None = None) -> bool:
-        """Make a row durable; False where it is there already, by whichever process.
+    def insert(
+        self, rows: Sequence[StoredFrame], transaction: sa.Connection | None = None
+    ) -> list[bool]:
+        """Make rows durable; of each False where it is there already, by whichever process.
 
         Args:
-            row: to insert.
-            transaction: in which it is inserted, and with which it becomes durable. Without one
-                the rows of all threads that insert share one: SQLite syncs once for them.
+            rows: to insert.
+            transaction: in which they are inserted, and with which they become durable. Without
+                one all threads that insert share one: SQLite syncs once for them.
         """
-        return self._together.do(row) if transaction is None else _insert(transaction, [row])[0]
+        return self._together.do(rows) if transaction is None else _insert(transaction, rows)
 
-    def _insert(self, rows: Sequence[StoredFrame]) -> list[bool]:
+    def _insert_all(self, some: Sequence[Sequence[StoredFrame]]) -> list[list[bool]]:
         with self.connect() as database:
-            return _insert(database, rows)
+            new = iter(_insert(database, [row for rows in some for row in rows]))
+        return [list(islice(new, len(rows))) for rows in some]
 
     def fill(self, row: StoredFrame) -> None:
         """Write what a row of an earlier release lacks."""
@@ -123,7 +128,9 @@ class Rows:
 
 _COLUMNS = [one.name for one in fields(StoredFrame)]
 # Made once: SQLAlchemy takes longer to make a statement than SQLite to answer it.
-_DIGEST = sa.select(FRAMES.c.digest).where(FRAMES.c.digest == sa.bindparam("digest"))
+_KNOWN = sa.select(FRAMES.c.digest).where(
+    FRAMES.c.digest.in_(sa.bindparam("digests", expanding=True))
+)
 _INSERT = {
     name: dialect.insert(FRAMES).on_conflict_do_nothing().returning(FRAMES.c.digest)
     for name, dialect in {"sqlite": sqlite, "postgresql": postgresql}.items()

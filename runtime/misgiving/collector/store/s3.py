@@ -1,6 +1,7 @@
 """Objects in S3, or what speaks like it; boto3 finds credentials, region and endpoint itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from misgiving.collector.store.objects import check_object
 from misgiving.collector.store.uploads import checked, is_digest
 from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
 
+_PUTS = 32
+"""At once: each waits for the store, not for this machine."""
 _MISSING = ("404", "NoSuchKey")
 
 
@@ -26,9 +29,12 @@ class S3Objects:
         StoreUnavailable: nobody answers.
     """
 
+    in_files = False
+
     def __init__(self, url: str) -> None:
         self._bucket, self._prefix = _place(url)
         self._name = f"s3://{self._bucket}"
+        self._puts = ThreadPoolExecutor(_PUTS)
         with self._translated():
             self._client = _client()
             self._check_bucket()
@@ -51,12 +57,12 @@ class S3Objects:
                 raise DataError(f"{name}: No such object; restore it from a backup")
         return check_object(name, digest, found)
 
-    def write(self, digest: str, body: bytes) -> None:
+    def make(self, uploads: Mapping[str, tuple[Path, bytes]]) -> None:
         with self._translated():
-            self._client.put_object(Bucket=self._bucket, Key=self._key(digest), Body=body)
+            list(self._puts.map(self._put, uploads, (body for _, body in uploads.values())))
 
-    def adopt(self, digest: str, part: Path, body: bytes) -> None:
-        self.write(digest, body)
+    def _put(self, digest: str, body: bytes) -> None:
+        self._client.put_object(Bucket=self._bucket, Key=self._key(digest), Body=body)
 
     def delete(self, digest: str) -> None:
         with self._translated():

@@ -16,8 +16,8 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -35,7 +35,7 @@ from misgiving.collector.store.opening import Opener
 from misgiving.collector.store.rows import Rows, StoredFrame, row_of
 from misgiving.collector.store.uploads import Uploads, checked
 from misgiving.runtime.durable import Places
-from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput
+from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput, MisgivingError
 from misgiving.runtime.wire.collected import KeptFrame
 from misgiving.runtime.wire.sealing import OpeningKeys
 
@@ -125,9 +125,13 @@ class Store:
         Raises:
             FailedPrecondition: the store is another one than was opened.
         """
-        checked(digest)
+        return bool(self.known([digest]))
+
+    def known(self, digests: Iterable[str]) -> set[str]:
+        """Those of frames that are stored, as :meth:`stored` says of one."""
+        asked = [checked(digest) for digest in digests]
         self._check_places()
-        return self._rows.has(digest) and self._objects.has(digest)
+        return {digest for digest in self._rows.known(asked) if self._objects.has(digest)}
 
     def offset(self, digest: str) -> int:
         """How many bytes of an unfinished upload are durable; they are made so here."""
@@ -182,10 +186,49 @@ class Store:
             except DataError:
                 self._uploads.discard(digest, held)
                 raise
-            part = self._uploads.sync(digest)
-            new = self._store(row, lambda: self._objects.adopt(digest, part, body))
+            [new] = self._store({digest: body}, [row])
             self._uploads.discard(digest, held)  # where it was stored before, or copied
             return new
+
+    def take(
+        self,
+        bodies: Mapping[str, bytes],
+        admit: Callable[[StoredFrame], StoredFrame] = lambda row: row,
+    ) -> dict[str, bool | MisgivingError]:
+        """Store frames that came whole, in one transaction; durable when this returns.
+
+        Args:
+            bodies: serialised CollectedFrames by digest.
+            admit: as of :meth:`commit`.
+
+        Returns:
+            Of each frame whether it is new, or the error for which it is not stored; of those two
+            that :meth:`commit` raises, or what ``admit`` raised.
+
+        Raises:
+            FailedPrecondition: the store is another one than was opened.
+        """
+        self._check_places()
+        rows, taken = dict[str, StoredFrame](), dict[str, bool | MisgivingError]()
+        for digest, body in bodies.items():
+            try:
+                check_whole(checked(digest), body)
+                rows[digest] = admit(row_of(digest, body, self.opener.frame(body), time.time_ns()))
+            except StoreUnavailable:
+                raise
+            except MisgivingError as error:
+                taken[digest] = error
+        with ExitStack() as locks:
+            # In one order, so that nobody waits for somebody who waits for him.
+            held = {x: locks.enter_context(self._uploads.lock(x)) for x in sorted(rows)}
+            whole = {digest: bodies[digest] for digest in held}
+            if self._objects.in_files:
+                for digest, part in held.items():
+                    self._uploads.write(part, whole[digest])
+            new = self._store(whole, [rows[digest] for digest in held]) if rows else []
+            for digest, part in held.items():
+                self._uploads.discard(digest, part)
+        return taken | dict(zip(held, new, strict=True))
 
     def holds(self, digest: str) -> bool:
         """Whether there are bytes of a frame, as an object or as an upload."""
@@ -232,8 +275,8 @@ class Store:
             DataError: the bytes are no CollectedFrame with an encoded image.
         """
         digest = hashlib.sha256(body).hexdigest()
-        row = row_of(digest, body, self.opener.frame(body), time.time_ns())
-        self._store(row, lambda: self._objects.write(digest, body))
+        if isinstance(taken := self.take({digest: body})[digest], MisgivingError):
+            raise taken
         return digest
 
     def read(self, digest: str) -> KeptFrame:
@@ -257,13 +300,18 @@ class Store:
         for row in self._rows.of_bundle(bundle):
             yield row, self.read(row.digest)
 
-    def _store(self, row: StoredFrame, make_object: Callable[[], None]) -> bool:
+    def _store(self, bodies: Mapping[str, bytes], rows: Sequence[StoredFrame]) -> list[bool]:
+        """Store whole uploads whose locks are held; of each row, whether it is new."""
         self._check_places()
-        with self.database.alone(row.digest) as transaction:
-            make_object()  # again where it is stored already: the same bytes
-            new = self._rows.insert(row, transaction)
+        with self.database.alone(*bodies) as transaction:
+            self._make_objects(bodies)  # again where they are stored already: the same bytes
+            new = self._rows.insert(rows, transaction)
         self._check_places()  # object and row are in the same store, under the names it has
         return new
+
+    def _make_objects(self, bodies: Mapping[str, bytes]) -> None:
+        durable = self._uploads.sync if self._objects.in_files else self._uploads.part
+        self._objects.make({digest: (durable(digest), body) for digest, body in bodies.items()})
 
     def _complete(self, digest: str, before_ns: int) -> bool:
         with self._uploads.lock(digest), self.database.alone(digest) as transaction:
@@ -277,7 +325,7 @@ class Store:
             except (DataError, FailedPrecondition) as error:  # damaged or sealed, or gone meanwhile
                 log.warning("object %s has no row in the database: %s", digest, error)
                 return False
-            return self._rows.insert(row, transaction)
+            return self._rows.insert([row], transaction)[0]
 
     def _check_places(self) -> None:
         if not (replaced := self._places.replaced()):
@@ -296,9 +344,8 @@ class Store:
         body = path.read_bytes()
         if hashlib.sha256(body).hexdigest() != path.name:
             return False
-        return self._rows.insert(
-            row_of(path.name, body, self.opener.frame(body), path.stat().st_mtime_ns)
-        )
+        row = row_of(path.name, body, self.opener.frame(body), path.stat().st_mtime_ns)
+        return self._rows.insert([row])[0]
 
     def _fill_row(self, digest: str) -> None:
         body = self._objects.body(digest)

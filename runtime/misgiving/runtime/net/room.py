@@ -18,7 +18,7 @@ from misgiving.runtime.errors import ResourceExhausted
 from misgiving.runtime.net.status import retry_hint
 
 _RETRY_MS = 1_000
-_OF_FRAMES = "Infer", "Upload"
+_OF_FRAMES = "Infer", "Upload", "UploadBatch"
 """Ends of the names of methods that take frames."""
 
 

@@ -79,6 +79,37 @@ class Pace:
         return max(0.0, self.free_at - now)
 
 
+class Batching:
+    """How many bytes may travel in one call that begins anew where it is cut.
+
+    Those that the link has carried in a second before: so much is lost at most.
+    """
+
+    MOST = 2 << 20
+    """Half of what the collector takes in one message."""
+
+    def __init__(self) -> None:
+        self._most = 0
+        self._taken = True
+
+    @property
+    def most(self) -> int:
+        """Bytes; 0 where nothing is known of the link, or the collector takes no batches."""
+        return self._most if self._taken else 0
+
+    def carried(self, size: int, seconds: float) -> None:
+        """A call was answered that sent so many bytes."""
+        self._most = min(self.MOST, int(size / max(seconds, 1e-6)))
+
+    def refused(self) -> None:
+        """The collector takes no batches."""
+        self._taken = False
+
+    def failed(self) -> None:
+        """Nothing is known any more: whoever answers next may be another release."""
+        self._most, self._taken = 0, True
+
+
 class Attempts:
     """Frames whose upload failed again and again, while others may go."""
 

@@ -147,13 +147,13 @@ class Spool:
         """
         return self._records.header(digest)
 
-    def remove(self, digest: str) -> None:
-        """Forget a frame that the collector has acknowledged."""
-        self._forget(digest, "uploaded")
+    def remove(self, *digests: str) -> None:
+        """Forget frames that the collector has acknowledged, in one commit."""
+        self._forget(digests, "uploaded")
 
     def decline(self, digest: str, why: str) -> None:
         """Forget a frame that the collector has written down as not wanted."""
-        if entry := self._forget(digest, "declined"):
+        for entry in self._forget([digest], "declined"):
             log.warning("frame %s (%s) is declined by the collector: %s", entry.name, digest, why)
 
     def refuse(self, digest: str, why: str) -> None:
@@ -325,14 +325,15 @@ class Spool:
         self._likeness.forget(victims)
         return [self._entries.pop(victim) for victim in victims]
 
-    def _forget(self, digest: str, counted: str) -> Entry | None:
+    def _forget(self, digests: Sequence[str], counted: str) -> list[Entry]:
+        """Those of them that were there."""
         with self._records.lock:
-            self._records.change([], [digest], [])
+            self._records.change([], digests, [])
             with self._state:
-                if entry := self._entries.pop(digest, None):
-                    self._counts[counted] += 1
-                    self._counts[f"{counted}_bytes"] += entry.size
-        return entry
+                gone = [self._entries.pop(one) for one in digests if one in self._entries]
+                self._counts[counted] += len(gone)
+                self._counts[f"{counted}_bytes"] += sum(entry.size for entry in gone)
+        return gone
 
     def _check_places(self) -> None:
         """What goes into a file that has lost its name would be gone with this process."""
