@@ -198,9 +198,16 @@ def _address(process: "subprocess.Popen[str]") -> str:
     return line.split()[2]
 
 
+@dataclass(frozen=True)
+class Ways:
+    """The collectors of each way by name, and the S3 of some."""
+
+    collectors: dict[str, Collectors]
+    s3: S3
+
+
 @contextmanager
-def all_ways(folder: Path, only: str) -> Iterator[dict[str, Collectors]]:
-    """The collectors of each way by name."""
+def all_ways(folder: Path, only: str) -> Iterator[Ways]:
     with ExitStack() as stack:
         ways = dict[str, Collectors]()
 
@@ -219,7 +226,7 @@ def all_ways(folder: Path, only: str) -> Iterator[dict[str, Collectors]]:
         for count in (1, 2, 4):
             both = ("--database", postgres.make(), "--objects", s3.make())
             add(f"{_many(count)}, PostgreSQL and S3", count, *both, **keys)
-        yield ways
+        yield Ways(ways, s3)
 
 
 def _many(count: int) -> str:
@@ -242,6 +249,20 @@ def copied(folder: Path, bodies: Sequence[bytes], at_once: int = 1) -> Took:
         return Took(time.monotonic() - began)
 
 
+def put(s3: S3, bodies: Sequence[bytes], at_once: int = 1) -> Took:
+    """The same bytes as objects of a bucket of their own, by boto3 alone."""
+    bucket, _, prefix = s3.make().removeprefix("s3://").partition("/")
+    client = s3.client()
+
+    def one(number: int) -> None:
+        client.put_object(Bucket=bucket, Key=f"{prefix}/{number}", Body=bodies[number])
+
+    with ThreadPoolExecutor(at_once) as pool:
+        began = time.monotonic()
+        list(pool.map(one, range(len(bodies))))
+        return Took(time.monotonic() - began)
+
+
 def measured(options: argparse.Namespace, folder: Path) -> dict[str, list[Took]]:
     fleet, rows = Fleet(), dict[str, list[Took]]()
 
@@ -261,9 +282,11 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, list[Took]]
         for number in range(options.rounds):
             note("plain copy", copied(folder, bodies))
             note(f"plain copy, {VEHICLES} at once", copied(folder, bodies, VEHICLES))
+            note("plain puts", put(ways.s3, bodies))
+            note(f"plain puts, {VEHICLES} at once", put(ways.s3, bodies, VEHICLES))
             note("vehicles alone", fleet.run(f"alone-{number}", [None]))
             sent("calls alone", number, [nobody], [pid])
-            for name, collectors in ways.items():
+            for name, collectors in ways.collectors.items():
                 sent(name, number, collectors.addresses, collectors.pids)
     fleet.close()
     return rows
@@ -277,24 +300,25 @@ def page(rows: Mapping[str, Sequence[Took]], command: str) -> str:
         f"{platform.python_version()}.",
         f"{rounds} rounds of {FRAMES * VEHICLES} frames of {BYTES // 1000} kB from {VEHICLES} "
         "vehicles for each row; median, and the least and the most of a round.",
-        "The ratio is that of frames/s to the plain copy of the same round.",
+        "The ratio is that of frames/s to the plain copy of the same round, and to the plain puts "
+        "into the same S3.",
         "*Vehicles alone* read and forget the frames of their spools, and send them nowhere. "
         "*Calls alone* send them to a server that keeps nothing: what gRPC and Python take of the "
         "cores, which vehicles and collectors share here.\n",
-        "| | frames/s | MB/s | to the copy | CPU, ms a frame: vehicle | collector |",
-        "|---|---|---:|---|---:|---:|",
+        "| | frames/s | MB/s | to the copy | to the puts | CPU, ms a frame: vehicle | collector |",
+        "|---|---|---:|---|---|---:|---:|",
     ]
     for name, took in rows.items():
         rates = [one.rate for one in took]
-        ratios = [one.rate / base.rate for one, base in zip(took, copy, strict=True)]
+        to_puts = _ratio(took, rows["plain puts"]) if "S3" in name else ""
         cpu = [
             f"{1e3 * statistics.median(x) / FRAMES / VEHICLES:.1f}" if any(x) else ""
             for x in ([one.vehicle_s for one in took], [one.collector_s for one in took])
         ]
         megabytes = statistics.median(rates) * BYTES / 1e6
-        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
         lines.append(
-            f"| {name} | {_said(rates)} | {megabytes:.1f} | {ratio} | {cpu[0]} | {cpu[1]} |"
+            f"| {name} | {_said(rates)} | {megabytes:.1f} | {_ratio(took, copy)} | {to_puts} "
+            f"| {cpu[0]} | {cpu[1]} |"
         )
     return "\n".join([*lines, "", *_limits(rows)]) + "\n"
 
@@ -311,6 +335,11 @@ def _limits(rows: Mapping[str, Sequence[Took]]) -> list[str]:
                 "cores, however fast the disk is."
             )
     return lines
+
+
+def _ratio(took: Sequence[Took], base: Sequence[Took]) -> str:
+    ratios = [one.rate / other.rate for one, other in zip(took, base, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
 
 
 def _said(values: Sequence[float]) -> str:
