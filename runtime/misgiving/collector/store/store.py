@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import sqlalchemy as sa
 
@@ -186,7 +187,7 @@ class Store:
             except DataError:
                 self._uploads.discard(digest, held)
                 raise
-            [new] = self._store({digest: body}, [row])
+            [new] = self._store({digest: held}, {digest: body}, [row])
             self._uploads.discard(digest, held)  # where it was stored before, or copied
             return new
 
@@ -221,11 +222,10 @@ class Store:
         with ExitStack() as locks:
             # In one order, so that nobody waits for somebody who waits for him.
             held = {x: locks.enter_context(self._uploads.lock(x)) for x in sorted(rows)}
-            whole = {digest: bodies[digest] for digest in held}
             if self._objects.in_files:
                 for digest, part in held.items():
-                    self._uploads.write(part, whole[digest])
-            new = self._store(whole, [rows[digest] for digest in held]) if rows else []
+                    self._uploads.write(part, bodies[digest])
+            new = self._store(held, bodies, [rows[digest] for digest in held]) if held else []
             for digest, part in held.items():
                 self._uploads.discard(digest, part)
         return taken | dict(zip(held, new, strict=True))
@@ -300,18 +300,22 @@ class Store:
         for row in self._rows.of_bundle(bundle):
             yield row, self.read(row.digest)
 
-    def _store(self, bodies: Mapping[str, bytes], rows: Sequence[StoredFrame]) -> list[bool]:
+    def _store(
+        self, held: Mapping[str, BinaryIO], bodies: Mapping[str, bytes], rows: Sequence[StoredFrame]
+    ) -> list[bool]:
         """Store whole uploads whose locks are held; of each row, whether it is new."""
         self._check_places()
-        with self.database.alone(*bodies) as transaction:
-            self._make_objects(bodies)  # again where they are stored already: the same bytes
+        with self.database.alone(*held) as transaction:
+            made = {x: (self._durable(x, part), bodies[x]) for x, part in held.items()}
+            self._objects.make(made)  # again where they are stored already: the same bytes
             new = self._rows.insert(rows, transaction)
         self._check_places()  # object and row are in the same store, under the names it has
         return new
 
-    def _make_objects(self, bodies: Mapping[str, bytes]) -> None:
-        durable = self._uploads.sync if self._objects.in_files else self._uploads.part
-        self._objects.make({digest: (durable(digest), body) for digest, body in bodies.items()})
+    def _durable(self, digest: str, held: BinaryIO) -> Path:
+        """The file of an upload; its bytes are durable where an object is made of them."""
+        in_files = self._objects.in_files
+        return self._uploads.sync(digest, held) if in_files else self._uploads.part(digest)
 
     def _complete(self, digest: str, before_ns: int) -> bool:
         with self._uploads.lock(digest), self.database.alone(digest) as transaction:

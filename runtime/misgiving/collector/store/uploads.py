@@ -76,11 +76,9 @@ class Uploads:
         file.write(body)
         file.flush()
 
-    def sync(self, digest: str) -> Path:
-        """Make a finished upload's bytes durable, and return where they are."""
-        part = self.part(digest)
-        with part.open("rb") as file:
-            _sync(file, part)
+    def sync(self, digest: str, file: BinaryIO) -> Path:
+        """Make the bytes of an upload, whose file is locked, durable; returns where they are."""
+        _sync(file, part := self.part(digest))
         return part
 
     def discard(self, digest: str, file: BinaryIO) -> None:
