@@ -1,6 +1,7 @@
 """The database of a store: SQLite in a file, or PostgreSQL for several collectors."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from misgiving.collector.store.migrating import is_current, migrate
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput
 
 _LOCK = sa.select(sa.func.pg_advisory_xact_lock(sa.bindparam("key", type_=sa.BigInteger)))
+
+_REFUSED = re.compile("does not exist|permission denied|authentication failed|no password|pg_hba")
+"""PostgreSQL's words for what stays wrong until somebody corrects it."""
 
 _WAIT_S = 60
 """For another process's write in SQLite, or for a server that does not acknowledge."""
@@ -51,6 +55,11 @@ class Database:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def name(self) -> str:
+        """What errors call it; without a password."""
+        return self._name
 
     def close(self) -> None:
         """Let go of the database."""
@@ -126,6 +135,9 @@ class Database:
         elif self._engine.dialect.name == "sqlite":
             expected = "one written by 'misgiving collect'"
             hint, kind = "Free its disk, or let it be written", StoreUnavailable
+        elif _REFUSED.search(cause):
+            expected, hint = "one that this user may read and write", "Correct that"
+            kind = StoreUnavailable
         else:
             expected, hint, kind = "it to answer", "Start it", StoreUnavailable
         return (kind or FailedPrecondition)(

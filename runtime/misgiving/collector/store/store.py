@@ -82,11 +82,8 @@ class Store:
                 f"--store is {scheme[1]}:…; expected a folder. Name a database by --database, and "
                 "S3 by --objects"
             )
-        if not (create or objects or (folder / "objects").is_dir()):
-            raise FailedPrecondition(
-                f"{folder} is no store; expected a folder written by 'misgiving collect'. "
-                "Name it with --store"
-            )
+        if not create:
+            _check_there(folder, url, objects)
         self.folder = folder
         self.opener = Opener(keys or {})
         """Reads what vehicles sealed."""
@@ -315,6 +312,21 @@ class Store:
             ) from error
 
 
+def _check_there(folder: Path, url: str | None, objects: str | None) -> None:
+    """Raise FailedPrecondition where what is not named elsewhere is not in the folder either."""
+    if not (objects or (folder / "objects").is_dir()):
+        or_bucket = ", or a bucket with --objects" if url else ""
+        raise FailedPrecondition(
+            f"{folder} is no store; expected a folder written by 'misgiving collect'. "
+            f"Name it with --store{or_bucket}"
+        )
+    if objects and not (url or _sqlite(folder).exists()):
+        raise FailedPrecondition(
+            f"{folder} has no database, and none is named; expected that of the objects. "
+            "Name it with --database"
+        )
+
+
 def _objects(folder: Path, url: str | None) -> Objects:
     if url is None:
         return FolderObjects(folder)
@@ -323,8 +335,11 @@ def _objects(folder: Path, url: str | None) -> Objects:
     return S3Objects(url)
 
 
+def _sqlite(folder: Path) -> Path:
+    return folder / "store.sqlite"
+
+
 def _opened(folder: Path, named: sa.URL | None) -> Database:
     if named is None:
-        path, name = folder / "store.sqlite", f"database of store {folder}"
-        return Database(sqlite_url(path), name, "--store")
+        return Database(sqlite_url(_sqlite(folder)), f"database of store {folder}", "--store")
     return Database(named, f"database {said(named)}")
