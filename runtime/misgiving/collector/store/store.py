@@ -281,7 +281,7 @@ class Store:
             return
         error = FailedPrecondition(
             f"{replaced} is gone, or another one than was opened; expected the store to stay. "
-            "Nothing is taken until the collector is started again"
+            "Nothing is taken until it is back, or the collector is started again"
         )
         if not self._replaced:  # once: the vehicles will ask again and again
             self._replaced = True
