@@ -14,9 +14,13 @@ from misgiving.collector.control.releases import Releases
 from misgiving.collector.frames.standing import batch_counts
 from misgiving.collector.store import StoreUnavailable
 from misgiving.export.next_cycle import models, tasks
+from misgiving.export.next_cycle.asked import SelectTable
+from misgiving.export.next_cycle.selecting import pick, selection_of
 from misgiving.runtime.bundles.locate import DEFAULT_BUNDLE
 from misgiving.runtime.errors import DataError, MisgivingError
-from shared.collecting import files_below
+from misgiving.runtime.wire.collected import to_message
+from shared.collecting import files_below, serialise
+from shared.rows import mark
 from shared.services import S3, Postgres
 
 NO_DATABASE = (
@@ -112,3 +116,21 @@ def test_a_database_of_another_fleet_is_named(fleet: Fleet, postgres: Postgres) 
     name = other.partition("?")[0]
     with pytest.raises(DataError, match=f"database {name} has no frame that fits and is new"):
         fleet.go(asked)
+
+
+def test_the_same_frames_are_picked_as_of_sqlite(fleet: Fleet, tmp_path: Path) -> None:
+    """Whatever people said of some, and in whatever order a database sorts."""
+    asked = SelectTable(budget=6, audit=8)
+    first, second, *_, last = fleet.digests()
+    picks = []
+    with fleet.store() as store, Store(tmp_path / "copy") as copy:
+        for _, frame in store.frames():
+            copy.put(serialise(to_message(frame)))
+        for one in (store, copy):
+            with one.database.connect() as connection:
+                for digest, said in ((first, "label"), (second, "ignore"), (last, "confirmed")):
+                    mark(connection, digest, said)
+            picks.append(pick(one.database, selection_of(asked), asked, 7))
+    assert picks[0] == picks[1]
+    assert first in {picks[0].picked[0], *picks[0].drawn}
+    assert second not in picks[0].picked
