@@ -16,6 +16,7 @@ from shared.fuzzing import Try, attempt_all
 if TYPE_CHECKING:
     from misgiving.collector.control.control import Control
     from misgiving.collector.store import Store
+    from shared.services import S3, Postgres
 
 settings.register_profile(
     "tests",
@@ -66,6 +67,24 @@ def control(store: "Store") -> "Control":
     from misgiving.collector.control.control import Control
 
     return Control(store.database)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["Postgres"]:
+    from shared.services import Postgres, started
+
+    with started(Postgres) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator["S3"]:
+    from shared.services import KEYS, S3, started
+
+    with started(S3) as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.endpoint}.items():
+            patch.setenv(name, value)
+        yield server
 
 
 @pytest.fixture

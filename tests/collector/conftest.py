@@ -1,13 +1,12 @@
 """An export for the tests of what comes back; stores of either kind."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from misgiving.collector.annotations import export_annotations
 from shared.annotating import FRAMES, stored
-from shared.services import KEYS, S3, Place, Postgres, started
+from shared.services import Place
 
 
 @pytest.fixture
@@ -16,20 +15,6 @@ def export(tmp_path: Path) -> Path:
     with stored(tmp_path / "store", *FRAMES) as store:
         export_annotations(store, tmp_path / "export")
     return tmp_path / "export"
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with started(Postgres) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[S3]:
-    with started(S3) as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.endpoint}.items():
-            patch.setenv(name, value)
-        yield server
 
 
 @pytest.fixture(params=["sqlite+folder", "postgresql+s3"])

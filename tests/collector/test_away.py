@@ -79,6 +79,27 @@ def test_a_bucket_that_is_not_there(tmp_path: Path, s3: S3) -> None:
 
 
 @pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ({"objects": "s3://bucket/x"}, "has no database, and none is named; .* with --database"),
+        ({"url": "postgresql:///kept"}, "is no store; .* with --store, or a bucket with --obj"),
+        ({}, "is no store; .* with --store$"),
+    ],
+)
+def test_half_a_store_is_made_for_nobody_who_asks(
+    tmp_path: Path, named: dict[str, str], said: str
+) -> None:
+    with pytest.raises(FailedPrecondition, match=said):
+        Store(tmp_path / "store", **named, create=False)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_database_that_refuses_is_not_to_be_started(tmp_path: Path, postgres: Postgres) -> None:
+    with pytest.raises(StoreUnavailable, match='"nope" does not exist; .* may read.* Correct that'):
+        Store(tmp_path / "store", postgres.url("nope"))
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"folder": "s3://bucket/x"}, "--store is s3:…; expected a folder. Name a database by"),

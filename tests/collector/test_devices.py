@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -21,7 +22,11 @@ from misgiving.collector.frames.selection import FrameSelection, select_frames
 from misgiving.collector.store import Store, StoredFrame
 from misgiving.collector.store.tables import DECLINED, FRAMES
 from misgiving.runtime.net.connecting import open_channel
+from misgiving.runtime.verbs import command
 from misgiving.runtime.wire.offers import header_of
+from misgiving.runtime.wire.reports import to_report_message
+from misgiving.v1.control_pb2 import ReportRequest
+from misgiving.v1.control_pb2_grpc import FleetControlStub
 from misgiving.v1.fleet_pb2 import (
     OFFER_VERDICT_DECLINED,
     OFFER_VERDICT_REFUSED,
@@ -42,6 +47,9 @@ from shared.collecting import (
     person,
     serialise,
 )
+from shared.reporting import report
+from shared.rows import exported, mark
+from shared.services import Place
 
 CAR, BUS = "car-7", "spiffe://fleet.example/bus/1"
 DENIED, UNKNOWN, BUSY = "PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE"
@@ -59,8 +67,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store") as store:
+def store(place: Place) -> Iterator[Store]:
+    with place.open() as store:
         yield store
 
 
@@ -183,6 +191,71 @@ def _offered(frame: CollectedFrame) -> OfferedFrame:
     body = serialise(frame)
     digest = hashlib.sha256(body).hexdigest()
     return OfferedFrame(digest=digest, size_bytes=len(body), header=header_of(frame))
+
+
+OURS, THEIRS, HALF = body_of("a", CAR), body_of("b", BUS), body_of("c", CAR)
+
+
+def _both_send(car: grpc.Channel, bus: grpc.Channel) -> None:
+    """A frame and a report each; one sends a half as well and offers a repeat, and the other one
+    the first one's frames.
+    """
+    ours, theirs = FleetCollectorStub(car), FleetCollectorStub(bus)
+    upload(ours, OURS)
+    upload(theirs, THEIRS)
+    for body in (OURS, body_of("d", CAR)):
+        assert refused(partial(upload, theirs, body))[0] == DENIED
+    again = collected("e", image=collected("a").frame.image.encoded)
+    again.device_id = CAR
+    answers = ours.Offer(OfferRequest(frames=[_offered(again)])).answers
+    assert [one.verdict for one in answers] == [OFFER_VERDICT_DECLINED]
+    for device, channel in ((CAR, car), (BUS, bus)):
+        said = to_report_message(report(device_id=device))
+        FleetControlStub(channel).Report(ReportRequest(report=said))
+    start = UploadStart(digest=hashlib.sha256(HALF).hexdigest(), size_bytes=len(HALF))
+    cut = [UploadRequest(start=start), UploadRequest(chunk=HALF[:99])]
+    assert refused(lambda: ours.Upload(iter(cut)))[0] == "INVALID_ARGUMENT"
+
+
+def test_a_device_is_erased_and_no_other(
+    store: Store, place: Place, certificates: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its rows in whatever table, its objects, and every part: none says whose it is."""
+    tls, rules = certificates / "collector", Declining(pictures=True)
+    with (
+        collecting(store, tls=tls, declining=rules) as address,
+        open_channel(address, 1.0, tls=certificates / "car-7") as car,
+        open_channel(address, 1.0, tls=certificates / "1") as bus,
+    ):
+        _both_send(car, bus)
+    digest = hashlib.sha256(OURS).hexdigest()
+    with store.database.connect() as connection:
+        mark(connection, digest, "confirmed")
+        exported(connection, digest, "batch-7")
+    traces = (CAR, BUS, digest, "confirmed", "batch-7")
+    assert [one for one in traces if one in _written(store)] == list(traces)
+    assert len(files_below(store.folder / "incoming")) == 1
+
+    options = zip(("--store", "--database", "--objects"), place.arguments, strict=True)
+    words = [word for option in options if option[1] for word in option]
+    assert command.run(["frames", "erase", *words, "--device", CAR, "--yes"]) == 1
+    out, err = capsys.readouterr()
+    assert "1 unfinished uploads and 1 notes of declined frames are erased; none is left" in out
+    assert "export batch-7 has copies of 1 of them" in err
+    assert ("at other collectors are in their --store" in err) == bool(place.url)
+    assert [one for one in traces if one in _written(store)] == [BUS]
+    assert place.all_objects() == [hashlib.sha256(THEIRS).hexdigest()]
+    assert files_below(store.folder / "incoming") == []
+    assert [row.device_id for row in rows(store)] == [BUS]
+
+
+def _written(store: Store) -> str:
+    """Whatever the database has, in whatever table."""
+    tables = sa.MetaData()
+    with store.database.connect(reads=True) as connection:
+        tables.reflect(connection)
+        every = [connection.execute(sa.select(one)).all() for one in tables.sorted_tables]
+    return str(every)
 
 
 FIRST, SECOND = body_of("a", CAR), body_of("b", CAR)

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from misgiving.collector.store import Store
+from misgiving.collector.store.database import Locked
 from misgiving.collector.store.together import Together
 from shared.collecting import DEADLINE_S, body_of, eventually
 
@@ -18,6 +19,7 @@ class Writer:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
+        self.fails: Exception = OSError("full")
         self.began, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
 
     def __call__(self, items: Sequence[int]) -> list[int]:
@@ -25,7 +27,7 @@ class Writer:
         self.began.release()
         assert self.go_on.acquire(timeout=DEADLINE_S)
         if -1 in items:
-            raise OSError("full")
+            raise self.fails
         return [10 * item for item in items]
 
 
@@ -54,6 +56,23 @@ def test_what_cannot_be_written_fails_alone() -> None:
         with pytest.raises(OSError, match="full"):
             bad.result(DEADLINE_S)
     assert writer.batches[:2] == [[0], [-1, 1]]
+    assert together.do(2) == 20
+
+
+def test_nobody_waits_twice_for_a_lock() -> None:
+    """Neither who was in the transaction, nor who came while it waited; the next one may try."""
+    together = Together(writer := Writer())
+    writer.fails = Locked("held")
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(together.do, -1)]
+        assert writer.began.acquire(timeout=DEADLINE_S)
+        calls += [pool.submit(together.do, number) for number in (1, 2, 3)]
+        eventually(lambda: len(together._waiting) == 3)
+        writer.go_on.release(2)
+        for call in calls:
+            with pytest.raises(Locked, match="held"):
+                call.result(DEADLINE_S)
+    assert writer.batches == [[-1]]
     assert together.do(2) == 20
 
 

@@ -19,6 +19,7 @@ from misgiving.runtime.images import encode_png
 from misgiving.runtime.nouns import Decision, Frame, Reason
 from misgiving.runtime.wire.collected import KeptFrame, to_message
 from shared.collecting import serialise
+from shared.services import S3, Place, Postgres
 from shared.training import CPU, people
 
 STREAMED = people(9, 24, 0.0, 1.0)
@@ -73,6 +74,8 @@ class Fleet:
     folder: Path
     text: str
     """Of the file."""
+    place: Place
+    """Of the store."""
 
     @classmethod
     def made(cls, folder: Path, filled: Path, checkpoint: Path) -> "Fleet":
@@ -80,7 +83,19 @@ class Fleet:
         shutil.copytree(filled, folder / "store")
         new_key(folder / "release.key")
         names = {"store": folder / "store", "bundle": "default", "checkpoint": checkpoint}
-        return cls(folder, _FILE.format(**names, key=folder / "release.key"))
+        text = _FILE.format(**names, key=folder / "release.key")
+        return cls(folder, text, Place(folder / "store"))
+
+    def moved(self, postgres: Postgres, s3: S3) -> "Fleet":
+        """The same with its rows in PostgreSQL and its objects in S3."""
+        place = Place(self.folder / "parts", postgres.emptied(), s3.make(), s3)
+        with self.store() as store, place.open() as other:
+            for _, frame in store.frames():
+                other.put(serialise(to_message(frame)))
+        shutil.rmtree(self.place.folder)
+        named = f'path = "{place.folder}"\ndatabase = "{place.url}"\nobjects = "{place.objects}"'
+        text = self.text.replace(f'path = "{self.place.folder}"', named)
+        return Fleet(self.folder, text, place)
 
     @property
     def out(self) -> Path:
@@ -111,7 +126,7 @@ class Fleet:
         return {one.name: one for one in planned}
 
     def store(self) -> Store:
-        return Store(self.folder / "store", create=False)
+        return Store(self.place.folder, self.place.url, self.place.objects, create=False)
 
     def digests(self) -> list[str]:
         """Of all frames, as they were streamed."""

@@ -148,6 +148,11 @@ def erase(
         f"{store.folder}: {done}, {done.uploads:,} unfinished uploads and "
         f"{done.declined:,} notes of declined frames are erased; none is left"
     )
+    if not store.database.files:  # then collectors have folders of their own
+        typer.echo(
+            "unfinished uploads at other collectors are in their --store: give this there as well",
+            err=True,
+        )
     for line in done.kept_elsewhere:
         typer.echo(line, err=True)
     if done.kept_elsewhere:

@@ -32,7 +32,7 @@ def find_field(store: Store, named: Path | None) -> Bundle:
     if len(names) != 1:
         found = f"releases of {', '.join(names)}" if names else "no release that is not halted"
         raise DataError(
-            f"store {store.folder} has {found}; expected those of one model. Name the bundle that "
+            f"{store.database.name} has {found}; expected those of one model. Name the bundle that "
             "the vehicles run as field.bundle"
         )
     with tempfile.NamedTemporaryFile(prefix="misgiving-field-", suffix=".zip") as file:

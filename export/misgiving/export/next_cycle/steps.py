@@ -17,7 +17,7 @@ from misgiving.export.next_cycle.checking import check
 from misgiving.export.next_cycle.record import LABELS, SELECTED, Cycle
 from misgiving.runtime import Bundle, pack_bundle
 from misgiving.runtime.durable import new_folder
-from misgiving.runtime.errors import DataError, FailedPrecondition
+from misgiving.runtime.errors import DataError, FailedPrecondition, MisgivingError
 from misgiving.runtime.nouns import Reason
 from misgiving.runtime.wire.sealing import read_opening_keys
 from misgiving.trainer import Compute, recipe_named
@@ -50,7 +50,10 @@ class Run:
         """The fleet's frames; open for one step, for some steps take hours."""
         said = self.asked.store
         keys = read_opening_keys(list(said.open_with))
-        with Store(said.path, said.database, said.objects, create=False, keys=keys) as opened:
+        with (
+            _in_words_of_the_file(),
+            Store(said.path, said.database, said.objects, create=False, keys=keys) as opened,
+        ):
             yield opened
 
     def field(self) -> Bundle:
@@ -115,7 +118,7 @@ def _select(run: Run) -> Came:
         picks = selecting.pick(store.database, selection, asked.select, seed)
         if not picks.picked:
             raise DataError(
-                f"store {store.folder} has no frame that fits and is new; expected some to label. "
+                f"{store.database.name} has no frame that fits and is new; expected some to label. "
                 "Wait for more, or ask for others in [select]"
             )
     with new_folder(folder) as part:
@@ -313,6 +316,26 @@ ALL = (
     Step("sign", _signs, _sign, _waits_for_a_decision),
     Step("release", _releases, _release),
 )
+
+
+@contextmanager
+def _in_words_of_the_file() -> Iterator[None]:
+    """An error of the store names keys of the file: the command has none of the store's options."""
+    try:
+        yield
+    except MisgivingError as error:
+        said = str(error)
+        for option, key in _KEYS.items():
+            said = said.replace(option, key)
+        error.args = (said,)
+        raise
+
+
+_KEYS = {
+    "--store": "store.path",
+    "--database": "store.database",
+    "--objects": "store.objects",
+}
 
 
 def _named(bundle: Bundle) -> str:

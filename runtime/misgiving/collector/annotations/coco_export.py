@@ -94,7 +94,7 @@ def export_annotations(
         DataError: ``out`` exists or cannot be written, nothing can be exported, an object of the
             store is damaged, or the frames have different keypoints.
     """
-    hint = f"store {store.folder} has no frame to export; collect some first, or ask for others"
+    hint = f"{store.database.name} has no frame to export; collect some first, or ask for others"
     rows = _digests(store, selection, order, limit)
     frames = ((digest, store.read(digest)) for digest in rows)
     counts, digests = _export(frames, out, format, hint, limit)

@@ -1,6 +1,7 @@
 """The database of a store: SQLite in a file, or PostgreSQL for several collectors."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -9,12 +10,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from misgiving.collector.store.migrating import is_current, migrate
+from misgiving.runtime.durable import Places
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput
 
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
 
-_WAIT_S = 60
-"""For another process's write in SQLite, or for a server that does not acknowledge."""
+_REFUSED = re.compile("does not exist|permission denied|authentication failed|no password|pg_hba")
+"""PostgreSQL's words for what stays wrong until somebody corrects it."""
+
+_WAIT_S = 20
+"""For another process's write in SQLite, or for a server that does not acknowledge: vehicles wait a
+minute, and hear before that what is wrong."""
 
 
 class StoreUnavailable(FailedPrecondition):
@@ -25,6 +31,10 @@ class StoreUnavailable(FailedPrecondition):
 
 class TooSlow(StoreUnavailable):
     """A statement took longer than it may."""
+
+
+class Locked(StoreUnavailable):
+    """Another process has kept SQLite's lock for longer than anybody waits for it."""
 
 
 class Database:
@@ -42,15 +52,22 @@ class Database:
     def __init__(self, url: sa.URL, name: str, option: str = "--database") -> None:
         self._url, self._name, self._option = url, name, option
         self._engine = _engine(url)
+        self._places = Places((), ())
         try:
             with self.connect(reads=True) as connection:
                 current = is_current(connection)
             if not current:
                 with self.connect() as connection:
                     migrate(connection)
+            self._places = Places((), self.files)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def name(self) -> str:
+        """What errors call it; without a password."""
+        return self._name
 
     def close(self) -> None:
         """Let go of the database."""
@@ -59,6 +76,7 @@ class Database:
     def forget(self) -> None:
         """Leave nothing of what was deleted in SQLite's log, unless somebody reads meanwhile."""
         if self._engine.dialect.name == "sqlite":
+            self._check_file()
             with self._translated(), closing(self._engine.raw_connection()) as connection:
                 connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -80,8 +98,9 @@ class Database:
 
         Raises:
             StoreUnavailable: the database does not answer; TooSlow, one statement takes too long.
-            FailedPrecondition: it is damaged.
+            FailedPrecondition: it is damaged, or SQLite's file is another one than was opened.
         """
+        self._check_file()
         with self._translated(), self._engine.connect() as connection:
             begin = "BEGIN" if reads else "BEGIN IMMEDIATE"
             with connection.execution_options(sqlite_begin=begin).begin():
@@ -105,6 +124,16 @@ class Database:
             connection.execute(_LOCK, {"keys": keys})
             yield connection
 
+    def _check_file(self) -> None:
+        """A connection that is opened once the file is away makes a new one, and takes the log of
+        the old one, with all that is only in there, for its own.
+        """
+        if replaced := self._places.replaced():
+            raise FailedPrecondition(
+                f"{replaced} is gone, or another one than was opened; expected it to stay. "
+                "Put it back, or start again what has opened it"
+            )
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -121,14 +150,21 @@ class Database:
         cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
         if self._url.password:
             cause = cause.replace(str(self._url.password), "***")
+        kind: type[FailedPrecondition] = StoreUnavailable
         if "not a database" in cause or "malformed" in cause:
-            expected, hint, kind = "one written by 'misgiving collect'", "Restore it", None
+            expected, hint = "one written by 'misgiving collect'", "Restore it"
+            kind = FailedPrecondition
+        elif "is locked" in cause:
+            expected, hint = f"its turn within {_WAIT_S} s", "End what holds it"
+            kind = Locked
         elif self._engine.dialect.name == "sqlite":
             expected = "one written by 'misgiving collect'"
-            hint, kind = "Free its disk, or let it be written", StoreUnavailable
+            hint = "Free its disk, or let it be written"
+        elif _REFUSED.search(cause):
+            expected, hint = "one that this user may read and write", "Correct that"
         else:
-            expected, hint, kind = "it to answer", "Start it", StoreUnavailable
-        return (kind or FailedPrecondition)(
+            expected, hint = "it to answer", "Start it"
+        return kind(
             f"{self._name}: {cause}; expected {expected}. {hint}, or name another {self._option}"
         )
 

@@ -83,11 +83,8 @@ class Store:
                 f"--store is {scheme[1]}:…; expected a folder. Name a database by --database, and "
                 "S3 by --objects"
             )
-        if not (create or objects or (folder / "objects").is_dir()):
-            raise FailedPrecondition(
-                f"{folder} is no store; expected a folder written by 'misgiving collect'. "
-                "Name it with --store"
-            )
+        if not create:
+            _check_there(folder, url, objects)
         self.folder = folder
         self.opener = Opener(keys or {})
         """Reads what vehicles sealed."""
@@ -336,7 +333,7 @@ class Store:
             return
         error = FailedPrecondition(
             f"{replaced} is gone, or another one than was opened; expected the store to stay. "
-            "Nothing is taken until the collector is started again"
+            "Nothing is taken until it is back, or the collector is started again"
         )
         if not self._replaced:  # once: the vehicles will ask again and again
             self._replaced = True
@@ -366,6 +363,21 @@ class Store:
             ) from error
 
 
+def _check_there(folder: Path, url: str | None, objects: str | None) -> None:
+    """Raise FailedPrecondition where what is not named elsewhere is not in the folder either."""
+    if not (objects or (folder / "objects").is_dir()):
+        or_bucket = ", or a bucket with --objects" if url else ""
+        raise FailedPrecondition(
+            f"{folder} is no store; expected a folder written by 'misgiving collect'. "
+            f"Name it with --store{or_bucket}"
+        )
+    if objects and not (url or _sqlite(folder).exists()):
+        raise FailedPrecondition(
+            f"{folder} has no database, and none is named; expected that of the objects. "
+            "Name it with --database"
+        )
+
+
 def _objects(folder: Path, url: str | None) -> Objects:
     if url is None:
         return FolderObjects(folder)
@@ -374,8 +386,11 @@ def _objects(folder: Path, url: str | None) -> Objects:
     return S3Objects(url)
 
 
+def _sqlite(folder: Path) -> Path:
+    return folder / "store.sqlite"
+
+
 def _opened(folder: Path, named: sa.URL | None) -> Database:
     if named is None:
-        path, name = folder / "store.sqlite", f"database of store {folder}"
-        return Database(sqlite_url(path), name, "--store")
+        return Database(sqlite_url(_sqlite(folder)), f"database of store {folder}", "--store")
     return Database(named, f"database {said(named)}")

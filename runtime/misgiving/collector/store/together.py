@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from misgiving.collector.store.database import Locked
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -20,7 +22,8 @@ class _Waiting(Generic[T, R]):
 class Together(Generic[T, R]):
     """Gathers what comes while a write is under way for the next one.
 
-    Where that fails, each of them is written by itself.
+    Where that fails, each of them is written by itself; but where the database is locked, nobody
+    waits for it once more.
 
     Args:
         write: writes items at once, durably, and gives a result for each; all of them or none.
@@ -48,11 +51,22 @@ class Together(Generic[T, R]):
     def _write_all(self) -> None:
         with self._state:
             some, self._waiting = self._waiting, []
-        if not self._written(some) and len(some) > 1:  # one that cannot be is not to spoil the rest
-            for one in some:
-                self._written([one])
+        if not self._written(some):
+            if isinstance(locked := some[0].error, Locked):
+                some += self._failed_meanwhile(locked)
+            elif len(some) > 1:  # one that cannot be is not to spoil the rest
+                for one in some:
+                    self._written([one])
         for one in some:
             one.done = True
+
+    def _failed_meanwhile(self, error: Locked) -> list[_Waiting[T, R]]:
+        """Who came while the others waited in vain: of them, too, each has a minute at most."""
+        with self._state:
+            some, self._waiting = self._waiting, []
+        for one in some:
+            one.error = error
+        return some
 
     def _written(self, some: Sequence[_Waiting[T, R]]) -> bool:
         try:
