@@ -14,29 +14,21 @@ folder or database has taken the place of the opened one.
 
 import hashlib
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-import sqlalchemy as sa
-
-from misgiving.collector.store.database import (
-    Database,
-    StoreUnavailable,
-    database_url,
-    said,
-    sqlite_url,
-)
+from misgiving.collector.store.database import StoreUnavailable, database_url
+from misgiving.collector.store.finding import check_folder, check_there, database_of, objects_of
 from misgiving.collector.store.indexing import fill_rows, index_objects
-from misgiving.collector.store.objects import FolderObjects, Objects, check_whole
+from misgiving.collector.store.objects import FolderObjects, check_whole
 from misgiving.collector.store.opening import Opener
 from misgiving.collector.store.rows import Rows, StoredFrame, row_of
 from misgiving.collector.store.uploads import Uploads, checked
 from misgiving.runtime.durable import Places
-from misgiving.runtime.errors import DataError, FailedPrecondition, InvalidInput, MisgivingError
+from misgiving.runtime.errors import DataError, FailedPrecondition, MisgivingError
 from misgiving.runtime.wire.collected import KeptFrame
 from misgiving.runtime.wire.sealing import OpeningKeys
 
@@ -78,21 +70,17 @@ class Store:
         create: bool = True,
         keys: OpeningKeys | None = None,
     ) -> None:
-        if scheme := re.match("([a-z][a-z0-9+]+):/", str(folder)):
-            raise InvalidInput(
-                f"--store is {scheme[1]}:…; expected a folder. Name a database by --database, and "
-                "S3 by --objects"
-            )
+        check_folder(folder)
         if not create:
-            _check_there(folder, url, objects)
+            check_there(folder, url, objects)
         self.folder = folder
         self.opener = Opener(keys or {})
         """Reads what vehicles sealed."""
         named = None if url is None else database_url(url)
         with self._translated():
-            self._objects = _objects(folder, objects)
+            self._objects = objects_of(folder, objects)
             self._uploads = Uploads(folder)
-            self.database = _opened(folder, named)
+            self.database = database_of(folder, named)
             self._rows = Rows(self.database)
             held = [folder]
             if isinstance(self._objects, FolderObjects):
@@ -361,36 +349,3 @@ class Store:
                 f"store {self.folder}: {error.strerror}; expected a folder that can be written. "
                 "Name another --store"
             ) from error
-
-
-def _check_there(folder: Path, url: str | None, objects: str | None) -> None:
-    """Raise FailedPrecondition where what is not named elsewhere is not in the folder either."""
-    if not (objects or (folder / "objects").is_dir()):
-        or_bucket = ", or a bucket with --objects" if url else ""
-        raise FailedPrecondition(
-            f"{folder} is no store; expected a folder written by 'misgiving collect'. "
-            f"Name it with --store{or_bucket}"
-        )
-    if objects and not (url or _sqlite(folder).exists()):
-        raise FailedPrecondition(
-            f"{folder} has no database, and none is named; expected that of the objects. "
-            "Name it with --database"
-        )
-
-
-def _objects(folder: Path, url: str | None) -> Objects:
-    if url is None:
-        return FolderObjects(folder)
-    from misgiving.collector.store.s3 import S3Objects
-
-    return S3Objects(url)
-
-
-def _sqlite(folder: Path) -> Path:
-    return folder / "store.sqlite"
-
-
-def _opened(folder: Path, named: sa.URL | None) -> Database:
-    if named is None:
-        return Database(sqlite_url(_sqlite(folder)), f"database of store {folder}", "--store")
-    return Database(named, f"database {said(named)}")
