@@ -111,6 +111,19 @@ def test_a_batch_that_fails_is_sent_again_and_not_refused(
     assert spool.counts().refused == 0
 
 
+def test_a_frame_that_always_fails_spoils_few_batches(tmp_path: Path, spool: AskedSpool) -> None:
+    digests = spooled(spool, *(collected(f"f{number}") for number in range(12)))
+    store, failures = FailingStore(tmp_path / "store"), 10**9
+    store.fails_at, store.failures = digests[3], failures
+    with store, collecting(store) as address:
+        running = uploader(spool, address)
+        spool.until_uploaded(11)
+        running.stop(60)
+        assert store.count() == 11
+    assert spool.pending() == [digests[3]]
+    assert failures - store.failures < 10  # of the others none waits for one of its own
+
+
 @pytest.mark.parametrize("code", ["UNIMPLEMENTED", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"])
 def test_a_collector_that_takes_no_batches_gets_one_frame_after_the_other(
     spool: AskedSpool, store: RecordingStore, monkeypatch: pytest.MonkeyPatch, code: str

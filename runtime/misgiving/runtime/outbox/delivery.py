@@ -141,12 +141,16 @@ class Delivery:
     def first(
         self, answers: Mapping[str, OfferAnswer], batch: Mapping[str, Entry]
     ) -> dict[str, OfferAnswer]:
-        """Those of the answers that come first; several where one call may carry the frames."""
+        """Those of the answers that come first; several where one call may carry the frames.
+
+        One whose upload fails again and again spoils no other's.
+        """
         most = 0 if self.limits.bytes_per_second else self._batching.most
         some = dict[str, OfferAnswer]()
         for digest, answer in answers.items():
             most -= batch[digest].size
             whole = answer.verdict == OFFER_VERDICT_WANTED and not answer.offset_bytes
+            whole = whole and not self._attempts.put_off(digest)
             if some and (most < 0 or not whole):
                 break
             some[digest] = answer
