@@ -1,10 +1,12 @@
-"""An export for the tests of what comes back; stores of either kind."""
+"""An export for the tests of what comes back; a vehicle's spool; stores of either kind."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from misgiving.collector.annotations import export_annotations
+from misgiving.runtime.outbox.spool import Spool
 from shared.annotating import FRAMES, stored
 from shared.services import Place
 
@@ -15,6 +17,13 @@ def export(tmp_path: Path) -> Path:
     with stored(tmp_path / "store", *FRAMES) as store:
         export_annotations(store, tmp_path / "export")
     return tmp_path / "export"
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    spool = Spool(tmp_path / "spool")
+    yield spool
+    spool.close()
 
 
 @pytest.fixture(params=["sqlite+folder", "postgresql+s3"])

@@ -68,13 +68,6 @@ def full(collector: Process, file: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    spool = Spool(tmp_path / "spool")
-    yield spool
-    spool.close()
-
-
-@pytest.fixture
 def address(spool: Spool) -> Iterator[str]:
     """Where a vehicle uploads that spool to."""
     address = f"127.0.0.1:{unused_port()}"

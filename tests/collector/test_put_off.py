@@ -58,13 +58,6 @@ def store(tmp_path: Path) -> Iterator[Receiving]:
     store.close()
 
 
-@pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    spool = Spool(tmp_path / "spool")
-    yield spool
-    spool.close()
-
-
 def frame(name: str, device: str = "car-7", loss: float = 2.0) -> CollectedFrame:
     made = collected(name, persons=[person(0, loss=loss)])
     made.device_id = device
