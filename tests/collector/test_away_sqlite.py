@@ -160,9 +160,11 @@ def test_a_database_that_another_one_takes_the_place_of(
         if restored:
             shutil.copy(tmp_path / "store.sqlite", folder)
         assert offer(spool, collected("meanwhile"))
-        told(caplog, "Nothing is taken until it is back, or the collector is started again")
+        told(caplog, "another one than was opened; expected it to stay. Keep the frame")
         assert spool.counts().pending == 1
         collector.kill()
+        said = "Nothing is taken until it is back, or the collector is started again"
+        assert collector.stdout.read().count(said) == 1
     with collector_of(folder, address) as collector:
         delivered(spool, 2)
         collector.send_signal(signal.SIGTERM)

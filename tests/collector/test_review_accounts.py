@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,24 @@ def test_throttle_by_name_and_by_address(store: Store) -> None:
     throttle.begin("ann", "here")  # the first failure is forgotten
     with pytest.raises(ResourceExhausted):
         throttle.begin("ann", "here")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8:1:2:3::4", "2001:db8:1:2:ffff::1", True),
+        ("2001:db8:1:2:3::4", "2001:db8:1:3:3::4", False),
+        ("198.51.100.7", "198.51.100.8", False),
+        ("198.51.100.7", "::ffff:198.51.100.7", True),
+        ("::ffff:198.51.100.7", "::ffff:198.51.100.8", False),
+    ],
+)
+def test_who_has_a_network_is_one(store: Store, one: str, other: str, same: bool) -> None:
+    throttle = Throttle(store.database, lambda: 0)
+    for number in range(accounts.FROM_ONE):
+        throttle.begin(f"name-{number}", one)
+    with pytest.raises(ResourceExhausted) if same else nullcontext():
+        throttle.begin("ann", other)
 
 
 def test_guesses_are_counted_by_all_processes_together(place: Place) -> None:

@@ -4,6 +4,7 @@ fails here before it does at ten million frames."""
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from misgiving.collector.frames.selection import FrameSelection, Place, select_f
 from misgiving.collector.frames.words import Mark, Order
 from misgiving.collector.review import queries
 from misgiving.collector.review.pages import Pages
+from misgiving.collector.store import Store
 from misgiving.collector.store.database import Database, TooSlow, database_url
 from misgiving.collector.store.folding import fold
-from misgiving.collector.store.tables import FRAMES
+from misgiving.collector.store.tables import FRAMES, KEYS
 from shared.rows import HOUR, START, row
 from shared.services import Postgres
 
@@ -140,6 +142,22 @@ def test_a_page_does_not_wait_for_ever(database: Database) -> None:
         database.connect(reads=True, within_s=0.01) as connection,
     ):
         connection.exec_driver_sql("SELECT pg_sleep(60)")
+
+
+def test_nor_where_it_is_sqlite(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        database = store.database
+        with (
+            pytest.raises(TooSlow, match="has worked on this for too long; expected fewer"),
+            database.connect(reads=True, within_s=0.01) as connection,
+        ):
+            connection.exec_driver_sql(
+                "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
+                "SELECT count(*) FROM n"
+            )
+        for within_s in (0.01, None):  # the same connection, which is as it was before
+            with database.connect(within_s=within_s) as connection:
+                connection.execute(sa.insert(KEYS).values(name=str(within_s), value=b""))
 
 
 def test_the_pages_ask_for_that(database: Database) -> None:

@@ -100,7 +100,7 @@ def made_anew(folder: Path) -> None:
     ],
 )
 def test_a_replaced_store_acknowledges_nothing(
-    store: Store, replace: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+    store: Store, replace: Callable[[Path], object]
 ) -> None:
     (before, kept), (_, body) = body_of("before"), body_of("after")
     store.put(kept)
@@ -108,7 +108,6 @@ def test_a_replaced_store_acknowledges_nothing(
     for call in (lambda: store.stored(before), lambda: store.put(body), lambda: store.put(kept)):
         with pytest.raises(FailedPrecondition, match="is gone, or another one than was opened"):
             call()
-    assert len(caplog.records) == 1  # the vehicles will ask again and again
 
 
 def test_what_is_replaced_meanwhile_is_not_acknowledged(

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -16,11 +16,12 @@ from grpc_health.v1 import health_pb2
 from misgiving.collector.control.service import SERVICE as CONTROL_SERVICE
 from misgiving.collector.control.service import Steering
 from misgiving.collector.declining import Decliner, Declining
+from misgiving.collector.failing import Faults, StoreFailed
 from misgiving.collector.frames.arrivals import Arrivals
 from misgiving.collector.frames.devices import Caller, Devices, Gate
 from misgiving.collector.frames.upkeep import Retention, kept_up
 from misgiving.collector.offers import Offers, check_count
-from misgiving.collector.store import Store, StoredFrame, StoreUnavailable, wrong_offset
+from misgiving.collector.store import Store, StoredFrame, wrong_offset
 from misgiving.runtime.errors import (
     FailedPrecondition,
     InvalidInput,
@@ -30,7 +31,7 @@ from misgiving.runtime.errors import (
 from misgiving.runtime.net.grpc_server import add_health, bind, new_server
 from misgiving.runtime.net.listening import check_exposed, check_plain, stop_signal
 from misgiving.runtime.net.room import Limits
-from misgiving.runtime.net.status import refuse, status_of
+from misgiving.runtime.net.status import status_of
 from misgiving.runtime.telemetry.metrics import status_name
 from misgiving.v1 import fleet_pb2
 from misgiving.v1.control_pb2_grpc import add_FleetControlServicer_to_server
@@ -70,18 +71,14 @@ _LIMITS = Limits(
 )
 
 
-class StoreFailed(MisgivingError):
-    """The disk does not take the frame now; a later attempt may find it better."""
-
-    status = "UNAVAILABLE"
-
-
 class Ingest(FleetCollectorServicer):
     """The service. All disk work runs on worker threads."""
 
     def __init__(
         self, store: Store, declining: Declining, devices: Devices, arrivals: Arrivals
     ) -> None:
+        self.faults = Faults()
+        """End calls."""
         self._store, self._arrivals = store, arrivals
         self._gate = Gate(devices, store.database)
         self._offers = Offers(store, self._gate, Decliner(declining, store.database))
@@ -95,7 +92,7 @@ class Ingest(FleetCollectorServicer):
             caller = Caller.of(context.auth_context())
             return await asyncio.to_thread(self._stat, request.digest, caller)
         except Exception as error:
-            await _abort(context, error)
+            await self.faults.end(context, error)
 
     async def Upload(
         self,
@@ -108,7 +105,7 @@ class Ingest(FleetCollectorServicer):
             return await self._upload(request_iterator, caller)
         except Exception as error:
             self._refused(error)
-            await _abort(context, error)
+            await self.faults.end(context, error)
 
     async def UploadBatch(
         self, request: UploadBatchRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -119,7 +116,7 @@ class Ingest(FleetCollectorServicer):
             return await self._batch(request.frames, caller)
         except Exception as error:
             self._refused(error)
-            await _abort(context, error)
+            await self.faults.end(context, error)
 
     async def Offer(
         self, request: OfferRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -129,7 +126,7 @@ class Ingest(FleetCollectorServicer):
             caller = Caller.of(context.auth_context())
             return await asyncio.to_thread(self._offers.answer, request.frames, caller)
         except Exception as error:
-            await _abort(context, error)
+            await self.faults.end(context, error)
 
     def _stat(self, digest: str, caller: Caller) -> StatUploadResponse:
         if self._known(digest, caller):
@@ -286,7 +283,7 @@ async def start_server(
     ingest = Ingest(store, declining, devices, arrivals or Arrivals())
     add_FleetCollectorServicer_to_server(ingest, server)
     add_FleetControlServicer_to_server(
-        Steering(store.database, Gate(devices, store.database), _abort), server
+        Steering(store.database, Gate(devices, store.database), ingest.faults.end), server
     )
     services = (SERVICE, CONTROL_SERVICE)
     checks = add_health(server, *services)
@@ -319,14 +316,3 @@ def _chunk_of(request: UploadRequest, start: UploadStart, at: int, before: bytes
             "as it is"
         )
     return before + request.chunk
-
-
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
-    """End a call with the status of an error; what is no fault of the call's is logged."""
-    if isinstance(error, StoreUnavailable):  # it says where the store is, which is not for vehicles
-        log.error("%s", error)
-        error = StoreFailed("the store does not answer now. Keep the frame, and send it again")
-    elif isinstance(error, OSError):
-        log.error("the store failed: %s", error)
-        error = StoreFailed(f"the store failed: {error.strerror}")
-    await refuse(context, error)

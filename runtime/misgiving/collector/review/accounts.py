@@ -2,6 +2,7 @@
 somebody may guess."""
 
 import hashlib
+import ipaddress
 import re
 import secrets
 import time
@@ -158,7 +159,8 @@ class Throttle:
         """
         c, now = LOGIN_ATTEMPTS.c, self._clock()
         begun = now - round(WINDOW_S * 1e9)
-        hashed = {"address": self._hashed(address), "login": self._hashed(address, name)}
+        whence = _network(address)
+        hashed = {"address": self._hashed(whence), "login": self._hashed(whence, name)}
         with self._database.connect(reads=True) as connection:  # a flood keeps nobody from writing
             _check(connection, hashed, begun)
         with self._database.connect() as connection:
@@ -178,6 +180,17 @@ class Throttle:
         """Who has failed, and from where, is nobody's to read; a name may be a password."""
         text = "\0".join(parts).encode("utf-8", "surrogatepass")
         return hashlib.blake2b(text, key=self._key, digest_size=32).hexdigest()
+
+
+def _network(address: str) -> str:
+    """Of an IPv6 address that of the network, which one household or server has whole."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:  # of a test, or of a socket without one
+        return address
+    if found.version == 4:
+        return address
+    return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
 
 
 def _check(connection: sa.Connection, hashed: dict[str, str], begun: int) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -23,10 +24,18 @@ _WAIT_S = 20
 minute, and hear before that what is wrong."""
 
 
+_LOOK = 10_000
+"""Instructions of SQLite's machine between two looks at the clock: about a millisecond."""
+
+
 class StoreUnavailable(FailedPrecondition):
     """The database or the object store does not answer now; a vehicle keeps its frame."""
 
     status = "UNAVAILABLE"
+
+
+class StoreReplaced(FailedPrecondition):
+    """The folder or SQLite's file is gone, or another one than was opened."""
 
 
 class TooSlow(StoreUnavailable):
@@ -94,19 +103,19 @@ class Database:
 
         Args:
             reads: nothing is written. SQLite has one writer at a time, and any number who read.
-            within_s: how long PostgreSQL may work on one statement; None for as long as it takes.
+            within_s: how long PostgreSQL may work on one statement, and SQLite on all of them;
+                None for as long as it takes.
 
         Raises:
             StoreUnavailable: the database does not answer; TooSlow, one statement takes too long.
-            FailedPrecondition: it is damaged, or SQLite's file is another one than was opened.
+            StoreReplaced: SQLite's file is another one than was opened.
+            FailedPrecondition: it is damaged.
         """
         self._check_file()
         with self._translated(), self._engine.connect() as connection:
             begin = "BEGIN" if reads else "BEGIN IMMEDIATE"
-            with connection.execution_options(sqlite_begin=begin).begin():
-                if within_s is not None and connection.dialect.name == "postgresql":
-                    limit = round(1000 * within_s)
-                    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit}")
+            connection.execution_options(sqlite_begin=begin)
+            with connection.begin(), _limited(connection, within_s):
                 yield connection
 
     @contextmanager
@@ -129,7 +138,7 @@ class Database:
         the old one, with all that is only in there, for its own.
         """
         if replaced := self._places.replaced():
-            raise FailedPrecondition(
+            raise StoreReplaced(
                 f"{replaced} is gone, or another one than was opened; expected it to stay. "
                 "Put it back, or start again what has opened it"
             )
@@ -142,7 +151,7 @@ class Database:
             raise self._error(error) from error
 
     def _error(self, error: sa.exc.SQLAlchemyError) -> FailedPrecondition:
-        if "statement timeout" in str(error):
+        if "statement timeout" in str(error) or str(error.__cause__) == "interrupted":
             return TooSlow(
                 f"{self._name} has worked on this for too long; expected fewer frames to look "
                 "through. Ask for one device, or for a shorter time"
@@ -210,6 +219,24 @@ def _engine(url: sa.URL) -> sa.Engine:
     url = url.update_query_dict({k: v for k, v in waits.items() if k not in url.query})
     # A connection that the server has ended meanwhile is replaced before it is used.
     return sa.create_engine(url, pool_pre_ping=True, max_overflow=64)
+
+
+@contextmanager
+def _limited(connection: sa.Connection, within_s: float | None) -> Iterator[None]:
+    """Nothing works for longer meanwhile."""
+    if within_s is None:
+        yield
+    elif connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(1000 * within_s)}")
+        yield
+    else:
+        driver, end = connection.connection.driver_connection, time.monotonic() + within_s
+        assert driver is not None
+        driver.set_progress_handler(lambda: time.monotonic() > end, _LOOK)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from misgiving.collector.store.database import StoreUnavailable, database_url
+from misgiving.collector.store.database import StoreReplaced, StoreUnavailable, database_url
 from misgiving.collector.store.finding import check_folder, check_there, database_of, objects_of
 from misgiving.collector.store.indexing import fill_rows, index_objects
 from misgiving.collector.store.objects import FolderObjects, check_whole
@@ -87,7 +87,6 @@ class Store:
                 held.append(self._objects.folder)
                 index_objects(self._objects.folder, self._rows.digests, self._add_row)
             self._places = Places(held, self.database.files)
-            self._replaced = False
             fill_rows(self._rows.incomplete(), self._fill_row)
 
     def __enter__(self) -> "Store":
@@ -319,14 +318,10 @@ class Store:
     def _check_places(self) -> None:
         if not (replaced := self._places.replaced()):
             return
-        error = FailedPrecondition(
+        raise StoreReplaced(
             f"{replaced} is gone, or another one than was opened; expected the store to stay. "
             "Nothing is taken until it is back, or the collector is started again"
         )
-        if not self._replaced:  # once: the vehicles will ask again and again
-            self._replaced = True
-            log.error("%s", error)
-        raise error
 
     def _add_row(self, path: Path) -> bool:
         """Make the row of an object; False where it has one by now, or is not whole."""
