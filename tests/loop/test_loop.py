@@ -30,16 +30,14 @@ from shared.ports import unused_port
 FRAMES = 24
 DEADLINE_S = 60.0
 TELLING = """
-from misgiving.collector.store import Store
+from misgiving.collector.frames.arrivals import Arrivals
 from misgiving.runtime.verbs import command
 
-commit = Store.commit
-def told(store, digest, *more):
-    new = commit(store, digest, *more)
-    if new:
-        print("stored", flush=True)
-    return new
-Store.commit = told
+took = Arrivals.took
+def told(*said):
+    took(*said)
+    print("stored", flush=True)
+Arrivals.took = told
 command.main()
 """
 """The command, whose collector says on stdout what it has stored."""
