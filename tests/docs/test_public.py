@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 import pkgutil
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,10 @@ import pytest
 from pydantic import BaseModel
 
 from docs.helpers import PARTS, public_names
+from misgiving.collector import Store
+from misgiving.runtime import open_source, pack_bundle, sign_bundle
 from misgiving.trainer import Network
+from shared import tiny
 
 NAMES = public_names()
 PUBLIC = {id(value) for value in NAMES.values()}
@@ -145,6 +149,39 @@ def test_types_in_signatures_are_public(name: str) -> None:
         k for k in used if id(k) not in PUBLIC and not k.__module__.startswith("misgiving.v1")
     ]
     assert hidden == []
+
+
+def _called(value: Any) -> Iterator[Any]:
+    """What a user calls of it: a function, or a class and its methods."""
+    if not isinstance(value, type):
+        yield value
+    elif not issubclass(value, BaseModel):
+        for name, method in vars(value).items():
+            function = getattr(method, "__func__", method)
+            made_by_hand = name == "__init__" and not dataclasses.is_dataclass(value)
+            if inspect.isfunction(function) and (made_by_hand or not name.startswith("_")):
+                yield function
+
+
+@pytest.mark.parametrize("name", [name for name, value in NAMES.items() if callable(value)])
+def test_a_path_may_be_text(name: str) -> None:
+    for function in _called(NAMES[name]):
+        hints = get_type_hints(function)
+        hints.pop("return", None)
+        for hint in hints.values():
+            kinds = [hint, *get_args(hint)]
+            assert Path not in kinds or str in kinds, function
+
+
+def test_paths_as_text_are_taken(tmp_path: Path) -> None:
+    folder = str(tmp_path / "store")
+    with Store(folder) as store:
+        assert store.count() == 0
+    bundle, key = str(tmp_path / "bundle"), str(tmp_path / "release.key")
+    shutil.copytree(tiny.BUNDLE, bundle)
+    assert sign_bundle(bundle, key, new=True)
+    pack_bundle(bundle, f"{bundle}.zip")
+    assert [picture.name for picture in open_source("docs/photo.jpg")] == ["photo.jpg"]
 
 
 def test_the_command_uses_public_names() -> None:

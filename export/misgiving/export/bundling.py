@@ -50,9 +50,9 @@ _SAMPLE_SEED = 20_260
 
 
 def export_bundle(
-    checkpoint: Path,
+    checkpoint: Path | str,
     validation: PoseSet,
-    out: Path,
+    out: Path | str,
     config: ExportConfig,
     compute: Compute,
     reports: Sequence[PoseSet] = (),
@@ -84,6 +84,7 @@ def export_bundle(
             ``out`` is there already; a report set has a person that trained or calibrates.
         ParityError: the exported graph does not answer as the trained network does.
     """
+    checkpoint, out = Path(checkpoint), Path(out)
     network, recipe, record = load_checkpoint(checkpoint)
     _check_data(record, validation, config, reports)
     validation, persons = read_all(validation, recipe.model.crop)

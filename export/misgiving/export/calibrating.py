@@ -71,7 +71,7 @@ class Targets:
 def calibrate_bundle(
     estimator: Estimator,
     data: PoseSet,
-    out: Path,
+    out: Path | str,
     targets: Targets = Targets(),
     *,
     report_data: PoseSet | None = None,
@@ -101,6 +101,7 @@ def calibrate_bundle(
         BundleError: the bundle defines failures by another measure than PCK@0.2, or answers with
             something that is no number.
     """
+    out = Path(out)
     check_new(out)
     manifest = estimator.bundle.manifest
     origin = manifest.provenance

@@ -23,7 +23,7 @@ Picture = list[tuple[str, int, Region | None]]
 
 
 def prelabel(
-    estimator: Estimator, data: PoseSet, out: Path, *, format: str = "coco"
+    estimator: Estimator, data: PoseSet, out: Path | str, *, format: str = "coco"
 ) -> ExportCounts:
     """Write a pool, or who was picked of it, as ``annotations export`` writes collected frames.
 
@@ -42,6 +42,7 @@ def prelabel(
         InvalidInput: no such format.
         DataError: ``out`` exists or cannot be written, or more than half cannot be read.
     """
+    out = Path(out)
     pictures = _pictures(estimator, data)
     frames = (_frame(estimator, data, picture) for picture in pictures)
     return export_frames(frames, out, format=format, none=f"{data.spec} has nobody to export")

@@ -229,7 +229,7 @@ async def serve(
     listen: str,
     store: Store,
     *,
-    tls: Path | None = None,
+    tls: Path | str | None = None,
     insecure: bool = False,
     declining: Declining = Declining(),
     devices: Devices = Devices(),
@@ -257,6 +257,7 @@ async def serve(
         InvalidInput: ``listen`` is not HOST:PORT, or others reach it, without TLS.
         FailedPrecondition: the address cannot be bound; there are no certificates.
     """
+    tls = Path(tls) if tls else None
     check_exposed(listen, tls, insecure)
     if metrics:
         check_plain(metrics, insecure)

@@ -71,7 +71,7 @@ class Client:
         timeout_s: float = 30.0,
         wait_s: float = 5.0,
         *,
-        tls: Path | None = None,
+        tls: Path | str | None = None,
         stop: threading.Event | None = None,
         shared_memory: bool = True,
     ) -> None:
@@ -93,6 +93,7 @@ class Client:
             InvalidInput: ``server`` is not HOST:PORT.
             FailedPrecondition: there are no certificates that can be used.
         """
+        tls = Path(tls) if tls else None
         self.missed = 0
         """Live frames of the last stream that no server took, because there was none."""
         self._server = server

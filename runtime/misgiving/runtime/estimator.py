@@ -60,8 +60,8 @@ class Estimator:
         threads: int = 0,
         threshold: float | str | None = None,
         precision: str = FP32,
-        trust: Path | None = None,
-        detector: Path | None = None,
+        trust: Path | str | None = None,
+        detector: Path | str | None = None,
     ) -> "Estimator":
         """Load a bundle, start its engine and let it check itself.
 
@@ -81,6 +81,8 @@ class Estimator:
             FailedPrecondition: the trusted keys cannot be read.
             InvalidInput: the detector's TOML cannot be read, or does not fit its graph.
         """
+        trust = Path(trust) if trust else None
+        detector = Path(detector) if detector else None
         named = None if path is None else Path(path)
         options = ModelOptions(
             bundle=named, device=device, threads=threads, precision=precision, trust=trust

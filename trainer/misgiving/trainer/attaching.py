@@ -32,7 +32,7 @@ def attach(
     net: NetFile,
     data: PoseSet,
     validation: PoseSet,
-    out: Path,
+    out: Path | str,
     compute: Compute,
     *,
     heads: Sequence[HeadConfig] = HEADS,
@@ -68,6 +68,7 @@ def attach(
         DataError: as :func:`train`; or no label is of a joint that the net has.
         InvalidInput: a head cannot read the taps.
     """
+    out = Path(out)
     check_new(out)
     _check_heads(heads, net)
     taught = _taught(net, data)

@@ -70,7 +70,7 @@ def find_checkpoint(path: Path) -> Path:
     return DEFAULT_CHECKPOINT if path == Path("default") else path
 
 
-def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:
+def load_checkpoint(folder: Path | str) -> tuple[Network, Recipe, Record]:
     """Read a checkpoint, on the CPU and in evaluation mode.
 
     >>> network, recipe, record = load_checkpoint(Path("runs/first"))
@@ -80,6 +80,7 @@ def load_checkpoint(folder: Path) -> tuple[Network, Recipe, Record]:
     Raises:
         DataError: no checkpoint, or one whose parts do not fit each other.
     """
+    folder = Path(folder)
     with _readable(folder):
         record, recipe = _record(folder), read_recipe(folder / RECIPE)
         network = Network(recipe.model, record.keypoints, _foreign(folder, recipe))

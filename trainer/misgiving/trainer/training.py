@@ -96,9 +96,9 @@ def train(
     recipe: Recipe,
     data: PoseSet,
     validation: PoseSet,
-    out: Path,
+    out: Path | str,
     compute: Compute,
-    init: Path | None = None,
+    init: Path | str | None = None,
     what: str = _ALONE,
     foreign: bytes | None = None,
 ) -> Trained:
@@ -138,6 +138,8 @@ def train(
         InvalidInput: ``init`` is of another network than the recipe's, or a batch has no equal part
             for each process.
     """
+    out = Path(out)
+    init = Path(init) if init else None
     if not compute.team.first:
         progress.be_silent()
     check_new(out)

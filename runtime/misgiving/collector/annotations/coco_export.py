@@ -62,7 +62,7 @@ class ExportCounts:
 
 def export_annotations(
     store: Store,
-    out: Path,
+    out: Path | str,
     selection: FrameSelection = FrameSelection(),
     *,
     format: str = "coco",
@@ -94,6 +94,7 @@ def export_annotations(
         DataError: ``out`` exists or cannot be written, nothing can be exported, an object of the
             store is damaged, or the frames have different keypoints.
     """
+    out = Path(out)
     hint = f"{store.database.name} has no frame to export; collect some first, or ask for others"
     rows = _digests(store, selection, order, limit)
     frames = ((digest, store.read(digest)) for digest in rows)
@@ -114,7 +115,7 @@ def _digests(
 
 def export_frames(
     frames: Iterable[tuple[str, KeptFrame]],
-    out: Path,
+    out: Path | str,
     *,
     format: str = "coco",
     none: str = "no frame to export; expected at least one",
@@ -132,6 +133,7 @@ def export_frames(
         format: see there.
         none: what is said where nothing can be exported.
     """
+    out = Path(out)
     counts, _ = _export(frames, out, format, none)
     return counts
 

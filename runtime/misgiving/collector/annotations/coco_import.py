@@ -71,7 +71,7 @@ def import_coco(folder: Path, out: Path, *, trust_untouched: bool = False) -> La
 
 
 def read_corrected(
-    folder: Path,
+    folder: Path | str,
     *,
     format: str = "",
     trust_untouched: bool = False,
@@ -103,6 +103,7 @@ def read_corrected(
         DataError: a file is missing or cannot be understood, the keypoints are not the exported
             ones, labels would be lost or wrong, or nobody is left.
     """
+    folder = Path(folder)
     exported = Exported(folder / ORIGINAL)
     kind, came = read_returned(folder, exported, format)
     edited = Edited(came, exported)
@@ -141,7 +142,7 @@ def read_corrected(
     )
 
 
-def write_labels(labels: LabelSet, folder: Path, out: Path) -> None:
+def write_labels(labels: LabelSet, folder: Path | str, out: Path | str) -> None:
     """Write a label set and copies of its images; ``out`` appears whole or not at all.
 
     >>> labels = read_corrected(Path("batch")).labels
@@ -155,6 +156,7 @@ def write_labels(labels: LabelSet, folder: Path, out: Path) -> None:
     Raises:
         DataError: an image is missing; ``out`` exists or cannot be written.
     """
+    folder, out = Path(folder), Path(out)
     names = sorted({person.image for person in labels.persons})
     if missing := [name for name in names if not (folder / IMAGES / name).is_file()]:
         raise DataError(f"{folder / IMAGES} lacks {missing[0]}; copy the export's images back")

@@ -26,13 +26,16 @@ def record_batch(store: Store, name: str, format: str, digests: Iterable[str]) -
         _add(database, BATCH_FRAMES, [{"batch": name, "digest": one} for one in digests])
 
 
-def record_labels(store: Store, version: str, path: Path, frames: Mapping[str, Split]) -> None:
+def record_labels(
+    store: Store, version: str, path: Path | str, frames: Mapping[str, Split]
+) -> None:
     """Note a label set, where it is, of which frames it has labels, and on which side these are.
 
     >>> corrected = read_corrected(Path("batch"))
     >>> with Store(Path("collected"), create=False) as store:
     ...     record_labels(store, corrected.labels.version, Path("labels-1"), corrected.frames)
     """
+    path = Path(path)
     row = {"version": version, "created_unix_nano": time.time_ns(), "path": str(path)}
     with store.database.connect() as database:
         _add(database, LABEL_SETS, [row])

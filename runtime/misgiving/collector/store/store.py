@@ -63,13 +63,14 @@ class Store:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | str,
         url: str | None = None,
         objects: str | None = None,
         *,
         create: bool = True,
         keys: OpeningKeys | None = None,
     ) -> None:
+        folder = Path(folder)
         check_folder(folder)
         if not create:
             check_there(folder, url, objects)

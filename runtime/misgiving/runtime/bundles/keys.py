@@ -37,7 +37,7 @@ def id_of(key: PublicKey) -> str:
     return digest_of(key)[:16]
 
 
-def new_key(path: Path) -> str:
+def new_key(path: Path | str) -> str:
     """Make a key: ``path``, private, 0600, and ``path.pub`` beside it; gives its id.
 
     It is P-256 where the name ends in ``.pem``, else ed25519.
@@ -48,6 +48,7 @@ def new_key(path: Path) -> str:
     Raises:
         FailedPrecondition: one of the files is there already.
     """
+    path = Path(path)
     public = path.with_name(path.name + ".pub")
     for file in (path, public):
         if os.path.lexists(file):

@@ -27,7 +27,7 @@ from misgiving.runtime.durable import write_durably
 from misgiving.runtime.errors import BundleError, DataError
 
 
-def sign_bundle(path: Path, key: Path, *, new: bool = False) -> str:
+def sign_bundle(path: Path | str, key: Path | str, *, new: bool = False) -> str:
     """Sign a bundle's folder; gives the key's id.
 
     An ed25519 key writes ``manifest.sig``, beside other keys' signatures; a P-256 key writes
@@ -47,6 +47,7 @@ def sign_bundle(path: Path, key: Path, *, new: bool = False) -> str:
         DataError: it is a zip, or cannot be written; another key's ``model.sig`` is there.
         FailedPrecondition: no key, or one that others may read; a new one that is there already.
     """
+    path, key = Path(path), Path(key)
     if path.is_file():
         raise DataError(f"{path} is a file; expected a bundle's folder. Sign that, then pack it")
     _remove_half_written(path)
@@ -70,7 +71,7 @@ def sign_bundle(path: Path, key: Path, *, new: bool = False) -> str:
     return id_of(private.public_key())
 
 
-def pack_bundle(path: Path, out: Path) -> None:
+def pack_bundle(path: Path | str, out: Path | str) -> None:
     """Write a bundle, with its signatures, as one zip, which every ``--bundle`` takes too.
 
     >>> pack_bundle(Path("bundle"), Path("bundle.zip"))
@@ -81,6 +82,7 @@ def pack_bundle(path: Path, out: Path) -> None:
         BundleError: the bundle is not whole.
         DataError: ``out`` is there already, or cannot be written.
     """
+    path, out = Path(path), Path(out)
     bundle = Bundle.load(path)
     files = {MANIFEST: _manifest(bundle)}
     files |= read_signatures(bundle.path)

@@ -91,7 +91,7 @@ class Trust:
     """Name of a model → the lowest release of it that is still taken."""
 
     @classmethod
-    def read(cls, path: Path) -> "Trust":
+    def read(cls, path: Path | str) -> "Trust":
         """Read one public key, or a folder of ``*.pub`` and perhaps ``revoked``; and the floors
         and revocations that this device remembers.
 
@@ -99,6 +99,7 @@ class Trust:
             FailedPrecondition: there is no key, or a line is not understood: a revocation that
                 cannot be read must not be passed over.
         """
+        path = Path(path)
         files = sorted(path.glob("*.pub")) if path.is_dir() else [path]
         keys = [read_public(file) for file in files]
         if not keys:

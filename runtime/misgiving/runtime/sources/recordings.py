@@ -71,7 +71,7 @@ class Images:
                 yield Picture(name_of(Path(path.name)), data)
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path | str) -> Source:
     """The source that a path names.
 
     >>> [picture.name for picture in open_source(Path("runner.jpg"))]
@@ -80,6 +80,7 @@ def open_source(path: Path) -> Source:
     Raises:
         DataError: nothing is there, no image is in the folder, or the video cannot be read.
     """
+    path = Path(path)
     if path.is_dir():
         return Images(images_in(path))
     if not path.is_file():

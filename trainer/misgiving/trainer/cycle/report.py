@@ -32,7 +32,7 @@ _LIGHT = 40
 
 
 def write_cycle_report(
-    out: Path, recipe: CycleRecipe, runs: Sequence[CycleRun], pool: PoseSet
+    out: Path | str, recipe: CycleRecipe, runs: Sequence[CycleRun], pool: PoseSet
 ) -> Path:
     """Write or renew ``report.html`` in a cycle's folder, and give its path.
 
@@ -51,6 +51,7 @@ def write_cycle_report(
         runs: what :func:`run_cycle` gave.
         pool: what was selected from; who cannot be read any more is not shown.
     """
+    out = Path(out)
     base_model = _base_predictions(out, runs[0].seed, pool)
     count, drawn = summary.stage_count(runs), curves(runs)
     text = page.render(

@@ -43,7 +43,7 @@ def run_cycle(
     base: PoseSet,
     pool: PoseSet,
     test: PoseSet,
-    out: Path,
+    out: Path | str,
     compute: Compute,
 ) -> list[CycleRun]:
     """Run a cycle, or what is left of it, and give all its runs.
@@ -76,6 +76,7 @@ def run_cycle(
         DataError: ``out`` holds a cycle with other options or something else; two of the sets
             share a person, they have different keypoints, or somebody has no label.
     """
+    out = Path(out)
     _check(recipe, base, pool, test)
     base, test = (readable_part(data, recipe.training.model.crop) for data in (base, test))
     training, line = mirroring(recipe.training, base.keypoints)

@@ -48,7 +48,7 @@ class NetFile:
     """Of the ONNX file."""
 
 
-def read_net(path: Path) -> NetFile:
+def read_net(path: Path | str) -> NetFile:
     """A NET.toml and the ONNX file that it names.
 
     >>> net = read_net(Path("people.toml"))
@@ -59,6 +59,7 @@ def read_net(path: Path) -> NetFile:
         InvalidInput: either cannot be read, a key is missing or unknown, or what it says does
             not fit the graph; or the graph does not run, or not to finite numbers.
     """
+    path = Path(path)
     said = parsed(path)
     keypoints = _keypoints(path, said.keypoints)
     content = _content(path, said.file)

@@ -52,7 +52,7 @@ PATIENCE = 30.0
 def score_pool_on_ray(
     bundle: Bundle,
     pool: PoseSet,
-    out: Path,
+    out: Path | str,
     address: str,
     *,
     device: str = "cpu",
@@ -80,6 +80,7 @@ def score_pool_on_ray(
         DataError: as :func:`score_pool`.
         EngineError: there is no such Ray, no room in it for a worker, or no worker that lives.
     """
+    out = Path(out)
 
     def compute(missing: Sequence[range]) -> Parts:
         if missing:

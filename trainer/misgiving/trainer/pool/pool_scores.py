@@ -50,7 +50,7 @@ _JOB = "job.json"
 _SKIPPED = b"skipped"
 
 
-def score_pool(estimator: Estimator, pool: PoseSet, out: Path) -> ScoreRecord:
+def score_pool(estimator: Estimator, pool: PoseSet, out: Path | str) -> ScoreRecord:
     """Write what a bundle says of each person of a pool; go on where an earlier call stopped.
 
     >>> record = score_pool(Estimator.load(), open_data("synthetic:3,8"), Path("pool.parquet"))
@@ -63,6 +63,7 @@ def score_pool(estimator: Estimator, pool: PoseSet, out: Path) -> ScoreRecord:
         DataError: ``out`` is there, is neither Parquet nor CSV, cannot be written, is being
             written, or was begun with another bundle or pool; nobody can be read.
     """
+    out = Path(out)
 
     def compute(missing: Sequence[range]) -> Parts:
         bar = progress.counted(sum(map(len, missing)), "scoring")

@@ -30,7 +30,7 @@ class Selection:
 
 
 def select(
-    scores: Path, sampler: str, budget: int, labelled: Path | None = None, seed: int = 0
+    scores: Path | str, sampler: str, budget: int, labelled: Path | str | None = None, seed: int = 0
 ) -> Selection:
     """Pick persons to label.
 
@@ -50,6 +50,8 @@ def select(
         InvalidInput: no such sampler, or fewer candidates than ``budget``.
         DataError: a file that cannot be used.
     """
+    scores = Path(scores)
+    labelled = Path(labelled) if labelled else None
     if budget < 1:
         raise InvalidInput(f"budget is {budget}; expected at least 1")
     file = open_scores(scores)

@@ -22,7 +22,7 @@ _HEADS = (HeadConfig(kind="evidence", objective="miss"),)
 def find_suspects(
     recipe: Recipe,
     parts: Sequence[PoseSet],
-    out: Path,
+    out: Path | str,
     compute: Compute,
     *,
     folds: int = 3,
@@ -57,6 +57,7 @@ def find_suspects(
         InvalidInput: fewer than two folds or more than images, a foreign net, or no torso.
         DataError: somebody has no label, ``out`` is something else, or too many cannot be read.
     """
+    out = Path(out)
     data = join(parts)
     check_own(recipe)
     check_torso(data.keypoints)
