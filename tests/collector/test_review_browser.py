@@ -151,17 +151,23 @@ def test_all_of_it_works_without_script(page: "Page", address: str, store: Store
     assert page.request.get(address + link).headers["content-type"] == "image/jpeg"
 
 
-def test_login(page: "Page", store: Store) -> None:
-    with reviewing(store, CLOSED) as address:
-        page.goto(f"{address}/audit")
-        page.get_by_label("Name").fill("ann")
-        page.get_by_label("Password").fill(PASSWORD)
-        page.keyboard.press("Enter")
-        page.wait_for_url(f"{address}/audit")
-        page.get_by_role("button", name="Log out").click()
-        page.wait_for_url(f"{address}/login")
-        page.goto(address)
-        page.wait_for_url("**/login?next=*")
+@pytest.fixture
+def closed(store: Store) -> Iterator[str]:
+    """An address that asks for a login; named before the page, it is there until that is closed."""
+    with reviewing(store, CLOSED) as made:
+        yield made
+
+
+def test_login(closed: str, page: "Page") -> None:
+    page.goto(f"{closed}/audit")
+    page.get_by_label("Name").fill("ann")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{closed}/audit")
+    page.get_by_role("button", name="Log out").click()
+    page.wait_for_url(f"{closed}/login")
+    page.goto(closed)
+    page.wait_for_url("**/login?next=*")
 
 
 CONTRAST = """() => {
