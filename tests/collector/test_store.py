@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from misgiving.collector.frames.arrivals import Arrivals
 from misgiving.collector.frames.devices import DAY_NS
 from misgiving.collector.frames.upkeep import kept_up
 from misgiving.collector.store import Store, reason_of
+from misgiving.collector.store.database import _engine, sqlite_url
 from misgiving.collector.store.rows import Rows, StoredFrame
 from misgiving.runtime.errors import FailedPrecondition, InvalidInput, MisgivingError
 from misgiving.runtime.wire.collected import to_kept
@@ -108,6 +110,19 @@ def test_a_replaced_store_acknowledges_nothing(
     for call in (lambda: store.stored(before), lambda: store.put(body), lambda: store.put(kept)):
         with pytest.raises(FailedPrecondition, match="is gone, or another one than was opened"):
             call()
+
+
+def test_several_make_a_new_database_at_once(tmp_path: Path) -> None:
+    """SQLite lets nobody wait who changes the mode of its log."""
+
+    def connect(path: Path) -> None:
+        engine = _engine(sqlite_url(path))
+        engine.connect().close()
+        engine.dispose()
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(100):
+            list(pool.map(connect, [tmp_path / str(number)] * 8))
 
 
 def test_what_is_replaced_meanwhile_is_not_acknowledged(

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from misgiving.collector.frames.devices import Devices
 from misgiving.collector.offers import MAX_FRAMES
-from misgiving.collector.store import Store
+from misgiving.collector.store import Store, StoreReplaced, StoreUnavailable
 from misgiving.collector.store.rows import Rows, StoredFrame
+from misgiving.runtime.errors import FailedPrecondition
 from misgiving.runtime.wire.sealing import FRAME, seal
 from misgiving.v1.fleet_pb2 import UploadAnswer, UploadBatchRequest, WholeFrame
 from shared.collecting import body_of, files_below, kept
@@ -143,6 +144,20 @@ def test_nothing_is_acknowledged_where_the_rows_cannot_be_written(
     (said,) = answers(store, whole(FRAMES))
     assert {(one.code, one.already_stored) for one in said} == {(OK, False)}
     assert store.count() == len(FRAMES)
+
+
+@pytest.mark.parametrize("kind", [StoreReplaced, StoreUnavailable])
+def test_a_store_that_fails_as_it_is_asked_is_no_frames_fault(
+    store: Store, kind: type[FailedPrecondition]
+) -> None:
+    """As where a quota is asked for, and the database is away by then."""
+
+    def admit(row: StoredFrame) -> StoredFrame:
+        raise kind("away")
+
+    with pytest.raises(kind):
+        store.take(FRAMES, admit)
+    assert store.count() == 0
 
 
 def test_nothing_is_taken_where_the_folder_is_replaced(store: Store, place: Place) -> None:

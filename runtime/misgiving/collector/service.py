@@ -162,10 +162,10 @@ class Ingest(FleetCollectorServicer):
     async def _batch(self, frames: Sequence[WholeFrame], caller: Caller) -> UploadBatchResponse:
         began_s = time.monotonic()
         check_count(frames)
-        bodies = {one.digest: one.body for one in frames}
         rows = dict[str, StoredFrame]()
         admit = self._admitting(caller, rows)
         async with self._batches:
+            bodies = {one.digest: one.body for one in frames}  # copies, so not before
             taken = await asyncio.to_thread(self._store.take, bodies, admit)
         seconds, answers = time.monotonic() - began_s, dict[str, UploadAnswer]()
         for digest, one in taken.items():

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -242,8 +243,22 @@ def _limited(connection: sa.Connection, within_s: float | None) -> Iterator[None
 def _set_up_sqlite(connection: Any, _record: object) -> None:
     # The driver's own transactions leave out what changes tables, and begin without a lock.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
+    _log_ahead(connection)
     connection.execute("PRAGMA synchronous=FULL")
+
+
+def _log_ahead(connection: Any) -> None:
+    """Of those who make a new file at once SQLite lets one do this, and the others fail at once."""
+    end = time.monotonic() + _WAIT_S / 2  # where it has waited itself, it is not asked again
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "is locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

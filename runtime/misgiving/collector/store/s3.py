@@ -134,7 +134,8 @@ def _client() -> Any:
     import boto3  # takes a second, which only who uses it should wait
     from botocore.config import Config
 
-    limits = Config(connect_timeout=10, read_timeout=60, max_pool_connections=40)
+    # For those who put, and for as many who ask.
+    limits = Config(connect_timeout=10, read_timeout=60, max_pool_connections=2 * _PUTS)
     return boto3.session.Session().client("s3", config=limits)
 
 

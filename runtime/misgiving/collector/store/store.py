@@ -200,7 +200,7 @@ class Store:
             try:
                 check_whole(checked(digest), body)
                 rows[digest] = admit(row_of(digest, body, self.opener.frame(body), time.time_ns()))
-            except StoreUnavailable:
+            except (StoreReplaced, StoreUnavailable):
                 raise
             except MisgivingError as error:
                 taken[digest] = error
